@@ -1,0 +1,139 @@
+"""What every architecture shares, decided once: how an image enters, what a convolution is, how classes leave.
+
+Everything here is stock Keras, so that a saved model opens where keras_arch is not installed.
+"""
+
+import keras
+from keras import layers
+
+from ..errors import InputError
+
+# Mean and standard deviation of ImageNet's training images, red, green, blue, for values of 0 to 1 (torchvision's constants).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def image_input(input_shape, input_tensor, default_shape, smallest):
+    """The entrance of every model: raw images of 0-255, normalised inside the graph.
+
+    Args:
+        input_shape: (height, width, channels) or None for `default_shape`. Height and width may be None.
+        input_tensor: a Keras tensor of raw images to build upon, or None for a new `keras.Input` named "image".
+        default_shape: the shape that the architecture was published with.
+        smallest: the least height and width in pixels, the product of the architecture's strides.
+
+    Returns:
+        A tensor (batch, height, width, channels) of about zero mean and unit deviation.
+
+    Raises:
+        InputError: the shape is not one of an image, or smaller than `smallest`.
+    """
+    if keras.config.image_data_format() != "channels_last":
+        raise InputError("expected keras.config.image_data_format() to be 'channels_last', got 'channels_first'")
+    if input_tensor is None:
+        shape = tuple(default_shape if input_shape is None else input_shape)
+    else:
+        shape = tuple(input_tensor.shape[1:])
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise InputError(f"expected input_shape to be that of input_tensor, {shape}, got {tuple(input_shape)}")
+    if len(shape) != 3 or shape[-1] is None or shape[-1] < 1:
+        raise InputError(f"expected input_shape to be (height, width, channels), such as {default_shape}, got {shape}")
+    if any(side is not None and side < smallest for side in shape[:2]):
+        raise InputError(
+            f"expected images of at least {smallest}x{smallest} pixels (the product of the strides), got "
+            f"{shape[0]}x{shape[1]}; larger images or stem='cifar', which strides less, would work"
+        )
+    images = keras.Input(shape, name="image") if input_tensor is None else input_tensor
+    return normalise(images)
+
+
+def normalise(images):
+    """(images / 255 - mean) / deviation, a channel each; an image that is not RGB takes the average of the three."""
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if images.shape[-1] != 3:
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    scale = [1 / (255 * s) for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    return layers.Rescaling(scale, offset, name="normalise")(images)
+
+
+def conv(x, filters, kernel_size, stride=1, use_bias=False, kernel_initializer="he_normal", *, name):
+    """A convolution padded by kernel_size // 2 on every side, as in the papers' own code.
+
+    Keras's "same" pads a strided convolution of an even-sized image on the right and below only, and weights trained
+    with symmetric padding then see every image shifted; hence the explicit padding where the stride is not 1.
+    """
+    padding = "same"
+    if stride > 1 and kernel_size > 1:
+        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    convolution = layers.Conv2D(
+        filters, kernel_size, stride, padding, use_bias=use_bias, kernel_initializer=kernel_initializer, name=name
+    )
+    return convolution(x)
+
+
+def batch_norm(x, gamma_initializer="ones", *, name):
+    """Batch normalisation with the constants of He et al.'s code and torchvision's."""
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma_initializer, name=name)(x)
+
+
+def conv_bn(x, filters, kernel_size, stride=1, gamma_initializer="ones", *, name):
+    """A convolution without bias, then batch norm, which brings one."""
+    x = conv(x, filters, kernel_size, stride, name=name)
+    return batch_norm(x, gamma_initializer, name=f"{name}_bn")
+
+
+def conv_bn_relu(x, filters, kernel_size, stride=1, *, name):
+    """A convolution without bias, batch norm, ReLU."""
+    x = conv_bn(x, filters, kernel_size, stride, name=name)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def max_pool(x, size, stride, *, name):
+    """Max pooling, padded by size // 2 with zeros: right behind a ReLU only, where nothing is less than zero."""
+    x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+    return layers.MaxPooling2D(size, stride, name=name)(x)
+
+
+def classifier_head(x, include_top, pooling, classes, classifier_activation):
+    """The exit of every model: class scores, or without the top the features, pooled as `pooling` says.
+
+    Raises:
+        InputError: fewer than two classes, or a pooling that is not None, "avg" or "max".
+    """
+    if include_top:
+        if classes < 2:
+            raise InputError(f"expected classes to be 2 or more, got {classes}")
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        return layers.Dense(classes, activation=classifier_activation, name="predictions")(x)
+    if pooling == "avg":
+        return layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    if pooling == "max":
+        return layers.GlobalMaxPooling2D(name="max_pool")(x)
+    if pooling is not None:
+        raise InputError(f"expected pooling to be None, 'avg' or 'max', got {pooling!r}")
+    return x
+
+
+def finish(x, outputs, weights, name):
+    """Close the graph from the source of `x` to `outputs`, and load `weights`, a .weights.h5 or .keras file, if any."""
+    model = keras.Model(keras.utils.get_source_inputs(x), outputs, name=name)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def load_weights(model, path):
+    """Load a Keras weights file into `model`, or leave the model as it was and say why not."""
+    before = model.get_weights()
+    try:
+        model.load_weights(path)
+    except FileNotFoundError:
+        raise InputError(f"expected weights to be None or a .weights.h5 or .keras file, got {path!r}: no such file") from None
+    except (ValueError, OSError) as error:
+        model.set_weights(before)
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"expected weights saved by a {model.name} with {model.output_shape[-1]} outputs, got {path}: {reason}"
+        ) from error

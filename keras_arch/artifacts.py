@@ -1,0 +1,151 @@
+"""A .keras file, a SavedModel folder or a .tflite file, opened as one thing: images in, probabilities out."""
+
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import InputError
+
+KINDS = "a .keras file, a SavedModel folder or a .tflite file"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A trained model in one of its forms.
+
+    `predict` takes images (batch, height, width, channels) of 0-255, any number type, and gives probabilities
+    (batch, classes) as float32, whatever the file's own types are.
+    """
+
+    path: Path
+    kind: str
+    image_shape: tuple[int | None, int | None, int]
+    classes: int
+    size: int  # bytes on disk
+    predict: Callable[[np.ndarray], np.ndarray]
+
+
+def open_artifact(path):
+    """Open a trained model.
+
+    Args:
+        path: a .keras file, a SavedModel folder or a .tflite file. Only what the kind needs is imported: a .tflite
+            file runs without TensorFlow.
+
+    Raises:
+        InputError (a ValueError): not there, not one of the three kinds, damaged, or not an image classifier.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"expected {KINDS}, got {path}, which does not exist")
+    if path.is_dir() and (path / "saved_model.pb").is_file():
+        return open_saved_model(path)
+    if path.suffix == ".keras" and path.is_file():
+        return open_keras(path)
+    if path.suffix == ".tflite" and path.is_file():
+        return open_tflite(path)
+    hint = f"; {path / 'model.keras'} would work" if (path / "model.keras").is_file() else ""
+    raise InputError(f"expected {KINDS}, got {path}{hint}")
+
+
+def load_keras(path):
+    """The `keras.Model` in a .keras file, or InputError where the file is damaged."""
+    if not Path(path).is_file():
+        raise InputError(f"expected a .keras file, got {path}, which does not exist")
+    import keras
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} in it is damaged")
+        return keras.models.load_model(path, compile=False)
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"expected a whole .keras file, got {path}: {first_line(error)}") from error
+
+
+def open_keras(path):
+    model = load_keras(path)
+    check_signature(path, [image.shape for image in model.inputs], [output.shape for output in model.outputs])
+    (image,), (probabilities,) = model.inputs, model.outputs
+    return Artifact(
+        path, "keras", tuple(image.shape[1:]), probabilities.shape[-1], path.stat().st_size, model.predict_on_batch
+    )
+
+
+def open_saved_model(path):
+    import tensorflow as tf
+
+    try:
+        # The module must outlive its signature, whose variables it owns.
+        module = tf.saved_model.load(path)
+        signature = module.signatures["serving_default"]
+    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        raise InputError(f"expected a whole SavedModel folder, got {path}: {first_line(error)}") from error
+    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    check_signature(path, [spec.shape for spec in inputs.values()], [spec.shape for spec in outputs.values()])
+    ((input_name, image),), ((output_name, probabilities),) = inputs.items(), outputs.items()
+
+    def predict(images, module=module):
+        return signature(**{input_name: tf.cast(images, image.dtype)})[output_name].numpy()
+
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return Artifact(path, "saved_model", tuple(image.shape[1:]), probabilities.shape[-1], size, predict)
+
+
+def open_tflite(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"expected a whole .tflite file, got {path}: {first_line(error)}") from error
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    check_signature(path, [tensor["shape"] for tensor in inputs], [tensor["shape"] for tensor in outputs])
+    (image,), (probabilities,) = inputs, outputs
+
+    def predict_one(pixels):
+        interpreter.set_tensor(image["index"], quantize(pixels[np.newaxis], image))
+        interpreter.invoke()
+        return dequantize(interpreter.get_tensor(probabilities["index"])[0], probabilities)
+
+    def predict(images):
+        return np.stack([predict_one(pixels) for pixels in np.asarray(images)])
+
+    shape, classes = (tuple(int(n) for n in tensor["shape"]) for tensor in (image, probabilities))
+    return Artifact(path, "tflite", shape[1:], classes[-1], path.stat().st_size, predict)
+
+
+def quantize(values, tensor):
+    """Real numbers in the integers of a LiteRT tensor, or as they are where the tensor is not quantized."""
+    scale, zero_point = tensor["quantization"]
+    if scale == 0:
+        return values.astype(tensor["dtype"])
+    limits = np.iinfo(tensor["dtype"])
+    return np.clip(np.round(values / scale + zero_point), limits.min, limits.max).astype(tensor["dtype"])
+
+
+def dequantize(values, tensor):
+    """The real numbers that the integers of a LiteRT tensor stand for."""
+    scale, zero_point = tensor["quantization"]
+    values = values.astype("float32")
+    return values if scale == 0 else (values - zero_point) * np.float32(scale)
+
+
+def check_signature(path, inputs, outputs):
+    """Raise InputError unless the shapes are those of one image in and one vector of classes out."""
+    if [len(shape) for shape in inputs] != [4] or [len(shape) for shape in outputs] != [2]:
+        inputs, outputs = (", ".join(str(tuple(shape)) for shape in shapes) for shapes in (inputs, outputs))
+        raise InputError(
+            f"expected an image classifier, (batch, height, width, channels) to (batch, classes), got {path} from "
+            f"{inputs} to {outputs}"
+        )
+
+
+def first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,103 @@
+"""What all scripts share: command lines from dataclasses, and one line instead of a traceback for a user's mistake."""
+
+import contextlib
+import difflib
+import io
+import os
+import re
+import sys
+import tempfile
+
+from .errors import InputError
+
+
+def run(main):
+    """Call `main()`; turn a mistake that the user can mend into one line on stderr and exit status 2."""
+    # Before TensorFlow is imported: its notices about instruction sets and absent GPUs are no news to a user.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        main()
+    except (InputError, OSError) as error:
+        sys.exit(fail(error))
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop or 'stopped'}", file=sys.stderr)
+        sys.exit(130)  # 128 + SIGINT, as shells have it
+
+
+def fail(message):
+    """Print `message` as one line on stderr and return the exit status for it."""
+    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    return 2
+
+
+def parse(command, arguments, **options):
+    """`tyro.cli` whose complaint is one line: options from the dataclass or function `command`."""
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            plain = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)  # --epochs, and no --no-overwrite
+            return tyro.cli(command, args=arguments, config=plain, **options)
+    except SystemExit as stop:
+        if stop.code:
+            text = re.sub(r"[╭╮╰╯│─]+", " ", complaint.getvalue().split("For full helptext")[0])
+            stop = SystemExit(fail(f"{' '.join(text.split())}; --help lists the options"))
+        raise stop from None
+
+
+def choose(kind, name, names):
+    """Return `name` if it is one of `names`; else raise InputError that offers the nearest."""
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        offer = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+        raise InputError(f"expected the name of a {kind}, got {name!r}; {offer}")
+    return name
+
+
+def print_table(rows):
+    """Print `rows`, a list of dicts of text with the same keys."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(header_style="bold")
+    for column, value in rows[0].items():
+        table.add_column(column, overflow="fold", justify="right" if value[:1].isdigit() else "left")
+    for row in rows:
+        table.add_row(*row.values())
+    Console(highlight=False).print(table)
+
+
+def short_names(paths):
+    """The folder that all `paths` share, and each path as seen from it."""
+    shared = os.path.commonpath([path.parent for path in paths])
+    return shared, [os.path.relpath(path, shared or ".") for path in paths]
+
+
+def megabytes(size):
+    """A file size for people."""
+    return f"{size / 1e6:.2f} MB"
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hold back what native code writes to stderr, such as TensorFlow's notices at start-up; show it if all fails.
+
+    The notices come before TensorFlow has read its log level, so that no setting stops them.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except InputError:
+            raise
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
