@@ -117,8 +117,9 @@ def open_tflite(path):
     def predict(images):
         return np.stack([predict_one(pixels) for pixels in np.asarray(images)])
 
-    shape, classes = (tuple(int(n) for n in tensor["shape"]) for tensor in (image, probabilities))
-    return Artifact(path, "tflite", shape[1:], classes[-1], path.stat().st_size, predict)
+    _, height, width, channels = image["shape"].tolist()
+    classes = probabilities["shape"].tolist()[-1]
+    return Artifact(path, "tflite", (height, width, channels), classes, path.stat().st_size, predict)
 
 
 def quantize(values, tensor):

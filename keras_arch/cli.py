@@ -20,7 +20,7 @@ def run(main):
     except (InputError, OSError) as error:
         sys.exit(fail(error))
     except KeyboardInterrupt as stop:
-        print(f"\n{stop or 'stopped'}", file=sys.stderr)
+        print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)  # 128 + SIGINT, as shells have it
 
 

@@ -32,7 +32,9 @@ def export_model(model, folder, class_names, calibration):
     """
     shape = model.input_shape[1:]
     if None in shape:
-        raise InputError(f"expected a model with a fixed image size, got {shape}; build it with input_shape=(224, 224, 3)")
+        raise InputError(
+            f"expected a model with a fixed image size, got {shape}; build it with input_shape=(224, 224, 3)"
+        )
     calibration = full_range(np.asarray(calibration, "float32"))
     model.export(folder / "saved_model", verbose=False)
     write_tflite(model, folder / "model_float32.tflite", tf.lite.OpsSet.TFLITE_BUILTINS)
@@ -67,7 +69,7 @@ def write_tflite(model, path, operators, **options):
 
 
 def full_range(images):
-    """Stretch the first image to 0-255, so that the uint8 input of an int8 file is the pixel itself (scale 1, zero 0)."""
+    """Stretch the first image to 0-255, so that the uint8 input of an int8 file is the pixel: scale 1, zero 0."""
     images = images.copy()
     low, high = images[0].min(), images[0].max()
     if high > low:

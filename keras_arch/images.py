@@ -22,8 +22,8 @@ def read_image(path, shape):
     """
     height, width, channels = shape
     try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
     except FileNotFoundError:
         raise InputError(f"expected an image file, got {path}, which does not exist") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:

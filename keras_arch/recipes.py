@@ -68,12 +68,15 @@ class Recipe:
 RECIPES = {
     "quickstart": Recipe("resnet8", "digits", epochs=30, learning_rate=0.1, batch_size=32, augment="crop"),
     "digits": Recipe("resnet20", "digits", epochs=60, learning_rate=0.1, batch_size=32, augment="crop"),
-    "fashion-mnist-resnet20": Recipe(
-        "resnet20", "fashion_mnist", epochs=20, learning_rate=0.1, augment="flip_crop"
-    ),
+    "fashion-mnist-resnet20": Recipe("resnet20", "fashion_mnist", epochs=20, learning_rate=0.1, augment="flip_crop"),
     "cifar10-resnet20": Recipe(
         # He et al. 2015, section 4.2: 64,000 steps, a tenth at 32,000 and 48,000.
-        *("resnet20", "cifar10"), epochs=164, learning_rate=0.1, weight_decay=1e-4, schedule="step",
-        warmup_epochs=0, augment="flip_crop",
+        *("resnet20", "cifar10"),
+        epochs=164,
+        learning_rate=0.1,
+        weight_decay=1e-4,
+        schedule="step",
+        warmup_epochs=0,
+        augment="flip_crop",
     ),
 }

@@ -45,7 +45,7 @@ def whole_folder(folder):
     except (KeyboardInterrupt, InputError) as stop:
         checkpoint = partial / "model.keras"
         if checkpoint.exists():
-            raise type(stop)(f"{stop or 'stopped'}; the best checkpoint so far is kept in {checkpoint}") from stop
+            raise type(stop)(f"{str(stop) or 'stopped'}; the best checkpoint so far is kept in {checkpoint}") from stop
         shutil.rmtree(partial)
         raise
     except BaseException:
@@ -140,7 +140,7 @@ def git_commit():
 
 
 def find_beside(artifact, name):
-    """The file called `name` of the run that `artifact` lies in: beside it or up to two folders above; None if absent."""
+    """The file called `name` of the run that `artifact` lies in: beside it or up to two folders above; or None."""
     folders = Path(artifact).resolve().parents[:3]
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
@@ -166,7 +166,9 @@ def labels_of(artifact):
         return tuple(f"class {number}" for number in range(artifact.classes))
     labels = read_labels(path)
     if len(labels) != artifact.classes:
-        raise InputError(f"expected {artifact.classes} lines in {path}, one for each class of {artifact.path}, got {len(labels)}")
+        raise InputError(
+            f"expected {artifact.classes} lines in {path}, one for each class of {artifact.path}, got {len(labels)}"
+        )
     return labels
 
 
@@ -179,7 +181,9 @@ def dataset_of(artifact, name=None, data_dir=None):
     path = find_beside(artifact, "run.json")
     run = None if path is None else read_run(path.parent)
     if run is None and name is None:
-        raise InputError(f"expected {artifact} in a run folder, whose run.json names the data set; --dataset NAME would work")
+        raise InputError(
+            f"expected {artifact} in a run folder, whose run.json names the data set; --dataset NAME would work"
+        )
     if run is None or name not in (None, run["recipe"].dataset):
         return name, data_dir, None
     return run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].image_size

@@ -159,9 +159,9 @@ class Report(keras.callbacks.Callback):
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         logs["seconds"] = round(now - self.epoch_started, 3)
         left = (now - self.started) / (epoch + 1) * (self.recipe.epochs - epoch - 1)
-        speed = self.steps * self.recipe.batch_size / self.training_seconds
+        epochs, speed = self.recipe.epochs, self.steps * self.recipe.batch_size / self.training_seconds
         self.console.print(
-            f"{epoch + 1:3}/{self.recipe.epochs:<3} {logs['loss']:7.4f} {logs['accuracy']:9.2%} {logs['val_loss']:9.4f} "
+            f"{epoch + 1:3}/{epochs:<3} {logs['loss']:7.4f} {logs['accuracy']:9.2%} {logs['val_loss']:9.4f} "
             f"{logs['val_accuracy']:13.2%} {logs['learning_rate']:14.5f} {speed:7,.0f} {clock(left):>7}"
         )
 

@@ -44,7 +44,8 @@ def main():
 
 def readable(name, row):
     """A row of numbers as a person reads them."""
-    shares = {column: f"{row[column]:.2%}" for column in ("top1", "top5", "agreement") if column in row}
+    titles = {"top1": "top-1", "top5": "top-5", "agreement": "agrees"}
+    shares = {title: f"{row[column]:.2%}" for column, title in titles.items() if column in row}
     return {"artifact": name, "size": cli.megabytes(row["bytes"]), **shares, "latency": f"{row['latency_ms']:.2f} ms"}
 
 

@@ -17,7 +17,7 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder that scripts/train.py wrote."""
     data_dir: Path | None = None
-    """Folder of prepared TFDS data sets, for the calibration images; the one that the run was trained from if not given."""
+    """Folder of prepared TFDS data sets, for calibration; the one that the run was trained from if not given."""
 
 
 def main():

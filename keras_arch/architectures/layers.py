@@ -3,12 +3,14 @@
 Everything here is stock Keras, so that a saved model opens where keras_arch is not installed.
 """
 
+import warnings
+
 import keras
 from keras import layers
 
 from ..errors import InputError
 
-# Mean and standard deviation of ImageNet's training images, red, green, blue, for values of 0 to 1 (torchvision's constants).
+# Mean and deviation of ImageNet's training images, red, green, blue, for values of 0 to 1: torchvision's constants.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -49,9 +51,9 @@ def image_input(input_shape, input_tensor, default_shape, smallest):
 
 def normalise(images):
     """(images / 255 - mean) / deviation, a channel each; an image that is not RGB takes the average of the three."""
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    mean, std = list(IMAGENET_MEAN), list(IMAGENET_STD)
     if images.shape[-1] != 3:
-        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+        mean, std = [sum(mean) / 3], [sum(std) / 3]
     scale = [1 / (255 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
     return layers.Rescaling(scale, offset, name="normalise")(images)
@@ -118,7 +120,8 @@ def classifier_head(x, include_top, pooling, classes, classifier_activation):
 
 def finish(x, outputs, weights, name):
     """Close the graph from the source of `x` to `outputs`, and load `weights`, a .weights.h5 or .keras file, if any."""
-    model = keras.Model(keras.utils.get_source_inputs(x), outputs, name=name)
+    sources = keras.utils.get_source_inputs(x)
+    model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name)
     if weights is not None:
         load_weights(model, weights)
     return model
@@ -128,12 +131,16 @@ def load_weights(model, path):
     """Load a Keras weights file into `model`, or leave the model as it was and say why not."""
     before = model.get_weights()
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Keras only warns when layers of the model are not in the file
+            model.load_weights(path)
     except FileNotFoundError:
-        raise InputError(f"expected weights to be None or a .weights.h5 or .keras file, got {path!r}: no such file") from None
-    except (ValueError, OSError) as error:
-        model.set_weights(before)
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"expected weights saved by a {model.name} with {model.output_shape[-1]} outputs, got {path}: {reason}"
+            f"expected weights to be None or a .weights.h5 or .keras file, got {path}: no such file"
+        ) from None
+    except (ValueError, OSError, UserWarning) as error:
+        model.set_weights(before)
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"expected weights saved by a {model.name} with output {model.output_shape}, got {path}: {reason}"
         ) from error

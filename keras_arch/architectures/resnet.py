@@ -136,6 +136,7 @@ def residual_stages(x, network, parts):
 
 def builder(title, network):
     """The public function that builds `network`."""
+    default_name = title.lower()
 
     def build(
         include_top=True,
@@ -145,7 +146,7 @@ def builder(title, network):
         pooling=None,
         classes=network.classes,
         classifier_activation="softmax",
-        name=title.lower(),
+        name=default_name,
         *,
         stem=network.stem,
         shortcut=network.shortcut,

@@ -2,6 +2,8 @@
 
 import contextlib
 import difflib
+import logging
+import sys
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -54,10 +56,10 @@ def load_dataset(name, data_dir=None, image_size=None):
     Raises:
         InputError (a ValueError): unknown, not an image classification set, or neither there nor to be downloaded.
     """
-    builder = prepare(name, data_dir)
-    image_key, label_key = classification_keys(name, builder.info)
-    label = builder.info.features[label_key]
-    image_shape = fixed_shape(name, builder.info.features[image_key].shape, image_size)
+    builder = find(name, data_dir)
+    image, label = classification_features(name, builder.info)
+    image_shape = fixed_shape(name, image.shape, image_size)
+    prepare(name, builder)
 
     def read(instruction):
         examples = builder.as_dataset(split=instruction, as_supervised=True, shuffle_files=False).map(
@@ -71,32 +73,39 @@ def load_dataset(name, data_dir=None, image_size=None):
     return Dataset(name, train, validation, test, tuple(label.names), image_shape)
 
 
-def prepare(name, data_dir):
-    """The TFDS builder of `name` with its data on disk, downloaded if need be."""
+def find(name, data_dir):
+    """The TFDS builder of `name`; nothing is downloaded yet."""
     if name == "digits":
-        builder = Digits(data_dir=data_dir)
+        return Digits(data_dir=data_dir)
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError) as error:
+        raise InputError(unknown(name, error)) from error
+
+
+def prepare(name, builder):
+    """Have the data of `builder` on disk, downloaded if need be."""
+    if name == "digits":
         with contextlib.redirect_stdout(None):  # it is done within a second, and nothing is downloaded
             tfds.disable_progress_bar()
             builder.download_and_prepare()
             tfds.enable_progress_bar()
-        return builder
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError) as error:
-        raise InputError(unknown(name, error)) from error
+        return
     # TFDS tries ten times with growing pauses, minutes without a word to somebody who has no network.
     downloader.MAX_RETRIES = 3
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except PermissionError:
         raise
-    except Exception as error:  # every data set has its own ways to fail: network, checksums, manual downloads, packages
+    except Exception as error:  # each data set has its own ways to fail: network, checksum, manual download, package
         cause = " ".join(str(error).split())[:200]
         raise InputError(
             f"expected data set {name!r} in {builder.data_dir} or a network to download it from, got "
-            f"{type(error).__name__}: {cause}; --data-dir names the folder of a prepared copy, and 'digits' needs no network"
+            f"{type(error).__name__}: {cause} ...; --data-dir FOLDER would use a prepared copy, 'digits' needs no network"
         ) from error
-    return builder
 
 
 def unknown(name, error):
@@ -109,13 +118,13 @@ def unknown(name, error):
     return f"expected 'digits' or the name of a TFDS data set, got {name!r}; {offer}"
 
 
-def classification_keys(name, info):
-    """The names of the image and the label in the examples of `info`."""
+def classification_features(name, info):
+    """The TFDS features of the image and of its class."""
     keys = info.supervised_keys
     if keys is not None and len(keys) == 2:
         image, label = (info.features[key] for key in keys)
         if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
-            return keys
+            return image, label
     raise InputError(
         f"expected an image classification set (as_supervised gives an image and a class), got {name!r}; "
         "'digits', 'fashion_mnist' and 'cifar10' would work"
@@ -128,7 +137,9 @@ def fixed_shape(name, shape, image_size):
     if image_size is not None:
         height = width = image_size
     if height is None or width is None:
-        raise InputError(f"expected a size for the images of {name!r}, which differ in size; --image-size 224 would work")
+        raise InputError(
+            f"expected a size for the images of {name!r}, which differ in size; --image-size 224 would work"
+        )
     return height, width, channels or 3
 
 

@@ -6,7 +6,7 @@ SHUFFLE_BUFFER = 60_000  # examples; a smaller split is shuffled whole
 
 
 def resize(image, shape):
-    """Bring one image to `shape` (height, width, channels): shorter side to size, then the centre; uint8 stays uint8."""
+    """Bring one image to `shape` (height, width, channels): the shorter side to size, then the centre; uint8."""
     height, width, channels = shape
     image.set_shape((None, None, channels))
     size = tf.shape(image)[:2]

@@ -1,0 +1,51 @@
+"""Shared by all tests: our scripts in this process, and one trained and exported run."""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_script(name, *arguments):
+    """Run scripts/`name` as a user would, in this process, and return its exit status."""
+    before = sys.argv
+    sys.argv = [name, *map(str, arguments)]
+    try:
+        runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
+    except SystemExit as stop:
+        return stop.code or 0
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture
+def script():
+    return run_script
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def digits(data_dir):
+    import keras_arch
+
+    return keras_arch.load_dataset("digits", data_dir)
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory, data_dir):
+    """What `make quickstart` leaves: a trained and exported run."""
+    folder = tmp_path_factory.mktemp("saved_models") / "quickstart"
+    assert run_script("train.py", "quickstart", "--output", folder, "--data-dir", data_dir) == 0
+    assert run_script("export.py", folder) == 0
+    return folder

@@ -1,0 +1,160 @@
+"""The scripts as a user meets them: the whole way, and one line for every mistake."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import keras_arch
+
+DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
+
+
+def artifacts(run):
+    return [
+        run / "model.keras",
+        run / "export/saved_model",
+        run / "export/model_float32.tflite",
+        run / "export/model_int8.tflite",
+    ]
+
+
+def test_the_whole_way(quickstart, script, tmp_path, capfd):
+    assert script("evaluate.py", *artifacts(quickstart), "--output", tmp_path / "table.json") == 0
+    printed = capfd.readouterr().out
+    assert "digits, test split, 360 images" in printed
+    keras_file, saved_model, float32, int8 = rows = json.loads((tmp_path / "table.json").read_text())["artifacts"]
+    assert all(row["top1"] >= 0.98 for row in rows)
+    assert saved_model["agreement"] == float32["agreement"] == 1
+    assert abs(int8["top1"] - float32["top1"]) <= 0.005
+    assert int8["bytes"] < 0.4 * float32["bytes"]
+    assert json.loads((quickstart / "run.json").read_text())["metrics"]["test"]["top1"] == keras_file["top1"]
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_predict(quickstart, script, which, capfd):
+    assert script("predict.py", artifacts(quickstart)[which], DIGIT, "--top", "2") == 0
+    output = capfd.readouterr()
+    name, first, _ = output.out.replace(": ", ", ").strip().split(", ")
+    assert name == str(DIGIT)
+    label, share = first.split()
+    assert label == "7"
+    assert float(share.removesuffix("%")) > 90
+    assert output.err == ""
+
+
+def test_predict_takes_any_mode(quickstart, script, tmp_path, capfd):
+    """Transparent colour, a palette and a name with spaces are the digit all the same."""
+    pictures = [tmp_path / "a picture.png", tmp_path / "ziffer ß.gif", tmp_path / "grey.bmp"]
+    for path, mode in zip(pictures, ("RGBA", "P", "L"), strict=True):
+        Image.open(DIGIT).convert(mode).save(path)
+    assert script("predict.py", quickstart / "export/model_float32.tflite", *pictures) == 0
+    assert [line.split(": ")[1][0] for line in capfd.readouterr().out.splitlines()] == ["7", "7", "7"]
+
+
+def test_pictures_are_cut_to_their_centre_and_turned_upright(tmp_path):
+    from keras_arch.images import read_image
+
+    pixels = np.zeros((20, 60, 3), "uint8")
+    pixels[:, 15:45] = 250, 100, 50
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    image = read_image(tmp_path / "wide.png", (10, 10, 3))
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, np.broadcast_to([250, 100, 50], (10, 10, 3)))  # black ends are cut off
+    turned = Image.fromarray(pixels)
+    exif = turned.getexif()
+    exif[0x0112] = 6  # EXIF orientation: a quarter turn clockwise shows it upright
+    turned.save(tmp_path / "turned.png", exif=exif)
+    assert read_image(tmp_path / "turned.png", (None, None, 1)).shape == (60, 20, 1)
+
+
+# --- mistakes: what is typed, and what the one line must say ---
+
+MISTAKES = [
+    ("train.py nothing", "did you mean|there are quickstart"),
+    ("train.py quikstart", "did you mean quickstart"),
+    ("train.py quickstart --epoch 3", "--epochs"),
+    ("train.py quickstart --epochs three", "three"),
+    ("train.py quickstart --epochs 0", "epochs to be greater than 0"),
+    ("train.py quickstart --optimizer adam", "adamw"),
+    ("train.py quickstart --model resnet9", "did you mean .*resnet8"),
+    ("train.py quickstart --model resnet18", "at least 32x32 pixels"),
+    ("train.py quickstart --dataset fashion_mnst", "did you mean fashion_mnist"),
+    ("train.py quickstart --output RUN", "--overwrite"),
+    ("export.py", "(?i)run"),
+    ("export.py EMPTY", "has no run.json"),
+    ("evaluate.py RUN/labels.txt", "expected a .keras file, a SavedModel folder or a .tflite file"),
+    ("evaluate.py RUN", "quickstart/model.keras would work"),
+    ("evaluate.py RUN/nothing.keras", "does not exist"),
+    ("evaluate.py EMPTY/cut.keras --dataset digits", "expected a whole .keras file"),
+    ("evaluate.py EMPTY/cut.tflite --dataset digits", "expected a whole .tflite file"),
+    ("evaluate.py EMPTY/cut_model --dataset digits", "expected a whole SavedModel folder"),
+    ("evaluate.py EMPTY/seven.keras --dataset digits", "model of 10 classes, as data set 'digits' has, got .* with 7"),
+    ("evaluate.py EMPTY/seven.keras", "--dataset NAME would work"),
+    ("evaluate.py RUN/model.keras --split all", "validation"),
+    ("predict.py RUN/model.keras RUN/labels.txt", "expected an image file such as JPEG or PNG"),
+    ("predict.py RUN/model.keras EMPTY/cut.png", "expected an image file such as JPEG or PNG"),
+    ("predict.py RUN/model.keras nothing.png", "does not exist"),
+]
+
+
+@pytest.fixture(scope="module")
+def broken(quickstart, tmp_path_factory):
+    """A folder of files that are not what they say."""
+    folder = tmp_path_factory.mktemp("broken")
+    for source, target in [
+        (quickstart / "model.keras", "cut.keras"),
+        (quickstart / "export/model_float32.tflite", "cut.tflite"),
+        (DIGIT, "cut.png"),
+    ]:
+        content = source.read_bytes()
+        (folder / target).write_bytes(content[: len(content) // 2])
+    (folder / "cut_model").mkdir()
+    (folder / "cut_model" / "saved_model.pb").write_bytes(
+        (quickstart / "export/saved_model/saved_model.pb").read_bytes()[:999]
+    )
+    keras_arch.ResNet8(input_shape=(8, 8, 1), classes=7).save(folder / "seven.keras")
+    return folder
+
+
+def state(*folders):
+    return {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("typed", "message"), MISTAKES, ids=[typed for typed, _ in MISTAKES])
+def test_a_mistake_gets_one_line(typed, message, quickstart, broken, script, tmp_path, data_dir, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+    before = state(quickstart, broken)
+    words = [word.replace("RUN", str(quickstart)).replace("EMPTY", str(broken)) for word in typed.split()]
+    assert script(*words) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert re.search(message, lines[0]), lines[0]
+    assert list(tmp_path.iterdir()) == []
+    assert state(quickstart, broken) == before
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("name", ["model.keras", "export/model_float32.tflite", "export/model_int8.tflite"])
+def test_truncated_anywhere(quickstart, tmp_path, name, share):
+    content = (quickstart / name).read_bytes()
+    cut = tmp_path / (quickstart / name).name
+    cut.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(keras_arch.InputError, match="expected a whole"):
+        keras_arch.open_artifact(cut)
+
+
+def test_int8_input_is_the_pixel_itself(quickstart):
+    """The int8 file takes the pixels themselves: scale 1, zero point 0, and answers as floats in its steps of 1/256."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(quickstart / "export/model_int8.tflite"))
+    interpreter.allocate_tensors()
+    (image,), (probabilities,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (image["dtype"], image["quantization"]) == (np.uint8, (1.0, 0))
+    assert (probabilities["dtype"], probabilities["quantization"]) == (np.uint8, (1 / 256, 0))

@@ -1,0 +1,72 @@
+"""The way through the house: who may import whom, and how fast the door opens."""
+
+import ast
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+import keras_arch
+
+PACKAGE = ROOT / "keras_arch"
+
+
+def imports_of(path):
+    """Top-level names of outside modules, and dotted names of our own, that a file imports anywhere in it."""
+    outside, own = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            outside |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            package = path.relative_to(PACKAGE).parent.parts
+            package = package[: len(package) - node.level + 1]
+            own |= {".".join((*package, *filter(None, [node.module])))}
+        elif isinstance(node, ast.ImportFrom):
+            outside.add(node.module.split(".")[0])
+    return outside - set(sys.stdlib_module_names), own
+
+
+def test_architectures_import_keras_alone_and_not_each_other():
+    for path in (PACKAGE / "architectures").glob("*.py"):
+        outside, own = imports_of(path)
+        assert outside <= {"keras"}, path
+        if path.name != "__init__.py":
+            assert own <= {"errors", "architectures.layers"}, path
+
+
+@pytest.mark.parametrize("room", ["training", "evaluation", "export", "artifacts"])
+def test_rooms_behind_take_a_model(room):
+    _, own = imports_of(PACKAGE / f"{room}.py")
+    assert not any(name.startswith("architectures") for name in own)
+
+
+def test_nothing_imports_the_scripts():
+    for path in PACKAGE.rglob("*.py"):
+        outside, _ = imports_of(path)
+        assert not outside & {"scripts", "tests", "examples", "benchmarks"}, path
+
+
+def test_import_is_light():
+    code = "import sys, keras_arch, keras_arch.recipes; print(*({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == ""
+
+
+def test_public_names_exist():
+    for name in keras_arch.__all__:
+        assert getattr(keras_arch, name).__doc__
+    with pytest.raises(AttributeError, match="ResNet19"):
+        _ = keras_arch.ResNet19
+
+
+@pytest.mark.parametrize("script", ["train.py", "export.py", "evaluate.py", "predict.py"])
+def test_help_answers_at_once(script):
+    started = time.perf_counter()
+    subprocess.run([sys.executable, ROOT / "scripts" / script, "--help"], check=True, capture_output=True)
+    assert time.perf_counter() - started < 1
+
+
+def test_scripts_are_short():
+    for path in (ROOT / "scripts").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 80, path

@@ -1,0 +1,136 @@
+"""Training: schedules by hand, the best epoch kept, plain files, NaN and Ctrl-C."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import keras_arch
+from keras_arch.training import build_optimizer, build_schedule
+
+RECIPE = keras_arch.Recipe("resnet8", "digits", epochs=10, learning_rate=0.5)
+
+
+def rates(steps_in_epoch, **changes):
+    schedule = build_schedule(dataclasses.replace(RECIPE, **changes), steps_in_epoch)
+    return np.array([float(schedule(step)) for step in range(10 * steps_in_epoch)])
+
+
+def test_cosine_schedule():
+    found = rates(10, warmup_epochs=2)
+    climb = 0.5 * np.arange(1, 21) / 20
+    fall = 0.25 * (1 + np.cos(np.pi * np.arange(80) / 80))
+    np.testing.assert_allclose(found, np.concatenate([climb, fall]), rtol=1e-5, atol=1e-7)
+
+
+def test_step_schedule():
+    found = rates(8, schedule="step", warmup_epochs=0)
+    np.testing.assert_allclose(found[[0, 40, 41, 60, 61, 79]], [0.5, 0.5, 0.05, 0.05, 0.005, 0.005], rtol=1e-5)
+
+
+def test_constant_schedule():
+    np.testing.assert_allclose(rates(4, schedule="constant", warmup_epochs=0), 0.5)
+
+
+def test_weight_decay_spares_biases_and_batch_norm():
+    """A step of zero gradient shrinks kernels by learning rate times decay and leaves everything else."""
+    model = keras_arch.ResNet8(input_shape=(8, 8, 1))
+    recipe = dataclasses.replace(RECIPE, weight_decay=0.1, schedule="constant", warmup_epochs=0)
+    optimizer = build_optimizer(recipe, 1)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    optimizer.apply(
+        [keras.ops.zeros_like(variable) for variable in model.trainable_variables], model.trainable_variables
+    )
+    shrunk = set()
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        factor = 1 - 0.5 * 0.1 if variable.name == "kernel" else 1
+        np.testing.assert_allclose(variable.numpy(), factor * old, rtol=1e-5, atol=1e-8)
+        shrunk.add((variable.name, factor < 1))
+    assert shrunk == {("kernel", True), ("gamma", False), ("beta", False), ("bias", False)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs to be greater than 0, got 0"),
+        ({"learning_rate": -1}, "learning_rate to be greater than 0"),
+        ({"label_smoothing": 1}, "label_smoothing to be from 0 to below 1"),
+        ({"warmup_epochs": -1}, "warmup_epochs to be 0 or greater"),
+    ],
+)
+def test_recipes_refuse_nonsense(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(RECIPE, **change)
+
+
+def test_run_folder_tells_everything(quickstart, digits):
+    files = {path.name for path in quickstart.iterdir()} - {"export"}
+    assert files == {"model.keras", "run.json", "history.csv", "labels.txt", "curves.png"}
+    assert (quickstart / "labels.txt").read_text().split() == list("0123456789")
+    run = json.loads((quickstart / "run.json").read_text())
+    assert run["recipe"] == dataclasses.asdict(keras_arch.RECIPES["quickstart"])
+    with (quickstart / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, run["recipe"]["epochs"] + 1))
+    best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    assert int(best["epoch"]) == run["metrics"]["best_epoch"]
+    # The checkpoint is that of the best epoch: Keras's own evaluation gives the same numbers.
+    model = keras.models.load_model(quickstart / "model.keras")
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss, accuracy = model.evaluate(digits.validation.batch(144), verbose=0)
+    assert accuracy == pytest.approx(float(best["val_accuracy"]))
+    assert loss == pytest.approx(float(best["val_loss"]), rel=1e-3)
+
+
+def test_saved_model_needs_nothing_of_ours(quickstart):
+    with zipfile.ZipFile(quickstart / "model.keras") as archive:
+        config = archive.read("config.json").decode()
+    assert "keras_arch" not in config
+    assert not json.loads(config)["compile_config"]  # and so no optimizer of ours either
+
+
+def test_nan_stops_with_one_line_and_leaves_nothing(script, tmp_path, data_dir, capfd):
+    folder = tmp_path / "run"
+    status = script(
+        *("train.py", "quickstart", "--learning-rate", "1e30", "--warmup-epochs", "0"),
+        *("--output", folder, "--data-dir", data_dir),
+    )
+    lines = capfd.readouterr().err.splitlines()
+    assert status == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: expected a finite loss, got ")
+    assert "in epoch 1 at step" in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_the_old_run(tmp_path, data_dir):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "precious").touch()
+    command = [sys.executable, ROOT / "scripts" / "train.py", "quickstart", "--epochs", "1000", "--overwrite"]
+    process = subprocess.Popen(
+        [*command, "--output", folder, "--data-dir", data_dir],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    for line in process.stdout:
+        if line.startswith("  3/1000"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    checkpoint = tmp_path / "run.partial" / "model.keras"
+    assert process.returncode == 130
+    assert errors.split() == f"stopped; the best checkpoint so far is kept in {checkpoint}".split()
+    assert keras.models.load_model(checkpoint).output_shape == (None, 10)
+    assert (folder / "precious").exists()
