@@ -104,7 +104,7 @@ def prepare(name, builder):
         cause = " ".join(str(error).split())[:200]
         raise InputError(
             f"expected data set {name!r} in {builder.data_dir} or a network to download it from, got "
-            f"{type(error).__name__}: {cause} ...; --data-dir FOLDER would use a prepared copy, 'digits' needs no network"
+            f"{type(error).__name__}: {cause} ...; --data-dir FOLDER names a prepared copy, 'digits' needs no network"
         ) from error
 
 
