@@ -11,7 +11,7 @@ setup: .venv/installed  ## make .venv and install exactly what requirements.lock
 # The marker is written last, so that an interrupted installation starts over instead of half working.
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("keras_arch needs Python 3.11 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12" if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0)'
-	@echo "Installing into .venv (some 2 GB on disk; a minute or two) ..."
+	@echo "Installing into .venv (3 GB on disk; about two minutes) ..."
 	@$(PYTHON) -m venv --clear .venv
 	@PIP_CONSTRAINT=requirements.lock $(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -37,9 +37,12 @@ format: .venv/installed  ## rewrite the code as `make check` wants it
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-lock: .venv/installed  ## write requirements.lock anew, with the newest versions that pyproject.toml allows
-	@.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-header --quiet --output-file requirements.new
-	@{ echo "# Written by: make lock (uv pip compile pyproject.toml --extra dev --universal --python-version 3.11)"; cat requirements.new; } > requirements.lock
+COMPILE := uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-header --quiet
+
+lock:  ## write requirements.lock anew, with the newest versions that pyproject.toml allows
+	@test -x .venv/bin/uv || $(MAKE) setup
+	@.venv/bin/$(COMPILE) --output-file requirements.new
+	@{ echo "# Written by: make lock ($(COMPILE))"; cat requirements.new; } > requirements.lock
 	@rm requirements.new
 
 clean:  ## remove .venv and caches; runs in saved_models/ stay

@@ -9,62 +9,127 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is what runs
     from .architectures import (
+        GoogLeNet,
+        NetworkInNetwork,
+        Plain18,
+        Plain20,
+        Plain32,
+        Plain34,
+        Plain44,
+        Plain56,
         ResNet8,
         ResNet18,
         ResNet20,
+        ResNet20V2,
         ResNet32,
         ResNet34,
         ResNet44,
         ResNet50,
+        ResNet50V2,
         ResNet56,
+        ResNet56V2,
         ResNet101,
+        ResNet101V2,
         ResNet110,
+        ResNet110V2,
         ResNet152,
+        ResNet152V2,
+        ResNet164V2,
         available,
         build,
     )
+    from .architectures.googlenet import Inception, inception_module, naive_inception_module, strip_auxiliary_heads
+    from .architectures.network_in_network import mlpconv
+    from .architectures.resnet.blocks import (
+        basic_block,
+        bottleneck_block,
+        plain_block,
+        preactivation_basic_block,
+        preactivation_bottleneck_block,
+    )
     from .artifacts import open_artifact
+    from .costs import cost
     from .data import load_dataset
     from .errors import InputError
     from .evaluation import evaluate
     from .export import export_model
     from .recipes import RECIPES, Recipe
     from .training import fit
+    from .weights import load_torchvision_weights
 
 __all__ = [
     "RECIPES",
+    "GoogLeNet",
+    "Inception",
     "InputError",
+    "NetworkInNetwork",
+    "Plain18",
+    "Plain20",
+    "Plain32",
+    "Plain34",
+    "Plain44",
+    "Plain56",
     "Recipe",
     "ResNet8",
     "ResNet18",
     "ResNet20",
+    "ResNet20V2",
     "ResNet32",
     "ResNet34",
     "ResNet44",
     "ResNet50",
+    "ResNet50V2",
     "ResNet56",
+    "ResNet56V2",
     "ResNet101",
+    "ResNet101V2",
     "ResNet110",
+    "ResNet110V2",
     "ResNet152",
+    "ResNet152V2",
+    "ResNet164V2",
     "available",
+    "basic_block",
+    "bottleneck_block",
     "build",
+    "cost",
     "evaluate",
     "export_model",
     "fit",
+    "inception_module",
     "load_dataset",
+    "load_torchvision_weights",
+    "mlpconv",
+    "naive_inception_module",
     "open_artifact",
+    "plain_block",
+    "preactivation_basic_block",
+    "preactivation_bottleneck_block",
+    "strip_auxiliary_heads",
 ]
 
 _ROOMS = {
     "RECIPES": "recipes",
+    "Inception": "architectures.googlenet",
     "InputError": "errors",
     "Recipe": "recipes",
+    "basic_block": "architectures.resnet.blocks",
+    "bottleneck_block": "architectures.resnet.blocks",
+    "cost": "costs",
     "evaluate": "evaluation",
     "export_model": "export",
     "fit": "training",
+    "inception_module": "architectures.googlenet",
     "load_dataset": "data",
+    "load_torchvision_weights": "weights",
+    "mlpconv": "architectures.network_in_network",
+    "naive_inception_module": "architectures.googlenet",
     "open_artifact": "artifacts",
-}  # and everything else lives in architectures
+    "plain_block": "architectures.resnet.blocks",
+    "preactivation_basic_block": "architectures.resnet.blocks",
+    "preactivation_bottleneck_block": "architectures.resnet.blocks",
+    "strip_auxiliary_heads": "architectures.googlenet",
+}  # and everything else, the builders, lives in architectures
 
 
 def __getattr__(name):

@@ -1,7 +1,6 @@
 """What all scripts share: command lines from dataclasses, and one line instead of a traceback for a user's mistake."""
 
 import contextlib
-import difflib
 import io
 import os
 import re
@@ -41,18 +40,10 @@ def parse(command, arguments, **options):
             return tyro.cli(command, args=arguments, config=plain, **options)
     except SystemExit as stop:
         if stop.code:
-            text = re.sub(r"[╭╮╰╯│─]+", " ", complaint.getvalue().split("For full helptext")[0])
+            body = complaint.getvalue().split("\n", 1)[-1]  # behind the title of tyro's box, which the body repeats
+            text = re.sub(r"[╭╮╰╯│─]+", " ", body.split("For full helptext")[0])
             stop = SystemExit(fail(f"{' '.join(text.split())}; --help lists the options"))
         raise stop from None
-
-
-def choose(kind, name, names):
-    """Return `name` if it is one of `names`; else raise InputError that offers the nearest."""
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        offer = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
-        raise InputError(f"expected the name of a {kind}, got {name!r}; {offer}")
-    return name
 
 
 def print_table(rows):
@@ -91,7 +82,7 @@ def quiet():
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except InputError:
+        except (InputError, KeyboardInterrupt):
             raise
         except BaseException:
             held.seek(0)

@@ -1,4 +1,6 @@
-"""The one exception that a user's input can cause."""
+"""What a user's mistake causes: one exception, whose message a person can act upon."""
+
+import difflib
 
 
 class InputError(ValueError):
@@ -6,3 +8,17 @@ class InputError(ValueError):
 
     Scripts print it as one line and exit with status 2; any other exception is a bug of ours and keeps its traceback.
     """
+
+
+def choose(kind, name, names):
+    """Return `name` if it is one of `names`; else raise InputError that offers the nearest, or all of them."""
+    if name in names:
+        return name
+    near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.6)
+    offer = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    raise InputError(f"expected {kind}, got {name!r}; {offer}")
+
+
+def first_line(error):
+    """The first line of what an exception says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

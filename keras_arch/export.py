@@ -11,7 +11,7 @@ from .artifacts import open_artifact
 from .errors import InputError
 from .runs import write_json, write_labels
 
-CALIBRATION_IMAGES = 500  # what the int8 ranges are measured on; more changes no digit that matters
+CALIBRATION_IMAGES = 500  # what the int8 ranges are measured on
 
 
 def export_model(model, folder, class_names, calibration):
@@ -28,14 +28,21 @@ def export_model(model, folder, class_names, calibration):
         What export.json holds.
 
     Raises:
-        InputError (a ValueError): the model has no fixed image size, which a TFLite file needs.
+        InputError (a ValueError): the model has no fixed image size, which a TFLite file needs, or another number of
+            classes or another image shape than class_names and calibration.
     """
     shape = model.input_shape[1:]
     if None in shape:
         raise InputError(
             f"expected a model with a fixed image size, got {shape}; build it with input_shape=(224, 224, 3)"
         )
+    if model.output_shape[-1] != len(class_names):
+        raise InputError(
+            f"expected a model of {len(class_names)} classes, as the data has, got {model.output_shape[-1]}"
+        )
     calibration = full_range(np.asarray(calibration, "float32"))
+    if calibration.shape[1:] != shape:
+        raise InputError(f"expected a model of images {calibration.shape[1:]}, as the data has, got {shape}")
     model.export(folder / "saved_model", verbose=False)
     write_tflite(model, folder / "model_float32.tflite", tf.lite.OpsSet.TFLITE_BUILTINS)
     write_tflite(
@@ -69,11 +76,11 @@ def write_tflite(model, path, operators, **options):
 
 
 def full_range(images):
-    """Stretch the first image to 0-255, so that the uint8 input of an int8 file is the pixel: scale 1, zero 0."""
+    """Stretch the image of most contrast to 0-255, so that an int8 file's input is the pixel: scale 1, zero point 0."""
     images = images.copy()
-    low, high = images[0].min(), images[0].max()
-    if high > low:
-        images[0] = (images[0] - low) * (255 / (high - low))
+    low, high = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
+    best = (high - low).argmax()
+    images[best] = (images[best] - low[best]) * (255 / (high - low)[best])
     return images
 
 

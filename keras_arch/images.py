@@ -23,10 +23,13 @@ def read_image(path, shape):
     height, width, channels = shape
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+            image = image.convert("L" if channels == 1 else "RGB")
     except FileNotFoundError:
         raise InputError(f"expected an image file, got {path}, which does not exist") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"expected an image file such as JPEG or PNG, got {path}: {error}") from error
     size = (width or image.width, height or image.height)
     image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)

@@ -7,6 +7,8 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
+import tempfile
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +19,19 @@ from .recipes import Recipe
 
 def partial_name(folder):
     """Where a run or an export is written until it is whole."""
+    folder = folder.resolve()
     return folder.with_name(folder.name + ".partial")
 
 
 def refuse_existing(folder, overwrite):
     """Raise InputError where a run, or the checkpoint of an interrupted one, would be lost without being asked."""
-    for existing in (folder, partial_name(folder) / "model.keras"):
+    refuse_foreign(folder, "run.json")
+    above = next(parent for parent in folder.resolve().parents if parent.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise InputError(
+            f"expected a run folder that can be written, got {folder}: {above} cannot; --output names another"
+        )
+    for existing in (folder / "run.json", partial_name(folder) / "model.keras"):
         if existing.exists() and not overwrite:
             raise InputError(
                 f"expected a run folder that is free, got {folder}: {existing} exists and stays as it is; "
@@ -30,39 +39,52 @@ def refuse_existing(folder, overwrite):
             )
 
 
+def refuse_foreign(folder, marker):
+    """Raise InputError where `folder` holds anything without a file called `marker`: it is not ours to replace."""
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / marker).is_file())):
+        raise InputError(
+            f"expected a new folder, an empty one or one with {marker} in it, got {folder}, which stays as it is"
+        )
+
+
 @contextmanager
-def whole_folder(folder):
+def whole_folder(folder, marker):
     """A new folder beside `folder` to fill, which takes its place when the block ends.
 
     When the block is left by an exception, `folder` stays as it was; of the unfinished one a checkpoint is kept, and
-    the exception says where.
+    what a user reads says where. A folder without a file called `marker` is never replaced.
     """
-    partial = partial_name(folder)
+    refuse_foreign(folder, marker)
+    folder, partial = folder.resolve(), partial_name(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    checkpoint = partial / "model.keras"
     try:
         yield partial
     except (KeyboardInterrupt, InputError) as stop:
-        checkpoint = partial / "model.keras"
         if checkpoint.exists():
-            raise type(stop)(f"{str(stop) or 'stopped'}; the best checkpoint so far is kept in {checkpoint}") from stop
-        shutil.rmtree(partial)
+            message = f"{str(stop) or 'stopped'}; the best checkpoint so far is kept in {checkpoint}"
+            raise type(stop)(message) from stop
         raise
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    old = folder.with_name(folder.name + ".old")
+    finally:
+        if sys.exc_info()[0] is not None and not checkpoint.exists():
+            shutil.rmtree(partial, ignore_errors=True)
     if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f"{folder.name}.replaced-", dir=folder.parent) as replaced:
+            folder.rename(Path(replaced) / folder.name)
+            partial.rename(folder)
+    else:
+        partial.rename(folder)
 
 
 def save_whole(path, write):
     """Let `write(path)` write a file beside `path`, then move it there: a reader sees the old file or the new one."""
     beside = path.with_name(f"partial-{path.name}")
-    write(beside)
-    os.replace(beside, path)
+    try:
+        write(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write_json(path, content):
@@ -114,7 +136,7 @@ def start(folder, recipe, data_dir, dataset):
 
 
 def finish(folder, history, test_metrics):
-    """Write what came out: history.csv, curves.png, and into run.json the metrics of the checkpoint that was kept."""
+    """Write what came out, history.csv, curves.png and into run.json the metrics of the kept checkpoint; return these."""
     write_history(folder / "history.csv", history)
     draw_curves(folder / "curves.png", history)
     scores = list(zip(history["val_accuracy"], (-loss for loss in history["val_loss"]), strict=True))
@@ -127,6 +149,19 @@ def finish(folder, history, test_metrics):
         "training_seconds": round(sum(history["seconds"]), 1),
     }
     write_json(folder / "run.json", run)
+    return run["metrics"]
+
+
+def summary(recipe, metrics):
+    """A row for the screen of what `finish` returned."""
+    return {
+        "model": recipe.model,
+        "dataset": recipe.dataset,
+        "best epoch": str(metrics["best_epoch"]),
+        "validation": f"{metrics['validation']['top1']:.2%}",
+        "test": f"{metrics['test']['top1']:.2%}",
+        "training": f"{metrics['training_seconds']:.0f} s",
+    }
 
 
 def git_commit():
@@ -154,9 +189,15 @@ def read_run(folder):
     """What run.json in a run folder says, its recipe as a `Recipe`."""
     path = folder / "run.json"
     if not path.is_file():
-        raise InputError(f"expected a run folder that scripts/train.py wrote, got {folder}, which has no run.json")
-    run = json.loads(path.read_text())
-    return {**run, "recipe": Recipe(**run["recipe"])}
+        hint = f"; {folder.parent} would work" if (folder.parent / "run.json").is_file() else ""
+        raise InputError(
+            f"expected a run folder that scripts/train.py wrote, got {folder}, which has no run.json{hint}"
+        )
+    try:
+        run = json.loads(path.read_text())
+        return {**run, "recipe": Recipe(**run["recipe"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"expected {path} as scripts/train.py of this version writes it, got: {error}") from error
 
 
 def labels_of(artifact):
@@ -173,17 +214,17 @@ def labels_of(artifact):
 
 
 def dataset_of(artifact, name=None, data_dir=None):
-    """The arguments of `load_dataset` for the data that an artifact's run was trained on, or for `name` instead.
+    """The name and the data folder of the data that an artifact's run was trained on, or of `name` instead.
 
     Raises:
         InputError (a ValueError): no name is given and the artifact lies in no run folder.
     """
     path = find_beside(artifact, "run.json")
-    run = None if path is None else read_run(path.parent)
-    if run is None and name is None:
+    if name is not None and (path is None or data_dir is not None):
+        return name, data_dir
+    if path is None:
         raise InputError(
-            f"expected {artifact} in a run folder, whose run.json names the data set; --dataset NAME would work"
+            f"expected {artifact} in a run folder, whose run.json names its data; --dataset NAME would work"
         )
-    if run is None or name not in (None, run["recipe"].dataset):
-        return name, data_dir, None
-    return run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].image_size
+    run = read_run(path.parent)
+    return name or run["recipe"].dataset, data_dir or run["data_dir"]

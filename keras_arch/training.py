@@ -42,14 +42,15 @@ def fit(model, dataset, recipe, folder):
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
-    history = trained.fit(
-        batches,
-        epochs=recipe.epochs,
-        validation_data=evaluation_batches(dataset.validation, len(dataset.class_names), EVALUATION_BATCH),
-        shuffle=False,  # the batches are shuffled already
-        verbose=0,
-        callbacks=[StopAtNaN(recipe), Report(recipe, steps), KeepBest(model, folder / "model.keras")],
-    )
+    with progress_bar() as progress:  # which must let go of the terminal however training ends
+        history = trained.fit(
+            batches,
+            epochs=recipe.epochs,
+            validation_data=evaluation_batches(dataset.validation, len(dataset.class_names), EVALUATION_BATCH),
+            shuffle=False,  # the batches are shuffled already
+            verbose=0,
+            callbacks=[StopAtNaN(recipe), Report(recipe, steps, progress), KeepBest(model, folder / "model.keras")],
+        )
     return history.history
 
 
@@ -111,7 +112,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class StopAtNaN(keras.callbacks.Callback):
-    """Stop at the first step whose loss is no number; the best checkpoint so far stays."""
+    """Stop at the first step or validation whose loss is no number; the best checkpoint so far stays."""
 
     def __init__(self, recipe):
         super().__init__()
@@ -121,27 +122,36 @@ class StopAtNaN(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):
+        self.check(logs["loss"], f"in epoch {self.epoch + 1} at step {batch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.check(logs["val_loss"], f"in validation after epoch {epoch + 1}")
+
+    def check(self, loss, where):
+        if not math.isfinite(loss):
             raise InputError(
-                f"expected a finite loss, got {logs['loss']} in epoch {self.epoch + 1} at step {batch + 1}; a "
-                f"--learning-rate below {self.recipe.learning_rate} or a longer --warmup-epochs would work"
+                f"expected a finite loss, got {loss} {where}; a --learning-rate below {self.recipe.learning_rate} or a "
+                "longer --warmup-epochs would work"
             )
+
+
+def progress_bar():
+    """A bar that shows on a terminal only."""
+    console = Console(highlight=False)
+    columns = TextColumn("epoch {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class Report(keras.callbacks.Callback):
     """A bar while an epoch runs, a line when it is done; and the columns learning_rate and seconds of the history."""
 
-    def __init__(self, recipe, steps):
+    def __init__(self, recipe, steps, progress):
         super().__init__()
-        self.recipe, self.steps = recipe, steps
-        self.console = Console(highlight=False)
-        columns = TextColumn("epoch {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self.progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.recipe, self.steps, self.progress = recipe, steps, progress
 
     def on_train_begin(self, logs=None):
         self.started = time.perf_counter()
-        print("  epoch    loss  accuracy  val_loss  val_accuracy  learning_rate   img/s    left")
-        self.progress.start()
+        self.progress.console.print("  epoch    loss  accuracy  val_loss  val_accuracy  learning_rate   img/s    left")
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch_started = time.perf_counter()
@@ -156,17 +166,15 @@ class Report(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.progress.remove_task(self.task)
         now = time.perf_counter()
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        optimizer = self.model.optimizer
+        logs["learning_rate"] = float(optimizer._learning_rate(optimizer.iterations - 1))  # of the step just done
         logs["seconds"] = round(now - self.epoch_started, 3)
         left = (now - self.started) / (epoch + 1) * (self.recipe.epochs - epoch - 1)
         epochs, speed = self.recipe.epochs, self.steps * self.recipe.batch_size / self.training_seconds
-        self.console.print(
+        self.progress.console.print(
             f"{epoch + 1:3}/{epochs:<3} {logs['loss']:7.4f} {logs['accuracy']:9.2%} {logs['val_loss']:9.4f} "
             f"{logs['val_accuracy']:13.2%} {logs['learning_rate']:14.5f} {speed:7,.0f} {clock(left):>7}"
         )
-
-    def on_train_end(self, logs=None):
-        self.progress.stop()
 
 
 def clock(seconds):

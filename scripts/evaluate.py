@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from keras_arch import cli
+from keras_arch.errors import InputError
 
 
 @dataclass
@@ -28,12 +29,17 @@ class Options:
 
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="evaluate.py")
+    if not options.artifacts:
+        raise InputError("expected one ARTIFACT or more, got none; saved_models/quickstart/model.keras would work")
+    if options.output is not None and (options.output.is_dir() or options.output.suffix != ".json"):
+        raise InputError(f"expected --output to be a .json file, got {options.output}")
     with cli.quiet():
         from keras_arch import evaluation, load_dataset, open_artifact, runs
 
         artifacts = [open_artifact(path) for path in options.artifacts]
-    name, data_dir, image_size = runs.dataset_of(options.artifacts[0], options.dataset, options.data_dir)
-    dataset = load_dataset(name, data_dir, image_size)
+    name, data_dir = runs.dataset_of(options.artifacts[0], options.dataset, options.data_dir)
+    height, width, _ = artifacts[0].image_shape
+    dataset = load_dataset(name, data_dir, image_size=height if height == width else None)
     rows = evaluation.compare(artifacts, dataset, options.split)
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ def main():
     images = [image for image, _ in dataset.train.take(CALIBRATION_IMAGES).as_numpy_iterator()]
     folder = options.run / "export"
     print(f"Exporting {options.run / 'model.keras'} to {folder} ...")
-    with runs.whole_folder(folder) as partial, cli.quiet():
+    with runs.whole_folder(folder, "export.json") as partial, cli.quiet():
         report = export_model(model, partial, dataset.class_names, images)
     cli.print_table([readable(name, row) for name, row in report["artifacts"].items()])
     print(f"Next: python scripts/evaluate.py {options.run}/model.keras {folder}/saved_model {folder}/*.tflite")

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from keras_arch import cli
+from keras_arch.errors import InputError
 
 
 @dataclass
@@ -27,6 +28,10 @@ def main():
     from keras_arch import open_artifact, runs
     from keras_arch.images import read_image
 
+    if not options.images:
+        raise InputError("expected one IMAGE or more, got none; examples/digit.png would work")
+    if options.top < 1:
+        raise InputError(f"expected --top to be 1 or more, got {options.top}")
     with cli.quiet():
         artifact = open_artifact(options.artifact)
     labels = runs.labels_of(artifact)

@@ -1,10 +1,12 @@
 """Train a model: python scripts/train.py RECIPE [options]."""
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_arch import cli
+from keras_arch import cli, runs
+from keras_arch.errors import choose
 from keras_arch.recipes import RECIPES, Recipe
 
 
@@ -27,40 +29,28 @@ def main():
         print("usage: python scripts/train.py RECIPE [options]; RECIPE --help lists the options. Recipes:")
         print(*(f"  {name:24}{recipe.summary}" for name, recipe in RECIPES.items()), sep="\n")
         return
-    recipe = RECIPES[cli.choose("recipe", arguments[0], RECIPES)]
-    train(cli.parse(Options, arguments[1:], default=Options(recipe), prog=f"train.py {arguments[0]}"))
-
-
-def train(options):
+    name = choose("a recipe as the first word", arguments[0], list(RECIPES))
+    options = cli.parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
     recipe = options.recipe
-    name = f"{recipe.model}-{recipe.dataset}".replace("/", "-").replace(":", "-")
-    folder = options.output or Path("saved_models") / name
+    folder = options.output or Path("saved_models") / re.sub("[/:]", "-", f"{recipe.model}-{recipe.dataset}")
+    runs.refuse_existing(folder, options.overwrite)
     with cli.quiet():
         import keras
 
-        from keras_arch import build, evaluate, fit, load_dataset, open_artifact, runs
+        from keras_arch import available, build, evaluate, fit, load_dataset, open_artifact
 
-    runs.refuse_existing(folder, options.overwrite)
+    choose("the name of a model", recipe.model, available())
     dataset = load_dataset(recipe.dataset, options.data_dir, recipe.image_size)
     keras.utils.set_random_seed(recipe.seed)
     classes = len(dataset.class_names)
     model = build(recipe.model, input_shape=dataset.image_shape, classes=classes, **recipe.builder_options)
     sizes = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes.items())
     print(f"{recipe.model} ({model.count_params():,} parameters) on {recipe.dataset} ({sizes})")
-    with runs.whole_folder(folder) as partial:
+    with runs.whole_folder(folder, "run.json") as partial:
         runs.start(partial, recipe, options.data_dir, dataset)
         history = fit(model, dataset, recipe, partial)
-        runs.finish(partial, history, evaluate(open_artifact(partial / "model.keras"), dataset))
-    metrics = runs.read_run(folder)["metrics"]
-    row = {
-        "model": recipe.model,
-        "dataset": recipe.dataset,
-        "best epoch": str(metrics["best_epoch"]),
-        "validation": f"{metrics['validation']['top1']:.2%}",
-        "test": f"{metrics['test']['top1']:.2%}",
-        "training": f"{metrics['training_seconds']:.0f} s",
-    }
-    cli.print_table([row])
+        metrics = runs.finish(partial, history, evaluate(open_artifact(partial / "model.keras"), dataset))
+    cli.print_table([runs.summary(recipe, metrics)])
     print(f"Everything about the run is in {folder}. Next: python scripts/export.py {folder}")
 
 

@@ -177,3 +177,4 @@ def test_refusals(options, message):
 def test_unknown_name_offers_the_nearest():
     with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
         keras_arch.build("resnet5O")
+    assert keras_arch.build("ResNet8").name == "resnet8"

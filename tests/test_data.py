@@ -109,7 +109,7 @@ def test_fashion_mnist(pytestconfig):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fashion_mnst", "did you mean fashion_mnist"),
+        ("fashion_mnst", "did you mean .*fashion_mnist"),
         ("mnist:9.9.9", "version and config of 'mnist' that TFDS has"),
         ("imdb_reviews", "image classification set"),
     ],

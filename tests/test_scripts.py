@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -64,6 +65,9 @@ def test_pictures_are_cut_to_their_centre_and_turned_upright(tmp_path):
     image = read_image(tmp_path / "wide.png", (10, 10, 3))
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, np.broadcast_to([250, 100, 50], (10, 10, 3)))  # black ends are cut off
+    deep = np.full((4, 4), 0xCF12, "uint16")
+    Image.fromarray(deep).save(tmp_path / "16 bit.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "16 bit.png", (4, 4, 1)), 0xCF)
     turned = Image.fromarray(pixels)
     exif = turned.getexif()
     exif[0x0112] = 6  # EXIF orientation: a quarter turn clockwise shows it upright
@@ -74,7 +78,13 @@ def test_pictures_are_cut_to_their_centre_and_turned_upright(tmp_path):
 # --- mistakes: what is typed, and what the one line must say ---
 
 MISTAKES = [
-    ("train.py nothing", "did you mean|there are quickstart"),
+    ("evaluate.py", "ARTIFACT or more"),
+    ("predict.py RUN/model.keras", "IMAGE or more"),
+    ("train.py --epochs 3", "recipe as the first word"),
+    ("train.py digits --seed -1", "seed to be from 0"),
+    ("train.py digits --output RUN/labels.txt/here", "a run folder that can be written"),
+    ("export.py RUN/model.keras", "quickstart would work"),
+    ("train.py nothing", "there are quickstart, digits"),
     ("train.py quikstart", "did you mean quickstart"),
     ("train.py quickstart --epoch 3", "--epochs"),
     ("train.py quickstart --epochs three", "three"),
@@ -84,7 +94,14 @@ MISTAKES = [
     ("train.py quickstart --model resnet18", "at least 32x32 pixels"),
     ("train.py quickstart --dataset fashion_mnst", "did you mean fashion_mnist"),
     ("train.py quickstart --output RUN", "--overwrite"),
-    ("export.py", "(?i)run"),
+    ("train.py quickstart --output EMPTY --overwrite", "run.json in it, got .*broken"),
+    ("train.py cifar10-resnet20 --data-dir NOWHERE", "network to download it from, got .*--data-dir"),
+    ("export.py EMPTY/seven", "model of 10 classes, as the data has, got 7"),
+    ("export.py EMPTY/corrupt", "expected .*run.json as scripts/train.py of this version writes it"),
+    ("evaluate.py RUN/model.keras --output RUN", "expected --output to be a .json file"),
+    ("predict.py RUN/model.keras RUN/curves.png --top 0", "--top to be 1 or more"),
+    ("evaluate.py EMPTY/cut_variables --dataset digits", "expected a whole SavedModel folder"),
+    ("export.py", "PATH"),
     ("export.py EMPTY", "has no run.json"),
     ("evaluate.py RUN/labels.txt", "expected a .keras file, a SavedModel folder or a .tflite file"),
     ("evaluate.py RUN", "quickstart/model.keras would work"),
@@ -117,19 +134,30 @@ def broken(quickstart, tmp_path_factory):
         (quickstart / "export/saved_model/saved_model.pb").read_bytes()[:999]
     )
     keras_arch.ResNet8(input_shape=(8, 8, 1), classes=7).save(folder / "seven.keras")
+    for name in ("seven", "corrupt"):
+        (folder / name).mkdir()
+        shutil.copy(folder / "seven.keras", folder / name / "model.keras")
+    shutil.copy(quickstart / "run.json", folder / "seven")
+    (folder / "corrupt" / "run.json").write_text('{"recipe": {"modle": "resnet8"}}')
+    shutil.copytree(quickstart / "export/saved_model", folder / "cut_variables")
+    variables = folder / "cut_variables/variables/variables.data-00000-of-00001"
+    variables.write_bytes(variables.read_bytes()[:999])
     return folder
 
 
 def state(*folders):
-    return {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(("typed", "message"), MISTAKES, ids=[typed for typed, _ in MISTAKES])
-def test_a_mistake_gets_one_line(typed, message, quickstart, broken, script, tmp_path, data_dir, capfd, monkeypatch):
+def test_a_mistake_gets_one_line(
+    typed, message, quickstart, broken, script, tmp_path, tmp_path_factory, data_dir, capfd, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     before = state(quickstart, broken)
-    words = [word.replace("RUN", str(quickstart)).replace("EMPTY", str(broken)) for word in typed.split()]
+    places = {"RUN": quickstart, "EMPTY": broken, "NOWHERE": tmp_path_factory.mktemp("nowhere")}
+    words = [re.sub("RUN|EMPTY|NOWHERE", lambda place: str(places[place[0]]), word) for word in typed.split()]
     assert script(*words) == 2
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1, lines

@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT
 
 import keras_arch
+from keras_arch import runs
 from keras_arch.training import build_optimizer, build_schedule
 
 RECIPE = keras_arch.Recipe("resnet8", "digits", epochs=10, learning_rate=0.5)
@@ -98,24 +99,55 @@ def test_saved_model_needs_nothing_of_ours(quickstart):
     assert not json.loads(config)["compile_config"]  # and so no optimizer of ours either
 
 
-def test_nan_stops_with_one_line_and_leaves_nothing(script, tmp_path, data_dir, capfd):
-    folder = tmp_path / "run"
+@pytest.mark.parametrize(
+    ("batch_size", "where"), [("32", "in epoch 1 at step"), ("1293", "in validation after epoch 1")]
+)
+def test_nan_stops_with_one_line_and_leaves_nothing(script, tmp_path, data_dir, capfd, batch_size, where):
     status = script(
-        *("train.py", "quickstart", "--learning-rate", "1e30", "--warmup-epochs", "0"),
-        *("--output", folder, "--data-dir", data_dir),
+        *("train.py", "quickstart", "--learning-rate", "1e30", "--warmup-epochs", "0", "--batch-size", batch_size),
+        *("--epochs", "1", "--output", tmp_path / "run", "--data-dir", data_dir),
     )
     lines = capfd.readouterr().err.splitlines()
     assert status == 2
     assert len(lines) == 1
     assert lines[0].startswith("error: expected a finite loss, got ")
-    assert "in epoch 1 at step" in lines[0]
+    assert where in lines[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_test_split_is_not_touched(digits, tmp_path):
+    blind = dataclasses.replace(digits, test=None)
+    model = keras_arch.ResNet8(input_shape=(8, 8, 1))
+    history = keras_arch.fit(model, blind, dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=2), tmp_path)
+    assert len(history["val_loss"]) == 2
+    assert history["learning_rate"][0] == pytest.approx(0.1)  # of the last step of the warm-up
+
+
+def test_whole_folder_keeps_what_was_there(tmp_path):
+    folder = tmp_path / "run"
+    for content in ("old", "new"):
+        with runs.whole_folder(folder, "run.json") as partial:
+            (partial / "run.json").write_text(content)
+    assert (folder / "run.json").read_text() == "new"
+    with pytest.raises(OSError, match="disk full"), runs.whole_folder(folder, "run.json") as partial:
+        (partial / "model.keras").touch()
+        raise OSError("disk full")
+    assert (folder / "run.json").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.partial"]  # the checkpoint is kept
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").touch()
+    with (
+        pytest.raises(keras_arch.InputError, match="stays as it is"),
+        runs.whole_folder(tmp_path / "thesis", "run.json"),
+    ):
+        pass
+    assert (tmp_path / "thesis" / "thesis.tex").exists()
 
 
 def test_ctrl_c_keeps_the_checkpoint_and_the_old_run(tmp_path, data_dir):
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "precious").touch()
+    (folder / "run.json").write_text("precious")
     command = [sys.executable, ROOT / "scripts" / "train.py", "quickstart", "--epochs", "1000", "--overwrite"]
     process = subprocess.Popen(
         [*command, "--output", folder, "--data-dir", data_dir],
@@ -133,4 +165,4 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_old_run(tmp_path, data_dir):
     assert process.returncode == 130
     assert errors.split() == f"stopped; the best checkpoint so far is kept in {checkpoint}".split()
     assert keras.models.load_model(checkpoint).output_shape == (None, 10)
-    assert (folder / "precious").exists()
+    assert (folder / "run.json").read_text() == "precious"

@@ -3,19 +3,18 @@
 Everything here is stock Keras, so that a saved model opens where keras_arch is not installed.
 """
 
-import warnings
-
 import keras
 from keras import layers
 
 from ..errors import InputError
+from ..weights import load_weights
 
 # Mean and deviation of ImageNet's training images, red, green, blue, for values of 0 to 1: torchvision's constants.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def image_input(input_shape, input_tensor, default_shape, smallest):
+def image_input(input_shape, input_tensor, default_shape, smallest, mean=IMAGENET_MEAN, std=IMAGENET_STD):
     """The entrance of every model: raw images of 0-255, normalised inside the graph.
 
     Args:
@@ -23,6 +22,7 @@ def image_input(input_shape, input_tensor, default_shape, smallest):
         input_tensor: a Keras tensor of raw images to build upon, or None for a new `keras.Input` named "image".
         default_shape: the shape that the architecture was published with.
         smallest: the least height and width in pixels, the product of the architecture's strides.
+        mean, std: what the network was trained to expect subtracted and divided by, a channel each, for values of 0-1.
 
     Returns:
         A tensor (batch, height, width, channels) of about zero mean and unit deviation.
@@ -32,6 +32,10 @@ def image_input(input_shape, input_tensor, default_shape, smallest):
     """
     if keras.config.image_data_format() != "channels_last":
         raise InputError("expected keras.config.image_data_format() to be 'channels_last', got 'channels_first'")
+    if input_shape is not None and not isinstance(input_shape, (tuple, list)):
+        raise InputError(
+            f"expected input_shape to be (height, width, channels), such as {default_shape}, got {input_shape!r}"
+        )
     if input_tensor is None:
         shape = tuple(default_shape if input_shape is None else input_shape)
     else:
@@ -46,12 +50,11 @@ def image_input(input_shape, input_tensor, default_shape, smallest):
             f"{shape[0]}x{shape[1]}; larger images or stem='cifar', which strides less, would work"
         )
     images = keras.Input(shape, name="image") if input_tensor is None else input_tensor
-    return normalise(images)
+    return normalise(images, list(mean), list(std))
 
 
-def normalise(images):
-    """(images / 255 - mean) / deviation, a channel each; an image that is not RGB takes the average of the three."""
-    mean, std = list(IMAGENET_MEAN), list(IMAGENET_STD)
+def normalise(images, mean, std):
+    """(images / 255 - mean) / std, a channel each; an image that is not RGB takes the average of the three."""
     if images.shape[-1] != 3:
         mean, std = [sum(mean) / 3], [sum(std) / 3]
     scale = [1 / (255 * s) for s in std]
@@ -59,7 +62,7 @@ def normalise(images):
     return layers.Rescaling(scale, offset, name="normalise")(images)
 
 
-def conv(x, filters, kernel_size, stride=1, use_bias=False, kernel_initializer="he_normal", *, name):
+def conv(x, filters, kernel_size, stride=1, kernel_initializer="he_normal", *, use_bias=False, name):
     """A convolution padded by kernel_size // 2 on every side, as in the papers' own code.
 
     Keras's "same" pads a strided convolution of an even-sized image on the right and below only, and weights trained
@@ -75,20 +78,33 @@ def conv(x, filters, kernel_size, stride=1, use_bias=False, kernel_initializer="
     return convolution(x)
 
 
-def batch_norm(x, gamma_initializer="ones", *, name):
-    """Batch normalisation with the constants of He et al.'s code and torchvision's."""
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma_initializer, name=name)(x)
+def batch_norm(x, gamma_initializer="ones", epsilon=1e-5, *, name):
+    """Batch normalisation with the constants of He et al.'s code and torchvision's ResNets."""
+    norm = layers.BatchNormalization(momentum=0.9, epsilon=epsilon, gamma_initializer=gamma_initializer, name=name)
+    return norm(x)
 
 
-def conv_bn(x, filters, kernel_size, stride=1, gamma_initializer="ones", *, name):
+def conv_bn(x, filters, kernel_size, stride=1, gamma_initializer="ones", epsilon=1e-5, *, name):
     """A convolution without bias, then batch norm, which brings one."""
     x = conv(x, filters, kernel_size, stride, name=name)
-    return batch_norm(x, gamma_initializer, name=f"{name}_bn")
+    return batch_norm(x, gamma_initializer, epsilon, name=f"{name}_bn")
 
 
-def conv_bn_relu(x, filters, kernel_size, stride=1, *, name):
+def conv_bn_relu(x, filters, kernel_size, stride=1, epsilon=1e-5, *, name):
     """A convolution without bias, batch norm, ReLU."""
-    x = conv_bn(x, filters, kernel_size, stride, name=name)
+    x = conv_bn(x, filters, kernel_size, stride, epsilon=epsilon, name=name)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def conv_relu(x, filters, kernel_size, stride=1, *, name):
+    """A convolution with bias, ReLU: as it was before batch norm."""
+    x = conv(x, filters, kernel_size, stride, use_bias=True, name=name)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def bn_relu(x, *, name):
+    """Batch norm and ReLU, for networks where they come before a convolution."""
+    x = batch_norm(x, name=f"{name}_bn")
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
@@ -98,17 +114,42 @@ def max_pool(x, size, stride, *, name):
     return layers.MaxPooling2D(size, stride, name=name)(x)
 
 
-def classifier_head(x, include_top, pooling, classes, classifier_activation):
+def max_pool_ceil(x, size, stride, *, name):
+    """Max pooling without padding whose last window may reach over the edge by a pixel, as Caffe and GoogLeNet count.
+
+    The row and column of zeros are harmless behind a ReLU, and no window takes them where the size leaves no rest.
+    """
+    x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
+    return layers.MaxPooling2D(size, stride, name=name)(x)
+
+
+def classifier_head(x, include_top, pooling, classes, classifier_activation, dropout=0.0):
     """The exit of every model: class scores, or without the top the features, pooled as `pooling` says.
+
+    Args:
+        x: the last feature map.
+        include_top, pooling, classes, classifier_activation: as the builder got them.
+        dropout: share of the pooled features that training drops before the classifier.
 
     Raises:
         InputError: fewer than two classes, or a pooling that is not None, "avg" or "max".
     """
     if include_top:
-        if classes < 2:
-            raise InputError(f"expected classes to be 2 or more, got {classes}")
+        check_classes(classes)
+        check_activation(classifier_activation)
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        if dropout:
+            x = layers.Dropout(dropout, name="dropout")(x)
         return layers.Dense(classes, activation=classifier_activation, name="predictions")(x)
+    return pooled(x, pooling)
+
+
+def pooled(x, pooling):
+    """The feature map `x` itself, or averaged ("avg") or at its greatest ("max") over all pixels.
+
+    Raises:
+        InputError: a pooling that is not None, "avg" or "max".
+    """
     if pooling == "avg":
         return layers.GlobalAveragePooling2D(name="avg_pool")(x)
     if pooling == "max":
@@ -118,29 +159,22 @@ def classifier_head(x, include_top, pooling, classes, classifier_activation):
     return x
 
 
+def check_classes(classes):
+    if not isinstance(classes, int) or classes < 2:
+        raise InputError(f"expected classes to be a whole number of 2 or more, got {classes!r}")
+
+
+def check_activation(activation):
+    try:
+        keras.activations.get(activation)
+    except ValueError as error:
+        raise InputError(f"expected an activation of Keras such as 'softmax', or None, got {activation!r}") from error
+
+
 def finish(x, outputs, weights, name):
-    """Close the graph from the source of `x` to `outputs`, and load `weights`, a .weights.h5 or .keras file, if any."""
+    """Close the graph from the source of `x` to `outputs`, and load `weights`, if any, as the builders document."""
     sources = keras.utils.get_source_inputs(x)
     model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name)
     if weights is not None:
         load_weights(model, weights)
     return model
-
-
-def load_weights(model, path):
-    """Load a Keras weights file into `model`, or leave the model as it was and say why not."""
-    before = model.get_weights()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Keras only warns when layers of the model are not in the file
-            model.load_weights(path)
-    except FileNotFoundError:
-        raise InputError(
-            f"expected weights to be None or a .weights.h5 or .keras file, got {path}: no such file"
-        ) from None
-    except (ValueError, OSError, UserWarning) as error:
-        model.set_weights(before)
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"expected weights saved by a {model.name} with output {model.output_shape}, got {path}: {reason}"
-        ) from error

@@ -1,8 +1,8 @@
 """A name in, a Dataset out: images and labels in three splits that are kept apart."""
 
 import contextlib
-import difflib
 import logging
+import re
 import sys
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
-from ..errors import InputError
+from ..errors import InputError, choose, first_line
 from .digits import Digits
 from .pipeline import resize
 
@@ -77,10 +77,16 @@ def find(name, data_dir):
     """The TFDS builder of `name`; nothing is downloaded yet."""
     if name == "digits":
         return Digits(data_dir=data_dir)
+    base = re.split("[:/]", name)[0]
+    choose(
+        "'digits' or the name of a TFDS data set", base, [*tfds.list_builders(with_community_datasets=False), "digits"]
+    )
     try:
         return tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError) as error:
-        raise InputError(unknown(name, error)) from error
+        raise InputError(
+            f"expected a version and config of {base!r} that TFDS has, got {name!r}: {first_line(error)}"
+        ) from error
 
 
 def prepare(name, builder):
@@ -101,21 +107,10 @@ def prepare(name, builder):
     except PermissionError:
         raise
     except Exception as error:  # each data set has its own ways to fail: network, checksum, manual download, package
-        cause = " ".join(str(error).split())[:200]
         raise InputError(
             f"expected data set {name!r} in {builder.data_dir} or a network to download it from, got "
-            f"{type(error).__name__}: {cause} ...; --data-dir FOLDER names a prepared copy, 'digits' needs no network"
+            f"{type(error).__name__}; --data-dir FOLDER names a prepared copy, 'digits' needs no network; {first_line(error)}"
         ) from error
-
-
-def unknown(name, error):
-    base = name.split("/")[0].split(":")[0]
-    names = [*tfds.list_builders(with_community_datasets=False), "digits"]
-    if base in names:
-        return f"expected a version and config of {base!r} that TFDS has, got {name!r}: {str(error).splitlines()[0]}"
-    near = difflib.get_close_matches(base, names, n=3, cutoff=0.5)
-    offer = f"did you mean {' or '.join(near)}?" if near else "'digits' and 'fashion_mnist' would work"
-    return f"expected 'digits' or the name of a TFDS data set, got {name!r}; {offer}"
 
 
 def classification_features(name, info):

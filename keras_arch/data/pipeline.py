@@ -1,8 +1,10 @@
 """From single examples to the batches that a model sees."""
 
+import math
+
 import tensorflow as tf
 
-SHUFFLE_BUFFER = 60_000  # examples; a smaller split is shuffled whole
+SHUFFLE_BUFFER = 2**30  # bytes of decoded images that are shuffled together; a smaller split is shuffled whole
 
 
 def resize(image, shape):
@@ -26,8 +28,8 @@ def training_batches(dataset, recipe):
         A `tf.data.Dataset` of uint8 images (batch, height, width, channels) and one-hot labels (batch, classes).
         The last, smaller batch is left out, since batch norm would take its few images for the whole population.
     """
-    examples = dataset.train.shuffle(SHUFFLE_BUFFER, seed=recipe.seed)
     count = int(dataset.train.cardinality())
+    examples = dataset.train.shuffle(min(count, SHUFFLE_BUFFER // math.prod(dataset.image_shape)), seed=recipe.seed)
     batches = examples.batch(recipe.batch_size, drop_remainder=count >= recipe.batch_size)
     seeds = tf.data.Dataset.random(seed=recipe.seed, rerandomize_each_iteration=True).batch(2)
     augment, classes = AUGMENT[recipe.augment], len(dataset.class_names)

@@ -1,0 +1,244 @@
+"""GoogLeNet: Going Deeper with Convolutions (Szegedy et al. 2014, arXiv:1409.4842).
+
+Deviations from the paper: batch norm in place of biases and local response normalisation, unless `batch_norm=False`;
+images are normalised to -1 to 1, as for torchvision's weights, instead of subtracting the mean.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import keras
+from keras import layers, ops
+
+from ..errors import InputError, choose
+from .layers import (
+    check_classes,
+    classifier_head,
+    conv_bn_relu,
+    conv_relu,
+    finish,
+    image_input,
+    max_pool_ceil,
+)
+
+
+class Inception(NamedTuple):
+    """A row of table 1: the number of filters in each convolution of a module, columns named as in the paper."""
+
+    name: str
+    filters_1x1: int
+    reduce_3x3: int
+    filters_3x3: int
+    reduce_5x5: int
+    filters_5x5: int
+    pool_projection: int
+
+
+# A max pool stands between 3b and 4a and between 4e and 5a.
+TABLE_1 = (
+    #         1x1  3x3reduce  3x3  5x5reduce  5x5  pool proj
+    Inception("3a", 64, 96, 128, 16, 32, 32),
+    Inception("3b", 128, 128, 192, 32, 96, 64),
+    Inception("4a", 192, 96, 208, 16, 48, 64),
+    Inception("4b", 160, 112, 224, 24, 64, 64),
+    Inception("4c", 128, 128, 256, 24, 64, 64),
+    Inception("4d", 112, 144, 288, 32, 64, 64),
+    Inception("4e", 256, 160, 320, 32, 128, 128),
+    Inception("5a", 256, 160, 320, 32, 128, 128),
+    Inception("5b", 384, 192, 384, 48, 128, 128),
+)
+POOLED_BEFORE = ("4a", "5a")
+AUXILIARY_AFTER = ("4a", "4d")
+AUXILIARY_LOSS_WEIGHT = 0.3  # section 5, of each head
+GOOGLENET_EPSILON = 1e-3  # of batch norm, as torchvision's weights were trained with
+
+conv_bn_relu_googlenet = partial(conv_bn_relu, epsilon=GOOGLENET_EPSILON)
+
+
+def inception_module(x, row, conv=conv_bn_relu_googlenet, kernel_5x5=5):
+    """Four branches side by side, the expensive ones behind a 1x1 convolution that shrinks their input (figure 2b).
+
+    Args:
+        x: (batch, height, width, channels).
+        row: an `Inception`, such as a row of `TABLE_1`.
+        conv: (x, filters, kernel_size, name=...) -> x, a convolution and what follows it.
+        kernel_5x5: size of the large kernel.
+
+    Returns:
+        (batch, height, width, filters_1x1 + filters_3x3 + filters_5x5 + pool_projection).
+    """
+    name = f"inception_{row.name}"
+    branch_1x1 = conv(x, row.filters_1x1, 1, name=f"{name}_1x1")
+    branch_3x3 = conv(x, row.reduce_3x3, 1, name=f"{name}_reduce_3x3")
+    branch_3x3 = conv(branch_3x3, row.filters_3x3, 3, name=f"{name}_3x3")
+    branch_5x5 = conv(x, row.reduce_5x5, 1, name=f"{name}_reduce_5x5")
+    branch_5x5 = conv(branch_5x5, row.filters_5x5, kernel_5x5, name=f"{name}_5x5")
+    branch_pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
+    branch_pool = conv(branch_pool, row.pool_projection, 1, name=f"{name}_pool_projection")
+    return layers.Concatenate(name=f"{name}_concat")([branch_1x1, branch_3x3, branch_5x5, branch_pool])
+
+
+def naive_inception_module(x, row, conv=conv_bn_relu_googlenet):
+    """All filter sizes side by side with nothing in between: the module whose cost the 1x1 cuts (figure 2a).
+
+    Args:
+        x: (batch, height, width, channels).
+        row: an `Inception`; its `reduce_3x3`, `reduce_5x5` and `pool_projection` are not used.
+        conv: (x, filters, kernel_size, name=...) -> x, a convolution and what follows it.
+
+    Returns:
+        (batch, height, width, filters_1x1 + filters_3x3 + filters_5x5 + channels): it can only grow.
+    """
+    name = f"inception_{row.name}"
+    branch_1x1 = conv(x, row.filters_1x1, 1, name=f"{name}_1x1")
+    branch_3x3 = conv(x, row.filters_3x3, 3, name=f"{name}_3x3")
+    branch_5x5 = conv(x, row.filters_5x5, 5, name=f"{name}_5x5")
+    branch_pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
+    return layers.Concatenate(name=f"{name}_concat")([branch_1x1, branch_3x3, branch_5x5, branch_pool])
+
+
+def local_response_norm(x, name):
+    """Each value over the power of 0.75 of its neighbours in five channels (Krizhevsky et al. 2012, section 3.3).
+
+    With Caffe's constants, those of GoogLeNet's own definition. It is a small model of `keras.ops`, so that the
+    operations stand under one name and a saved model stays plain Keras.
+    """
+    radius, alpha, beta = 2, 1e-4, 0.75
+    inside = keras.Input(x.shape[1:], name=f"{name}_input")
+    squares = ops.pad(ops.square(inside), [[0, 0], [0, 0], [0, 0], [radius, radius]])
+    channels = x.shape[-1]
+    total = sum(squares[..., shift : shift + channels] for shift in range(2 * radius + 1))
+    normed = inside / ops.power(1 + alpha / (2 * radius + 1) * total, beta)
+    return keras.Model(inside, normed, name=name)(x)
+
+
+def unchanged(x, name):
+    """Where batch norm is, nothing else normalises."""
+    return x
+
+
+def imagenet_stem(x, conv, norm):
+    """The first rows of table 1: 224 pixels become 28."""
+    x = conv(x, 64, 7, 2, name="stem_conv1")
+    x = max_pool_ceil(x, 3, 2, name="stem_pool1")
+    x = norm(x, "stem_norm1")
+    x = conv(x, 64, 1, name="stem_reduce")
+    x = conv(x, 192, 3, name="stem_conv2")
+    x = norm(x, "stem_norm2")
+    return max_pool_ceil(x, 3, 2, name="stem_pool2")
+
+
+def cifar_stem(x, conv, norm):
+    """The same convolutions without stride or pools, for images of 32 pixels or so."""
+    x = conv(x, 64, 3, name="stem_conv1")
+    x = norm(x, "stem_norm1")
+    x = conv(x, 64, 1, name="stem_reduce")
+    x = conv(x, 192, 3, name="stem_conv2")
+    return norm(x, "stem_norm2")
+
+
+class Stem(NamedTuple):
+    build: Callable
+    stride: int
+
+
+STEMS = {"imagenet": Stem(imagenet_stem, 8), "cifar": Stem(cifar_stem, 1)}
+
+
+def auxiliary_head(x, conv, classes, name):
+    """A second classifier halfway, which brings gradient to the lower layers (section 5)."""
+    if x.shape[1] is None or x.shape[2] is None or min(x.shape[1:3]) < 5:
+        raise InputError(
+            f"expected images that leave 5x5 pixels or more for the auxiliary heads, got {x.shape[1]}x{x.shape[2]} "
+            "there; auxiliary_heads=False or larger images would work"
+        )
+    x = layers.AveragePooling2D(5, 3, name=f"{name}_pool")(x)
+    x = conv(x, 128, 1, name=f"{name}_conv")
+    x = layers.Flatten(name=f"{name}_flatten")(x)
+    x = layers.Dense(1024, activation="relu", name=f"{name}_dense")(x)
+    x = layers.Dropout(0.7, name=f"{name}_dropout")(x)
+    return layers.Dense(classes, activation="softmax", name=name)(x)
+
+
+def strip_auxiliary_heads(model):
+    """The model without its training heads, sharing all weights with it; any other model as it is.
+
+    Args:
+        model: a `keras.Model`, such as `GoogLeNet(auxiliary_heads=True)`.
+
+    Returns:
+        A `keras.Model` whose one output is the first of `model`, the main head.
+    """
+    if len(model.outputs) == 1:
+        return model
+    return keras.Model(model.input, model.outputs[0], name=model.name)
+
+
+def GoogLeNet(
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    name="googlenet",
+    *,
+    stem="imagenet",
+    batch_norm=True,
+    kernel_5x5=5,
+    auxiliary_heads=False,
+):
+    """GoogLeNet: raw images in, class probabilities out.
+
+    Args:
+        include_top: whether the average pool, the dropout and the classifier are there.
+        weights: None for random ones; "imagenet" for torchvision's (with kernel_5x5=3); or a .weights.h5 or .keras
+            file of such a model, or a .safetensors or .pth file of torchvision's.
+        input_tensor: a Keras tensor of raw images to build upon; None makes an input named "image".
+        input_shape: (height, width, channels), (224, 224, 3) where None; height and width may be None.
+        pooling: without the top, None for the feature map, "avg" or "max" for a vector.
+        classes: number of classes, 2 or more.
+        classifier_activation: of the last layer; None gives logits.
+        name: of the model.
+        stem: "imagenet" (divides the size by 8) or "cifar" (keeps it).
+        batch_norm: True, or False for the paper's convolutions with bias and local response normalisation.
+        kernel_5x5: 5, or 3 for torchvision's network, which also ends in a 2x2 max pool: its weights were trained so.
+        auxiliary_heads: add the two training heads, as outputs "auxiliary_4a" and "auxiliary_4d" behind the main one,
+            each with a loss weight of 0.3; `keras_arch.strip_auxiliary_heads(model)` takes them off.
+
+    Returns:
+        A functional `keras.Model` from images (batch, height, width, channels), 0-255, to (batch, classes), or to a
+        list of three such with auxiliary heads.
+
+    Raises:
+        InputError (a ValueError): an option, shape or file that cannot be used; the message says what can.
+
+    Reference:
+        Szegedy et al. 2014, arXiv:1409.4842, table 1.
+
+    Example:
+        model = keras_arch.GoogLeNet(input_shape=(224, 224, 3), classes=5)
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.fit(images, labels)  # images: 0-255, as they come
+    """
+    stem = STEMS[choose("stem", stem, STEMS)]
+    if kernel_5x5 not in (3, 5):
+        raise InputError(f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {kernel_5x5!r}")
+    conv, norm = (conv_bn_relu_googlenet, unchanged) if batch_norm else (conv_relu, local_response_norm)
+    pool_sizes = {"4a": 3, "5a": 2 if kernel_5x5 == 3 else 3}
+    smallest = stem.stride * 2 ** len(POOLED_BEFORE)
+    half = (0.5, 0.5, 0.5)
+    x = images = image_input(input_shape, input_tensor, (224, 224, 3), smallest, mean=half, std=half)
+    x = stem.build(x, conv, norm)
+    auxiliary = []
+    for row in TABLE_1:
+        if row.name in POOLED_BEFORE:
+            x = max_pool_ceil(x, pool_sizes[row.name], 2, name=f"pool_{row.name[0]}")
+        x = inception_module(x, row, conv, kernel_5x5)
+        if auxiliary_heads and include_top and row.name in AUXILIARY_AFTER:
+            check_classes(classes)
+            auxiliary.append(auxiliary_head(x, conv, classes, f"auxiliary_{row.name}"))
+    x = classifier_head(x, include_top, pooling, classes, classifier_activation, dropout=0.4)
+    return finish(images, [x, *auxiliary] if auxiliary else x, weights, name)

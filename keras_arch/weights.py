@@ -1,0 +1,206 @@
+"""Other people's checkpoints into our models: torchvision's by name, Keras's own as they are."""
+
+import hashlib
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from .errors import InputError, first_line
+
+TORCHVISION = "https://download.pytorch.org/models/"
+# torchvision's IMAGENET1K_V1 checkpoints; a file's name ends in the first eight digits of its SHA-256.
+PUBLISHED = {
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet34": "resnet34-b627a593.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+    "resnet101": "resnet101-63fe2227.pth",
+    "resnet152": "resnet152-394f9c45.pth",
+    "googlenet": "googlenet-1378be20.pth",
+}
+CACHE_DIR = None  # Keras's own, ~/.keras
+NAMES_SHOWN = 5  # of the tensors that an error lists
+
+
+def load_weights(model, weights):
+    """What a builder's `weights` argument does: load into `model`, or leave it as it was and say why not.
+
+    Args:
+        model: a model that a builder of ours made.
+        weights: "imagenet" for torchvision's checkpoint, downloaded once into Keras's cache; or a file: .weights.h5 or
+            .keras of such a model, .safetensors or .pth of torchvision's.
+
+    Raises:
+        InputError (a ValueError): no such file or checkpoint, no network, damaged, or made for another model.
+    """
+    if weights == "imagenet":
+        load_torchvision_weights(model, download(model.name), skip_head=not has_head(model))
+    elif Path(weights).suffix in (".safetensors", ".pth", ".pt"):
+        load_torchvision_weights(model, weights, skip_head=not has_head(model))
+    else:
+        load_keras_weights(model, weights)
+
+
+def load_torchvision_weights(model, source, skip_head=False, sum_channels=False):
+    """Load a torchvision checkpoint into a ResNet (18 to 152) or a GoogLeNet with kernel_5x5=3.
+
+    Args:
+        model: a model that a builder of ours made; its own normalisation is what torchvision's weights expect.
+        source: a mapping from names to arrays as in a state_dict (convolutions: out, in, height, width), or the path
+            of a .safetensors file, or of a .pth file, which is read by torch (`pip install torch`) with
+            weights_only=True.
+        skip_head: leave the model's own classifier, for another number of classes or a model without one.
+        sum_channels: sum the first convolution over red, green and blue, for a model of one channel: it then answers
+            to a grey image about as the original to the same grey in all three.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError (a ValueError): tensors are missing, unexpected or of another shape; they are named, and the model
+            is as it was.
+    """
+    tensors = {
+        name: np.asarray(tensor)
+        for name, tensor in read_tensors(source).items()
+        # Counters of steps, and GoogLeNet's training heads, which evaluation does not use.
+        if not name.endswith("num_batches_tracked") and not name.startswith(("aux1.", "aux2."))
+    }
+    if skip_head:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
+    values, problems = {}, []
+    for variable in model.variables:
+        layer, _, kind = variable.path.rpartition("/")
+        if kind == "seed_generator_state" or (skip_head and layer == "predictions"):
+            continue
+        name = torchvision_name(layer, kind)
+        tensor = tensors.pop(name, None)
+        if tensor is None:
+            problems.append(f"{name} is missing (for {variable.path})")
+            continue
+        value = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
+        if sum_channels and value.ndim == 4 and value.shape[2] == 3 and variable.shape[2] == 1:
+            value = value.sum(axis=2, keepdims=True)
+        if value.shape != tuple(variable.shape):
+            problems.append(f"{name} is {value.shape}, and {variable.path} {tuple(variable.shape)}")
+        values[variable.path] = value
+    problems += [f"{name} is unexpected" for name in tensors]
+    if problems:
+        more = f" and {len(problems) - NAMES_SHOWN} more" if len(problems) > NAMES_SHOWN else ""
+        raise InputError(
+            f"expected the tensors of torchvision's network for {model.name} with output {model.output_shape}, got "
+            f"{'others' if isinstance(source, dict) else source}: {'; '.join(problems[:NAMES_SHOWN])}{more}; "
+            "load_torchvision_weights(model, source, skip_head=True) takes another number of classes, sum_channels=True "
+            "one channel"
+        )
+    for variable in model.variables:
+        if variable.path in values:
+            variable.assign(values[variable.path])
+    return model
+
+
+# What torchvision calls our layers; it counts blocks from 0.
+TORCHVISION_NAMES = (
+    (r"predictions", "fc"),
+    (r"stem_conv(_bn)?", "{conv_or_bn}1"),
+    (r"stage(?P<stage>\d+)_block(?P<block>\d+)_conv(?P<conv>\d+)(_bn)?", "layer{stage}.{block}.{conv_or_bn}{conv}"),
+    (r"stage(?P<stage>\d+)_block(?P<block>\d+)_shortcut(_bn)?", "layer{stage}.{block}.downsample.{zero_or_one}"),
+    (r"stem_conv1(_bn)?", "conv1.{conv_or_bn}"),
+    (r"stem_reduce(_bn)?", "conv2.{conv_or_bn}"),
+    (r"stem_conv2(_bn)?", "conv3.{conv_or_bn}"),
+    (r"inception_(?P<row>\w\w)_1x1(_bn)?", "inception{row}.branch1.{conv_or_bn}"),
+    (r"inception_(?P<row>\w\w)_reduce_3x3(_bn)?", "inception{row}.branch2.0.{conv_or_bn}"),
+    (r"inception_(?P<row>\w\w)_3x3(_bn)?", "inception{row}.branch2.1.{conv_or_bn}"),
+    (r"inception_(?P<row>\w\w)_reduce_5x5(_bn)?", "inception{row}.branch3.0.{conv_or_bn}"),
+    (r"inception_(?P<row>\w\w)_5x5(_bn)?", "inception{row}.branch3.1.{conv_or_bn}"),
+    (r"inception_(?P<row>\w\w)_pool_projection(_bn)?", "inception{row}.branch4.1.{conv_or_bn}"),
+)
+TORCHVISION_KINDS = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def torchvision_name(layer, kind):
+    """What torchvision calls the variable `kind` of our `layer`; our own path where it has no such thing."""
+    for pattern, name in TORCHVISION_NAMES:
+        match = re.fullmatch(pattern, layer)
+        if match:
+            is_bn = layer.endswith("_bn")
+            parts = {"conv_or_bn": "bn" if is_bn else "conv", "zero_or_one": int(is_bn), **match.groupdict()}
+            if "block" in parts:
+                parts["block"] = int(parts["block"]) - 1
+            return f"{name.format(**parts)}.{TORCHVISION_KINDS[kind]}"
+    return f"{layer}.{kind}"
+
+
+def read_tensors(source):
+    """A mapping from names to arrays, from what `load_torchvision_weights` takes."""
+    if hasattr(source, "items"):
+        return source
+    if not Path(source).is_file():
+        raise InputError(f"expected a .safetensors or .pth file, got {source}, which does not exist")
+    try:
+        if Path(source).suffix == ".safetensors":
+            from safetensors.numpy import load_file
+
+            return load_file(source)
+        import torch
+
+        state = torch.load(source, map_location="cpu", weights_only=True)
+        return {name: tensor.numpy() for name, tensor in state.items()}
+    except ImportError:
+        raise InputError(
+            f"expected torch to be installed, which reads {source}; pip install torch would work, or a .safetensors file"
+        ) from None
+    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+        raise InputError(f"expected a whole .safetensors or .pth file, got {source}: {first_line(error)}") from error
+
+
+def download(name):
+    """Torchvision's checkpoint for the model called `name`, from Keras's cache or the network, its hash checked."""
+    if name not in PUBLISHED:
+        raise InputError(
+            f"expected weights='imagenet' for a model that torchvision has published ({', '.join(PUBLISHED)}), got "
+            f"{name!r}; weights=None or a file would work"
+        )
+    file = PUBLISHED[name]
+    try:
+        path = keras.utils.get_file(file, TORCHVISION + file, cache_subdir="models/keras_arch", cache_dir=CACHE_DIR)
+    except Exception as error:  # urllib's many; Keras wraps them in a bare Exception
+        raise InputError(
+            f"expected a network to download {TORCHVISION + file} from, got {first_line(error)}; weights='FILE.pth' takes a "
+            "copy of it"
+        ) from error
+    digest = Path(file).stem.split("-")[-1]  # the first eight digits, and get_file compares whole hashes only
+    if not hashlib.sha256(Path(path).read_bytes()).hexdigest().startswith(digest):
+        Path(path).unlink()
+        raise InputError(f"expected {file} with a SHA-256 that begins with {digest}, got a broken download; try again")
+    return path
+
+
+def load_keras_weights(model, path):
+    """Load a .weights.h5 or .keras file into `model`, or leave the model as it was and say why not."""
+    before = model.get_weights()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras only warns when layers of the model are not in the file
+            model.load_weights(path)
+    except FileNotFoundError:
+        raise InputError(f"expected weights to be 'imagenet' or a file, got {path}, which does not exist") from None
+    except (ValueError, OSError, UserWarning, zipfile.BadZipFile) as error:
+        model.set_weights(before)
+        raise InputError(
+            f"expected weights saved by a {model.name} with output {model.output_shape}, got {path}: {first_line(error)}"
+        ) from error
+
+
+def has_head(model):
+    return any(layer.name == "predictions" for layer in model.layers)

@@ -1,0 +1,223 @@
+"""Torchvision's weights give torchvision's answers; whatever does not fit is refused by name.
+
+The golden logits come from torchvision itself, by tests/golden/make_torchvision_goldens.py, whose rule rebuilds the
+weights here from names and shapes.
+"""
+
+import hashlib
+import http.server
+import json
+import threading
+import zlib
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from safetensors.numpy import save_file
+
+import keras_arch
+from keras_arch import weights
+from keras_arch.weights import torchvision_name
+
+GOLDENS = json.loads((ROOT / "tests" / "golden" / "torchvision_logits.json").read_text())
+CASES = [
+    *((name, size) for name in ("resnet18", "resnet34", "resnet50", "googlenet") for size in (224, 97)),
+    ("resnet101", 97),
+    ("resnet152", 97),
+]
+
+
+def build(name, size=64, **options):
+    options = {"kernel_5x5": 3, **options} if name == "googlenet" else options
+    return keras_arch.build(name, input_shape=(size, size, 3), classifier_activation=None, **options)
+
+
+def rebuilt(key, shape, scale):
+    """The rule of the golden file, in numpy alone."""
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    if len(shape) >= 2:
+        value = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+    elif key.endswith("weight"):
+        value = rng.uniform(*scale, shape)
+    elif key.endswith("running_var"):
+        value = rng.uniform(0.5, 1.5, shape)
+    else:
+        value = 0.1 * rng.standard_normal(shape)
+    return value.astype("float32")
+
+
+def state_dict(model):
+    """Torchvision's state_dict for the network of `model`: a wrong name would seed other weights, a wrong shape too."""
+    state = {}
+    for variable in model.variables:
+        layer, _, kind = variable.path.rpartition("/")
+        if kind != "seed_generator_state":
+            key, shape = torchvision_name(layer, kind), tuple(variable.shape)
+            shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+            state[key] = rebuilt(key, shape, GOLDENS[model.name]["batch_norm_scale"])
+    return state
+
+
+@pytest.mark.parametrize(("name", "size"), CASES)
+def test_torchvisions_logits(name, size):
+    model = build(name, size)
+    keras_arch.load_torchvision_weights(model, state_dict(model))
+    images = np.random.default_rng(0).uniform(-2, 2, (2, 3, size, size)).astype("float32").transpose(0, 2, 3, 1)
+    # The goldens are for images that are normalised already; our models do that themselves.
+    mean, std = (0.5, 0.5) if name == "googlenet" else ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    logits = model.predict_on_batch(((images * std + mean) * 255).astype("float32"))
+    golden = GOLDENS[name]["logits"][str(size)]
+    np.testing.assert_allclose(np.linalg.norm(logits, axis=1), golden["l2_norm"], rtol=1e-4)
+    scale = np.abs(golden["first_ten"]).max()
+    np.testing.assert_allclose(logits[:, :10], golden["first_ten"], rtol=1e-4, atol=1e-4 * scale)
+    assert logits.argmax(axis=1).tolist() == golden["argmax"]
+
+
+def test_parameters_are_torchvisions():
+    model = build("googlenet", 224, auxiliary_heads=True)
+    trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    assert trainable == GOLDENS["googlenet"]["parameters"]
+
+
+# --- refusals: named, and the model as it was ---
+
+
+@pytest.fixture(scope="module")
+def state():
+    return state_dict(build("resnet18"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer3.1.bn2.running_mean": None}, "layer3.1.bn2.running_mean is missing"),
+        ({"layer9.weight": np.zeros(3, "float32")}, "layer9.weight is unexpected"),
+        (
+            {"conv1.weight": np.zeros((64, 3, 3, 3), "float32")},
+            r"conv1.weight is \(3, 3, 3, 64\), and stem_conv/kernel",
+        ),
+        ({"fc.weight": np.zeros((7, 512), "float32")}, r"fc.weight is .*skip_head=True"),
+    ],
+)
+def test_refused_and_nothing_changed(state, change, message):
+    model = build("resnet18")
+    before = model.get_weights()
+    changed = {name: tensor for name, tensor in {**state, **change}.items() if tensor is not None}
+    with pytest.raises(keras_arch.InputError, match=message):
+        keras_arch.load_torchvision_weights(model, changed)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_skip_head(state):
+    model = build("resnet18", classes=7)
+    head = model.get_layer("predictions").get_weights()
+    keras_arch.load_torchvision_weights(model, state, skip_head=True)
+    np.testing.assert_array_equal(model.get_layer("predictions").get_weights()[0], head[0])
+    np.testing.assert_array_equal(model.get_layer("stem_conv").kernel, state["conv1.weight"].transpose(2, 3, 1, 0))
+
+
+def test_sum_channels(state):
+    """A grey image through the summed kernel is the same grey in all three channels through the original."""
+    model = keras_arch.ResNet18(input_shape=(64, 64, 1))
+    with pytest.raises(keras_arch.InputError, match="sum_channels=True"):
+        keras_arch.load_torchvision_weights(model, state)
+    keras_arch.load_torchvision_weights(model, state, sum_channels=True)
+    expected = state["conv1.weight"].sum(axis=1).transpose(1, 2, 0)[:, :, np.newaxis]
+    np.testing.assert_allclose(model.get_layer("stem_conv").kernel, expected, rtol=1e-6)
+
+
+def test_deeper_and_other_networks_are_refused(state):
+    for name in ("resnet34", "resnet50", "plain18"):
+        with pytest.raises(keras_arch.InputError, match=r"missing|unexpected"):
+            keras_arch.load_torchvision_weights(keras_arch.build(name, input_shape=(64, 64, 3)), state)
+
+
+# --- files and downloads ---
+
+
+def same_weights(model, state):
+    return all(
+        np.array_equal(state[torchvision_name(*variable.path.rsplit("/", 1))], torch_order(variable))
+        for variable in model.variables
+    )
+
+
+def torch_order(variable):
+    value = variable.numpy()
+    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+
+
+def test_safetensors(state, tmp_path):
+    save_file(state, tmp_path / "theirs.safetensors")
+    assert same_weights(build("resnet18", weights=tmp_path / "theirs.safetensors"), state)
+    features = keras_arch.ResNet18(include_top=False, input_shape=(64, 64, 3), weights=tmp_path / "theirs.safetensors")
+    assert same_weights(features, state)
+    whole = (tmp_path / "theirs.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(keras_arch.InputError, match="expected a whole"):
+        build("resnet18", weights=tmp_path / "cut.safetensors")
+
+
+def test_pth(state, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    torch.save({name: torch.from_numpy(tensor) for name, tensor in state.items()}, tmp_path / "theirs.pth")
+    assert same_weights(build("resnet18", weights=tmp_path / "theirs.pth"), state)
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:100_000])
+    with pytest.raises(keras_arch.InputError, match="expected a whole"):
+        build("resnet18", weights=tmp_path / "cut.pth")
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server on 127.0.0.1 in torchvision's place, and a cache of its own."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=folder)
+
+        def log_message(self, *_):
+            pass
+
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    monkeypatch.setattr(weights, "TORCHVISION", f"http://127.0.0.1:{serving.server_port}/")
+    monkeypatch.setattr(weights, "CACHE_DIR", tmp_path / "cache")
+    yield folder
+    serving.shutdown()
+    serving.server_close()
+
+
+def publish(folder, state, monkeypatch):
+    """Put a checkpoint on the server, named by its hash as torchvision names its own."""
+    save_file(state, folder / "file")
+    name = f"resnet18-{hashlib.sha256((folder / 'file').read_bytes()).hexdigest()[:8]}.safetensors"
+    (folder / "file").rename(folder / name)
+    monkeypatch.setitem(weights.PUBLISHED, "resnet18", name)
+    return folder / name
+
+
+def test_imagenet_weights_are_downloaded_once(state, server, monkeypatch):
+    published = publish(server, state, monkeypatch)
+    assert same_weights(build("resnet18", weights="imagenet"), state)
+    published.unlink()
+    assert same_weights(build("resnet18", weights="imagenet"), state)  # from the cache
+
+
+def test_broken_download_is_refused_and_not_kept(state, server, monkeypatch):
+    published = publish(server, state, monkeypatch)
+    whole = published.read_bytes()
+    published.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(keras_arch.InputError, match="broken download"):
+        build("resnet18", weights="imagenet")
+    published.write_bytes(whole)
+    assert same_weights(build("resnet18", weights="imagenet"), state)
+
+
+def test_no_network_and_nothing_published(server):
+    with pytest.raises(keras_arch.InputError, match=r"expected a network to download .*resnet18"):
+        build("resnet18", weights="imagenet")  # the server does not have it
+    with pytest.raises(keras_arch.InputError, match="resnet18, resnet34"):
+        keras_arch.ResNet20(weights="imagenet")
