@@ -28,6 +28,9 @@ quickstart: .venv/installed  ## train a small ResNet on real digits, export it, 
 test: .venv/installed  ## run the tests
 	@$(RUN) -m pytest
 
+slowtest: .venv/installed  ## run the tests that `make test` leaves out, too
+	@$(RUN) -m pytest -m 'slow or not slow'
+
 check: .venv/installed  ## lint, formatting and types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .

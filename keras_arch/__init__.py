@@ -38,16 +38,17 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
         available,
         build,
     )
-    from .architectures.googlenet import Inception, inception_module, naive_inception_module, strip_auxiliary_heads
+    from .architectures.googlenet import Inception, inception_module, naive_inception_module
     from .architectures.network_in_network import mlpconv
     from .architectures.resnet.blocks import (
+        Parts,
         basic_block,
         bottleneck_block,
         plain_block,
         preactivation_basic_block,
         preactivation_bottleneck_block,
     )
-    from .artifacts import open_artifact
+    from .artifacts import open_artifact, strip_auxiliary_heads
     from .costs import cost
     from .data import load_dataset
     from .errors import InputError
@@ -63,6 +64,7 @@ __all__ = [
     "Inception",
     "InputError",
     "NetworkInNetwork",
+    "Parts",
     "Plain18",
     "Plain20",
     "Plain32",
@@ -112,6 +114,7 @@ _ROOMS = {
     "RECIPES": "recipes",
     "Inception": "architectures.googlenet",
     "InputError": "errors",
+    "Parts": "architectures.resnet.blocks",
     "Recipe": "recipes",
     "basic_block": "architectures.resnet.blocks",
     "bottleneck_block": "architectures.resnet.blocks",
@@ -128,7 +131,7 @@ _ROOMS = {
     "plain_block": "architectures.resnet.blocks",
     "preactivation_basic_block": "architectures.resnet.blocks",
     "preactivation_bottleneck_block": "architectures.resnet.blocks",
-    "strip_auxiliary_heads": "architectures.googlenet",
+    "strip_auxiliary_heads": "artifacts",
 }  # and everything else, the builders, lives in architectures
 
 

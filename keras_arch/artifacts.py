@@ -52,6 +52,28 @@ def open_artifact(path):
     raise InputError(f"expected {KINDS}, got {path}{hint}")
 
 
+def strip_auxiliary_heads(model):
+    """The model without its training heads, sharing all weights with it; any other model as it is.
+
+    Args:
+        model: a `keras.Model`, such as `GoogLeNet(auxiliary_heads=True)`.
+
+    Returns:
+        A `keras.Model` whose one output is the first of `model`, the main head.
+
+    Example:
+        model = keras_arch.GoogLeNet(auxiliary_heads=True)
+        model.compile("sgd", ["sparse_categorical_crossentropy"] * 3, loss_weights=[1, 0.3, 0.3])
+        model.fit(images, [labels] * 3)
+        classifier = keras_arch.strip_auxiliary_heads(model)
+    """
+    import keras
+
+    if len(model.outputs) == 1:
+        return model
+    return keras.Model(model.input, model.outputs[0], name=model.name)
+
+
 def load_keras(path):
     """The `keras.Model` in a .keras file, or InputError where the file is damaged."""
     if not Path(path).is_file():
@@ -69,7 +91,7 @@ def load_keras(path):
 
 
 def open_keras(path):
-    model = load_keras(path)
+    model = strip_auxiliary_heads(load_keras(path))
     check_signature(path, [image.shape for image in model.inputs], [output.shape for output in model.outputs])
     (image,), (probabilities,) = model.inputs, model.outputs
     return Artifact(

@@ -1,6 +1,7 @@
 """What a model costs: parameters, multiplications and activations, a row a layer, from the graph alone."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,9 +23,9 @@ class LayerCost(NamedTuple):
 
     @property
     def stage(self):
-        """The part of the network, as the names of the layers tell: stem, stage2, inception_3a, predictions."""
-        head, _, rest = self.name.partition("_")
-        return f"{head}_{rest.split('_')[0]}" if head == "inception" else head
+        """The part of the network that the layer's name begins with, or the layer itself where it is on its own."""
+        part = re.match(r"(stem|stage\d+|inception_\w\w|auxiliary_\w\w|mlpconv\d)(_|$)", self.name)
+        return part[1] if part else self.name
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .artifacts import open_artifact
+from .artifacts import open_artifact, strip_auxiliary_heads
 from .errors import InputError
 from .runs import write_json, write_labels
 
@@ -31,6 +31,7 @@ def export_model(model, folder, class_names, calibration):
         InputError (a ValueError): the model has no fixed image size, which a TFLite file needs, or another number of
             classes or another image shape than class_names and calibration.
     """
+    model = strip_auxiliary_heads(model)
     shape = model.input_shape[1:]
     if None in shape:
         raise InputError(

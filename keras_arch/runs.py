@@ -88,6 +88,7 @@ def save_whole(path, write):
 
 
 def write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_whole(path, lambda beside: beside.write_text(json.dumps(content, indent=2) + "\n"))
 
 

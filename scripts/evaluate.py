@@ -42,7 +42,6 @@ def main():
     dataset = load_dataset(name, data_dir, image_size=height if height == width else None)
     rows = evaluation.compare(artifacts, dataset, options.split)
     if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(options.output, {"dataset": name, "split": options.split, "artifacts": rows})
     folder, names = cli.short_names(options.artifacts)
     print(f"{folder or '.'}: {name}, {options.split} split, {rows[0]['images']:,} images")

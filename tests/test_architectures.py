@@ -1,13 +1,20 @@
-"""Builders: parameters as published, the contract that every architecture keeps, options, and refusals."""
+"""Builders: numbers as published, options, refusals."""
+
+import math
+import re
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from conftest import ROOT
+from golden.write_variables import variables_of
 
 import keras_arch
+from keras_arch.architectures.googlenet import local_response_norm
+from keras_arch.export import write_tflite
 
-# Trainable parameters and moving statistics: torchvision's for the ImageNet family; CIFAR's counted from section 4.2
-# (stem 3x3x3x16 + 2x16; a block 3x3 convolutions and 2 scales and shifts each; a dense layer of 64x10 + 10).
+# Trainable parameters and moving statistics: torchvision's for the ImageNet family; CIFAR's counted from section 4.2.
 TRAINABLE = {
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
@@ -19,25 +26,83 @@ TRAINABLE = {
     "resnet44": 658_586,
     "resnet56": 853_018,
     "resnet110": 1_727_962,
+    # The plain networks have what the residual ones have, less the projections of three stages: 1x1 kernels and norms.
+    "plain18": 11_689_512 - (64 * 128 + 128 * 256 + 256 * 512) - 2 * (128 + 256 + 512),
+    "plain34": 21_797_672 - (64 * 128 + 128 * 256 + 256 * 512) - 2 * (128 + 256 + 512),
+    "plain20": 269_722,
+    "plain32": 464_154,
+    "plain44": 658_586,
+    "plain56": 853_018,
+    # keras.applications' ResNet50V2 has 25,568,360: with biases where ours has none (four projections, the last
+    # convolution of 16 blocks, the stem), and without batch norm behind the stem.
+    "resnet50v2": 25_568_360 - (256 + 512 + 1024 + 2048) - (3 * 256 + 4 * 512 + 6 * 1024 + 3 * 2048) - 64 + 2 * 64,
+    "googlenet": 7_005_832,
+    "nin": 966_986,
 }
 MOVING = {"resnet18": 9_600, "resnet34": 17_024, "resnet50": 53_120, "resnet101": 105_344, "resnet152": 151_424}
 
+# Multiply-adds for one image of the published size, in units of the last digit: 224 pixels, 32 for CIFAR's.
+MULTIPLY_ADDS = {
+    "resnet18": "1.814 G",
+    "resnet34": "3.664 G",
+    "resnet50": "4.089 G",
+    "resnet101": "7.801 G",
+    "resnet152": "11.514 G",
+    "googlenet": "1.583 G",
+    "resnet20": "40.55 M",
+    "resnet56": "125.5 M",
+    "resnet110": "252.9 M",
+}
+
+# One of each kind of block; what the deeper ones add is repetition.
+KINDS = ["googlenet", "nin", "plain20", "resnet8", "resnet18", "resnet50", "resnet20v2", "resnet50v2"]
+SHAPE = (32, 32, 3)
+
 
 def count(weights):
-    return sum(int(np.prod(weight.shape)) for weight in weights)
+    return sum(math.prod(weight.shape) for weight in weights)
 
 
 def small(name, **options):
-    """The architecture for images as small as digits, as nearly every test wants it."""
-    return keras_arch.build(name, **{"input_shape": (32, 32, 3), "classes": 10, **options})
+    """The architecture for small images and ten classes, as nearly every test wants it."""
+    return keras_arch.build(name, **{"input_shape": SHAPE, "classes": 10, **options})
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
-def test_parameters_are_those_published(name):
-    model = keras_arch.build(name)
-    assert count(model.trainable_weights) == TRAINABLE[name]
-    if name in MOVING:
-        assert count(model.non_trainable_weights) == MOVING[name]
+# --- as published ---
+
+
+@pytest.fixture(scope="module", params=keras_arch.available())
+def published(request):
+    """Every registered model as its builder makes it of itself."""
+    return keras_arch.build(request.param)
+
+
+def test_parameters_are_those_published(published):
+    if published.name in TRAINABLE:
+        assert count(published.trainable_weights) == TRAINABLE[published.name]
+    if published.name in MOVING:
+        assert count(published.non_trainable_weights) == MOVING[published.name]
+    assert published.name in {*TRAINABLE, *UNPUBLISHED}
+
+
+# The papers and other libraries give no exact number for these; they are of the same blocks as those above.
+UNPUBLISHED = {"resnet8", "resnet20v2", "resnet56v2", "resnet110v2", "resnet164v2", "resnet101v2", "resnet152v2"}
+
+
+def test_cost_is_that_published(published):
+    cost = keras_arch.cost(published)
+    assert cost.parameters == published.count_params()
+    assert cost.by_stage().multiply_adds == cost.multiply_adds
+    if published.name in MULTIPLY_ADDS:
+        digits, unit = MULTIPLY_ADDS[published.name].split()
+        decimals = len(digits.split(".")[1])
+        assert round(cost.multiply_adds / {"G": 1e9, "M": 1e6}[unit], decimals) == float(digits)
+
+
+def test_names_and_shapes_of_variables_stay(published):
+    """A file saved today opens tomorrow. `python tests/golden/write_variables.py` writes the goldens anew."""
+    golden = ROOT / "tests" / "golden" / "variables" / f"{published.name}.txt"
+    assert variables_of(published) == golden.read_text()
 
 
 def test_cifar_parameters_by_hand():
@@ -47,49 +112,48 @@ def test_cifar_parameters_by_hand():
         )
         return convolutions + 2 * (16 + 2 * n * (16 + 32 + 64)) + 64 * 10 + 10
 
-    assert [by_hand(n) for n in (3, 5, 7, 9, 18)] == list(TRAINABLE.values())[5:]
+    assert [by_hand(n) for n in (3, 5, 7, 9, 18)] == [TRAINABLE[f"resnet{depth}"] for depth in (20, 32, 44, 56, 110)]
     assert count(keras_arch.ResNet8().trainable_weights) == by_hand(1)
+
+
+# --- options ---
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_features_without_top(name):
+    features = small(name, include_top=False)
+    assert len(features.output_shape) == 4
+    assert features.count_params() < small(name).count_params()
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
+def test_pooled_features(name, pooling):
+    channels = small(name, include_top=False).output_shape[-1]
+    assert small(name, include_top=False, pooling=pooling).output_shape == (None, channels)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_channel_any_size_and_an_input_of_ones_own(name):
+    images = keras.Input((None, None, 1), name="mine")
+    model = keras_arch.build(name, input_tensor=images, classes=10)
+    assert [tensor.name for tensor in model.inputs] == ["mine"]
+    for height, width in ((32, 32), (33, 47)):
+        assert model(np.zeros((1, height, width, 1), "float32")).shape == (1, 10)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet50", "googlenet", "nin"])
+def test_smallest_image(name):
+    with pytest.raises(keras_arch.InputError, match=r"at least \d+x\d+ pixels") as refusal:
+        keras_arch.build(name, input_shape=(3, 3, 3))
+    least = int(re.search(r"at least (\d+)x", str(refusal.value))[1])
+    with pytest.raises(keras_arch.InputError):
+        keras_arch.build(name, input_shape=(least, least - 1, 3))
+    assert min(keras_arch.build(name, input_shape=(least, least, 3), include_top=False).output_shape[1:3]) == 1
 
 
 def test_option_b_projects():
     assert count(keras_arch.ResNet20(shortcut="projection").trainable_weights) == 272_474
-
-
-@pytest.mark.parametrize("name", keras_arch.available())
-def test_contract(name):
-    model = small(name)
-    assert model.name == name
-    assert model.input_shape == (None, 32, 32, 3)
-    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
-    probabilities = model.predict_on_batch(images)
-    assert probabilities.shape == (2, 10)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    assert {type(layer).__module__.split(".")[0] for layer in model.layers} == {"keras"}  # opens without keras_arch
-    names = [layer.name for layer in model.layers]
-    assert len(set(names)) == len(names)
-    assert [layer.name for layer in small(name).layers] == names  # no counters of Keras's in them
-    assert any(isinstance(layer, keras.layers.Add) for layer in model.layers)
-
-
-@pytest.mark.parametrize("name", keras_arch.available())
-def test_without_top(name):
-    features = small(name, include_top=False)
-    assert len(features.output_shape) == 4
-    channels = features.output_shape[-1]
-    for pooling in ("avg", "max"):
-        assert small(name, include_top=False, pooling=pooling).output_shape == (None, channels)
-
-
-def test_one_channel_and_free_size():
-    model = keras_arch.ResNet20(input_shape=(None, None, 1))
-    for side in (8, 33):
-        assert model(np.zeros((1, side, side, 1), "float32")).shape == (1, 10)
-
-
-def test_input_tensor():
-    images = keras.Input((32, 32, 3), name="mine")
-    model = keras_arch.ResNet20(input_tensor=keras.layers.RandomFlip()(images))
-    assert [tensor.name for tensor in model.inputs] == ["mine"]
 
 
 def test_cifar_stem_keeps_small_images():
@@ -116,9 +180,9 @@ def shortcut_names(add):
     return stem, f"{stem}_pad", f"{stem}_subsample"
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "resnet20v2", "resnet50v2"])
 def test_zero_init_residual_makes_every_block_the_identity(name):
-    """Where the shapes agree: what enters, which a ReLU has made non-negative already, leaves unchanged."""
+    """Where the shapes agree: what enters leaves unchanged; in 2015's blocks up to their ReLU, which it has met before."""
     model = small(name, zero_init_residual=True)
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     adds = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
@@ -126,11 +190,151 @@ def test_zero_init_residual_makes_every_block_the_identity(name):
     assert len(adds) > len(skips) >= len(adds) - 4  # all but the first block of a stage
     values = keras.Model(model.input, [tensor for add in skips for tensor in (add.input[0], add.output)])(images)
     for entering, leaving in zip(values[::2], values[1::2], strict=True):
-        np.testing.assert_array_equal(np.maximum(leaving, 0), entering)
+        np.testing.assert_array_equal(leaving if name.endswith("v2") else np.maximum(leaving, 0), entering)
     plain = small(name)
     assert not any(
         np.all(layer.gamma == 0) for layer in plain.layers if isinstance(layer, keras.layers.BatchNormalization)
     )
+
+
+def test_resnet_d():
+    """timm's ResNet-50-D has 25,576,264 parameters."""
+    model = keras_arch.ResNet50(variant="d")
+    assert count(model.trainable_weights) == 25_576_264
+    assert model.get_layer("stage2_block1_shortcut_pool").pool_size == (2, 2)
+    assert small("resnet50", variant="d", input_shape=(97, 97, 3)).output_shape == (None, 10)
+    assert small("resnet20", variant="d").get_layer("stem_conv").kernel.shape == (3, 3, 3, 16)
+
+
+def test_squeeze_and_excitation():
+    """Cadene's SE-ResNet-50, after the paper, has 28,088,024 parameters."""
+    model = keras_arch.ResNet50(squeeze_excitation_ratio=1 / 16)
+    assert count(model.trainable_weights) == 28_088_024
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet20v2"])
+def test_stochastic_depth_grows_linearly_and_drops_whole_branches(name):
+    model = small(name, stochastic_depth_rate=0.5)
+    drops = [layer for layer in model.layers if layer.name.endswith("_stochastic_depth")]
+    blocks = [layer for layer in model.layers if layer.name.endswith("_add")]
+    np.testing.assert_allclose([layer.rate for layer in drops], 0.5 * np.arange(1, len(blocks) + 1) / len(blocks))
+    branch = drops[-1](np.ones((1000, 2, 2, 3), "float32"), training=True)
+    values = keras.ops.convert_to_numpy(branch).reshape(1000, -1)
+    assert {0.0, 2.0} == set(values.ravel())  # dropped, or scaled up by 1 / (1 - 0.5)
+    assert (values == values[:, :1]).all()
+    assert 400 < (values[:, 0] == 0).sum() < 600
+    assert len(small(name).layers) == len(model.layers) - len(drops)
+
+
+def test_googlenets_options():
+    paper = keras_arch.GoogLeNet(batch_norm=False)
+    assert count(paper.trainable_weights) == 6_998_552
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in paper.layers)
+    assert count(keras_arch.GoogLeNet(kernel_5x5=3).trainable_weights) == 6_624_904
+    kept = small("googlenet", stem="cifar", include_top=False)
+    assert kept.output_shape == (None, 8, 8, 1024)
+    assert small("googlenet", include_top=False).output_shape == (None, 1, 1, 1024)
+
+
+def test_googlenets_feature_maps_are_those_of_table_1():
+    model = keras_arch.GoogLeNet()
+    shapes = {
+        name: model.get_layer(f"inception_{name}_concat").output.shape[1:] for name in ("3a", "3b", "4a", "4e", "5b")
+    }
+    assert shapes == {
+        "3a": (28, 28, 256),
+        "3b": (28, 28, 480),
+        "4a": (14, 14, 512),
+        "4e": (14, 14, 832),
+        "5b": (7, 7, 1024),
+    }
+
+
+def test_auxiliary_heads_train_and_come_off(tmp_path):
+    model = keras_arch.GoogLeNet(auxiliary_heads=True, classes=10, input_shape=(112, 112, 3))
+    assert [output.shape for output in model.outputs] == [(None, 10)] * 3
+    images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
+    model.compile("sgd", ["sparse_categorical_crossentropy"] * 3, loss_weights=[1, 0.3, 0.3])
+    losses = model.train_on_batch(images, [np.array([1, 2])] * 3)
+    assert losses[0] == pytest.approx(losses[1] + 0.3 * losses[2] + 0.3 * losses[3], rel=1e-4)
+    main = keras_arch.strip_auxiliary_heads(model)
+    assert keras_arch.strip_auxiliary_heads(main) is main
+    np.testing.assert_array_equal(main.predict_on_batch(images), model.predict_on_batch(images)[0])
+    assert main.count_params() == keras_arch.GoogLeNet(classes=10).count_params()
+    model.save(tmp_path / "model.keras")
+    assert keras_arch.open_artifact(tmp_path / "model.keras").predict(images).shape == (2, 10)
+    with pytest.raises(keras_arch.InputError, match="auxiliary_heads=False"):
+        keras_arch.GoogLeNet(auxiliary_heads=True, input_shape=(32, 32, 3))
+
+
+def test_local_response_normalisation_by_its_formula(tmp_path):
+    """Krizhevsky et al. 2012, section 3.3, summed in a loop; and it converts to built-in operators."""
+    images = keras.Input((4, 4, 7))
+    model = keras.Model(images, local_response_norm(images, "norm"))
+    values = np.random.default_rng(0).uniform(0, 100, (2, 4, 4, 7)).astype("float32")
+    expected = np.empty_like(values)
+    for channel in range(7):
+        near = values[..., max(0, channel - 2) : channel + 3]
+        expected[..., channel] = values[..., channel] / (1 + 1e-4 / 5 * (near**2).sum(axis=-1)) ** 0.75
+    np.testing.assert_allclose(model(values), expected, rtol=1e-5)
+    write_tflite(model, tmp_path / "norm.tflite", tf.lite.OpsSet.TFLITE_BUILTINS)
+
+
+def test_network_in_network_by_hand():
+    """Kernel and bias of each of the nine convolutions: 5x5, 1x1, 1x1; 5x5, 1x1, 1x1; 3x3, 1x1, 1x1."""
+    rows = [
+        (5, 3, 192),
+        (1, 192, 160),
+        (1, 160, 96),
+        (5, 96, 192),
+        *[(1, 192, 192)] * 2,
+        (3, 192, 192),
+        (1, 192, 192),
+        (1, 192, 10),
+    ]
+    by_hand = [size * size * before * after + after for size, before, after in rows]
+    assert sum(by_hand) == 966_986
+    assert [layer.count_params() for layer in keras_arch.NetworkInNetwork().layers if layer.count_params()] == by_hand
+
+
+# --- the claims of the lecture ---
+
+
+def test_one_by_one_convolution_is_a_dense_layer_at_every_pixel():
+    values = np.random.default_rng(0).standard_normal((2, 5, 7, 12)).astype("float32")
+    convolution, dense = keras.layers.Conv2D(3, 1), keras.layers.Dense(3)
+    found = convolution(values)
+    dense.build((None, 12))
+    dense.set_weights([convolution.get_weights()[0][0, 0], convolution.get_weights()[1]])
+    np.testing.assert_allclose(found, dense(values), rtol=1e-4, atol=1e-5)
+
+
+def test_bottleneck_of_1x1_convolutions_cuts_120_million_multiplications_to_12():
+    images = keras.Input((28, 28, 192))
+    straight = keras.layers.Conv2D(32, 5, padding="same")(images)
+    reduced = keras.layers.Conv2D(16, 1)(images)
+    reduced = keras.layers.Conv2D(32, 5, padding="same")(reduced)
+    assert keras_arch.cost(keras.Model(images, straight)).multiply_adds == 120_422_400
+    cost = keras_arch.cost(keras.Model(images, reduced))
+    assert [layer.multiply_adds for layer in cost.layers] == [0, 2_408_448, 10_035_200]
+    assert cost.multiply_adds == 12_443_648
+
+
+def test_naive_inception_module_only_grows():
+    images = keras.Input((28, 28, 192))
+    row = keras_arch.Inception("3a", 64, 96, 128, 16, 32, 32)
+    naive = keras.Model(images, keras_arch.naive_inception_module(images, row))
+    reduced = keras.Model(images, keras_arch.inception_module(images, row))
+    assert naive.output_shape == (None, 28, 28, 64 + 128 + 32 + 192)
+    assert reduced.output_shape == (None, 28, 28, 256)
+    by_hand = 28 * 28 * 192 * (64 + 9 * 128 + 25 * 32)
+    assert keras_arch.cost(naive).multiply_adds == by_hand == 303_464_448
+    assert keras_arch.cost(reduced).multiply_adds == 128_049_152
+
+
+def test_cost_needs_a_size():
+    with pytest.raises(keras_arch.InputError, match="fixed image size"):
+        keras_arch.cost(keras_arch.ResNet20(input_shape=(None, None, 3)))
 
 
 def test_option_a_subsamples_and_pads_with_zeros():
@@ -154,24 +358,38 @@ def test_weights_file(tmp_path):
         small("resnet8", classes=7, weights=tmp_path / "own.weights.h5")
     with pytest.raises(keras_arch.InputError, match="expected weights saved by a resnet20"):
         small("resnet20", weights=tmp_path / "own.weights.h5")
-    with pytest.raises(keras_arch.InputError, match="no such file"):
+    with pytest.raises(keras_arch.InputError, match="does not exist"):
         small("resnet8", weights=tmp_path / "none.weights.h5")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": 1}, "classes to be 2 or more, got 1"),
-        ({"input_shape": (16, 16, 3)}, "at least 32x32 pixels .* got 16x16"),
-        ({"input_shape": (32, 32)}, "(height, width, channels)"),
-        ({"stem": "huge"}, "stem to be one of 'imagenet', 'cifar', got 'huge'"),
-        ({"shortcut": "c"}, "shortcut to be one of"),
-        ({"include_top": False, "pooling": "sum"}, "pooling to be None, 'avg' or 'max', got 'sum'"),
+        ({"classes": 1}, r"classes to be a whole number of 2 or more, got 1"),
+        ({"classes": "5"}, r"classes to be a whole number of 2 or more, got '5'"),
+        ({"input_shape": (16, 16, 3)}, r"at least 32x32 pixels .* got 16x16"),
+        ({"input_shape": (32, 32)}, r"\(height, width, channels\)"),
+        ({"input_shape": 32}, r"\(height, width, channels\)"),
+        ({"stem": "huge"}, r"expected stem, got 'huge'; there are imagenet, deep, cifar"),
+        ({"shortcut": "c"}, r"expected shortcut, got 'c'; there are projection"),
+        ({"variant": "e"}, r"expected variant, got 'e'; there are b, d"),
+        ({"stochastic_depth_rate": 1}, r"stochastic_depth_rate to be from 0 to below 1"),
+        ({"squeeze_excitation_ratio": 16}, r"squeeze_excitation_ratio to be from 0 to 1"),
+        ({"classifier_activation": "sotfmax"}, r"an activation of Keras"),
+        ({"include_top": False, "pooling": "sum"}, r"pooling to be None, 'avg' or 'max', got 'sum'"),
+        ({"depth": 18}, r"an option of resnet18, got 'depth'"),
     ],
 )
 def test_refusals(options, message):
-    with pytest.raises(ValueError, match=message.replace("(h", r"\(h").replace("s)", r"s\)")):
-        keras_arch.ResNet18(**options)
+    with pytest.raises(ValueError, match=message):
+        keras_arch.build("resnet18", **options)
+
+
+def test_plain_networks_have_no_skip_to_change():
+    for options in ({"zero_init_residual": True}, {"shortcut": "projection"}, {"stochastic_depth_rate": 0.1}):
+        with pytest.raises(ValueError, match=r"nothing skips in it; ResNet20 would work"):
+            keras_arch.Plain20(**options)
+    assert not any(isinstance(layer, keras.layers.Add) for layer in keras_arch.Plain20().layers)
 
 
 def test_unknown_name_offers_the_nearest():

@@ -75,6 +75,18 @@ def test_pictures_are_cut_to_their_centre_and_turned_upright(tmp_path):
     assert read_image(tmp_path / "turned.png", (None, None, 1)).shape == (60, 20, 1)
 
 
+def test_cost_of_one_and_of_many(script, capfd):
+    assert script("cost.py", "resnet50", "--by-stage") == 0
+    printed = capfd.readouterr().out
+    assert re.search(r"stage4 .* 7x7x2048 .* 14,987,264 .* 809,238,528", printed)
+    assert re.search(r"total .* 4,089,184,256", printed)
+    assert script("cost.py", "resnet20", "plain20", "--image-size", "28") == 0
+    rows = [line for line in capfd.readouterr().out.splitlines() if "20 " in line]
+    assert len(rows) == 2
+    assert script("cost.py", "nin", "--sort", "multiply_adds") == 0
+    assert re.search(r"(?s)activations.*?mlpconv2_conv .*?mlpconv3_conv", capfd.readouterr().out)
+
+
 # --- mistakes: what is typed, and what the one line must say ---
 
 MISTAKES = [
@@ -102,6 +114,9 @@ MISTAKES = [
     ("predict.py RUN/model.keras RUN/curves.png --top 0", "--top to be 1 or more"),
     ("evaluate.py EMPTY/cut_variables --dataset digits", "expected a whole SavedModel folder"),
     ("export.py", "PATH"),
+    ("cost.py", "one MODEL or more"),
+    ("cost.py resnet51", "did you mean .*resnet50"),
+    ("cost.py resnet50 --image-size 31", "at least 32x32 pixels"),
     ("export.py EMPTY", "has no run.json"),
     ("evaluate.py RUN/labels.txt", "expected a .keras file, a SavedModel folder or a .tflite file"),
     ("evaluate.py RUN", "quickstart/model.keras would work"),

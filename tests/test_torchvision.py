@@ -184,6 +184,7 @@ def server(tmp_path, monkeypatch):
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=serving.serve_forever, daemon=True).start()
     monkeypatch.setattr(weights, "TORCHVISION", f"http://127.0.0.1:{serving.server_port}/")
+    (tmp_path / "cache").mkdir()  # Keras takes another where it is not there
     monkeypatch.setattr(weights, "CACHE_DIR", tmp_path / "cache")
     yield folder
     serving.shutdown()

@@ -161,20 +161,6 @@ def auxiliary_head(x, conv, classes, name):
     return layers.Dense(classes, activation="softmax", name=name)(x)
 
 
-def strip_auxiliary_heads(model):
-    """The model without its training heads, sharing all weights with it; any other model as it is.
-
-    Args:
-        model: a `keras.Model`, such as `GoogLeNet(auxiliary_heads=True)`.
-
-    Returns:
-        A `keras.Model` whose one output is the first of `model`, the main head.
-    """
-    if len(model.outputs) == 1:
-        return model
-    return keras.Model(model.input, model.outputs[0], name=model.name)
-
-
 def GoogLeNet(
     include_top=True,
     weights=None,

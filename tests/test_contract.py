@@ -1,0 +1,114 @@
+"""The contract that every registered architecture keeps, small, so that even the deepest take part."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_arch
+from keras_arch.export import write_tflite
+
+SHAPE = (32, 32, 3)
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype("float32")
+
+# Quick to convert, and all the operators there are; the deeper ones repeat them.
+QUICK_TO_CONVERT = ["googlenet", "nin", "plain20", "resnet8", "resnet18", "resnet20v2", "resnet50"]
+
+
+def small(name):
+    return keras_arch.build(name, input_shape=SHAPE, classes=10)
+
+
+def save(model, folder):
+    model.save(folder / f"{model.name}.keras")
+    np.save(folder / f"{model.name}.npy", model.predict_on_batch(IMAGES))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder for all models and what they answer."""
+    folder = tmp_path_factory.mktemp("saved")
+    np.save(folder / "images.npy", IMAGES)
+    return folder
+
+
+@pytest.fixture(scope="module", params=keras_arch.available())
+def model(request, saved):
+    """Every registered model, small."""
+    model = small(request.param)
+    save(model, saved)
+    return model
+
+
+def test_answers_with_probabilities(model):
+    assert model.input_shape == (None, *SHAPE)
+    probabilities = model.predict_on_batch(IMAGES)
+    assert probabilities.shape == (2, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_every_variable_gets_a_gradient(model):
+    targets = keras.ops.one_hot([3, 7], 10)
+    with tf.GradientTape() as tape:
+        loss = keras.losses.CategoricalCrossentropy()(targets, model(IMAGES, training=True))
+    variables = model.trainable_variables
+    for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+        assert gradient is not None, variable.path
+        assert np.isfinite(gradient).all(), variable.path
+
+
+def test_layers_are_named_by_place_and_not_by_chance(model):
+    names = [layer.name for layer in model.layers]
+    assert len(set(names)) == len(names)
+    documented = (
+        r"image|normalise|avg_pool|dropout\d?|pool_?\d(_pad)?|predictions|final_(bn|relu)"
+        r"|stem_(conv|reduce|pool|norm)\d?(_(pad|bn|relu))?"
+        r"|stage\d_block\d+_(conv\d|shortcut|preact|add|out)(_(pad|bn|relu|subsample))?"
+        r"|inception_\d\w_((reduce_)?\dx\d|pool|pool_projection|concat)(_(bn|relu))?"
+        r"|mlpconv\d_(conv|mlp1|mlp2)(_relu)?"
+    )
+    assert [name for name in names if not re.fullmatch(documented, name)] == []
+
+
+OPEN = """
+import sys, pathlib, keras, numpy as np
+images = np.load(sys.argv[1] + "/images.npy")
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
+    np.save(path.with_suffix("." + keras.backend.backend() + ".npy"), keras.models.load_model(path)(images))
+assert "keras_arch" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_files_open_with_keras_alone(saved, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed: pip install {backend}")
+    for name in keras_arch.available():
+        if not (saved / f"{name}.keras").exists():  # where this test runs alone
+            save(small(name), saved)
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    subprocess.run([sys.executable, "-c", OPEN, saved], check=True, cwd=saved, env=environment)
+    for name in keras_arch.available():
+        found, expected = np.load(saved / f"{name}.{backend}.npy"), np.load(saved / f"{name}.npy")
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK_TO_CONVERT else pytest.param(name, marks=pytest.mark.slow)
+        for name in keras_arch.available()
+    ],
+)
+def test_converts_to_built_in_operators(name, tmp_path):
+    """The converter refuses any other operator; and LiteRT answers as Keras does."""
+    model = small(name)
+    write_tflite(model, tmp_path / "model.tflite", tf.lite.OpsSet.TFLITE_BUILTINS)
+    found = keras_arch.open_artifact(tmp_path / "model.tflite").predict(IMAGES)
+    np.testing.assert_allclose(found, model.predict_on_batch(IMAGES), atol=1e-4)
