@@ -51,4 +51,4 @@ lock:  ## write requirements.lock anew, with the newest versions that pyproject.
 clean:  ## remove .venv and caches; runs in saved_models/ stay
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup quickstart test check format lock clean
+.PHONY: help setup quickstart test slowtest check format lock clean

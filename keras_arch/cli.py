@@ -26,6 +26,8 @@ def run(main):
 def fail(message):
     """Print `message` as one line on stderr and return the exit status for it."""
     print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    for detail in getattr(message, "details", ()):
+        print(f"  {detail}", file=sys.stderr)
     return 2
 
 

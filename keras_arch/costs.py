@@ -12,7 +12,11 @@ from .errors import InputError
 
 
 class LayerCost(NamedTuple):
-    """One layer, for one image. A multiply-add is one multiplication with its addition; biases count nothing."""
+    """One layer, for one image.
+
+    Parameters are what training learns, as papers count them: not the moving statistics of batch norm. A multiply-add is
+    one multiplication with its addition; biases, norms and pools count nothing.
+    """
 
     name: str
     kind: str
@@ -90,16 +94,25 @@ def layer_cost(layer):
     if None in shape:
         raise InputError(f"expected a model of fixed image size, got {shape} at {layer.name}; input_shape would fix it")
     return LayerCost(
-        layer.name, type(layer).__name__, shape, layer.count_params(), multiply_adds(layer, shape), math.prod(shape)
+        layer.name, type(layer).__name__, shape, parameters(layer), multiply_adds(layer, shape), math.prod(shape)
     )
+
+
+def parameters(layer):
+    """What training learns: all but moving statistics and the state of random numbers, frozen or not."""
+    learned = [variable for variable in layer.weights if not variable.name.startswith(("moving_", "seed_"))]
+    return sum(math.prod(variable.shape) for variable in learned)
 
 
 def multiply_adds(layer, output_shape):
     """Every kernel value meets every output pixel once; layers without a kernel count nothing, as in the papers."""
     if isinstance(layer, keras.Model):
         return sum(multiply_adds(inner, tuple(inner.output.shape[1:])) for inner in layer.layers)
-    if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
+    if type(layer) in (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense):
         return math.prod(layer.kernel.shape) * math.prod(output_shape[:-1])
-    if isinstance(layer, layers.Dense):
-        return math.prod(layer.kernel.shape)
+    if any(variable.path.endswith("kernel") for variable in layer.weights):
+        kind = type(layer).__name__
+        raise InputError(
+            f"expected Conv2D, DepthwiseConv2D and Dense as layers with kernels, got {layer.name} ({kind})"
+        )
     return 0

@@ -7,7 +7,12 @@ class InputError(ValueError):
     """Something that a person can mend: says what was expected, what came and what would have worked.
 
     Scripts print it as one line and exit with status 2; any other exception is a bug of ours and keeps its traceback.
+    `details` are lines that may follow, such as the names of files.
     """
+
+    def __init__(self, message, details=()):
+        super().__init__(message)
+        self.details = list(details)
 
 
 def choose(kind, name, names):

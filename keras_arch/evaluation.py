@@ -28,7 +28,7 @@ def predict_split(artifact, dataset, split="test"):
     """
     check_match(artifact, dataset)
     probabilities, labels = [], []
-    for images, targets in getattr(dataset, split).batch(BATCH).as_numpy_iterator():
+    for images, targets in getattr(dataset, split).examples.batch(BATCH).as_numpy_iterator():
         probabilities.append(artifact.predict(images))
         labels.append(targets)
     return np.concatenate(probabilities), np.concatenate(labels)
@@ -75,7 +75,7 @@ def compare(artifacts, dataset, split="test"):
     for artifact in artifacts:
         check_match(artifact, dataset)
     first, rows = None, []
-    images = np.stack([image for image, _ in getattr(dataset, split).take(LATENCY_RUNS).as_numpy_iterator()])
+    images = np.stack([image for image, _ in getattr(dataset, split).examples.take(LATENCY_RUNS).as_numpy_iterator()])
     for artifact in artifacts:
         probabilities, labels = predict_split(artifact, dataset, split)
         first = probabilities if first is None else first

@@ -1,4 +1,8 @@
-"""A picture file as a model wants it."""
+"""A picture file as a model wants it: one rule for training, evaluation and prediction, and one piece of code.
+
+Upright by its EXIF tag; grey or red, green and blue by ITU-R 601 luma; transparency is dropped; the largest centre of the
+model's aspect is cut out and resized bilinearly, each output pixel the mean of what it covers.
+"""
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -6,13 +10,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import InputError
 
 
-def read_image(path, shape):
-    """Read a picture: upright, in the model's colours, its centre at the model's aspect, resized.
+def read_image(path, shape, box=None):
+    """Read a picture.
 
     Args:
-        path: a file that Pillow reads (JPEG, PNG, BMP, GIF, WebP, ...), of any size and mode.
+        path: a file that Pillow reads (JPEG, PNG, BMP, GIF, WebP, ...), of any size and mode; of an animation the first
+            frame.
         shape: (height, width, channels); 1 channel is grey, 3 are red, green and blue. A height or width of None
             keeps the picture's own.
+        box: what to cut out instead of the centre: a function from the picture's (width, height) to (left, top,
+            right, bottom) in its pixels.
 
     Returns:
         uint8 (height, width, channels) of 0-255.
@@ -21,16 +28,33 @@ def read_image(path, shape):
         InputError (a ValueError): not there, or not a picture.
     """
     height, width, channels = shape
+    image = decode(path)[0].convert("L" if channels == 1 else "RGB")
+    size = (width or image.width, height or image.height)
+    cut = (box or (lambda _: centre(image.size, size)))(image.size)
+    if cut != (0, 0, *image.size) or size != image.size:
+        image = image.resize(size, Image.Resampling.BILINEAR, box=cut)
+    return np.asarray(image).reshape(size[1], size[0], channels)
+
+
+def decode(path):
+    """The whole picture, upright, as a Pillow image of mode "L" or "RGB", and whether it is grey."""
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-            image = image.convert("L" if channels == 1 else "RGB")
+            grey = image.mode in ("1", "L", "LA")
+            return image.convert("L" if grey else "RGB"), grey
     except FileNotFoundError:
         raise InputError(f"expected an image file, got {path}, which does not exist") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"expected an image file such as JPEG or PNG, got {path}: {error}") from error
-    size = (width or image.width, height or image.height)
-    image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(size[1], size[0], channels)
+
+
+def centre(size, target):
+    """The largest box in the middle of a picture of `size` that has the aspect of `target`, both (width, height)."""
+    (width, height), (target_width, target_height) = size, target
+    cut_width = min(width, round(height * target_width / target_height))
+    cut_height = min(height, round(width * target_height / target_width))
+    left, top = (width - cut_width) // 2, (height - cut_height) // 2
+    return left, top, left + cut_width, top + cut_height

@@ -16,7 +16,8 @@ class Recipe:
     model: str
     """Architecture, one of keras_arch.available()."""
     dataset: str
-    """"digits" or the TFDS name of an image classification set, such as "fashion_mnist" or "cifar10:3.0.2"."""
+    """"digits", the TFDS name of an image classification set, a folder of pictures (FOLDER/CLASS/picture or
+    FOLDER/train|validation|test/CLASS/picture), or an .npz file as keras.datasets has them."""
     epochs: int
     """Passes over the training images."""
     learning_rate: float
@@ -33,12 +34,16 @@ class Recipe:
     """Epochs over which the learning rate climbs from zero."""
     label_smoothing: float = 0
     """Share of the target that is spread over all classes, 0 to 1."""
-    augment: Literal["none", "crop", "flip_crop"] = "none"
-    """Training images: as they are; padded by an eighth and cropped at random; the same and mirrored at random."""
+    augment: Literal[
+        "none", "crop", "flip_crop", "inception_crop", "trivial_augment", "random_erasing", "mixup", "cutmix"
+    ] = "none"
+    """What becomes of training images: see docs/data.md. Only "none" and "crop" do not mirror them, which digits need."""
     image_size: int | None = None
     """Height and width in pixels that images are resized to; None keeps those of the data set."""
     stem: Literal["imagenet", "cifar"] | None = None
     """First layers of the network, if not the architecture's own: "cifar" is for small images."""
+    skip_unreadable: bool = False
+    """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
     seed: int = 0
     """Of the initial weights, the order of the images and the augmentation."""
 

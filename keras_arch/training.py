@@ -8,11 +8,12 @@ from keras import ops
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .data.pipeline import evaluation_batches, training_batches
+from .data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from .errors import InputError
 from .runs import save_whole
 
 EVALUATION_BATCH = 256
+AUXILIARY_LOSS_WEIGHT = 0.3  # of each training head of GoogLeNet (Szegedy et al. 2014, section 5)
 
 
 def fit(model, dataset, recipe, folder):
@@ -33,23 +34,31 @@ def fit(model, dataset, recipe, folder):
     Raises:
         InputError (a ValueError): the loss is no longer a number.
     """
-    batches = training_batches(dataset, recipe)
-    steps = int(batches.cardinality())
+    steps = steps_per_epoch(dataset, recipe)
+    heads = len(model.outputs)  # more than one where training heads are on it, each of which learns the same labels
     trained = keras.models.clone_model(model)
     trained.set_weights(model.get_weights())
     trained.compile(
         optimizer=build_optimizer(recipe, steps),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        loss=[keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing) for _ in range(heads)],
+        loss_weights=[1.0] + [AUXILIARY_LOSS_WEIGHT] * (heads - 1),
+        metrics=[[keras.metrics.CategoricalAccuracy(name="accuracy")]] + [[]] * (heads - 1),
     )
+    validation = evaluation_batches(dataset.validation, len(dataset.class_names), EVALUATION_BATCH)
     with progress_bar() as progress:  # which must let go of the terminal however training ends
         history = trained.fit(
-            batches,
+            for_heads(training_batches(dataset, recipe), heads),
             epochs=recipe.epochs,
-            validation_data=evaluation_batches(dataset.validation, len(dataset.class_names), EVALUATION_BATCH),
+            steps_per_epoch=steps,
+            validation_data=for_heads(validation, heads),
             shuffle=False,  # the batches are shuffled already
             verbose=0,
-            callbacks=[StopAtNaN(recipe), Report(recipe, steps, progress), KeepBest(model, folder / "model.keras")],
+            callbacks=[
+                MainHead(),
+                StopAtNaN(recipe),
+                Report(recipe, steps, progress),
+                KeepBest(model, folder / "model.keras"),
+            ],
         )
     return history.history
 
@@ -94,6 +103,21 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 
 # --- what happens between steps ---
+
+
+def for_heads(batches, heads):
+    """The same labels for every head."""
+    return batches if heads == 1 else batches.map(lambda images, labels: (images, (labels,) * heads))
+
+
+class MainHead(keras.callbacks.Callback):
+    """Where there are several heads, call the accuracy of the first what it is called where there is one."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        main = self.model.output_names[0]
+        for part in ("", "val_"):
+            if f"{part}{main}_accuracy" in logs:
+                logs[f"{part}accuracy"] = logs[f"{part}{main}_accuracy"]
 
 
 class KeepBest(keras.callbacks.Callback):

@@ -25,11 +25,12 @@ CACHE_DIR = None  # Keras's own, ~/.keras
 NAMES_SHOWN = 5  # of the tensors that an error lists
 
 
-def load_weights(model, weights):
+def load_weights(model, weights, architecture):
     """What a builder's `weights` argument does: load into `model`, or leave it as it was and say why not.
 
     Args:
-        model: a model that a builder of ours made.
+        model: a model that a builder of ours made, under whatever name.
+        architecture: what `keras_arch.build` calls it.
         weights: "imagenet" for torchvision's checkpoint, downloaded once into Keras's cache; or a file: .weights.h5 or
             .keras of such a model, .safetensors or .pth of torchvision's.
 
@@ -37,7 +38,7 @@ def load_weights(model, weights):
         InputError (a ValueError): no such file or checkpoint, no network, damaged, or made for another model.
     """
     if weights == "imagenet":
-        load_torchvision_weights(model, download(model.name), skip_head=not has_head(model))
+        load_torchvision_weights(model, download(architecture), skip_head=not has_head(model))
     elif Path(weights).suffix in (".safetensors", ".pth", ".pt"):
         load_torchvision_weights(model, weights, skip_head=not has_head(model))
     else:
@@ -92,7 +93,7 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
         more = f" and {len(problems) - NAMES_SHOWN} more" if len(problems) > NAMES_SHOWN else ""
         raise InputError(
             f"expected the tensors of torchvision's network for {model.name} with output {model.output_shape}, got "
-            f"{'others' if isinstance(source, dict) else source}: {'; '.join(problems[:NAMES_SHOWN])}{more}; "
+            f"{'others' if hasattr(source, 'items') else source}: {'; '.join(problems[:NAMES_SHOWN])}{more}; "
             "load_torchvision_weights(model, source, skip_head=True) takes another number of classes, sum_channels=True "
             "one channel"
         )
@@ -155,7 +156,8 @@ def read_tensors(source):
         import torch
 
         state = torch.load(source, map_location="cpu", weights_only=True)
-        return {name: tensor.numpy() for name, tensor in state.items()}
+        state = state.get("state_dict", state)  # as training scripts save it
+        return {name: tensor.detach().numpy() for name, tensor in state.items()}
     except ImportError:
         raise InputError(
             f"expected torch to be installed, which reads {source}; pip install torch would work, or a .safetensors file"

@@ -21,6 +21,8 @@ class Options:
     """"digits" or a TFDS name; the data set of the first artifact's run if not given."""
     data_dir: Path | None = None
     """Folder of prepared TFDS data sets; the one that the run was trained from if not given."""
+    skip_unreadable: bool = False
+    """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
     split: Literal["train", "validation", "test"] = "test"
     """Which images."""
     output: Path | None = None
@@ -39,7 +41,7 @@ def main():
         artifacts = [open_artifact(path) for path in options.artifacts]
     name, data_dir = runs.dataset_of(options.artifacts[0], options.dataset, options.data_dir)
     height, width, _ = artifacts[0].image_shape
-    dataset = load_dataset(name, data_dir, image_size=height if height == width else None)
+    dataset = load_dataset(name, data_dir, height if height == width else None, options.skip_unreadable)
     rows = evaluation.compare(artifacts, dataset, options.split)
     if options.output is not None:
         runs.write_json(options.output, {"dataset": name, "split": options.split, "artifacts": rows})

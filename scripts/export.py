@@ -29,8 +29,11 @@ def main():
 
     run = runs.read_run(options.run)
     model = load_keras(options.run / "model.keras")
-    dataset = load_dataset(run["recipe"].dataset, options.data_dir or run["data_dir"], run["recipe"].image_size)
-    images = [image for image, _ in dataset.train.take(CALIBRATION_IMAGES).as_numpy_iterator()]
+    recipe = run["recipe"]
+    dataset = load_dataset(
+        recipe.dataset, options.data_dir or run["data_dir"], recipe.image_size, recipe.skip_unreadable
+    )
+    images = [image for image, _ in dataset.train.examples.take(CALIBRATION_IMAGES).as_numpy_iterator()]
     folder = options.run / "export"
     print(f"Exporting {options.run / 'model.keras'} to {folder} ...")
     with runs.whole_folder(folder, "export.json") as partial, cli.quiet():

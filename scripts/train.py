@@ -2,7 +2,7 @@
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keras_arch import cli, runs
@@ -32,7 +32,10 @@ def main():
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
     options = cli.parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
     recipe = options.recipe
-    folder = options.output or Path("saved_models") / re.sub("[/:]", "-", f"{recipe.model}-{recipe.dataset}")
+    if Path(recipe.dataset).exists() and recipe.dataset != "digits":  # run.json must find it from anywhere
+        recipe = replace(recipe, dataset=str(Path(recipe.dataset).resolve()))
+    name = Path(recipe.dataset).stem if Path(recipe.dataset).is_absolute() else re.sub("[/:]", "-", recipe.dataset)
+    folder = options.output or Path("saved_models") / f"{recipe.model}-{name}"
     runs.refuse_existing(folder, options.overwrite)
     with cli.quiet():
         import keras
@@ -40,7 +43,7 @@ def main():
         from keras_arch import available, build, evaluate, fit, load_dataset, open_artifact
 
     choose("the name of a model", recipe.model, available())
-    dataset = load_dataset(recipe.dataset, options.data_dir, recipe.image_size)
+    dataset = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, recipe.skip_unreadable)
     keras.utils.set_random_seed(recipe.seed)
     classes = len(dataset.class_names)
     model = build(recipe.model, input_shape=dataset.image_shape, classes=classes, **recipe.builder_options)

@@ -12,6 +12,7 @@ from golden.write_variables import variables_of
 
 import keras_arch
 from keras_arch.architectures.googlenet import local_response_norm
+from keras_arch.architectures.layers import conv
 from keras_arch.export import write_tflite
 
 # Trainable parameters and moving statistics: torchvision's for the ImageNet family; CIFAR's counted from section 4.2.
@@ -33,9 +34,11 @@ TRAINABLE = {
     "plain32": 464_154,
     "plain44": 658_586,
     "plain56": 853_018,
-    # keras.applications' ResNet50V2 has 25,568,360: with biases where ours has none (four projections, the last
+    # keras.applications' ResNet50V2 has 25,568,360, 101V2 44,577,896 and 152V2 60,236,904: with biases where ours has none (four projections, the last
     # convolution of 16 blocks, the stem), and without batch norm behind the stem.
     "resnet50v2": 25_568_360 - (256 + 512 + 1024 + 2048) - (3 * 256 + 4 * 512 + 6 * 1024 + 3 * 2048) - 64 + 2 * 64,
+    "resnet101v2": 44_577_896 - (256 + 512 + 1024 + 2048) - (3 * 256 + 4 * 512 + 23 * 1024 + 3 * 2048) - 64 + 2 * 64,
+    "resnet152v2": 60_236_904 - (256 + 512 + 1024 + 2048) - (3 * 256 + 8 * 512 + 36 * 1024 + 3 * 2048) - 64 + 2 * 64,
     "googlenet": 7_005_832,
     "nin": 966_986,
 }
@@ -86,12 +89,12 @@ def test_parameters_are_those_published(published):
 
 
 # The papers and other libraries give no exact number for these; they are of the same blocks as those above.
-UNPUBLISHED = {"resnet8", "resnet20v2", "resnet56v2", "resnet110v2", "resnet164v2", "resnet101v2", "resnet152v2"}
+UNPUBLISHED = {"resnet8", "resnet20v2", "resnet56v2", "resnet110v2", "resnet164v2"}
 
 
 def test_cost_is_that_published(published):
     cost = keras_arch.cost(published)
-    assert cost.parameters == published.count_params()
+    assert cost.parameters == count(published.trainable_weights)
     assert cost.by_stage().multiply_adds == cost.multiply_adds
     if published.name in MULTIPLY_ADDS:
         digits, unit = MULTIPLY_ADDS[published.name].split()
@@ -126,11 +129,36 @@ def test_features_without_top(name):
     assert features.count_params() < small(name).count_params()
 
 
-@pytest.mark.parametrize("pooling", ["avg", "max"])
 @pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
-def test_pooled_features(name, pooling):
-    channels = small(name, include_top=False).output_shape[-1]
-    assert small(name, include_top=False, pooling=pooling).output_shape == (None, channels)
+def test_pooled_features(name, tmp_path):
+    features = small(name, include_top=False)
+    features.save_weights(tmp_path / "own.weights.h5")
+    images = np.random.default_rng(0).uniform(0, 255, (2, *SHAPE)).astype("float32")
+    expected = features.predict_on_batch(images)
+    for pooling, reduce in (("avg", np.mean), ("max", np.max)):
+        pooled = small(name, include_top=False, pooling=pooling, weights=tmp_path / "own.weights.h5")
+        np.testing.assert_allclose(pooled.predict_on_batch(images), reduce(expected, axis=(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("googlenet", {"batch_norm": False}),
+        ("resnet8", {"squeeze_excitation_ratio": 1 / 4}),
+        ("resnet8", {"stochastic_depth_rate": 0.2}),
+        ("resnet8", {"variant": "d"}),
+        ("resnet20v2", {"variant": "d"}),
+    ],
+)
+def test_options_convert_and_round_trip(name, options, tmp_path):
+    model = small(name, **options)
+    images = np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype("float32")
+    expected = model.predict_on_batch(images)
+    model.save(tmp_path / "model.keras")
+    write_tflite(model, tmp_path / "model.tflite", tf.lite.OpsSet.TFLITE_BUILTINS)
+    for file in ("model.keras", "model.tflite"):
+        np.testing.assert_allclose(keras_arch.open_artifact(tmp_path / file).predict(images), expected, atol=1e-4)
+    assert not any(layer.name.endswith("_shortcut_bn") for layer in model.layers if name.endswith("v2"))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -263,8 +291,9 @@ def test_auxiliary_heads_train_and_come_off(tmp_path):
     assert main.count_params() == keras_arch.GoogLeNet(classes=10).count_params()
     model.save(tmp_path / "model.keras")
     assert keras_arch.open_artifact(tmp_path / "model.keras").predict(images).shape == (2, 10)
-    with pytest.raises(keras_arch.InputError, match="auxiliary_heads=False"):
-        keras_arch.GoogLeNet(auxiliary_heads=True, input_shape=(32, 32, 3))
+    for options in ({"input_shape": (32, 32, 3)}, {"include_top": False}):
+        with pytest.raises(keras_arch.InputError, match="auxiliary_heads=False"):
+            keras_arch.GoogLeNet(auxiliary_heads=True, **options)
 
 
 def test_local_response_normalisation_by_its_formula(tmp_path):
@@ -302,11 +331,13 @@ def test_network_in_network_by_hand():
 
 def test_one_by_one_convolution_is_a_dense_layer_at_every_pixel():
     values = np.random.default_rng(0).standard_normal((2, 5, 7, 12)).astype("float32")
-    convolution, dense = keras.layers.Conv2D(3, 1), keras.layers.Dense(3)
-    found = convolution(values)
-    dense.build((None, 12))
-    dense.set_weights([convolution.get_weights()[0][0, 0], convolution.get_weights()[1]])
-    np.testing.assert_allclose(found, dense(values), rtol=1e-4, atol=1e-5)
+    images = keras.Input((5, 7, 12))
+    convolution = keras.Model(images, conv(images, 3, 1, use_bias=True, name="conv"))
+    dense = keras.Model(images, keras.layers.Dense(3)(images))
+    kernel, bias = convolution.get_weights()
+    dense.set_weights([kernel[0, 0], bias])
+    np.testing.assert_allclose(convolution(values), dense(values), rtol=1e-4, atol=1e-5)
+    assert keras_arch.cost(convolution).multiply_adds == keras_arch.cost(dense).multiply_adds == 5 * 7 * 12 * 3
 
 
 def test_bottleneck_of_1x1_convolutions_cuts_120_million_multiplications_to_12():
@@ -330,6 +361,12 @@ def test_naive_inception_module_only_grows():
     by_hand = 28 * 28 * 192 * (64 + 9 * 128 + 25 * 32)
     assert keras_arch.cost(naive).multiply_adds == by_hand == 303_464_448
     assert keras_arch.cost(reduced).multiply_adds == 128_049_152
+
+
+def test_cost_refuses_what_it_cannot_count():
+    images = keras.Input((8, 8, 3))
+    with pytest.raises(keras_arch.InputError, match="SeparableConv2D"):
+        keras_arch.cost(keras.Model(images, keras.layers.SeparableConv2D(4, 3)(images)))
 
 
 def test_cost_needs_a_size():

@@ -2,16 +2,14 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from sklearn.datasets import load_digits
 
 import keras_arch
 from keras_arch.data import split_instructions
-from keras_arch.data.pipeline import random_crop, random_flip, resize, training_batches
 
 
 def images_of(split):
-    return [image.tobytes() for image, _ in split.as_numpy_iterator()]
+    return [image.tobytes() for image, _ in split.examples.as_numpy_iterator()]
 
 
 def test_digits_are_scikit_learns_and_the_splits_are_apart(digits):
@@ -23,7 +21,9 @@ def test_digits_are_scikit_learns_and_the_splits_are_apart(digits):
         image.tobytes(): label
         for image, label in zip(np.round(everything.images * 255 / 16).astype("uint8"), everything.target, strict=True)
     }
-    found = [pair for split in (digits.train, digits.validation, digits.test) for pair in split.as_numpy_iterator()]
+    found = [
+        pair for split in (digits.train, digits.validation, digits.test) for pair in split.examples.as_numpy_iterator()
+    ]
     assert len(found) == len({image.tobytes() for image, _ in found}) == len(expected) == 1797
     assert all(expected[image.tobytes()] == label for image, label in found)
 
@@ -50,46 +50,6 @@ class Split:
 )
 def test_rule_for_splits(splits, expected):
     assert split_instructions("x", {name: Split(count) for name, count in splits.items()}) == expected
-
-
-def test_training_batches_are_repeatable_and_change_by_epoch(digits):
-    recipe = keras_arch.RECIPES["quickstart"]
-    runs = [
-        [[images.copy() for images, _ in batches.as_numpy_iterator()] for _ in range(2)]
-        for batches in (training_batches(digits, recipe), training_batches(digits, recipe))
-    ]
-    np.testing.assert_array_equal(np.concatenate(runs[0][0]), np.concatenate(runs[1][0]))
-    np.testing.assert_array_equal(np.concatenate(runs[0][1]), np.concatenate(runs[1][1]))
-    assert (np.concatenate(runs[0][0]) != np.concatenate(runs[0][1])).any()
-
-
-def test_crop_cuts_every_image_from_its_padded_self():
-    images = np.random.default_rng(0).integers(1, 256, (64, 16, 16, 3)).astype("uint8")
-    cropped = random_crop(tf.constant(images), (1, 2)).numpy()
-    places = set()
-    for before, after in zip(images, cropped, strict=True):
-        padded = np.pad(before, ((2, 2), (2, 2), (0, 0)))
-        found = [(y, x) for y in range(5) for x in range(5) if (padded[y : y + 16, x : x + 16] == after).all()]
-        assert len(found) == 1
-        places.update(found)
-    assert len(places) > 15  # of 25
-
-
-def test_flip_mirrors_about_half():
-    images = np.random.default_rng(0).integers(0, 256, (200, 4, 4, 1)).astype("uint8")
-    flipped = random_flip(tf.constant(images), (1, 2)).numpy()
-    mirrored = [(after == before[:, ::-1]).all() for before, after in zip(images, flipped, strict=True)]
-    same = [(after == before).all() for before, after in zip(images, flipped, strict=True)]
-    assert sum(mirrored) + sum(same) == 200
-    assert 70 < sum(mirrored) < 130
-
-
-def test_resize_takes_the_centre_of_the_shorter_side():
-    wide = np.zeros((10, 30, 1), "uint8")
-    wide[:, 10:20] = 200
-    np.testing.assert_array_equal(resize(tf.constant(wide), (10, 10, 1)), 200)
-    assert resize(tf.zeros((7, 9, 3), tf.uint8), (32, 32, 3)).dtype == tf.uint8
-    assert resize(tf.zeros((700, 33, 3), tf.uint8), (32, 32, 3)).shape == (32, 32, 3)
 
 
 def test_image_size(data_dir):

@@ -65,7 +65,14 @@ def test_public_names_exist():
 
 @pytest.mark.parametrize(
     "typed",
-    ["train.py --help", "train.py digits --help", "export.py --help", "evaluate.py --help", "predict.py --help"],
+    [
+        "train.py --help",
+        "train.py digits --help",
+        "export.py --help",
+        "evaluate.py --help",
+        "predict.py --help",
+        "cost.py --help",
+    ],
 )
 def test_help_answers_at_once(typed):
     script, *arguments = typed.split()

@@ -161,7 +161,8 @@ def test_safetensors(state, tmp_path):
 
 def test_pth(state, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is an optional extra")
-    torch.save({name: torch.from_numpy(tensor) for name, tensor in state.items()}, tmp_path / "theirs.pth")
+    parameters = {name: torch.nn.Parameter(torch.from_numpy(tensor)) for name, tensor in state.items()}
+    torch.save(parameters, tmp_path / "theirs.pth")
     assert same_weights(build("resnet18", weights=tmp_path / "theirs.pth"), state)
     (tmp_path / "cut.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:100_000])
     with pytest.raises(keras_arch.InputError, match="expected a whole"):
@@ -204,7 +205,9 @@ def test_imagenet_weights_are_downloaded_once(state, server, monkeypatch):
     published = publish(server, state, monkeypatch)
     assert same_weights(build("resnet18", weights="imagenet"), state)
     published.unlink()
-    assert same_weights(build("resnet18", weights="imagenet"), state)  # from the cache
+    assert same_weights(
+        keras_arch.ResNet18(input_shape=(64, 64, 3), weights="imagenet", name="mine"), state
+    )  # from the cache, by any name
 
 
 def test_broken_download_is_refused_and_not_kept(state, server, monkeypatch):
@@ -217,8 +220,11 @@ def test_broken_download_is_refused_and_not_kept(state, server, monkeypatch):
     assert same_weights(build("resnet18", weights="imagenet"), state)
 
 
-def test_no_network_and_nothing_published(server):
+def test_no_network_and_nothing_published(server, monkeypatch):
     with pytest.raises(keras_arch.InputError, match=r"expected a network to download .*resnet18"):
         build("resnet18", weights="imagenet")  # the server does not have it
+    monkeypatch.setattr(weights, "TORCHVISION", "http://127.0.0.1:9/")  # where nobody listens
+    with pytest.raises(keras_arch.InputError, match=r"expected a network to download .*resnet18"):
+        build("resnet18", weights="imagenet")
     with pytest.raises(keras_arch.InputError, match="resnet18, resnet34"):
         keras_arch.ResNet20(weights="imagenet")

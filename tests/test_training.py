@@ -16,6 +16,8 @@ from conftest import ROOT
 
 import keras_arch
 from keras_arch import runs
+from keras_arch.data import Dataset
+from keras_arch.data.splits import InMemory
 from keras_arch.training import build_optimizer, build_schedule
 
 RECIPE = keras_arch.Recipe("resnet8", "digits", epochs=10, learning_rate=0.5)
@@ -87,7 +89,7 @@ def test_run_folder_tells_everything(quickstart, digits):
     # The checkpoint is that of the best epoch: Keras's own evaluation gives the same numbers.
     model = keras.models.load_model(quickstart / "model.keras")
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    loss, accuracy = model.evaluate(digits.validation.batch(144), verbose=0)
+    loss, accuracy = model.evaluate(digits.validation.examples.batch(144), verbose=0)
     assert accuracy == pytest.approx(float(best["val_accuracy"]))
     assert loss == pytest.approx(float(best["val_loss"]), rel=1e-3)
 
@@ -121,6 +123,17 @@ def test_the_test_split_is_not_touched(digits, tmp_path):
     history = keras_arch.fit(model, blind, dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=2), tmp_path)
     assert len(history["val_loss"]) == 2
     assert history["learning_rate"][0] == pytest.approx(0.1)  # of the last step of the warm-up
+
+
+def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (16, 20, 20, 1)).astype("uint8")
+    split = InMemory(images, np.arange(16) % 2)
+    data = Dataset("x", split, split, split, ("a", "b"), (20, 20, 1))
+    model = keras_arch.GoogLeNet(input_shape=(20, 20, 1), classes=2, stem="cifar", auxiliary_heads=True)
+    recipe = keras_arch.Recipe("googlenet", "x", epochs=2, learning_rate=0.01, batch_size=8)
+    history = keras_arch.fit(model, data, recipe, tmp_path)
+    assert history["accuracy"] == history["predictions_accuracy"]
+    assert keras_arch.evaluate(keras_arch.open_artifact(tmp_path / "model.keras"), data)["images"] == 16
 
 
 def test_whole_folder_keeps_what_was_there(tmp_path):

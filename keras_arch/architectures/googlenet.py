@@ -50,7 +50,6 @@ TABLE_1 = (
 )
 POOLED_BEFORE = ("4a", "5a")
 AUXILIARY_AFTER = ("4a", "4d")
-AUXILIARY_LOSS_WEIGHT = 0.3  # section 5, of each head
 GOOGLENET_EPSILON = 1e-3  # of batch norm, as torchvision's weights were trained with
 
 conv_bn_relu_googlenet = partial(conv_bn_relu, epsilon=GOOGLENET_EPSILON)
@@ -99,10 +98,10 @@ def naive_inception_module(x, row, conv=conv_bn_relu_googlenet):
 
 
 def local_response_norm(x, name):
-    """Each value over the power of 0.75 of its neighbours in five channels (Krizhevsky et al. 2012, section 3.3).
+    """x / (1 + alpha / 5 * the sum of squares in five neighbouring channels) ** beta (Krizhevsky et al. 2012, section 3.3).
 
-    With Caffe's constants, those of GoogLeNet's own definition. It is a small model of `keras.ops`, so that the
-    operations stand under one name and a saved model stays plain Keras.
+    The constants, and the alpha that is divided by five, are those of Caffe and its replication of GoogLeNet. It is a
+    small model of `keras.ops`, so that the operations stand under one name and a saved model stays plain Keras.
     """
     radius, alpha, beta = 2, 1e-4, 0.75
     inside = keras.Input(x.shape[1:], name=f"{name}_input")
@@ -146,7 +145,7 @@ class Stem(NamedTuple):
 STEMS = {"imagenet": Stem(imagenet_stem, 8), "cifar": Stem(cifar_stem, 1)}
 
 
-def auxiliary_head(x, conv, classes, name):
+def auxiliary_head(x, conv, classes, activation, name):
     """A second classifier halfway, which brings gradient to the lower layers (section 5)."""
     if x.shape[1] is None or x.shape[2] is None or min(x.shape[1:3]) < 5:
         raise InputError(
@@ -158,7 +157,7 @@ def auxiliary_head(x, conv, classes, name):
     x = layers.Flatten(name=f"{name}_flatten")(x)
     x = layers.Dense(1024, activation="relu", name=f"{name}_dense")(x)
     x = layers.Dropout(0.7, name=f"{name}_dropout")(x)
-    return layers.Dense(classes, activation="softmax", name=name)(x)
+    return layers.Dense(classes, activation=activation, name=name)(x)
 
 
 def GoogLeNet(
@@ -191,8 +190,10 @@ def GoogLeNet(
         stem: "imagenet" (divides the size by 8) or "cifar" (keeps it).
         batch_norm: True, or False for the paper's convolutions with bias and local response normalisation.
         kernel_5x5: 5, or 3 for torchvision's network, which also ends in a 2x2 max pool: its weights were trained so.
-        auxiliary_heads: add the two training heads, as outputs "auxiliary_4a" and "auxiliary_4d" behind the main one,
-            each with a loss weight of 0.3; `keras_arch.strip_auxiliary_heads(model)` takes them off.
+        auxiliary_heads: add the two training heads, as outputs "auxiliary_4a" and "auxiliary_4d" behind the main one.
+            `keras_arch.fit` gives each the paper's loss weight of 0.3; in one's own code it is
+            `model.compile(..., loss=[loss] * 3, loss_weights=[1, 0.3, 0.3])` and `model.fit(images, [labels] * 3)`.
+            `keras_arch.strip_auxiliary_heads(model)` takes them off.
 
     Returns:
         A functional `keras.Model` from images (batch, height, width, channels), 0-255, to (batch, classes), or to a
@@ -210,6 +211,11 @@ def GoogLeNet(
         model.fit(images, labels)  # images: 0-255, as they come
     """
     stem = STEMS[choose("stem", stem, STEMS)]
+    if auxiliary_heads and not include_top:
+        raise InputError(
+            "expected include_top=True with auxiliary_heads=True, got False; auxiliary_heads=False would work"
+        )
+    check_classes(classes)
     if kernel_5x5 not in (3, 5):
         raise InputError(f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {kernel_5x5!r}")
     conv, norm = (conv_bn_relu_googlenet, unchanged) if batch_norm else (conv_relu, local_response_norm)
@@ -223,8 +229,7 @@ def GoogLeNet(
         if row.name in POOLED_BEFORE:
             x = max_pool_ceil(x, pool_sizes[row.name], 2, name=f"pool_{row.name[0]}")
         x = inception_module(x, row, conv, kernel_5x5)
-        if auxiliary_heads and include_top and row.name in AUXILIARY_AFTER:
-            check_classes(classes)
-            auxiliary.append(auxiliary_head(x, conv, classes, f"auxiliary_{row.name}"))
+        if auxiliary_heads and row.name in AUXILIARY_AFTER:
+            auxiliary.append(auxiliary_head(x, conv, classes, classifier_activation, f"auxiliary_{row.name}"))
     x = classifier_head(x, include_top, pooling, classes, classifier_activation, dropout=0.4)
-    return finish(images, [x, *auxiliary] if auxiliary else x, weights, name)
+    return finish(images, [x, *auxiliary] if auxiliary else x, weights, name, "googlenet")

@@ -3,6 +3,8 @@
 Everything here is stock Keras, so that a saved model opens where keras_arch is not installed.
 """
 
+import numbers
+
 import keras
 from keras import layers
 
@@ -47,7 +49,7 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean=IMAGENE
     if any(side is not None and side < smallest for side in shape[:2]):
         raise InputError(
             f"expected images of at least {smallest}x{smallest} pixels (the product of the strides), got "
-            f"{shape[0]}x{shape[1]}; larger images or stem='cifar', which strides less, would work"
+            f"{shape[0]}x{shape[1]}; larger images would work, or a stem of less stride where there is one"
         )
     images = keras.Input(shape, name="image") if input_tensor is None else input_tensor
     return normalise(images, list(mean), list(std))
@@ -160,7 +162,7 @@ def pooled(x, pooling):
 
 
 def check_classes(classes):
-    if not isinstance(classes, int) or classes < 2:
+    if not isinstance(classes, numbers.Integral) or classes < 2:
         raise InputError(f"expected classes to be a whole number of 2 or more, got {classes!r}")
 
 
@@ -171,10 +173,10 @@ def check_activation(activation):
         raise InputError(f"expected an activation of Keras such as 'softmax', or None, got {activation!r}") from error
 
 
-def finish(x, outputs, weights, name):
-    """Close the graph from the source of `x` to `outputs`, and load `weights`, if any, as the builders document."""
+def finish(x, outputs, weights, name, architecture):
+    """Close the graph from the source of `x` to `outputs`; load `weights`, if any, as those of the named architecture."""
     sources = keras.utils.get_source_inputs(x)
     model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, architecture)
     return model

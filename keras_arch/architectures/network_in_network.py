@@ -65,7 +65,7 @@ def NetworkInNetwork(
         InputError (a ValueError): an option, shape or file that cannot be used; the message says what can.
 
     Reference:
-        Lin et al. 2013, arXiv:1312.4400, figure 2 and section 4.1.
+        Lin et al. 2013, arXiv:1312.4400, figure 2; the widths are those of the authors' published definition for CIFAR-10.
 
     Example:
         model = keras_arch.NetworkInNetwork(input_shape=(32, 32, 3), classes=10)
@@ -83,10 +83,10 @@ def NetworkInNetwork(
     x = conv_relu(x, third.filters[0], third.kernel_size, name="mlpconv3_conv")
     x = conv_relu(x, third.filters[1], 1, name="mlpconv3_mlp1")
     if not include_top:
-        return finish(images, pooled(x, pooling), weights, name)
+        return finish(images, pooled(x, pooling), weights, name, "nin")
     check_classes(classes)
     check_activation(classifier_activation)
     x = conv(x, classes, 1, use_bias=True, name="mlpconv3_mlp2")
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     x = layers.Activation(classifier_activation or "linear", name="predictions")(x)
-    return finish(images, x, weights, name)
+    return finish(images, x, weights, name, "nin")

@@ -1,76 +1,181 @@
-"""A name in, a Dataset out: images and labels in three splits that are kept apart."""
+"""A name, a folder or a file in, a Dataset out: images and labels in three splits that are kept apart."""
 
 import contextlib
 import logging
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
-import tensorflow as tf
+import numpy as np
+import psutil
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
 from ..errors import InputError, choose, first_line
+from ..images import read_image
 from .digits import Digits
-from .pipeline import resize
+from .folders import find_files
+from .splits import InFiles, InMemory, InStream, resize
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
 VALIDATION_MOST = 10_000  # images; more would only cost time
-MEMORY_BUDGET = 2**30  # bytes of decoded images that are kept in memory; a larger split is read again each epoch
+MEMORY_SHARE = 0.25  # of the machine's memory that the decoded images of one data set may take; a larger one streams
+
+Split = InMemory | InFiles | InStream
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits of single examples, always in the same order.
+    """Three splits that share no image. `validation` chooses among checkpoints; `test` is for the last evaluation alone.
 
-    `train`, `validation` and `test` are `tf.data.Dataset`s of (image, label): uint8 (height, width, channels) of
-    0-255 and int64. `validation` chooses among checkpoints; `test` is for the last evaluation alone.
+    Every split has a `count` and `examples`, a `tf.data.Dataset` of (image, label) that always has the same order: uint8
+    (height, width, channels) of 0-255 and int64.
     """
 
     name: str
-    train: tf.data.Dataset
-    validation: tf.data.Dataset
-    test: tf.data.Dataset
+    train: Split
+    validation: Split
+    test: Split
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
 
     @property
     def sizes(self):
         """The number of images in each split."""
-        return {split: int(getattr(self, split).cardinality()) for split in ("train", "validation", "test")}
+        return {split: getattr(self, split).count for split in ("train", "validation", "test")}
 
 
-def load_dataset(name, data_dir=None, image_size=None):
-    """Load an image classification set by name.
+def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False):
+    """Load images and their classes.
 
     Args:
-        name: "digits" (scikit-learn's, needs no network) or a TFDS name, with ":version" or "/config" as TFDS has it.
+        name: "digits" (scikit-learn's, needs no network); a TFDS name, with ":version" or "/config" as TFDS has it; a
+            folder, FOLDER/CLASS/picture or FOLDER/train|validation|test/CLASS/picture; or an .npz file with x_train,
+            y_train, x_test and y_test as keras.datasets has them.
         data_dir: folder that holds, or receives, prepared TFDS data; None for TFDS's own.
-        image_size: height and width in pixels to resize to; None keeps the size of the data set.
+        image_size: height and width in pixels to bring all images to (see `keras_arch.images`); None keeps their own.
+        skip_unreadable: leave out pictures of a folder that cannot be decoded, instead of refusing it.
 
     Returns:
-        A `Dataset`. Test is the data set's own (or its labelled validation split where it has no test split), and
-        validation its own where test is another, else the last tenth of train, at most 10,000 images; a data set
-        with nothing but train gives its last tenth to test and the tenth before to validation.
+        A `Dataset`. Test is the data's own (or TFDS's labelled validation split where it has no test split), and
+        validation its own where test is another, else a tenth of train, at most 10,000 images of a TFDS set; where there
+        is nothing but train, a tenth goes to test and a tenth to validation. Images stay in memory, decoded once, where
+        they take less than a quarter of it, and are read again each epoch where not.
 
     Raises:
-        InputError (a ValueError): unknown, not an image classification set, or neither there nor to be downloaded.
+        InputError (a ValueError): unknown, not an image classification set, not to be downloaded, or damaged.
     """
+    if str(name).endswith(".npz"):
+        return load_npz(name, image_size)
+    if name != "digits" and Path(name).is_dir():
+        return load_folder(name, image_size, skip_unreadable)
+    if "/" in str(name) and Path(name).parts[0] in ("/", ".", "..", "~"):
+        raise InputError(f"expected a folder of pictures, got {name}, which does not exist")
+    return load_tfds(name, data_dir, image_size)
+
+
+def fits_in_memory(count, shape):
+    return count * int(np.prod(shape)) <= MEMORY_SHARE * psutil.virtual_memory().total
+
+
+def load_tfds(name, data_dir, image_size):
     builder = find(name, data_dir)
     image, label = classification_features(name, builder.info)
     image_shape = fixed_shape(name, image.shape, image_size)
     prepare(name, builder)
+    splits = builder.info.splits
+    total = sum(split.num_examples for split in splits.values())
 
     def read(instruction):
-        examples = builder.as_dataset(split=instruction, as_supervised=True, shuffle_files=False).map(
-            lambda image, label: (resize(image, image_shape), label), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        height, width, channels = image_shape
-        fits = int(examples.cardinality()) * height * width * channels <= MEMORY_BUDGET
-        return examples.cache() if fits else examples
+        decoded = builder.as_dataset(split=instruction, as_supervised=True, shuffle_files=False)
+        stream = InStream(decoded, int(decoded.cardinality()), image_shape)
+        return in_memory(stream) if fits_in_memory(total, image_shape) else stream
 
-    train, validation, test = (read(instruction) for instruction in split_instructions(name, builder.info.splits))
+    train, validation, test = (read(instruction) for instruction in split_instructions(name, splits))
     return Dataset(name, train, validation, test, tuple(label.names), image_shape)
+
+
+def in_memory(split):
+    """The same examples, decoded once."""
+    images = np.empty((split.count, *split.shape), "uint8")
+    labels = np.empty(split.count, "int64")
+    for number, (image, label) in enumerate(split.examples.as_numpy_iterator()):
+        images[number], labels[number] = image, label
+    return InMemory(images, labels)
+
+
+def load_folder(folder, image_size, skip_unreadable):
+    class_names, found, pictures = find_files(folder, skip_unreadable)
+    sizes = {picture.size for picture in pictures}
+    height, width = (image_size, image_size) if image_size else next(iter(sizes))[::-1]
+    if not image_size and len(sizes) > 1:
+        raise InputError(
+            f"expected one size for all pictures, got {folder}, where they differ; --image-size 224 would work"
+        )
+    image_shape = (height, width, 1 if all(picture.grey for picture in pictures) else 3)
+
+    def read(files):
+        labels = np.array(files.labels, "int64")
+        if not fits_in_memory(len(pictures), image_shape):
+            return InFiles(files.paths, labels, image_shape)
+        with ThreadPoolExecutor() as pool:
+            images = list(pool.map(lambda path: read_image(path, image_shape), files.paths))
+        return InMemory(np.stack(images), labels)
+
+    train, validation, test = (read(found[split]) for split in ("train", "validation", "test"))
+    return Dataset(Path(folder).resolve().name, train, validation, test, tuple(class_names), image_shape)
+
+
+def load_npz(path, image_size):
+    from sklearn.model_selection import train_test_split
+
+    wanted = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with open(path, "rb") as opened, np.load(opened) as file:
+            arrays = {name: file[name] for name in wanted}
+    except FileNotFoundError:
+        raise InputError(f"expected an .npz file, got {path}, which does not exist") from None
+    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+        raise InputError(f"expected an .npz file with {', '.join(wanted)}, got {path}: {first_line(error)}") from error
+    images = {name: x[..., np.newaxis] if x.ndim == 3 else x for name, x in arrays.items() if name.startswith("x")}
+    labels = {name: y.reshape(-1).astype("int64") for name, y in arrays.items() if name.startswith("y")}
+    for part in ("train", "test"):
+        x, y = images[f"x_{part}"], labels[f"y_{part}"]
+        if (
+            x.ndim != 4
+            or x.shape[-1] not in (1, 3)
+            or x.dtype != np.uint8
+            or len(x) != len(y)
+            or not len(x)
+            or y.min() < 0
+        ):
+            raise InputError(
+                f"expected x_{part} as uint8 (images, height, width[, 1 or 3]) with as many y_{part} from 0, got "
+                f"{x.dtype} {x.shape} and {y.shape} in {path}"
+            )
+    classes = int(max(y.max() for y in labels.values())) + 1
+    train, validation = train_test_split(
+        np.arange(len(labels["y_train"])), test_size=VALIDATION_SHARE, random_state=0, stratify=labels["y_train"]
+    )
+    shape = images["x_train"].shape[1:]
+    image_shape = shape if image_size is None else (image_size, image_size, shape[-1])
+
+    def split(x, y):
+        if x.shape[1:] != image_shape:
+            x = np.stack([resize(image, image_shape).numpy() for image in x])
+        return InMemory(x, y)
+
+    x, y = images["x_train"], labels["y_train"]
+    return Dataset(
+        Path(path).stem,
+        split(x[train], y[train]),
+        split(x[validation], y[validation]),
+        split(images["x_test"], labels["y_test"]),
+        tuple(str(number) for number in range(classes)),
+        image_shape,
+    )
 
 
 def find(name, data_dir):

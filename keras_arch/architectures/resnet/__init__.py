@@ -6,11 +6,11 @@ Residual Networks (the same 2016, arXiv:1603.05027): the pre-activation networks
 
 Deviations from the papers: the stride of a bottleneck sits on the 3x3 convolution instead of the first 1x1, as in
 fb.resnet.torch and torchvision ("ResNet v1.5"); images are normalised by mean and
-deviation instead of subtracting the mean alone; the stem of the v2 networks of both families ends in batch norm and
-ReLU. ResNet8 is not in the papers: it is MLPerf Tiny's depth, n = 1.
+deviation instead of subtracting the mean alone; the stem of the v2 networks ends in batch norm and ReLU like the others',
+and their first block begins with its own. ResNet8 is not in the papers: it is MLPerf Tiny's depth, n = 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from .blocks import (
     preactivation_basic_block,
     preactivation_bottleneck_block,
 )
-from .parts import SHORTCUTS, STEMS, VARIANTS, squeeze_excitation, stochastic_depth
+from .parts import BARE_SHORTCUTS, SHORTCUTS, STEMS, VARIANTS, squeeze_excitation, stochastic_depth
 
 
 class Network(NamedTuple):
@@ -37,6 +37,8 @@ class Network(NamedTuple):
     shortcut: str | None  # None where nothing skips
     input_shape: tuple[int, int, int]
     classes: int
+    shortcuts: Mapping[str, Callable] = SHORTCUTS
+    final: Callable | None = None  # (x, name) -> x, behind the last block
 
 
 def imagenet(block, *blocks, shortcut="projection"):
@@ -47,6 +49,11 @@ def imagenet(block, *blocks, shortcut="projection"):
 def cifar(block, n, shortcut="zero_padding"):
     """Section 4.2: three stages of n blocks; 6n + 2 layers where a block has two, 9n + 2 where it has three."""
     return Network(block, (n, n, n), (16, 32, 64), "cifar", shortcut, (32, 32, 3), 10)
+
+
+def preactivation(network):
+    """The same table for blocks that leave their sum as it is: batch norm and ReLU follow the last, none a shortcut."""
+    return network._replace(shortcuts=BARE_SHORTCUTS, final=bn_relu)
 
 
 def builder(title, network):
@@ -79,7 +86,7 @@ def builder(title, network):
             parts = Parts()
         else:
             parts = Parts(
-                SHORTCUTS[choose("shortcut", replaced.get(shortcut, shortcut), SHORTCUTS)],
+                network.shortcuts[choose("shortcut", replaced.get(shortcut, shortcut), network.shortcuts)],
                 last_gamma="zeros" if zero_init_residual else "ones",
                 last_kernel="zeros" if zero_init_residual else "he_normal",
                 branch_end=squeeze_excitations(squeeze_excitation_ratio),
@@ -88,13 +95,14 @@ def builder(title, network):
         x = images = image_input(input_shape, input_tensor, network.input_shape, smallest)
         x = stem.build(x, network.filters[0])
         x = stages(x, network, parts, stochastic_depth_rate)
-        if network.block in (preactivation_basic_block, preactivation_bottleneck_block):
-            x = bn_relu(x, name="final")
+        if network.final is not None:
+            x = network.final(x, name="final")
         x = classifier_head(x, include_top, pooling, classes, classifier_activation)
-        return finish(images, x, weights, name)
+        return finish(images, x, weights, name, default_name)
 
     build.__name__ = build.__qualname__ = title
-    build.__doc__ = DOCSTRING.format(title=title, input_shape=network.input_shape, shortcut=network.shortcut)
+    options = RESIDUAL_OPTIONS.format(shortcut=network.shortcut) if network.shortcut else ""
+    build.__doc__ = DOCSTRING.format(title=title, input_shape=network.input_shape, options=options)
     return build
 
 
@@ -133,6 +141,16 @@ def refuse_residual_options(title, *options):
         )
 
 
+RESIDUAL_OPTIONS = """        shortcut: {shortcut!r} here; where the shape changes, "projection" (option B), "average_pool" (ResNet-D) or
+            "zero_padding" (option A, no parameters); v2 networks have no batch norm in it.
+        variant: "b", or "d" for ResNet-D: the deep stem in place of imagenet's and average-pooled shortcuts.
+        zero_init_residual: start each residual branch at zero, so that each block begins as the identity (up to the
+            ReLU behind it).
+        stochastic_depth_rate: how often the last block's branch is dropped in training, from 0 to below 1; earlier
+            blocks in proportion to their depth.
+        squeeze_excitation_ratio: width of the squeeze as a share of the channels, such as 1/16; 0 for none.
+"""
+
 DOCSTRING = """{title}: raw images in, class probabilities out.
 
     Args:
@@ -147,15 +165,7 @@ DOCSTRING = """{title}: raw images in, class probabilities out.
         name: of the model.
         stem: "imagenet" (7x7/2 and max pool, divides the size by 4), "deep" (three 3x3 and max pool, the same) or
             "cifar" (3x3, keeps the size).
-        shortcut: {shortcut!r} here; where the shape changes, "projection" (option B), "bare_projection" (without batch
-            norm), "average_pool" (ResNet-D) or "zero_padding" (option A, no parameters).
-        variant: "b", or "d" for ResNet-D: the deep stem in place of imagenet's and average-pooled shortcuts.
-        zero_init_residual: start each residual branch at zero, so that each block begins as the identity (up to the
-            ReLU behind it).
-        stochastic_depth_rate: how often the last block's branch is dropped in training, from 0 to below 1; earlier
-            blocks in proportion to their depth.
-        squeeze_excitation_ratio: width of the squeeze as a share of the channels, such as 1/16; 0 for none.
-
+{options}
     Returns:
         A functional `keras.Model` from images (batch, height, width, channels), 0-255, to (batch, classes).
 
@@ -196,11 +206,11 @@ Plain32 = builder("Plain32", cifar(plain_block, 5, shortcut=None))
 Plain44 = builder("Plain44", cifar(plain_block, 7, shortcut=None))
 Plain56 = builder("Plain56", cifar(plain_block, 9, shortcut=None))
 
-# 2016, section 5 and appendix.
-ResNet20V2 = builder("ResNet20V2", cifar(preactivation_basic_block, 3))
-ResNet56V2 = builder("ResNet56V2", cifar(preactivation_basic_block, 9))
-ResNet110V2 = builder("ResNet110V2", cifar(preactivation_basic_block, 18))
-ResNet164V2 = builder("ResNet164V2", cifar(preactivation_bottleneck_block, 18, "bare_projection"))
-ResNet50V2 = builder("ResNet50V2", imagenet(preactivation_bottleneck_block, 3, 4, 6, 3, shortcut="bare_projection"))
-ResNet101V2 = builder("ResNet101V2", imagenet(preactivation_bottleneck_block, 3, 4, 23, 3, shortcut="bare_projection"))
-ResNet152V2 = builder("ResNet152V2", imagenet(preactivation_bottleneck_block, 3, 8, 36, 3, shortcut="bare_projection"))
+# 2016: 110 and 164 layers are the paper's; the others are its blocks in the tables of 2015.
+ResNet20V2 = builder("ResNet20V2", preactivation(cifar(preactivation_basic_block, 3)))
+ResNet56V2 = builder("ResNet56V2", preactivation(cifar(preactivation_basic_block, 9)))
+ResNet110V2 = builder("ResNet110V2", preactivation(cifar(preactivation_basic_block, 18)))
+ResNet164V2 = builder("ResNet164V2", preactivation(cifar(preactivation_bottleneck_block, 18, "projection")))
+ResNet50V2 = builder("ResNet50V2", preactivation(imagenet(preactivation_bottleneck_block, 3, 4, 6, 3)))
+ResNet101V2 = builder("ResNet101V2", preactivation(imagenet(preactivation_bottleneck_block, 3, 4, 23, 3)))
+ResNet152V2 = builder("ResNet152V2", preactivation(imagenet(preactivation_bottleneck_block, 3, 8, 36, 3)))

@@ -1,6 +1,7 @@
 """What residual networks are composed of besides their blocks: stems, shortcuts, and what may end a branch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from keras import layers
@@ -53,12 +54,12 @@ def bare_projection(x, filters, stride, name):
     return x if keeps_shape(x, filters, stride) else conv(x, filters, 1, stride, name=name)
 
 
-def average_pool(x, filters, stride, name):
+def average_pool(x, filters, stride, name, project=projection):
     """ResNet-D's: average the pixels that a strided 1x1 convolution would skip (He et al. 2018, figure 2c)."""
     if stride > 1:
         # "same" counts no padding, so that an odd edge is an average of real pixels.
         x = layers.AveragePooling2D(2, stride, padding="same", name=f"{name}_pool")(x)
-    return projection(x, filters, 1, name)
+    return project(x, filters, 1, name)
 
 
 def zero_padding(x, filters, stride, name):
@@ -74,17 +75,19 @@ def zero_padding(x, filters, stride, name):
     return x
 
 
-SHORTCUTS = {
-    "projection": projection,
-    "bare_projection": bare_projection,
-    "average_pool": average_pool,
+SHORTCUTS = {"projection": projection, "average_pool": average_pool, "zero_padding": zero_padding}
+
+# The same for pre-activation networks, which normalise before a shortcut and not in it.
+BARE_SHORTCUTS = {
+    "projection": bare_projection,
+    "average_pool": partial(average_pool, project=bare_projection),
     "zero_padding": zero_padding,
 }
 
 # ResNet-D replaces parts of the ordinary network, which its paper calls ResNet-B, by others.
 VARIANTS: dict[str, dict[str, str]] = {
     "b": {},
-    "d": {"imagenet": "deep", **dict.fromkeys(("projection", "bare_projection", "zero_padding"), "average_pool")},
+    "d": {"imagenet": "deep", "projection": "average_pool", "zero_padding": "average_pool"},
 }
 
 # --- what may follow the last convolution of a branch ---

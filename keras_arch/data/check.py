@@ -1,0 +1,84 @@
+"""Every picture is decoded once before the first epoch, in parallel, and remembered by its size and time."""
+
+import contextlib
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import track
+
+from ..errors import InputError, first_line
+from ..images import decode
+from ..runs import write_json
+
+NAMED = 20  # files that a report lists of each kind
+MEMORY = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_arch" / "checked"
+
+
+class Checked(NamedTuple):
+    """What is known of a picture."""
+
+    error: str | None  # why it cannot be decoded
+    digest: str  # of its bytes
+    size: tuple[int, ...] = (0, 0)  # width and height, upright
+    grey: bool = False
+
+
+def check_files(folder, paths):
+    """{path: Checked} of all `paths`; only what is new or has changed since the last time is read."""
+    memory = MEMORY / f"{hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]}.json"
+    try:
+        known = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        known = {}
+    stamps = {path: [os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in paths}
+    fresh = [path for path in paths if known.get(path, {}).get("stamp") != stamps[path]]
+    if fresh:
+        with ThreadPoolExecutor() as pool:
+            results = pool.map(check, fresh)
+            for path, result in zip(fresh, track_checked(results, len(fresh)), strict=True):
+                known[path] = {"stamp": stamps[path], "checked": list(result)}
+        with contextlib.suppress(OSError):  # where nothing can be remembered, everything is checked again
+            write_json(memory, {path: known[path] for path in paths})
+    recalled = {path: Checked(*known[path]["checked"]) for path in paths}
+    return {
+        path: checked._replace(size=tuple(checked.size)) for path, checked in recalled.items()
+    }  # JSON has no tuples
+
+
+def track_checked(results, total):
+    console = Console(stderr=True)
+    return track(
+        results, "checking pictures", total=total, console=console, transient=True, disable=not console.is_terminal
+    )
+
+
+def check(path):
+    """Decode a picture to the last pixel."""
+    try:
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        image, grey = decode(path)
+        return Checked(None, digest, image.size, grey)
+    except (InputError, OSError) as error:
+        return Checked(first_line(error.__cause__ or error), path)
+
+
+def report(folder, problems):
+    """Raise InputError where `problems`, {kind: [file]}, has any, with the files as details."""
+    details = []
+    for kind, files in problems.items():
+        if files:
+            details += [f"{kind}: {file}" for file in files[:NAMED]]
+            details += [f"{kind}: {len(files) - NAMED} more"] if len(files) > NAMED else []
+    if details:
+        count = sum(map(len, problems.values()))
+        raise InputError(
+            f"expected every picture in {folder} to be whole and under one class, and every class to have some, got "
+            f"{count} of another kind; mending or moving them would work, and --skip-unreadable leaves out what cannot be "
+            "decoded",
+            details=details,
+        )

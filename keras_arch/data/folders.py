@@ -1,0 +1,121 @@
+"""Folders of pictures: FOLDER/CLASS/picture, or FOLDER/train|validation|test/CLASS/picture."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import InputError
+from .check import check_files, report
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}
+SPLITS = ("train", "validation", "test")
+SHARE = 0.1  # of each class, to validation and to test, where the folder does not say
+
+
+class Files(NamedTuple):
+    """Pictures of one split, and the number of the class of each."""
+
+    paths: list[str]
+    labels: list[int]
+
+
+def find_files(folder, skip_unreadable=False):
+    """Find, check and split the pictures of `folder`.
+
+    Class names are the names of the folders, sorted; names that begin with a dot are skipped; links are followed.
+    Where there is no folder for validation or test, each class gives a tenth of its training pictures, drawn by a hash
+    of their names: nothing changes for a class when pictures are added to another.
+
+    Args:
+        folder: FOLDER/CLASS/picture, or FOLDER/train|validation|test/CLASS/picture.
+        skip_unreadable: leave out pictures that cannot be decoded instead of refusing the folder.
+
+    Returns:
+        class_names, {"train": Files, "validation": Files, "test": Files}, and a `Checked` for each of their pictures.
+
+    Raises:
+        InputError (a ValueError): no pictures, an empty class, a class that is not in every split, pictures that cannot
+            be decoded, the same picture under two classes; `details` name the files.
+    """
+    folder = Path(folder)
+    given = [split for split in SPLITS if (folder / split).is_dir()] if (folder / "train").is_dir() else []
+    found = {split: classes_of(folder / split) for split in given} or {"train": classes_of(folder)}
+    class_names = sorted({name for classes in found.values() for name in classes})
+    if len(class_names) < 2 or not any(files for classes in found.values() for files in classes.values()):
+        raise InputError(
+            f"expected {folder}/CLASS/picture, or {folder}/train/CLASS/picture, for two classes or more, got "
+            f"{len(class_names)} folders with pictures ({', '.join(sorted(SUFFIXES))})"
+        )
+    places = {split: folder / split if given else folder for split in found}
+    problems = {
+        "an empty class": [
+            str(places[split] / name) for split, classes in found.items() for name in classes if not classes[name]
+        ],
+        "a class that is not in every split": [
+            f"{name} (not in {split})"
+            for split, classes in found.items()
+            for name in class_names
+            if name not in classes
+        ],
+    }
+    checked = check_files(folder, [path for classes in found.values() for files in classes.values() for path in files])
+    unreadable = {path for path, result in checked.items() if result.error}
+    if not skip_unreadable:
+        problems["a picture that cannot be decoded"] = [
+            f"{path} ({checked[path].error})" for path in sorted(unreadable)
+        ]
+    problems["one picture under two classes"] = twice(found, checked)
+    report(folder, problems)
+    found = {
+        split: {name: [path for path in files if path not in unreadable] for name, files in classes.items()}
+        for split, classes in found.items()
+    }
+    for split in ("test", "validation"):
+        if split not in found:
+            found["train"], found[split] = hold_out(found["train"], split)
+    kept = [checked[path] for classes in found.values() for paths in classes.values() for path in paths]
+    return class_names, {split: listed(found[split], class_names) for split in SPLITS}, kept
+
+
+def classes_of(folder):
+    """{class: sorted paths of its pictures}."""
+    return {
+        entry.name: sorted(
+            str(path)
+            for path in entry.rglob("*")
+            if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden(path.relative_to(entry))
+        )
+        for entry in folder.iterdir()
+        if entry.is_dir() and not hidden(Path(entry.name))
+    }
+
+
+def hidden(path):
+    return any(part.startswith(".") for part in path.parts)
+
+
+def hold_out(classes, split):
+    """Move a tenth of each class, at least one picture, out of `classes`: what is left, and what is held out."""
+    left, held = {}, {}
+    for name, paths in classes.items():
+        ranked = sorted(paths, key=lambda path: hashlib.sha256(f"{split}/{name}/{Path(path).name}".encode()).digest())
+        # Test is drawn before validation, and both are a tenth of the whole.
+        whole = len(paths) if split == "test" else len(paths) / (1 - SHARE)
+        count = max(1, round(whole * SHARE)) if len(paths) > 1 else 0
+        held[name], left[name] = sorted(ranked[:count]), sorted(ranked[count:])
+    return left, held
+
+
+def listed(classes, class_names):
+    pairs = [(path, class_names.index(name)) for name in sorted(classes) for path in classes[name]]
+    return Files([path for path, _ in pairs], [label for _, label in pairs])
+
+
+def twice(found, checked):
+    """Pictures whose bytes stand under two classes."""
+    places: dict[str, dict[str, str]] = {}
+    for classes in found.values():
+        for name, paths in classes.items():
+            for path in paths:
+                places.setdefault(checked[path].digest, {}).setdefault(name, path)
+    return [" and ".join(sorted(paths.values())) for paths in places.values() if len(paths) > 1]

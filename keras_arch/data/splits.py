@@ -1,0 +1,171 @@
+"""The three ways in which a split holds its examples: in memory, in files, or in a stream of TFDS.
+
+Each has a `count`, gives all `examples` in their order as they are evaluated, and for training gives `batches` of an
+epoch in an order that is a function of seed and epoch alone. Random numbers come with each example: a row of uniform
+numbers, a function of seed, epoch and the example's number, whichever thread works on it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from ..images import read_image
+
+RANDOM_NUMBERS = 16  # with each example; augment.py says which is for what
+SHUFFLE_MEMORY = 2**30  # bytes of decoded images that a stream shuffles together
+
+
+def random_numbers(count, seed, epoch):
+    """(count, RANDOM_NUMBERS) uniform numbers from 0 to below 1 for one epoch."""
+    return tf.random.stateless_uniform((count, RANDOM_NUMBERS), [tf.cast(seed, tf.int64), epoch])
+
+
+def shuffled(count, seed, epoch):
+    """The numbers 0 to count - 1 in the order of one epoch."""
+    # Another seed than the random numbers', so that order and augmentation have nothing to do with each other.
+    return tf.random.experimental.stateless_shuffle(tf.range(count), [tf.cast(seed, tf.int64) + 2**32, epoch])
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Decoded images (count, height, width, channels), uint8, and their labels (count,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def count(self):
+        return len(self.labels)
+
+    @property
+    def examples(self):
+        """A `tf.data.Dataset` of (image, label) in the split's order."""
+        return tf.data.Dataset.from_tensor_slices((self.images, self.labels))
+
+    def batches(self, seed, epoch, batch_size, policy):
+        """A `tf.data.Dataset` of (images, labels, random numbers) of one epoch, whole batches."""
+        images, labels = tf.constant(self.images), tf.constant(self.labels)
+        numbers, random = shuffled(self.count, seed, epoch), random_numbers(self.count, seed, epoch)
+        picked = tf.data.Dataset.from_tensor_slices((numbers, tf.gather(random, numbers)))
+        shape = self.images.shape[1:]
+
+        def load(numbers, random):
+            found = tf.gather(images, numbers)
+            if policy.box is not None:
+                boxes = tf.numpy_function(lambda random: policy.box(random, *shape[:2]), [random], tf.float32)
+                found = tf.image.crop_and_resize(found, boxes, tf.range(tf.shape(numbers)[0]), shape[:2])
+                found = tf.ensure_shape(tf.cast(tf.round(found), tf.uint8), (None, *shape))
+            return found, tf.gather(labels, numbers), random
+
+        return picked.batch(batch_size, drop_remainder=True).map(load, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+@dataclass(frozen=True)
+class InFiles:
+    """Pictures that are read when they are needed."""
+
+    paths: list[str]
+    labels: np.ndarray
+    shape: tuple[int, int, int]
+
+    @property
+    def count(self):
+        return len(self.labels)
+
+    @property
+    def examples(self):
+        """A `tf.data.Dataset` of (image, label) in the split's order."""
+
+        def load(number, label):
+            image = tf.numpy_function(lambda number: read_image(self.paths[number], self.shape), [number], tf.uint8)
+            return tf.ensure_shape(image, self.shape), label
+
+        pairs = tf.data.Dataset.from_tensor_slices((tf.range(self.count), self.labels))
+        return pairs.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def batches(self, seed, epoch, batch_size, policy):
+        """A `tf.data.Dataset` of (images, labels, random numbers) of one epoch, whole batches."""
+        numbers, random = shuffled(self.count, seed, epoch), random_numbers(self.count, seed, epoch)
+        labels = tf.gather(tf.constant(self.labels), numbers)
+        picked = tf.data.Dataset.from_tensor_slices((numbers, labels, tf.gather(random, numbers)))
+
+        def read(number, random):
+            def box(size):
+                top, left, bottom, right = policy.box(random[np.newaxis], size[1], size[0])[0]
+                return left * size[0], top * size[1], right * size[0], bottom * size[1]
+
+            return read_image(self.paths[number], self.shape, policy.box and box)
+
+        def load(number, label, random):
+            image = tf.numpy_function(read, [number, random], tf.uint8)
+            return tf.ensure_shape(image, self.shape), label, random
+
+        return picked.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
+
+
+@dataclass(frozen=True)
+class InStream:
+    """Examples that can only be read one after the other, such as the records of a large TFDS set."""
+
+    decoded: tf.data.Dataset  # (image of any size, uint8, label), always in the same order
+    count: int
+    shape: tuple[int, int, int]
+
+    @property
+    def examples(self):
+        """A `tf.data.Dataset` of (image, label) in the split's order."""
+        return self.decoded.map(
+            lambda image, label: (resize(image, self.shape), label), num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def batches(self, seed, epoch, batch_size, policy):
+        """A `tf.data.Dataset` of (images, labels, random numbers) of one epoch, whole batches."""
+        random = random_numbers(self.count, seed, epoch)
+
+        def load(number, example):
+            image, label = example
+            numbers = random[number]
+            box = None
+            if policy.box is not None:
+                size = tf.shape(image)
+                box = tf.numpy_function(
+                    lambda r, h, w: policy.box(r[np.newaxis], h, w)[0], [numbers, size[0], size[1]], tf.float32
+                )
+            return resize(image, self.shape, box), label, numbers
+
+        # The order is that of our seed alone: TensorFlow would mix its global one in.
+        tf.compat.v1.get_default_graph().seed = None
+        # Images are brought to their size before they are shuffled, so that the buffer's bytes are known.
+        buffer = max(1, min(self.count, SHUFFLE_MEMORY // int(np.prod(self.shape))))
+        loaded = self.decoded.enumerate().map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        return loaded.shuffle(buffer, seed=seed * 1_000_003 + epoch).batch(batch_size, drop_remainder=True)
+
+
+def resize(image, shape, box=None):
+    """The rule of `keras_arch.images` in TensorFlow: cut out the centre, or `box` (0-1), and resize; uint8.
+
+    Args:
+        image: uint8 (height, width, 1 or 3) of any size.
+        shape: (height, width, channels) to bring it to.
+        box: (top, left, bottom, right) of 0-1, or None for the largest centre of the aspect of `shape`.
+    """
+    height, width, channels = shape
+    if image.shape[-1] == 1 and channels == 3:
+        image = tf.image.grayscale_to_rgb(image)
+    elif image.shape[-1] == 3 and channels == 1:
+        image = tf.image.rgb_to_grayscale(image)
+    if box is None and tuple(image.shape[:2]) == (height, width):
+        return image
+    old_height, old_width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
+    if box is None:
+        cut_height = tf.minimum(old_height, tf.round(old_width * height / width))
+        cut_width = tf.minimum(old_width, tf.round(old_height * width / height))
+        top, left = (old_height - cut_height) // 2, (old_width - cut_width) // 2
+    else:
+        top, left = tf.floor(box[0] * old_height), tf.floor(box[1] * old_width)
+        cut_height = tf.maximum(1.0, tf.round((box[2] - box[0]) * old_height))
+        cut_width = tf.maximum(1.0, tf.round((box[3] - box[1]) * old_width))
+    cut = [tf.cast(value, tf.int32) for value in (top, left, cut_height, cut_width)]
+    image = tf.image.resize(tf.image.crop_to_bounding_box(image, *cut), (height, width), antialias=True)
+    return tf.ensure_shape(tf.cast(tf.round(image), tf.uint8), shape)

@@ -1,0 +1,221 @@
+"""Folders of pictures and .npz files: found, split, checked, remembered, refused by name."""
+
+import shutil
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import keras_arch
+from keras_arch import data
+from keras_arch.data import check
+from keras_arch.data.folders import find_files
+from keras_arch.data.splits import InFiles, InMemory
+
+NAMES = ("zero", "eins Ä", ".hidden")
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(check, "MEMORY", tmp_path / "memory")
+
+
+def save(path, number=0, size=(20, 12), mode="RGB", **options):
+    """A picture of noise, another for each number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3)).astype("uint8")
+    Image.fromarray(noise).convert(mode).save(path, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "my pictures"
+    for number in range(40):
+        save(folder / NAMES[number % 3] / f"bild {number} ü.{('jpg', 'png', 'bmp', 'gif', 'webp')[number % 5]}", number)
+    (folder / "zero" / ".DS_Store").write_text("")
+    (folder / "zero" / ".hidden.png").write_text("")
+    (folder / "zero" / "notes.txt").write_text("")
+    (folder / "README").write_text("")
+    return folder
+
+
+def names(files):
+    return [path.rsplit("/", 1)[1] for path in files.paths]
+
+
+def test_classes_are_folders_and_splits_are_stratified(folder):
+    class_names, found, pictures = find_files(folder)
+    assert class_names == ["eins Ä", "zero"]
+    assert len(pictures) == 27
+    assert {split: len(files.paths) for split, files in found.items()} == {"train": 23, "validation": 2, "test": 2}
+    assert all(sorted(set(files.labels)) == [0, 1] for files in found.values())
+    together = [path for files in found.values() for path in files.paths]
+    assert len(set(together)) == 27
+
+
+def test_splits_of_a_class_stay_when_another_grows(folder):
+    before = find_files(folder)[1]
+    for number in range(100, 160):
+        save(folder / "zero" / f"{number}.png", number)
+    after = find_files(folder)[1]
+    for split in before:
+        mine = [[path for path in files[split].paths if "eins" in path] for files in (before, after)]
+        assert mine[0] == mine[1]
+        assert len(after[split].paths) > len(before[split].paths)
+
+
+def test_given_splits_and_links(tmp_path):
+    folder = tmp_path / "split"
+    for number in range(12):
+        save(folder / ("train", "validation", "test")[number % 3] / "ab"[number // 3 % 2] / f"{number}.png", number)
+    (tmp_path / "elsewhere").mkdir()
+    save(tmp_path / "elsewhere" / "linked.png", 99)
+    (folder / "train" / "a" / "link.png").symlink_to(tmp_path / "elsewhere" / "linked.png")
+    dataset = keras_arch.load_dataset(folder)
+    assert dataset.sizes == {"train": 5, "validation": 4, "test": 4}
+    assert dataset.class_names == ("a", "b")
+    assert dataset.image_shape == (12, 20, 3)
+    assert dataset.name == "split"
+
+
+def test_pixels_come_from_the_files_in_memory_or_not(folder, monkeypatch):
+    in_memory = keras_arch.load_dataset(folder, image_size=8)
+    monkeypatch.setattr(data, "MEMORY_SHARE", 0)
+    in_files = keras_arch.load_dataset(folder, image_size=8)
+    assert isinstance(in_memory.train, InMemory)
+    assert isinstance(in_files.train, InFiles)
+    for split in ("train", "validation", "test"):
+        pairs = [list(getattr(dataset, split).examples.as_numpy_iterator()) for dataset in (in_memory, in_files)]
+        for (image, label), (other, other_label) in zip(*pairs, strict=True):
+            assert label == other_label
+            np.testing.assert_array_equal(image, other)
+    recipe = keras_arch.Recipe("resnet8", "x", epochs=2, learning_rate=0.1, batch_size=8)
+    for policy in ("flip_crop", "inception_crop"):
+        runs = [
+            list(
+                data.pipeline.training_batches(
+                    in_files, keras_arch.Recipe(**{**vars(recipe), "augment": policy})
+                ).as_numpy_iterator()
+            )
+            for _ in range(2)
+        ]
+        assert len(runs[0]) == 2 * (23 // 8)
+        for pair, other in zip(*runs, strict=True):
+            np.testing.assert_array_equal(pair[0], other[0])
+            np.testing.assert_array_equal(pair[1], other[1])
+
+
+def test_grey_and_colour_by_rule(tmp_path):
+    for number in range(8):
+        save(tmp_path / "grey" / "ab"[number % 2] / f"{number}.png", number, mode="L")
+        save(
+            tmp_path / "mixed" / "ab"[number % 2] / f"{number}.png", number, mode=("RGB", "L", "RGBA", "P")[number % 4]
+        )
+    assert keras_arch.load_dataset(tmp_path / "grey").image_shape == (12, 20, 1)
+    assert keras_arch.load_dataset(tmp_path / "mixed").image_shape == (12, 20, 3)
+
+
+# --- what is wrong with it ---
+
+
+def refusal(folder, **options):
+    with pytest.raises(keras_arch.InputError) as refused:
+        keras_arch.load_dataset(folder, image_size=8, **options)
+    return "\n".join([str(refused.value), *refused.value.details])
+
+
+def test_unreadable_pictures_are_named_or_left_out(folder):
+    for number in range(30):
+        (folder / "zero" / f"broken {number}.jpg").write_bytes(b"no picture")
+    whole = (folder / "zero" / "bild 0 ü.jpg").read_bytes()
+    (folder / "zero" / "bild 0 ü.jpg").write_bytes(whole[: len(whole) // 2])
+    text = refusal(folder)
+    assert "31 of another kind" in text
+    assert "bild 0 ü.jpg (" in text
+    assert text.count("cannot be decoded: ") == 21
+    assert "11 more" in text
+    assert sum(keras_arch.load_dataset(folder, image_size=8, skip_unreadable=True).sizes.values()) == 26
+
+
+def test_one_picture_under_two_classes(folder):
+    shutil.copy(folder / "zero" / "bild 0 ü.jpg", folder / "eins Ä" / "copy.jpg")
+    assert "one picture under two classes: " in refusal(folder)
+    assert "copy.jpg and " in refusal(folder, skip_unreadable=True)
+
+
+def test_empty_classes_and_none_at_all(folder, tmp_path):
+    (folder / "nothing").mkdir()
+    assert f"an empty class: {folder / 'nothing'}" in refusal(folder)
+    (tmp_path / "bare").mkdir()
+    assert "for two classes or more, got 0 folders" in refusal(tmp_path / "bare")
+    assert "does not exist" in refusal(tmp_path / "none")
+
+
+def test_a_class_in_one_split_only(tmp_path):
+    for number in range(12):
+        save(tmp_path / "s" / ("train", "test")[number % 2] / "ab"[number // 2 % 2] / f"{number}.png", number)
+    save(tmp_path / "s" / "train" / "c" / "20.png", 20)
+    assert "a class that is not in every split: c (not in test)" in refusal(tmp_path / "s")
+
+
+def test_many_sizes_need_one(folder):
+    save(folder / "zero" / "large.png", 77, size=(50, 50))
+    with pytest.raises(keras_arch.InputError, match="--image-size 224 would work"):
+        keras_arch.load_dataset(folder)
+
+
+def test_what_was_checked_is_remembered(folder, monkeypatch):
+    find_files(folder)
+    looked = []
+    monkeypatch.setattr(check, "check", lambda path: looked.append(path) or check.Checked(None, path, (20, 12)))
+    find_files(folder)
+    assert looked == []
+    time.sleep(0.01)
+    save(folder / "zero" / "bild 0 ü.jpg", 1000)
+    find_files(folder)
+    assert [path.rsplit("/", 1)[1] for path in looked] == ["bild 0 ü.jpg"]
+
+
+# --- .npz ---
+
+
+def test_npz_as_keras_has_them(tmp_path):
+    digits = load_digits()
+    x, y = (digits.images * 15).astype("uint8"), digits.target
+    np.savez(tmp_path / "my.npz", x_train=x[:1000], y_train=y[:1000, None], x_test=x[1000:], y_test=y[1000:, None])
+    dataset = keras_arch.load_dataset(tmp_path / "my.npz")
+    assert dataset.sizes == {"train": 900, "validation": 100, "test": 797}
+    assert dataset.class_names == tuple("0123456789")
+    np.testing.assert_array_equal(dataset.test.images[..., 0], x[1000:])
+    assert keras_arch.load_dataset(tmp_path / "my.npz", image_size=16).image_shape == (16, 16, 1)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "my.npz").read_bytes()[:5000])
+    np.savez(tmp_path / "float.npz", x_train=x / 255, y_train=y, x_test=x, y_test=y)
+    np.savez(tmp_path / "bare.npz", x_train=x, y_train=y)
+    for name, message in (("cut", "x_train"), ("float", "uint8"), ("bare", "x_test"), ("none", "does not exist")):
+        with pytest.raises(keras_arch.InputError, match=message):
+            keras_arch.load_dataset(tmp_path / f"{name}.npz")
+
+
+def test_train_on_a_folder(script, tmp_path, capfd, monkeypatch):
+    """The whole way for somebody with a folder of pictures: dark ones and bright ones."""
+    for number in range(60):
+        noise = np.random.default_rng(number).integers(0, 100, (16, 16, 3)).astype("uint8") + 150 * (number % 2)
+        path = tmp_path / "pictures" / ("dark", "bright")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.astype("uint8")).save(path)
+    monkeypatch.chdir(tmp_path)
+    words = "train.py quickstart --dataset pictures --epochs 4 --batch-size 8 --augment flip_crop --learning-rate 0.02"
+    assert script(*words.split()) == 0
+    assert script("export.py", "saved_models/resnet8-pictures") == 0
+    assert (
+        script(
+            "evaluate.py",
+            *(f"saved_models/resnet8-pictures/{name}" for name in ("model.keras", "export/model_int8.tflite")),
+        )
+        == 0
+    )
+    assert "pictures, test split, 6 images" in capfd.readouterr().out
+    assert script("predict.py", "saved_models/resnet8-pictures/export/model_float32.tflite", "pictures/dark/0.png") == 0
+    assert "dark" in capfd.readouterr().out

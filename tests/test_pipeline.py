@@ -1,0 +1,200 @@
+"""Batches: the same for the same seed, epoch and example, however they come about; augmentation by a second way."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_arch
+from keras_arch.data import Dataset
+from keras_arch.data.augment import POLICIES, TOP, inception_box
+from keras_arch.data.pipeline import training_batches
+from keras_arch.data.splits import RANDOM_NUMBERS, InMemory, InStream, resize
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (100, 16, 16, 3)).astype("uint8")
+LABELS = RNG.integers(0, 5, 100)
+RECIPE = keras_arch.Recipe("resnet8", "x", epochs=3, learning_rate=0.1, batch_size=32, augment="flip_crop")
+
+
+def dataset(train):
+    return Dataset("x", train, train, train, tuple("abcde"), (16, 16, 3))
+
+
+def in_stream():
+    return InStream(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)), len(IMAGES), (16, 16, 3))
+
+
+def batches(train, first_epoch=0, **changes):
+    recipe = dataclasses.replace(RECIPE, **changes)
+    return list(training_batches(dataset(train), recipe, first_epoch).as_numpy_iterator())
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for pair, other in zip(found, expected, strict=True):
+        for mine, theirs in zip(pair, other, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+# --- repeatable ---
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("kind", ["memory", "stream"])
+def test_same_seed_same_batches_and_a_resumed_run_goes_on_with_them(policy, kind):
+    def train():
+        return InMemory(IMAGES, LABELS) if kind == "memory" else in_stream()
+
+    tf.random.set_seed(0)  # as training scripts do; it must not matter
+    whole = batches(train(), augment=policy)
+    tf.random.set_seed(1)
+    assert len(whole) == 3 * (100 // 32)
+    assert_same(batches(train(), augment=policy), whole)
+    assert_same(batches(train(), augment=policy, first_epoch=1), whole[3:])
+    assert all(images.shape == (32, 16, 16, 3) for images, _ in whole)
+    np.testing.assert_allclose([labels.sum() for _, labels in whole], 32, rtol=1e-5)
+    assert not np.array_equal(whole[0][0], whole[3][0])  # another epoch
+    assert not np.array_equal(whole[0][0], batches(train(), augment=policy, seed=1)[0][0])
+
+
+def test_threads_change_nothing():
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    ours = training_batches(dataset(InMemory(IMAGES, LABELS)), RECIPE)
+    assert_same(list(ours.with_options(options).as_numpy_iterator()), list(ours.as_numpy_iterator()))
+
+
+def test_memory_and_stream_see_each_example_once_an_epoch():
+    for train in (InMemory(IMAGES, LABELS), in_stream()):
+        seen = [image.tobytes() for images, _ in batches(train, augment="none", batch_size=10) for image in images]
+        for epoch in range(3):
+            assert sorted(seen[100 * epoch : 100 * (epoch + 1)]) == sorted(image.tobytes() for image in IMAGES)
+
+
+def test_augmentation_belongs_to_the_example_and_not_to_its_place():
+    """Another batch size is another order in batches; each example still meets the same random numbers."""
+    train = InMemory(IMAGES, LABELS)
+    pixels = [
+        {image.tobytes() for images, _ in batches(train, batch_size=size, epochs=1) for image in images}
+        for size in (10, 20)
+    ]
+    assert pixels[0] == pixels[1]
+
+
+def test_order_of_a_stream_with_labels_stays_together():
+    numbered = np.broadcast_to(LABELS[:, None, None, None], IMAGES.shape).astype("uint8")
+    stream = InStream(tf.data.Dataset.from_tensor_slices((numbered, LABELS)), 100, (16, 16, 3))
+    for images, labels in batches(stream, augment="none"):
+        np.testing.assert_array_equal(images[:, 0, 0, 0], labels.argmax(axis=1))
+
+
+# --- each policy ---
+
+
+def apply(change, images, random=None):
+    random = RNG.uniform(size=(len(images), RANDOM_NUMBERS)).astype("float32") if random is None else random
+    return change(tf.constant(images), tf.constant(random)).numpy()
+
+
+@pytest.mark.parametrize("policy", ["crop", "flip_crop"])
+def test_crop_cuts_every_image_from_its_padded_self(policy):
+    (change,) = POLICIES[policy].pixels
+    places, mirrored = set(), 0
+    for before, after in zip(IMAGES, apply(change, IMAGES), strict=True):
+        padded = np.pad(before, ((2, 2), (2, 2), (0, 0)))
+        found = [
+            (y, x, flipped)
+            for y in range(5)
+            for x in range(5)
+            for flipped, image in ((False, after), (True, after[:, ::-1]))
+            if np.array_equal(padded[y : y + 16, x : x + 16], image)
+        ]
+        assert len(found) == 1
+        places.add(found[0][:2])
+        mirrored += found[0][2]
+    assert len(places) > 20  # of 25
+    assert mirrored == 0 if policy == "crop" else 30 < mirrored < 70
+
+
+def test_inception_box_covers_what_the_paper_says():
+    random = RNG.uniform(size=(10_000, RANDOM_NUMBERS))
+    top, left, bottom, right = inception_box(random, 300, 400).T
+    assert min(top.min(), left.min()) >= 0
+    assert max(bottom.max(), right.max()) <= 1 + 1e-6
+    share, aspect = (bottom - top) * (right - left), (right - left) * 400 / ((bottom - top) * 300)
+    assert 0.08 <= share.min() < 0.1
+    assert 0.9 < share.max() <= 1.0001
+    inner = (bottom - top < 0.99) & (right - left < 0.99)  # a large cut of wrong aspect is cut down to the picture
+    assert 0.749 < aspect[inner].min() < 0.8
+    assert 1.3 < aspect[inner].max() < 1.334
+
+
+def test_random_erasing_blanks_a_rectangle_of_every_fourth():
+    (_, change) = POLICIES["random_erasing"].pixels
+    images = np.zeros((4000, 16, 16, 1), "uint8")
+    erased = apply(change, images)[..., 0] == 128
+    hit = erased.any(axis=(1, 2))
+    assert 0.22 < hit.mean() < 0.28
+    shares = erased[hit].mean(axis=(1, 2))
+    assert shares.max() < 0.40
+    assert 0.1 < shares.mean() < 0.25
+    for mask in erased[hit][:200]:
+        rows, columns = mask.any(axis=1), mask.any(axis=0)
+        np.testing.assert_array_equal(mask, np.outer(rows, columns))
+        assert np.ptp(np.flatnonzero(rows)) + 1 == rows.sum()
+
+
+def test_mixup_and_cutmix_share_the_label_as_they_share_the_pixels():
+    images = np.concatenate([np.zeros((1, 8, 8, 1)), np.full((1, 8, 8, 1), 200)]).astype("uint8")
+    labels = np.eye(2, dtype="float32")
+    for policy in ("mixup", "cutmix"):
+        for _ in range(20):
+            random = RNG.uniform(size=(2, RANDOM_NUMBERS)).astype("float32")
+            mixed, shares = POLICIES[policy].mix(tf.constant(images), tf.constant(labels), tf.constant(random))
+            bright = np.asarray(mixed, "float32").mean(axis=(1, 2, 3)) / 200
+            np.testing.assert_allclose(bright, shares[:, 1], atol=1e-5)
+
+
+def test_trivial_augment_does_something_small_or_large_to_nearly_all():
+    change = POLICIES["trivial_augment"].pixels[-1]
+    images = np.tile(np.linspace(0, 255, 16, dtype="uint8")[None, :, None, None], (2000, 1, 16, 3))
+    changed = apply(change, images)
+    assert changed.dtype == np.uint8
+    same = (changed == images).all(axis=(1, 2, 3))
+    assert 1 / 12 < same.mean() < 0.5  # one of twelve operations is the identity, and some do nothing to such an image
+    assert len({image.tobytes() for image in changed}) > 500
+
+
+def test_random_numbers_are_uniform_and_their_columns_independent():
+    train = InMemory(np.zeros((4000, 8, 8, 1), "uint8"), np.zeros(4000, "int64"))
+    (_, _, random) = next(iter(train.batches(0, tf.constant(0, tf.int64), 4000, POLICIES["none"])))
+    assert abs(float(tf.reduce_mean(random[:, TOP])) - 0.5) < 0.02
+    assert np.abs(np.corrcoef(random.numpy().T) - np.eye(RANDOM_NUMBERS)).max() < 0.06
+
+
+# --- size ---
+
+
+def test_resize_is_the_rule_of_pictures(tmp_path):
+    """TensorFlow's way, for TFDS and .npz, and Pillow's, for folders and predict, differ by rounding alone."""
+    from PIL import Image
+
+    from keras_arch.images import read_image
+
+    for height, width in ((40, 90), (90, 40), (17, 19), (33, 33)):
+        pixels = tf.image.resize(RNG.uniform(0, 255, (5, 5, 3)), (height, width), "bicubic")
+        pixels = tf.saturate_cast(pixels, tf.uint8)
+        Image.fromarray(pixels.numpy()).save(tmp_path / "picture.png")
+        found = resize(pixels, (16, 16, 3)).numpy().astype(int)
+        expected = read_image(tmp_path / "picture.png", (16, 16, 3)).astype(int)
+        assert np.abs(found - expected).max() <= 2  # Pillow rounds rows and columns
+        assert np.abs(found - expected).mean() < 0.5
+
+
+def test_resize_takes_the_centre():
+    wide = np.zeros((10, 30, 1), "uint8")
+    wide[:, 10:20] = 200
+    np.testing.assert_array_equal(resize(tf.constant(wide), (5, 5, 1)), 200)
+    assert resize(tf.constant(wide), (8, 8, 3)).shape == (8, 8, 3)
