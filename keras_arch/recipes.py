@@ -8,6 +8,10 @@ from typing import Literal
 
 from .errors import InputError
 
+Augment = Literal[
+    "none", "crop", "flip_crop", "inception_crop", "trivial_augment", "random_erasing", "mixup", "cutmix"
+]  # the policies of keras_arch/data/augment.py
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -34,9 +38,7 @@ class Recipe:
     """Epochs over which the learning rate climbs from zero."""
     label_smoothing: float = 0
     """Share of the target that is spread over all classes, 0 to 1."""
-    augment: Literal[
-        "none", "crop", "flip_crop", "inception_crop", "trivial_augment", "random_erasing", "mixup", "cutmix"
-    ] = "none"
+    augment: Augment = "none"
     """What becomes of training images: see docs/data.md. Only "none" and "crop" do not mirror them, which digits need."""
     image_size: int | None = None
     """Height and width in pixels that images are resized to; None keeps those of the data set."""

@@ -5,12 +5,14 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_digits
 
 import keras_arch
 from keras_arch import data
 from keras_arch.data import check
+from keras_arch.data.augment import POLICIES
 from keras_arch.data.folders import find_files
 from keras_arch.data.splits import InFiles, InMemory
 
@@ -105,6 +107,26 @@ def test_pixels_come_from_the_files_in_memory_or_not(folder, monkeypatch):
         for pair, other in zip(*runs, strict=True):
             np.testing.assert_array_equal(pair[0], other[0])
             np.testing.assert_array_equal(pair[1], other[1])
+
+
+def test_windows_of_jpegs_are_those_of_pillow(tmp_path):
+    """TensorFlow decodes the window alone; Pillow the whole, then cuts: the same pixels up to the resizing's rounding."""
+    picture = np.asarray(
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3)).astype("uint8")).resize((400, 300))
+    )
+    Image.fromarray(picture).save(tmp_path / "picture.jpg", quality=95)
+    exif = Image.Exif()
+    exif[check.ORIENTATION] = 6
+    Image.fromarray(picture).save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    checked = [check.check(str(tmp_path / name)) for name in ("picture.jpg", "turned.jpg")]
+    assert [result.plain_jpeg for result in checked] == [True, False]
+    assert [result.size for result in checked] == [(400, 300), (300, 400)]
+    sides = []
+    for plain in (True, False):
+        split = InFiles([str(tmp_path / "picture.jpg")], np.array([0]), (64, 64, 3), np.array([plain]))
+        batch = next(iter(split.batches(0, tf.data.Dataset.range(1), 1, POLICIES["inception_crop"])))
+        sides.append(batch[0].numpy().astype(int))
+    assert np.abs(sides[0] - sides[1]).mean() < 4
 
 
 def test_grey_and_colour_by_rule(tmp_path):
@@ -219,3 +241,9 @@ def test_train_on_a_folder(script, tmp_path, capfd, monkeypatch):
     assert "pictures, test split, 6 images" in capfd.readouterr().out
     assert script("predict.py", "saved_models/resnet8-pictures/export/model_float32.tflite", "pictures/dark/0.png") == 0
     assert "dark" in capfd.readouterr().out
+    assert script("show_data.py", "pictures", "--augment", "cutmix") == 0
+    printed = capfd.readouterr().out
+    assert "pictures: 16x16 pixels, colour" in printed
+    assert [line.split("│")[2].strip() for line in printed.splitlines() if line.startswith("│")] == ["24", "24"]
+    with Image.open("data.png") as picture:
+        assert picture.size == (1200, 700)

@@ -72,6 +72,7 @@ def test_public_names_exist():
         "evaluate.py --help",
         "predict.py --help",
         "cost.py --help",
+        "show_data.py --help",
     ],
 )
 def test_help_answers_at_once(typed):

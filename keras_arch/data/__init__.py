@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
@@ -17,10 +18,11 @@ from ..errors import InputError, choose, first_line
 from ..images import read_image
 from .digits import Digits
 from .folders import find_files
-from .splits import InFiles, InMemory, InStream, resize
+from .splits import InFiles, InMemory, InStream
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
 VALIDATION_MOST = 10_000  # images; more would only cost time
+READ_AT_ONCE = 256  # images
 MEMORY_SHARE = 0.25  # of the machine's memory that the decoded images of one data set may take; a larger one streams
 
 Split = InMemory | InFiles | InStream
@@ -101,8 +103,10 @@ def in_memory(split):
     """The same examples, decoded once."""
     images = np.empty((split.count, *split.shape), "uint8")
     labels = np.empty(split.count, "int64")
-    for number, (image, label) in enumerate(split.examples.as_numpy_iterator()):
-        images[number], labels[number] = image, label
+    done = 0
+    for some_images, some_labels in split.examples.batch(READ_AT_ONCE).as_numpy_iterator():
+        images[done : done + len(some_labels)], labels[done : done + len(some_labels)] = some_images, some_labels
+        done += len(some_labels)
     return InMemory(images, labels)
 
 
@@ -119,7 +123,7 @@ def load_folder(folder, image_size, skip_unreadable):
     def read(files):
         labels = np.array(files.labels, "int64")
         if not fits_in_memory(len(pictures), image_shape):
-            return InFiles(files.paths, labels, image_shape)
+            return InFiles(files.paths, labels, image_shape, np.array(files.plain_jpegs))
         with ThreadPoolExecutor() as pool:
             images = list(pool.map(lambda path: read_image(path, image_shape), files.paths))
         return InMemory(np.stack(images), labels)
@@ -163,9 +167,9 @@ def load_npz(path, image_size):
     image_shape = shape if image_size is None else (image_size, image_size, shape[-1])
 
     def split(x, y):
-        if x.shape[1:] != image_shape:
-            x = np.stack([resize(image, image_shape).numpy() for image in x])
-        return InMemory(x, y)
+        if x.shape[1:] == image_shape:
+            return InMemory(x, y)
+        return in_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
 
     x, y = images["x_train"], labels["y_train"]
     return Dataset(

@@ -34,7 +34,7 @@ from scipy.stats import beta
 class Policy(NamedTuple):
     """What happens to training images."""
 
-    box: Callable | None = None  # (random, height, width) -> boxes to cut out, (batch, 4) of 0-1, in numpy
+    box: Callable | None = None  # (random, height, width) -> boxes to cut out, (batch, 4) of 0-1
     pixels: tuple[Callable, ...] = ()  # (images, random) -> images, one after the other; uint8 stays uint8
     mix: Callable | None = None  # (images, one-hot labels, random) -> the same, of two images each
 
@@ -68,7 +68,8 @@ def shift(images, random, mirror):
 
 def flip(images, random):
     """Mirror half of the images left to right."""
-    return tf.where((random[:, FLIP] < 0.5)[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
+    both = tf.stack([images, tf.reverse(images, [2])], axis=1)  # six times as fast as tf.where over whole images
+    return tf.gather(both, tf.cast(random[:, FLIP] < 0.5, tf.int32), axis=1, batch_dims=1)
 
 
 def random_erasing(images, random):
@@ -183,7 +184,7 @@ def blend(a, b, factor):
     return a + factor * (b - a)
 
 
-# --- a box of the original picture, in numpy, whose size is known when it is read ---
+# --- a box of the original picture, whose size is known when it is read ---
 
 
 def inception_box(random, height, width):
@@ -194,14 +195,15 @@ def inception_box(random, height, width):
         height, width: of the picture, in pixels.
 
     Returns:
-        (batch, 4) as float32: top, left, bottom, right of 0-1.
+        (batch, 4): top, left, bottom, right of 0-1.
     """
+    height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     area = (0.08 + 0.92 * random[:, AREA]) * height * width
-    aspect = np.exp(np.log(3 / 4) + random[:, ASPECT] * (np.log(4 / 3) - np.log(3 / 4)))
-    cut_width = np.minimum(np.sqrt(area * aspect), width) / width
-    cut_height = np.minimum(np.sqrt(area / aspect), height) / height
+    aspect = log_uniform(random[:, ASPECT], 3 / 4, 4 / 3)
+    cut_width = tf.minimum(tf.sqrt(area * aspect) / width, 1)
+    cut_height = tf.minimum(tf.sqrt(area / aspect) / height, 1)
     top, left = random[:, TOP] * (1 - cut_height), random[:, LEFT] * (1 - cut_width)
-    return np.stack([top, left, top + cut_height, left + cut_width], axis=1).astype("float32")
+    return tf.stack([top, left, top + cut_height, left + cut_width], axis=1)
 
 
 # --- two images: each is mixed with the next of its batch ---

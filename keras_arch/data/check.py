@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -16,6 +17,7 @@ from ..images import decode
 from ..runs import write_json
 
 NAMED = 20  # files that a report lists of each kind
+ORIENTATION = 0x0112  # the tag of EXIF
 MEMORY = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_arch" / "checked"
 
 
@@ -26,6 +28,7 @@ class Checked(NamedTuple):
     digest: str  # of its bytes
     size: tuple[int, ...] = (0, 0)  # width and height, upright
     grey: bool = False
+    plain_jpeg: bool = False  # a JPEG that TensorFlow decodes as Pillow does: RGB or grey, and not to be turned
 
 
 def check_files(folder, paths):
@@ -62,7 +65,10 @@ def check(path):
     try:
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         image, grey = decode(path)
-        return Checked(None, digest, image.size, grey)
+        with Image.open(path) as file:
+            turned = file.getexif().get(ORIENTATION, 1) != 1
+            plain_jpeg = file.format == "JPEG" and file.mode in ("RGB", "L") and not turned
+        return Checked(None, digest, image.size, grey, plain_jpeg)
     except (InputError, OSError) as error:
         return Checked(first_line(error.__cause__ or error), path)
 

@@ -13,10 +13,11 @@ SHARE = 0.1  # of each class, to validation and to test, where the folder does n
 
 
 class Files(NamedTuple):
-    """Pictures of one split, and the number of the class of each."""
+    """Pictures of one split, the number of the class of each, and which TensorFlow may decode."""
 
     paths: list[str]
     labels: list[int]
+    plain_jpegs: list[bool]
 
 
 def find_files(folder, skip_unreadable=False):
@@ -74,7 +75,7 @@ def find_files(folder, skip_unreadable=False):
         if split not in found:
             found["train"], found[split] = hold_out(found["train"], split)
     kept = [checked[path] for classes in found.values() for paths in classes.values() for path in paths]
-    return class_names, {split: listed(found[split], class_names) for split in SPLITS}, kept
+    return class_names, {split: listed(found[split], class_names, checked) for split in SPLITS}, kept
 
 
 def classes_of(folder):
@@ -106,9 +107,10 @@ def hold_out(classes, split):
     return left, held
 
 
-def listed(classes, class_names):
+def listed(classes, class_names, checked):
     pairs = [(path, class_names.index(name)) for name in sorted(classes) for path in classes[name]]
-    return Files([path for path, _ in pairs], [label for _, label in pairs])
+    paths = [path for path, _ in pairs]
+    return Files(paths, [label for _, label in pairs], [checked[path].plain_jpeg for path in paths])
 
 
 def twice(found, checked):

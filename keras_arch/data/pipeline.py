@@ -27,12 +27,10 @@ def training_batches(dataset, recipe, first_epoch=0):
             images = change(images, random)
         return policy.mix(images, labels, random) if policy.mix else (images, labels)
 
-    def epoch_batches(epoch):
-        return dataset.train.batches(recipe.seed, epoch, batch_size, policy)
-
     epochs = tf.data.Dataset.range(first_epoch, recipe.epochs)
-    batches = epochs.flat_map(epoch_batches).map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-    return batches.prefetch(tf.data.AUTOTUNE)
+    loaded = dataset.train.batches(recipe.seed, epochs, batch_size, policy)
+    batches = loaded.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(2)  # a number, since AUTOTUNE would fill the memory of a large machine
 
 
 def steps_per_epoch(dataset, recipe):

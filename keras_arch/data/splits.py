@@ -1,10 +1,11 @@
 """The three ways in which a split holds its examples: in memory, in files, or in a stream of TFDS.
 
-Each has a `count`, gives all `examples` in their order as they are evaluated, and for training gives `batches` of an
-epoch in an order that is a function of seed and epoch alone. Random numbers come with each example: a row of uniform
+Each has a `count`, gives all `examples` in their order as they are evaluated, and for training gives `batches` of
+epochs in an order that is a function of seed and epoch alone. Random numbers come with each example: a row of uniform
 numbers, a function of seed, epoch and the example's number, whichever thread works on it.
 """
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,13 @@ def shuffled(count, seed, epoch):
     return tf.random.experimental.stateless_shuffle(tf.range(count), [tf.cast(seed, tf.int64) + 2**32, epoch])
 
 
+def picks(count, seed, epoch, batch_size):
+    """(number, random numbers) of each example of one epoch in its order, as many as fill whole batches."""
+    numbers, random = shuffled(count, seed, epoch), random_numbers(count, seed, epoch)
+    whole = tf.data.Dataset.from_tensor_slices((numbers, tf.gather(random, numbers)))
+    return whole.take(count // batch_size * batch_size)
+
+
 @dataclass(frozen=True)
 class InMemory:
     """Decoded images (count, height, width, channels), uint8, and their labels (count,)."""
@@ -43,22 +51,21 @@ class InMemory:
         """A `tf.data.Dataset` of (image, label) in the split's order."""
         return tf.data.Dataset.from_tensor_slices((self.images, self.labels))
 
-    def batches(self, seed, epoch, batch_size, policy):
-        """A `tf.data.Dataset` of (images, labels, random numbers) of one epoch, whole batches."""
+    def batches(self, seed, epochs, batch_size, policy):
+        """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
         images, labels = tf.constant(self.images), tf.constant(self.labels)
-        numbers, random = shuffled(self.count, seed, epoch), random_numbers(self.count, seed, epoch)
-        picked = tf.data.Dataset.from_tensor_slices((numbers, tf.gather(random, numbers)))
+        picked = epochs.flat_map(lambda epoch: picks(self.count, seed, epoch, batch_size).batch(batch_size))
         shape = self.images.shape[1:]
 
         def load(numbers, random):
             found = tf.gather(images, numbers)
             if policy.box is not None:
-                boxes = tf.numpy_function(lambda random: policy.box(random, *shape[:2]), [random], tf.float32)
+                boxes = policy.box(random, *shape[:2])
                 found = tf.image.crop_and_resize(found, boxes, tf.range(tf.shape(numbers)[0]), shape[:2])
                 found = tf.ensure_shape(tf.cast(tf.round(found), tf.uint8), (None, *shape))
             return found, tf.gather(labels, numbers), random
 
-        return picked.batch(batch_size, drop_remainder=True).map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        return picked.map(load, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class InFiles:
     paths: list[str]
     labels: np.ndarray
     shape: tuple[int, int, int]
+    plain_jpegs: np.ndarray  # (count,) truths: which files TensorFlow decodes to the same pixels as Pillow
 
     @property
     def count(self):
@@ -84,24 +92,31 @@ class InFiles:
         pairs = tf.data.Dataset.from_tensor_slices((tf.range(self.count), self.labels))
         return pairs.map(load, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def batches(self, seed, epoch, batch_size, policy):
-        """A `tf.data.Dataset` of (images, labels, random numbers) of one epoch, whole batches."""
-        numbers, random = shuffled(self.count, seed, epoch), random_numbers(self.count, seed, epoch)
-        labels = tf.gather(tf.constant(self.labels), numbers)
-        picked = tf.data.Dataset.from_tensor_slices((numbers, labels, tf.gather(random, numbers)))
+    def batches(self, seed, epochs, batch_size, policy):
+        """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
+        picked = epochs.flat_map(lambda epoch: picks(self.count, seed, epoch, batch_size))
 
+        @tf.autograph.experimental.do_not_convert
         def read(number, random):
             def box(size):
-                top, left, bottom, right = policy.box(random[np.newaxis], size[1], size[0])[0]
-                return left * size[0], top * size[1], right * size[0], bottom * size[1]
+                height, width = size[::-1]
+                top, left, bottom, right = policy.box(tf.constant(random[np.newaxis]), height, width)[0].numpy()
+                return left * width, top * height, right * width, bottom * height
 
             return read_image(self.paths[number], self.shape, policy.box and box)
 
-        def load(number, label, random):
-            image = tf.numpy_function(read, [number, random], tf.uint8)
-            return tf.ensure_shape(image, self.shape), label, random
+        # A window of a JPEG need not be decoded whole, nor wait for Python; one other picture sends all through Pillow.
+        windows = policy.box is not None and self.shape[2] == 3 and self.plain_jpegs.all()
+        paths, labels = tf.constant(self.paths), tf.constant(self.labels)
 
-        return picked.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
+        def load(number, random):
+            if windows:
+                image = read_window(paths[number], self.shape, policy.box, random)
+            else:
+                image = tf.numpy_function(read, [number, random], tf.uint8)
+            return tf.ensure_shape(image, self.shape), labels[number], random
+
+        return picked.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
 
 @dataclass(frozen=True)
@@ -119,27 +134,56 @@ class InStream:
             lambda image, label: (resize(image, self.shape), label), num_parallel_calls=tf.data.AUTOTUNE
         )
 
-    def batches(self, seed, epoch, batch_size, policy):
-        """A `tf.data.Dataset` of (images, labels, random numbers) of one epoch, whole batches."""
-        random = random_numbers(self.count, seed, epoch)
-
-        def load(number, example):
-            image, label = example
-            numbers = random[number]
-            box = None
-            if policy.box is not None:
-                size = tf.shape(image)
-                box = tf.numpy_function(
-                    lambda r, h, w: policy.box(r[np.newaxis], h, w)[0], [numbers, size[0], size[1]], tf.float32
-                )
-            return resize(image, self.shape, box), label, numbers
-
-        # The order is that of our seed alone: TensorFlow would mix its global one in.
-        tf.compat.v1.get_default_graph().seed = None
+    def batches(self, seed, epochs, batch_size, policy):
+        """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
         # Images are brought to their size before they are shuffled, so that the buffer's bytes are known.
         buffer = max(1, min(self.count, SHUFFLE_MEMORY // int(np.prod(self.shape))))
-        loaded = self.decoded.enumerate().map(load, num_parallel_calls=tf.data.AUTOTUNE)
-        return loaded.shuffle(buffer, seed=seed * 1_000_003 + epoch).batch(batch_size, drop_remainder=True)
+
+        def one_epoch(epoch):
+            random = random_numbers(self.count, seed, epoch)
+            # The order is that of our seed alone: TensorFlow would mix its global one in.
+            tf.compat.v1.get_default_graph().seed = None
+
+            def load(number, example):
+                image, label = example
+                numbers, box = random[number], None
+                if policy.box is not None:
+                    size = tf.shape(image)
+                    box = policy.box(numbers[tf.newaxis], size[0], size[1])[0]
+                return resize(image, self.shape, box), label, numbers
+
+            # Not AUTOTUNE, which does not tune what happens inside flat_map.
+            loaded = self.decoded.enumerate().map(load, num_parallel_calls=os.cpu_count())
+            return loaded.shuffle(buffer, seed=seed * 1_000_003 + epoch).batch(batch_size, drop_remainder=True)
+
+        return epochs.flat_map(one_epoch)
+
+
+def read_window(path, shape, box, random):
+    """A random window of a JPEG, decoded alone and resized; averaged only where more than two pixels fall on one."""
+    height, width, channels = shape
+    content = tf.io.read_file(path)
+    size = tf.image.extract_jpeg_shape(content)
+    window = pixels(box(random[tf.newaxis], size[0], size[1])[0], size)
+    image = tf.image.decode_and_crop_jpeg(content, window, channels, dct_method="INTEGER_ACCURATE")
+    coarse = (window[2] > 2 * height) | (window[3] > 2 * width)
+    image = tf.cond(
+        coarse,
+        lambda: tf.image.resize(image, (height, width), antialias=True),
+        lambda: tf.image.resize(image, (height, width)),
+    )
+    return tf.cast(tf.round(image), tf.uint8)
+
+
+def pixels(box, size):
+    """(top, left, bottom, right) of 0-1 as whole (top, left, height, width) of a picture of `size` (height, width, ...)."""
+    height, width = tf.unstack(tf.cast(size[:2], tf.float32))
+    top, left = tf.floor(box[0] * height), tf.floor(box[1] * width)
+    cut_height, cut_width = tf.round((box[2] - box[0]) * height), tf.round((box[3] - box[1]) * width)
+    cut_height, cut_width = tf.maximum(1.0, cut_height), tf.maximum(1.0, cut_width)
+    # Rounding must not reach over the edge.
+    top, left = tf.minimum(top, height - cut_height), tf.minimum(left, width - cut_width)
+    return tf.cast(tf.stack([top, left, cut_height, cut_width]), tf.int32)
 
 
 def resize(image, shape, box=None):
@@ -157,15 +201,13 @@ def resize(image, shape, box=None):
         image = tf.image.rgb_to_grayscale(image)
     if box is None and tuple(image.shape[:2]) == (height, width):
         return image
-    old_height, old_width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
     if box is None:
+        old_height, old_width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
         cut_height = tf.minimum(old_height, tf.round(old_width * height / width))
         cut_width = tf.minimum(old_width, tf.round(old_height * width / height))
         top, left = (old_height - cut_height) // 2, (old_width - cut_width) // 2
+        cut = tf.cast(tf.stack([top, left, cut_height, cut_width]), tf.int32)
     else:
-        top, left = tf.floor(box[0] * old_height), tf.floor(box[1] * old_width)
-        cut_height = tf.maximum(1.0, tf.round((box[2] - box[0]) * old_height))
-        cut_width = tf.maximum(1.0, tf.round((box[3] - box[1]) * old_width))
-    cut = [tf.cast(value, tf.int32) for value in (top, left, cut_height, cut_width)]
-    image = tf.image.resize(tf.image.crop_to_bounding_box(image, *cut), (height, width), antialias=True)
+        cut = pixels(box, tf.shape(image))
+    image = tf.image.resize(tf.image.crop_to_bounding_box(image, *tf.unstack(cut)), (height, width), antialias=True)
     return tf.ensure_shape(tf.cast(tf.round(image), tf.uint8), shape)

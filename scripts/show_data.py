@@ -1,0 +1,51 @@
+"""Look at the images that a model will see: python scripts/show_data.py DATASET [--augment POLICY]."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from keras_arch import cli
+from keras_arch.recipes import Augment
+
+
+@dataclass
+class Options:
+    """Draw a grid of training images with their labels, and print classes, counts and size."""
+
+    dataset: Annotated[str, tyro.conf.Positional]
+    """"digits", a TFDS name, a folder of pictures or an .npz file."""
+    augment: Augment = "none"
+    """What becomes of training images: see docs/data.md."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS data sets; TFDS's own if not given."""
+    image_size: int | None = None
+    """Height and width in pixels to bring all images to; their own if not given."""
+    skip_unreadable: bool = False
+    """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
+    seed: int = 0
+    """Another one shows other images."""
+    output: Path = Path("data.png")
+    """The picture."""
+
+
+def main():
+    options = cli.parse(Options, sys.argv[1:], prog="show_data.py")
+    with cli.quiet():
+        from keras_arch import load_dataset
+        from keras_arch.data.show import counts, draw_grid
+
+    dataset = load_dataset(options.dataset, options.data_dir, options.image_size, options.skip_unreadable)
+    height, width, channels = dataset.image_shape
+    print(f"{dataset.name}: {height}x{width} pixels, {'colour' if channels == 3 else 'grey'}")
+    cli.print_table(
+        [{"class": name, **{split: f"{n:,}" for split, n in row.items()}} for name, row in counts(dataset).items()]
+    )
+    draw_grid(options.output, dataset, options.augment, options.seed)
+    print(f"{options.output}: training images of the first epoch, augment={options.augment}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
