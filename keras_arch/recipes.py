@@ -75,6 +75,7 @@ class Recipe:
 
 
 RECIPES = {
+    # Digits are cropped and not mirrored: a 2 in the mirror is no 2.
     "quickstart": Recipe("resnet8", "digits", epochs=30, learning_rate=0.1, batch_size=32, augment="crop"),
     "digits": Recipe("resnet20", "digits", epochs=60, learning_rate=0.1, batch_size=32, augment="crop"),
     "fashion-mnist-resnet20": Recipe("resnet20", "fashion_mnist", epochs=20, learning_rate=0.1, augment="flip_crop"),

@@ -71,9 +71,10 @@ def find_files(folder, skip_unreadable=False):
         split: {name: [path for path in files if path not in unreadable] for name, files in classes.items()}
         for split, classes in found.items()
     }
+    held_out = {name: max(1, round(SHARE * len(paths))) for name, paths in found["train"].items() if len(paths) > 2}
     for split in ("test", "validation"):
         if split not in found:
-            found["train"], found[split] = hold_out(found["train"], split)
+            found["train"], found[split] = hold_out(found["train"], split, held_out)
     kept = [checked[path] for classes in found.values() for paths in classes.values() for path in paths]
     return class_names, {split: listed(found[split], class_names, checked) for split in SPLITS}, kept
 
@@ -95,15 +96,12 @@ def hidden(path):
     return any(part.startswith(".") for part in path.parts)
 
 
-def hold_out(classes, split):
-    """Move a tenth of each class, at least one picture, out of `classes`: what is left, and what is held out."""
+def hold_out(classes, split, counts):
+    """Move `counts` of each class out of `classes`, chosen by their names: what is left, and what is held out."""
     left, held = {}, {}
     for name, paths in classes.items():
         ranked = sorted(paths, key=lambda path: hashlib.sha256(f"{split}/{name}/{Path(path).name}".encode()).digest())
-        # Test is drawn before validation, and both are a tenth of the whole.
-        whole = len(paths) if split == "test" else len(paths) / (1 - SHARE)
-        count = max(1, round(whole * SHARE)) if len(paths) > 1 else 0
-        held[name], left[name] = sorted(ranked[:count]), sorted(ranked[count:])
+        held[name], left[name] = sorted(ranked[: counts.get(name, 0)]), sorted(ranked[counts.get(name, 0) :])
     return left, held
 
 
