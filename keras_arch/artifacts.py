@@ -28,6 +28,12 @@ class Artifact:
     size: int  # bytes on disk
     predict: Callable[[np.ndarray], np.ndarray]
 
+    @property
+    def image_size(self):
+        """Height and width where they are the same and fixed, else None."""
+        height, width, _ = self.image_shape
+        return height if height == width else None
+
 
 def open_artifact(path):
     """Open a trained model.

@@ -215,17 +215,17 @@ def labels_of(artifact):
 
 
 def dataset_of(artifact, name=None, data_dir=None):
-    """The name and the data folder of the data that an artifact's run was trained on, or of `name` instead.
+    """What an artifact's run was trained on, or `name` instead: its name, its data folder, and whether to skip_unreadable.
 
     Raises:
         InputError (a ValueError): no name is given and the artifact lies in no run folder.
     """
     path = find_beside(artifact, "run.json")
-    if name is not None and (path is None or data_dir is not None):
-        return name, data_dir
-    if path is None:
+    if path is None and name is None:
         raise InputError(
             f"expected {artifact} in a run folder, whose run.json names its data; --dataset NAME would work"
         )
+    if path is None:
+        return name, data_dir, False
     run = read_run(path.parent)
-    return name or run["recipe"].dataset, data_dir or run["data_dir"]
+    return name or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].skip_unreadable

