@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,20 @@ from pathlib import Path
 
 from .errors import InputError
 from .recipes import Recipe
+
+
+def findable(recipe):
+    """The recipe with the whole path where its data set is a folder or a file, so that run.json finds it from anywhere."""
+    if recipe.dataset != "digits" and Path(recipe.dataset).exists():
+        return dataclasses.replace(recipe, dataset=str(Path(recipe.dataset).resolve()))
+    return recipe
+
+
+def default_folder(recipe):
+    """saved_models/<model>-<dataset>."""
+    path = Path(recipe.dataset)
+    name = path.stem if path.is_absolute() else re.sub("[/:]", "-", recipe.dataset)
+    return Path("saved_models") / f"{recipe.model}-{name}"
 
 
 def partial_name(folder):

@@ -1,8 +1,7 @@
 """Train a model: python scripts/train.py RECIPE [options]."""
 
-import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from keras_arch import cli, runs
@@ -31,11 +30,8 @@ def main():
         return
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
     options = cli.parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
-    recipe = options.recipe
-    if Path(recipe.dataset).exists() and recipe.dataset != "digits":  # run.json must find it from anywhere
-        recipe = replace(recipe, dataset=str(Path(recipe.dataset).resolve()))
-    name = Path(recipe.dataset).stem if Path(recipe.dataset).is_absolute() else re.sub("[/:]", "-", recipe.dataset)
-    folder = options.output or Path("saved_models") / f"{recipe.model}-{name}"
+    recipe = runs.findable(options.recipe)
+    folder = options.output or runs.default_folder(recipe)
     runs.refuse_existing(folder, options.overwrite)
     with cli.quiet():
         import keras
