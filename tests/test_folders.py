@@ -14,6 +14,7 @@ from keras_arch import data
 from keras_arch.data import check
 from keras_arch.data.augment import POLICIES
 from keras_arch.data.folders import find_files
+from keras_arch.data.pipeline import training_batches
 from keras_arch.data.splits import InFiles, InMemory
 
 NAMES = ("zero", "eins Ä", ".hidden")
@@ -101,9 +102,7 @@ def test_pixels_come_from_the_files_in_memory_or_not(folder, monkeypatch):
     for policy in ("flip_crop", "inception_crop"):
         runs = [
             list(
-                data.pipeline.training_batches(
-                    in_files, keras_arch.Recipe(**{**vars(recipe), "augment": policy})
-                ).as_numpy_iterator()
+                training_batches(in_files, keras_arch.Recipe(**{**vars(recipe), "augment": policy})).as_numpy_iterator()
             )
             for _ in range(2)
         ]
