@@ -86,8 +86,12 @@ def whole_folder(folder, marker):
             shutil.rmtree(partial, ignore_errors=True)
     if folder.exists():
         with tempfile.TemporaryDirectory(prefix=f"{folder.name}.replaced-", dir=folder.parent) as replaced:
-            folder.rename(Path(replaced) / folder.name)
-            partial.rename(folder)
+            old = folder.rename(Path(replaced) / folder.name)
+            try:
+                partial.rename(folder)
+            except OSError:
+                old.rename(folder)  # or it would go with the temporary folder
+                raise
     else:
         partial.rename(folder)
 
@@ -141,7 +145,7 @@ def start(folder, recipe, data_dir, dataset):
     write_labels(folder / "labels.txt", dataset.class_names)
     run = {
         "recipe": dataclasses.asdict(recipe),
-        "data_dir": None if data_dir is None else str(data_dir),
+        "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
         "images": dataset.sizes,
         "git_commit": git_commit(),
         "versions": {name: version(name) for name in ("keras", "tensorflow", "tensorflow-datasets", "numpy")},
