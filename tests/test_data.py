@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 
 import keras_arch
 from keras_arch.data import split_instructions
+from keras_arch.data.splits import InMemory, InStream
 
 
 def images_of(split):
@@ -50,6 +51,21 @@ class Split:
 )
 def test_rule_for_splits(splits, expected):
     assert split_instructions("x", {name: Split(count) for name, count in splits.items()}) == expected
+
+
+@pytest.mark.parametrize("image_size", [None, 12])
+def test_a_set_too_large_for_memory_streams_the_same_examples(data_dir, image_size, monkeypatch):
+    held = keras_arch.load_dataset("digits", data_dir, image_size)
+    monkeypatch.setattr("keras_arch.data.MEMORY_SHARE", 0)
+    streamed = keras_arch.load_dataset("digits", data_dir, image_size)
+    assert (type(held.train), type(streamed.train)) == (InMemory, InStream)
+    assert 0 < streamed.train.record_bytes < 1000  # a PNG of 8x8 pixels and its label
+    for split in ("train", "validation", "test"):
+        found, expected = getattr(streamed, split), getattr(held, split)
+        assert found.count == expected.count
+        for pair, other in zip(found.examples, expected.examples, strict=True):
+            np.testing.assert_array_equal(pair[0], other[0])
+            assert pair[1] == other[1]
 
 
 def test_image_size(data_dir):

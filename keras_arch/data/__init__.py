@@ -91,8 +91,10 @@ def load_tfds(name, data_dir, image_size):
     total = sum(split.num_examples for split in splits.values())
 
     def read(instruction):
-        decoded = builder.as_dataset(split=instruction, as_supervised=True, shuffle_files=False)
-        stream = InStream(decoded, int(decoded.cardinality()), image_shape)
+        encoded = {builder.info.supervised_keys[0]: tfds.decode.SkipDecoding()}
+        records = builder.as_dataset(split=instruction, as_supervised=True, shuffle_files=False, decoders=encoded)
+        count, size = int(records.cardinality()), sum(split.num_bytes for split in splits.values()) // total
+        stream = InStream(records, count, image_shape, image.decode_example, size)
         return in_memory(stream) if fits_in_memory(total, image_shape) else stream
 
     train, validation, test = (read(instruction) for instruction in split_instructions(name, splits))

@@ -5,7 +5,7 @@ epochs in an order that is a function of seed and epoch alone. Random numbers co
 numbers, a function of seed, epoch and the example's number, whichever thread works on it.
 """
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import tensorflow as tf
 from ..images import read_image
 
 RANDOM_NUMBERS = 16  # with each example; augment.py says which is for what
-SHUFFLE_MEMORY = 2**30  # bytes of decoded images that a stream shuffles together
+SHUFFLE_MEMORY = 2**30  # bytes of records that a stream shuffles together
 
 
 def random_numbers(count, seed, epoch):
@@ -123,40 +123,42 @@ class InFiles:
 class InStream:
     """Examples that can only be read one after the other, such as the records of a large TFDS set."""
 
-    decoded: tf.data.Dataset  # (image of any size, uint8, label), always in the same order
+    records: tf.data.Dataset  # (what `decode` takes, label), always in the same order
     count: int
     shape: tuple[int, int, int]
+    decode: Callable = tf.identity  # a record -> image of any size, uint8
+    record_bytes: int | None = None  # of one record on average; those of a whole image if not given
 
     @property
     def examples(self):
         """A `tf.data.Dataset` of (image, label) in the split's order."""
-        return self.decoded.map(
-            lambda image, label: (resize(image, self.shape), label), num_parallel_calls=tf.data.AUTOTUNE
+        return self.records.map(
+            lambda record, label: (resize(self.decode(record), self.shape), label), num_parallel_calls=tf.data.AUTOTUNE
         )
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
-        # Images are brought to their size before they are shuffled, so that the buffer's bytes are known.
-        buffer = max(1, min(self.count, SHUFFLE_MEMORY // int(np.prod(self.shape))))
+        # Records are shuffled and then decoded: they are smaller, and large images that stay while others come and go
+        # would leave holes in memory that nothing fits into.
+        buffer = SHUFFLE_MEMORY // (self.record_bytes or int(np.prod(self.shape)))
+        buffer = max(1, min(self.count, buffer))
 
         def one_epoch(epoch):
-            random = random_numbers(self.count, seed, epoch)
+            numbers = tf.data.Dataset.from_tensor_slices(random_numbers(self.count, seed, epoch))
             # The order is that of our seed alone: TensorFlow would mix its global one in.
             tf.compat.v1.get_default_graph().seed = None
+            records = tf.data.Dataset.zip(self.records, numbers).shuffle(buffer, seed=seed * 1_000_003 + epoch)
+            return records.take(self.count // batch_size * batch_size)
 
-            def load(number, example):
-                image, label = example
-                numbers, box = random[number], None
-                if policy.box is not None:
-                    size = tf.shape(image)
-                    box = policy.box(numbers[tf.newaxis], size[0], size[1])[0]
-                return resize(image, self.shape, box), label, numbers
+        def load(example, numbers):
+            record, label = example
+            image, box = self.decode(record), None
+            if policy.box is not None:
+                size = tf.shape(image)
+                box = policy.box(numbers[tf.newaxis], size[0], size[1])[0]
+            return resize(image, self.shape, box), label, numbers
 
-            # Not AUTOTUNE, which does not tune what happens inside flat_map.
-            loaded = self.decoded.enumerate().map(load, num_parallel_calls=os.cpu_count())
-            return loaded.shuffle(buffer, seed=seed * 1_000_003 + epoch).batch(batch_size, drop_remainder=True)
-
-        return epochs.flat_map(one_epoch)
+        return epochs.flat_map(one_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
 
 def read_window(path, shape, box, random):
