@@ -56,7 +56,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
     from .export import export_model
     from .recipes import RECIPES, Recipe
     from .training import fit
-    from .weights import load_torchvision_weights
+    from .weights import load_torchvision_weights, transfer_weights
 
 __all__ = [
     "RECIPES",
@@ -108,6 +108,7 @@ __all__ = [
     "preactivation_basic_block",
     "preactivation_bottleneck_block",
     "strip_auxiliary_heads",
+    "transfer_weights",
 ]
 
 _ROOMS = {
@@ -132,6 +133,7 @@ _ROOMS = {
     "preactivation_basic_block": "architectures.resnet.blocks",
     "preactivation_bottleneck_block": "architectures.resnet.blocks",
     "strip_auxiliary_heads": "artifacts",
+    "transfer_weights": "weights",
 }  # and everything else, the builders, lives in architectures
 
 

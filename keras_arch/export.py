@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from .artifacts import open_artifact, strip_auxiliary_heads
 from .errors import InputError
-from .runs import write_json, write_labels
+from .files import write_json
+from .runs import write_labels
 
 CALIBRATION_IMAGES = 500  # what the int8 ranges are measured on
 

@@ -3,7 +3,7 @@
 Nothing heavy is imported here, so that `scripts/train.py --help` answers at once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .errors import InputError
@@ -28,26 +28,52 @@ class Recipe:
     """The highest learning rate, reached after the warm-up."""
     batch_size: int = 128
     """Images in a step."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with Nesterov momentum 0.9, or AdamW."""
+    optimizer: Literal["sgd", "adamw", "lamb"] = "sgd"
+    """SGD with Nesterov momentum 0.9, AdamW, or LAMB for large batches."""
     weight_decay: float = 5e-4
-    """Decoupled weight decay, of convolution and dense kernels only."""
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """After the warm-up: down to zero along a cosine; a tenth at half and at three quarters of the steps; or level."""
+    """Decoupled weight decay, of convolution and dense kernels only: each step shrinks them by this share of the learning
+    rate. A penalty in the loss, as papers and PyTorch's SGD have it, is a tenth of it at momentum 0.9."""
+    clip_norm: float | None = None
+    """Longest gradient of all weights together; a longer one is scaled down to it."""
+    schedule: Literal["cosine", "onecycle", "step", "constant"] = "cosine"
+    """After the warm-up: down to zero along a cosine (onecycle: the warm-up begins at a 25th of the peak and is best some
+    30% of the epochs); a tenth at half and at three quarters of the steps; or level."""
     warmup_epochs: float = 1
     """Epochs over which the learning rate climbs from zero."""
     label_smoothing: float = 0
     """Share of the target that is spread over all classes, 0 to 1."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Balanced: images of rare classes weigh more in the loss, so that all classes count alike."""
+    ema: float | None = None
+    """Share that a moving average of the weights keeps at each step, such as 0.999; the average is what is validated and
+    saved."""
+    patience: int | None = None
+    """Stop after so many epochs that brought nothing better in validation."""
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    """Of the arithmetic in training; weights and the saved model are float32. Auto is mixed_bfloat16 where the processor or
+    the GPU multiplies it in hardware (AVX-512 BF16, AMX, NVIDIA from Ampere on), else float32."""
     augment: Augment = "none"
     """What becomes of training images: see docs/data.md. Only "none" and "crop" do not mirror them, which digits need."""
     image_size: int | None = None
     """Height and width in pixels that images are resized to; None keeps those of the data set."""
     stem: Literal["imagenet", "cifar"] | None = None
     """First layers of the network, if not the architecture's own: "cifar" is for small images."""
+    auxiliary_heads: bool = False
+    """GoogLeNet's two training heads, each with 0.3 of the loss; the exported model does not have them."""
+    width: float | None = None
+    """GoogLeNet's number of filters, as a share of the paper's."""
+    kernel_5x5: Literal[3, 5] | None = None
+    """GoogLeNet's large kernel: 3 is what torchvision's weights were trained with."""
+    weights: str | None = None
+    """Where to begin: a run folder, a .keras, .weights.h5, .safetensors or .pth file, or "imagenet" for torchvision's; a head
+    of other classes starts anew. Random weights if not given."""
+    freeze: Literal["none", "backbone"] = "none"
+    """Backbone: train the last layer alone; batch norm then keeps its statistics."""
     skip_unreadable: bool = False
     """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
     seed: int = 0
-    """Of the initial weights, the order of the images and the augmentation."""
+    """Of the initial weights, the order of the images, the augmentation and dropout: two runs of one seed on one machine
+    end with the same weights."""
 
     def __post_init__(self):
         for field in ("epochs", "batch_size", "learning_rate"):
@@ -56,6 +82,15 @@ class Recipe:
         for field in ("weight_decay", "warmup_epochs"):
             if not getattr(self, field) >= 0:
                 raise InputError(f"expected {field} to be 0 or greater, got {getattr(self, field)}")
+        for field in ("clip_norm", "patience"):
+            if getattr(self, field) is not None and not getattr(self, field) > 0:
+                raise InputError(f"expected {field} to be greater than 0 or not given, got {getattr(self, field)}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"expected ema to be between 0 and 1, such as 0.999, got {self.ema}")
+        if self.freeze == "backbone" and self.auxiliary_heads:
+            raise InputError(
+                "expected no auxiliary_heads with freeze='backbone', got both: the heads are there to train the backbone"
+            )
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"expected label_smoothing to be from 0 to below 1, got {self.label_smoothing}")
         if not 0 <= self.seed < 2**32:
@@ -71,24 +106,45 @@ class Recipe:
     @property
     def builder_options(self):
         """What the builder gets besides shape and classes: the options that the recipe sets."""
-        return {} if self.stem is None else {"stem": self.stem}
+        options = {name: getattr(self, name) for name in ("stem", "auxiliary_heads", "width", "kernel_5x5")}
+        return {name: value for name, value in options.items() if value}
 
+
+# He et al. 2015, section 4.2, in the customary 164 epochs, with Nesterov momentum.
+CIFAR10 = Recipe(
+    model="resnet20",
+    dataset="cifar10",
+    epochs=164,
+    learning_rate=0.1,
+    weight_decay=1e-3,  # the paper's penalty of 1e-4
+    schedule="step",
+    warmup_epochs=0,
+    augment="flip_crop",
+)
+# He et al. 2015, section 3.4, with the cosine and the warm-up of He et al. 2018 (arXiv:1812.01187).
+IMAGENET = Recipe(
+    model="resnet50",
+    dataset="imagenet2012",
+    epochs=90,
+    learning_rate=0.1,
+    batch_size=256,
+    weight_decay=1e-3,  # the paper's penalty of 1e-4
+    warmup_epochs=5,
+    augment="inception_crop",
+    image_size=224,
+)
 
 RECIPES = {
     # Digits are cropped and not mirrored: a 2 in the mirror is no 2.
     "quickstart": Recipe("resnet8", "digits", epochs=30, learning_rate=0.1, batch_size=32, augment="crop"),
     "digits": Recipe("resnet20", "digits", epochs=60, learning_rate=0.1, batch_size=32, augment="crop"),
     "fashion-mnist-resnet20": Recipe("resnet20", "fashion_mnist", epochs=20, learning_rate=0.1, augment="flip_crop"),
-    # He et al. 2015, section 4.2, in the customary 164 epochs, with Nesterov momentum. The paper's 1e-4 is a penalty in
-    # the loss, which momentum of 0.9 multiplies by ten; ours is decoupled. Not yet run.
-    "cifar10-resnet20": Recipe(
-        model="resnet20",
-        dataset="cifar10",
-        epochs=164,
-        learning_rate=0.1,
-        weight_decay=1e-3,
-        schedule="step",
-        warmup_epochs=0,
-        augment="flip_crop",
-    ),
+    "cifar10-resnet20": CIFAR10,
+    "cifar10-resnet32": replace(CIFAR10, model="resnet32"),
+    "cifar10-resnet44": replace(CIFAR10, model="resnet44"),
+    "cifar10-resnet56": replace(CIFAR10, model="resnet56"),
+    # The paper, too, starts this one slowly.
+    "cifar10-resnet110": replace(CIFAR10, model="resnet110", warmup_epochs=1),
+    "imagenet-resnet50": IMAGENET,
+    "imagenet-googlenet": replace(IMAGENET, model="googlenet", auxiliary_heads=True),
 }

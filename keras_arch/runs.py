@@ -1,4 +1,4 @@
-"""Run folders: written beside their final name and moved into place, so that a crash leaves the old or the new."""
+"""Run folders: what a run says about itself, and how that is read again."""
 
 import csv
 import dataclasses
@@ -6,15 +6,12 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
-import sys
-import tempfile
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from .errors import InputError
+from .files import CHECKPOINT, partial_name, refuse_foreign, save_whole, write_json
 from .recipes import Recipe
 
 
@@ -32,83 +29,31 @@ def default_folder(recipe):
     return Path("saved_models") / f"{recipe.model}-{name}"
 
 
-def partial_name(folder):
-    """Where a run or an export is written until it is whole."""
-    folder = folder.resolve()
-    return folder.with_name(folder.name + ".partial")
-
-
-def refuse_existing(folder, overwrite):
-    """Raise InputError where a run, or the checkpoint of an interrupted one, would be lost without being asked."""
+def refuse_existing(folder, recipe, overwrite, resume):
+    """Raise InputError where a run, or an unfinished one, would be lost or mixed with another without being asked."""
     refuse_foreign(folder, "run.json")
     above = next(parent for parent in folder.resolve().parents if parent.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise InputError(
             f"expected a run folder that can be written, got {folder}: {above} cannot; --output names another"
         )
-    for existing in (folder / "run.json", partial_name(folder) / "model.keras"):
-        if existing.exists() and not overwrite:
-            raise InputError(
-                f"expected a run folder that is free, got {folder}: {existing} exists and stays as it is; "
-                "--overwrite would replace it, --output FOLDER would write elsewhere"
-            )
-
-
-def refuse_foreign(folder, marker):
-    """Raise InputError where `folder` holds anything without a file called `marker`: it is not ours to replace."""
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / marker).is_file())):
+    if (folder / "run.json").exists() and not overwrite:
         raise InputError(
-            f"expected a new folder, an empty one or one with {marker} in it, got {folder}, which stays as it is"
+            f"expected a run folder that is free, got {folder}, which holds a whole run and stays as it is; "
+            "--overwrite would replace it, --output FOLDER would write elsewhere"
         )
-
-
-@contextmanager
-def whole_folder(folder, marker):
-    """A new folder beside `folder` to fill, which takes its place when the block ends.
-
-    When the block is left by an exception, `folder` stays as it was; of the unfinished one a checkpoint is kept, and
-    what a user reads says where. A folder without a file called `marker` is never replaced.
-    """
-    refuse_foreign(folder, marker)
-    folder, partial = folder.resolve(), partial_name(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    checkpoint = partial / "model.keras"
-    try:
-        yield partial
-    except (KeyboardInterrupt, InputError) as stop:
-        if checkpoint.exists():
-            message = f"{str(stop) or 'stopped'}; the best checkpoint so far is kept in {checkpoint}"
-            raise type(stop)(message) from stop
-        raise
-    finally:
-        if sys.exc_info()[0] is not None and not checkpoint.exists():
-            shutil.rmtree(partial, ignore_errors=True)
-    if folder.exists():
-        with tempfile.TemporaryDirectory(prefix=f"{folder.name}.replaced-", dir=folder.parent) as replaced:
-            old = folder.rename(Path(replaced) / folder.name)
-            try:
-                partial.rename(folder)
-            except OSError:
-                old.rename(folder)  # or it would go with the temporary folder
-                raise
-    else:
-        partial.rename(folder)
-
-
-def save_whole(path, write):
-    """Let `write(path)` write a file beside `path`, then move it there: a reader sees the old file or the new one."""
-    beside = path.with_name(f"partial-{path.name}")
-    try:
-        write(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_json(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_whole(path, lambda beside: beside.write_text(json.dumps(content, indent=2) + "\n"))
+    partial = partial_name(folder)
+    if resume and (partial / CHECKPOINT).exists():
+        before, now = (dataclasses.asdict(one) for one in (read_run(partial)["recipe"], recipe))
+        changed = [f"{field} {before[field]!r} and not {now[field]!r}" for field in now if now[field] != before[field]]
+        if changed:
+            raise InputError(f"expected the options that {partial} was begun with: {', '.join(changed)}")
+    for existing in (partial / "model.keras", partial / CHECKPOINT):
+        if existing.exists() and not (overwrite or resume):
+            raise InputError(
+                f"expected a run folder that is free, got {folder}: {existing} is what an interrupted run left; --resume "
+                "would go on with it, --overwrite begin anew"
+            )
 
 
 def write_labels(path, class_names):
@@ -118,10 +63,16 @@ def write_labels(path, class_names):
 
 def write_history(path, history):
     """history: {column: [value of each epoch]}, as Keras keeps it."""
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["epoch", *history])
-        rows.writerows([epoch, *values] for epoch, values in enumerate(zip(*history.values(), strict=True), start=1))
+
+    def write(beside):
+        with beside.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["epoch", *history])
+            rows.writerows(
+                [epoch, *values] for epoch, values in enumerate(zip(*history.values(), strict=True), start=1)
+            )
+
+    save_whole(path, write)
 
 
 def draw_curves(path, history):
@@ -140,11 +91,18 @@ def draw_curves(path, history):
     figure.savefig(path, dpi=120)
 
 
-def start(folder, recipe, data_dir, dataset):
+def best_epoch(history):
+    """The epoch, from 0, of the highest validation accuracy; of the lowest loss where that is equal; of the first."""
+    scores = list(zip(history["val_accuracy"], (-loss for loss in history["val_loss"]), strict=True))
+    return max(range(len(scores)), key=scores.__getitem__)
+
+
+def start(folder, recipe, precision, data_dir, dataset):
     """Write what is known before the first step: labels.txt, and a run.json that says enough to repeat the run."""
     write_labels(folder / "labels.txt", dataset.class_names)
     run = {
         "recipe": dataclasses.asdict(recipe),
+        "precision": precision,
         "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
         "images": dataset.sizes,
         "git_commit": git_commit(),
@@ -155,21 +113,28 @@ def start(folder, recipe, data_dir, dataset):
     write_json(folder / "run.json", run)
 
 
-def finish(folder, history, test_metrics):
-    """Write what came out, history.csv, curves.png and into run.json the metrics of the kept checkpoint; return these."""
-    write_history(folder / "history.csv", history)
+def finish(folder, history, test_metrics, weights_sha256):
+    """Write what came out, curves.png and into run.json the metrics of the kept checkpoint; return these."""
     draw_curves(folder / "curves.png", history)
-    scores = list(zip(history["val_accuracy"], (-loss for loss in history["val_loss"]), strict=True))
-    best = max(range(len(scores)), key=scores.__getitem__)
+    best = best_epoch(history)
     run = json.loads((folder / "run.json").read_text())
     run["metrics"] = {
         "best_epoch": best + 1,
         "validation": {"loss": history["val_loss"][best], "top1": history["val_accuracy"][best]},
         "test": test_metrics,
         "training_seconds": round(sum(history["seconds"]), 1),
+        "weights_sha256": weights_sha256,
     }
     write_json(folder / "run.json", run)
     return run["metrics"]
+
+
+def title(recipe, parameters, sizes, precision, anew):
+    """One line about what is going to be trained."""
+    images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
+    begin = f", beginning with {recipe.weights}" if recipe.weights else ""
+    begin += f" (anew: {', '.join(sorted(anew))})" if anew else ""
+    return f"{recipe.model} ({parameters:,} parameters{begin}) on {recipe.dataset} ({images}) in {precision}"
 
 
 def summary(recipe, metrics):

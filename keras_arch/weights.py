@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from .artifacts import load_keras
 from .errors import InputError, first_line
 
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -23,6 +24,7 @@ PUBLISHED = {
 }
 CACHE_DIR = None  # Keras's own, ~/.keras
 NAMES_SHOWN = 5  # of the tensors that an error lists
+TRAINING_HEADS = "auxiliary_"  # how names of their layers begin
 
 
 def load_weights(model, weights, architecture):
@@ -43,6 +45,71 @@ def load_weights(model, weights, architecture):
         load_torchvision_weights(model, weights, skip_head=not has_head(model))
     else:
         load_keras_weights(model, weights)
+
+
+def transfer_weights(model, source, architecture):
+    """Begin where another training ended: the weights of `source`, all but those of a head for other classes.
+
+    Args:
+        model: a model that a builder of ours made.
+        source: a run folder that scripts/train.py wrote; a .keras file of such a model, with any number of classes;
+            "imagenet" for torchvision's checkpoint, or a .safetensors or .pth file of it; or a .weights.h5 file of a
+            model with the same classes.
+        architecture: what `keras_arch.build` calls it.
+
+    Returns:
+        Names of the layers that start anew: none, or those of the head and of training heads.
+
+    Raises:
+        InputError (a ValueError): no such source, damaged, or of another network; the model is as it was.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path = path / "model.keras"
+    if source == "imagenet" or path.suffix in (".safetensors", ".pth", ".pt"):
+        tensors = read_tensors(download(architecture) if source == "imagenet" else path)
+        anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.output_shape[-1] else set()
+        load_torchvision_weights(model, tensors, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
+        return anew
+    if path.suffix == ".keras":
+        return copy_weights(model, load_keras(path), path)
+    load_keras_weights(model, path)
+    return set()
+
+
+def copy_weights(model, other, path):
+    """Copy the weights of layers of the same name; the head may differ, the rest may not."""
+    others = {layer.name: layer for layer in other.layers}
+    anew, problems, values = set(), [], {}
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        found = [weight.shape for weight in others[layer.name].weights] if layer.name in others else None
+        if found == [weight.shape for weight in layer.weights]:
+            values[layer] = others[layer.name].get_weights()
+        elif layer.name in head_of(model) or layer.name.startswith(TRAINING_HEADS):
+            anew.add(layer.name)
+        else:
+            problems.append(f"{layer.name} is {'missing' if found is None else 'of another shape'}")
+    if problems:
+        more = f" and {len(problems) - NAMES_SHOWN} more" if len(problems) > NAMES_SHOWN else ""
+        raise InputError(
+            f"expected the layers of {model.name} in {path}, got others: {'; '.join(problems[:NAMES_SHOWN])}{more}"
+        )
+    for layer, arrays in values.items():
+        layer.set_weights(arrays)
+    return anew
+
+
+def head_of(model):
+    """Names of the layers that turn features into classes: for each output, the last with weights on the way to it."""
+    names = set()
+    for output in model.outputs:
+        layer = output._keras_history.operation
+        while not layer.weights:
+            layer = layer.input._keras_history.operation
+        names.add(layer.name)
+    return names
 
 
 def load_torchvision_weights(model, source, skip_head=False, sum_channels=False):
@@ -75,7 +142,7 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
     values, problems = {}, []
     for variable in model.variables:
         layer, _, kind = variable.path.rpartition("/")
-        if kind == "seed_generator_state" or (skip_head and layer == "predictions"):
+        if kind == "seed_generator_state" or (skip_head and layer == "predictions") or layer.startswith(TRAINING_HEADS):
             continue
         name = torchvision_name(layer, kind)
         tensor = tensors.pop(name, None)

@@ -34,14 +34,14 @@ def main():
     if options.output is not None and (options.output.is_dir() or options.output.suffix != ".json"):
         raise InputError(f"expected --output to be a .json file, got {options.output}")
     with cli.quiet():
-        from keras_arch import evaluation, load_dataset, open_artifact, runs
+        from keras_arch import evaluation, files, load_dataset, open_artifact, runs
 
         artifacts = [open_artifact(path) for path in options.artifacts]
     name, data_dir, skip_unreadable = runs.dataset_of(options.artifacts[0], options.dataset, options.data_dir)
     dataset = load_dataset(name, data_dir, artifacts[0].image_size, skip_unreadable)
     rows = evaluation.compare(artifacts, dataset, options.split)
     if options.output:
-        runs.write_json(options.output, {"dataset": name, "split": options.split, "artifacts": rows})
+        files.write_json(options.output, {"dataset": name, "split": options.split, "artifacts": rows})
     folder, names = cli.short_names(options.artifacts)
     print(f"{folder or '.'}: {name}, {options.split} split, {rows[0]['images']:,} images")
     cli.print_table([readable(name, row) for name, row in zip(names, rows, strict=True)])

@@ -23,7 +23,7 @@ class Options:
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="export.py")
     with cli.quiet():
-        from keras_arch import export_model, load_dataset, runs
+        from keras_arch import export_model, files, load_dataset, runs
         from keras_arch.artifacts import load_keras
         from keras_arch.export import CALIBRATION_IMAGES
 
@@ -36,7 +36,7 @@ def main():
     images = [image for image, _ in dataset.train.examples.take(CALIBRATION_IMAGES).as_numpy_iterator()]
     folder = options.run / "export"
     print(f"Exporting {options.run / 'model.keras'} to {folder} ...")
-    with runs.whole_folder(folder, "export.json") as partial, cli.quiet():
+    with files.whole_folder(folder, "export.json") as partial, cli.quiet():
         report = export_model(model, partial, dataset.class_names, images)
     cli.print_table([readable(name, row) for name, row in report["artifacts"].items()])
     print(f"Next: python scripts/evaluate.py {options.run}/model.keras {folder}/saved_model {folder}/*.tflite")

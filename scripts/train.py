@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_arch import cli, runs
+from keras_arch import cli, files, runs
 from keras_arch.errors import choose
 from keras_arch.recipes import RECIPES, Recipe
 
@@ -20,35 +20,41 @@ class Options:
     """Run folder; saved_models/<model>-<dataset> if not given."""
     overwrite: bool = False
     """Replace a run folder that exists."""
+    resume: bool = False
+    """Go on with the same command's run that was interrupted, behind its last whole epoch."""
+    tensorboard: bool = False
+    """Write logs for TensorBoard into the run folder."""
 
 
 def main():
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python scripts/train.py RECIPE [options]; RECIPE --help lists the options. Recipes:")
-        print(*(f"  {name:24}{recipe.summary}" for name, recipe in RECIPES.items()), sep="\n")
-        return
+        return print(*(f"  {name:24}{recipe.summary}" for name, recipe in RECIPES.items()), sep="\n")
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
     options = cli.parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
     recipe = runs.findable(options.recipe)
     folder = options.output or runs.default_folder(recipe)
-    runs.refuse_existing(folder, options.overwrite)
+    runs.refuse_existing(folder, recipe, options.overwrite, options.resume)
     with cli.quiet():
         import keras
 
-        from keras_arch import available, build, evaluate, fit, load_dataset, open_artifact
+        from keras_arch import available, build, evaluate, fit, load_dataset, open_artifact, transfer_weights
+        from keras_arch.training.fast import choose_precision
 
     choose("the name of a model", recipe.model, available())
     dataset = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, recipe.skip_unreadable)
     keras.utils.set_random_seed(recipe.seed)
     classes = len(dataset.class_names)
     model = build(recipe.model, input_shape=dataset.image_shape, classes=classes, **recipe.builder_options)
-    sizes = ", ".join(f"{count:,} {split}" for split, count in dataset.sizes.items())
-    print(f"{recipe.model} ({model.count_params():,} parameters) on {recipe.dataset} ({sizes})")
-    with runs.whole_folder(folder, "run.json") as partial:
-        runs.start(partial, recipe, options.data_dir, dataset)
-        history = fit(model, dataset, recipe, partial)
-        metrics = runs.finish(partial, history, evaluate(open_artifact(partial / "model.keras"), dataset))
+    anew = transfer_weights(model, recipe.weights, recipe.model) if recipe.weights else set()
+    precision = choose_precision(recipe.precision)
+    print(runs.title(recipe, model.count_params(), dataset.sizes, precision, anew))
+    with files.whole_folder(folder, "run.json", options.resume) as partial:
+        runs.start(partial, recipe, precision, options.data_dir, dataset)
+        history = fit(model, dataset, recipe, partial, options.resume, options.tensorboard)
+        test = evaluate(open_artifact(partial / "model.keras"), dataset)
+        metrics = runs.finish(partial, history, test, files.hash_of(model.get_weights()))
     cli.print_table([runs.summary(recipe, metrics)])
     print(f"Everything about the run is in {folder}. Next: python scripts/export.py {folder}")
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 import keras_arch
-from keras_arch import runs
+from keras_arch import files
 from keras_arch.data import Dataset
 from keras_arch.data.splits import InMemory
 from keras_arch.training import build_optimizer, build_schedule
@@ -112,10 +112,10 @@ def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
 def test_whole_folder_keeps_what_was_there(tmp_path):
     folder = tmp_path / "run"
     for content in ("old", "new"):
-        with runs.whole_folder(folder, "run.json") as partial:
+        with files.whole_folder(folder, "run.json") as partial:
             (partial / "run.json").write_text(content)
     assert (folder / "run.json").read_text() == "new"
-    with pytest.raises(OSError, match="disk full"), runs.whole_folder(folder, "run.json") as partial:
+    with pytest.raises(OSError, match="disk full"), files.whole_folder(folder, "run.json") as partial:
         (partial / "model.keras").touch()
         raise OSError("disk full")
     assert (folder / "run.json").read_text() == "new"
@@ -124,7 +124,7 @@ def test_whole_folder_keeps_what_was_there(tmp_path):
     (tmp_path / "thesis" / "thesis.tex").touch()
     with (
         pytest.raises(keras_arch.InputError, match="stays as it is"),
-        runs.whole_folder(tmp_path / "thesis", "run.json"),
+        files.whole_folder(tmp_path / "thesis", "run.json"),
     ):
         pass
     assert (tmp_path / "thesis" / "thesis.tex").exists()

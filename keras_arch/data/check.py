@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import track
 
 from ..errors import InputError, first_line
+from ..files import write_json
 from ..images import decode
-from ..runs import write_json
 
 NAMED = 20  # files that a report lists of each kind
 ORIENTATION = 0x0112  # the tag of EXIF

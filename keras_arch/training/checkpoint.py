@@ -1,0 +1,48 @@
+"""Everything that the next epoch depends on, in one file: a run that goes on from it goes on as if it had never stopped."""
+
+import json
+
+import numpy as np
+
+from ..errors import InputError, first_line
+from ..files import CHECKPOINT, save_whole
+
+
+def save_checkpoint(folder, model, history):
+    """Write the state behind the last epoch of `history`; a kill at any moment leaves the file before, or this one."""
+    arrays = {f"{part}/{number}": np.asarray(variable) for part, number, variable in variables_of(model)}
+    save_whole(folder / CHECKPOINT, lambda path: np.savez(path, history=json.dumps(history), **arrays))
+
+
+def load_checkpoint(folder, model):
+    """Put the saved state into `model`, compiled as it was; the history so far, empty where nothing was saved.
+
+    Raises:
+        InputError (a ValueError): the file is damaged, or of another network or optimizer.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path) as file:
+            history = json.loads(str(file["history"]))
+            arrays = {name: file[name] for name in file.files if name != "history"}
+    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+        raise InputError(f"expected a whole checkpoint, got {path}: {first_line(error)}") from error
+    variables = {f"{part}/{number}": variable for part, number, variable in variables_of(model)}
+    if {name: array.shape for name, array in arrays.items()} != {
+        name: tuple(variable.shape) for name, variable in variables.items()
+    }:
+        raise InputError(f"expected the checkpoint of this network and optimizer, got {path}, which is of another")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+    return history
+
+
+def variables_of(model):
+    """(part, number, variable): weights, moving averages and the state of dropout; what the optimizer keeps."""
+    for part, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+        metrics = {id(variable) for variable in model.metrics_variables}  # which every epoch begins anew
+        kept = [variable for variable in variables if id(variable) not in metrics]
+        for number, variable in enumerate(kept):
+            yield part, number, variable
