@@ -23,7 +23,7 @@ import keras_arch
 from keras_arch.data import Dataset
 from keras_arch.data.pipeline import training_batches
 from keras_arch.data.splits import InFiles, InMemory, InStream
-from keras_arch.runs import git_commit
+from keras_arch.runs import cpu_name, git_commit
 
 ROUNDS = 5  # of which the median is taken; the two sides of a ratio take turns
 
@@ -178,12 +178,8 @@ def main():
     if options.stream:
         streamed_memory(options.stream)
         return
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "?",
-    )
     results = {
-        "hardware": f"{cpu}, {os.cpu_count()} cores, {platform.system()}",
+        "hardware": f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}",
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
         "commit": git_commit(),
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .errors import InputError
 
+BESIDE = "partial-"  # how names of files begin that are being written
 CHECKPOINT = "checkpoint.npz"  # the state of training, in the folder of a run that is not finished
 
 
@@ -41,6 +42,8 @@ def whole_folder(folder, marker, resume=False):
     if not resume:
         shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, exist_ok=True)
+    for half_written in partial.glob(f"{BESIDE}*"):
+        half_written.unlink()
     checkpoint = partial / "model.keras"
     try:
         yield partial
@@ -69,7 +72,7 @@ def whole_folder(folder, marker, resume=False):
 
 def save_whole(path, write):
     """Let `write(path)` write a file beside `path`, then move it there: a reader sees the old file or the new one."""
-    beside = path.with_name(f"partial-{path.name}")
+    beside = path.with_name(BESIDE + path.name)
     try:
         write(beside)
         os.replace(beside, path)

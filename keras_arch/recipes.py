@@ -56,8 +56,9 @@ class Recipe:
     """What becomes of training images: see docs/data.md. Only "none" and "crop" do not mirror them, which digits need."""
     image_size: int | None = None
     """Height and width in pixels that images are resized to; None keeps those of the data set."""
-    stem: Literal["imagenet", "cifar"] | None = None
-    """First layers of the network, if not the architecture's own: "cifar" is for small images."""
+    stem: Literal["imagenet", "cifar", "cifar_stride2"] | None = None
+    """First layers of the network, if not the architecture's own: "cifar" is for images of 32 pixels or so, "cifar_stride2"
+    (GoogLeNet) for a quarter of its cost."""
     auxiliary_heads: bool = False
     """GoogLeNet's two training heads, each with 0.3 of the loss; the exported model does not have them."""
     width: float | None = None

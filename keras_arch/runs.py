@@ -108,7 +108,7 @@ def start(folder, recipe, precision, data_dir, dataset):
         "git_commit": git_commit(),
         "versions": {name: version(name) for name in ("keras", "tensorflow", "tensorflow-datasets", "numpy")},
         "python": platform.python_version(),
-        "hardware": {"machine": platform.machine(), "system": platform.system(), "cpu_cores": os.cpu_count()},
+        "hardware": {"processor": cpu_name(), "cores": os.cpu_count(), "system": platform.system()},
     }
     write_json(folder / "run.json", run)
 
@@ -147,6 +147,15 @@ def summary(recipe, metrics):
         "test": f"{metrics['test']['top1']:.2%}",
         "training": f"{metrics['training_seconds']:.0f} s",
     }
+
+
+def cpu_name():
+    """What the processor calls itself, as Linux tells it; the architecture elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def git_commit():

@@ -9,13 +9,17 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
+from sklearn.utils.class_weight import compute_class_weight
 
 import keras_arch
-from keras_arch import files
+from keras_arch import files, training
 from keras_arch.data import Dataset
 from keras_arch.data.splits import InMemory
-from keras_arch.training import build_optimizer, build_schedule
+from keras_arch.runs import best_epoch
+from keras_arch.training.fast import fast_copy
+from keras_arch.training.optimizers import build_optimizer, build_schedule
 
 RECIPE = keras_arch.Recipe("resnet8", "digits", epochs=10, learning_rate=0.5)
 
@@ -65,11 +69,39 @@ def test_weight_decay_spares_biases_and_batch_norm():
         ({"learning_rate": -1}, "learning_rate to be greater than 0"),
         ({"label_smoothing": 1}, "label_smoothing to be from 0 to below 1"),
         ({"warmup_epochs": -1}, "warmup_epochs to be 0 or greater"),
+        ({"ema": 1}, "ema to be between 0 and 1"),
+        ({"clip_norm": 0}, "clip_norm to be greater than 0"),
+        ({"patience": 0}, "patience to be greater than 0"),
+        ({"freeze": "backbone", "auxiliary_heads": True}, "no auxiliary_heads with freeze='backbone'"),
     ],
 )
 def test_recipes_refuse_nonsense(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(RECIPE, **change)
+
+
+def test_one_cycle_schedule():
+    found = rates(10, schedule="onecycle", warmup_epochs=3)
+    climb = 0.02 + 0.48 * np.arange(1, 31) / 30
+    fall = 0.25 * (1 + np.cos(np.pi * np.arange(70) / 70))
+    np.testing.assert_allclose(found, np.concatenate([climb, fall]), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
+def test_gradients_are_clipped_together(optimizer):
+    """The first step from gradients of length 100 is that from the same gradients of length 1."""
+    steps = []
+    for length, clip_norm in ((1, None), (100, 1)):
+        recipe = dataclasses.replace(
+            RECIPE, optimizer=optimizer, clip_norm=clip_norm, schedule="constant", warmup_epochs=0, weight_decay=0
+        )
+        variables = [keras.Variable([1.0, 2.0]), keras.Variable([[3.0]])]
+        gradients = [keras.ops.array([0.6, 0.0]) * length, keras.ops.array([[0.8]]) * length]
+        build_optimizer(recipe, 1).apply(gradients, variables)
+        steps.append([variable.numpy() for variable in variables])
+    for mine, theirs in zip(*steps, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    assert steps[0][0][0] != 1
 
 
 @pytest.mark.parametrize(
@@ -83,7 +115,7 @@ def test_nan_stops_with_one_line_and_leaves_nothing(script, tmp_path, data_dir, 
     lines = capfd.readouterr().err.splitlines()
     assert status == 2
     assert len(lines) == 1
-    assert lines[0].startswith("error: expected a finite loss, got ")
+    assert lines[0].startswith("error: expected a finite loss below 230, got ")
     assert where in lines[0]
     assert list(tmp_path.iterdir()) == []
 
@@ -107,6 +139,125 @@ def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
     heads = [history[f"{name}_loss"][0] for name in ("predictions", "auxiliary_4a", "auxiliary_4d")]
     assert history["loss"][0] == pytest.approx(heads[0] + 0.3 * heads[1] + 0.3 * heads[2], rel=1e-3)
     assert keras_arch.evaluate(keras_arch.open_artifact(tmp_path / "model.keras"), data)["images"] == 16
+
+
+# --- options of a recipe ---
+
+
+def train(data, folder, model=None, **changes):
+    """A short training in this process: the model, its history."""
+    keras.utils.set_random_seed(0)
+    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], **{"epochs": 2, **changes})
+    model = model or keras_arch.ResNet8(input_shape=data.image_shape, classes=len(data.class_names))
+    folder.mkdir(exist_ok=True)
+    return model, keras_arch.fit(model, data, recipe, folder)
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    """Four batches of digits."""
+    return dataclasses.replace(digits, train=InMemory(digits.train.images[:128], digits.train.labels[:128]))
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_what_is_saved_is_the_average_of_the_weights(few, tmp_path, monkeypatch, precision):
+    """The average by a second way: NumPy over the weights of every step."""
+    steps = []
+
+    class Watch(training.Report):
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append([variable.numpy() for variable in self.model.trainable_variables])
+
+    monkeypatch.setattr(training, "Report", Watch)
+    model, history = train(few, tmp_path / "a", ema=0.9, precision=precision)
+    assert len(steps) == 8
+    epochs, average = [], steps[0]
+    for number, step in enumerate(steps, start=1):
+        average = [0.9 * old + 0.1 * new for old, new in zip(average, step, strict=True)] if number > 1 else step
+        if number % 4 == 0:
+            epochs.append(average)
+    best = epochs[best_epoch(history)]
+    for mine, theirs in zip(model.trainable_variables, best, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_classes_that_are_rare_count_as_much(few, tmp_path):
+    """The first loss is that of NumPy with scikit-learn's weights."""
+    labels = np.repeat([0, 1, 2], [80, 40, 8])
+    data = dataclasses.replace(few, train=InMemory(few.train.images, labels), class_names=tuple("abc"))
+    data = dataclasses.replace(data, validation=data.train)
+    model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=3)
+    probabilities = fast_copy(model, "float32")(few.train.images, training=True).numpy()
+    weights = compute_class_weight("balanced", classes=np.arange(3), y=labels)[labels]
+    expected = np.mean(weights * -np.log(probabilities[np.arange(128), labels]))
+    _, history = train(data, tmp_path / "a", model, epochs=1, batch_size=128, class_weights="balanced", augment="none")
+    assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_patience_ends_training(few, tmp_path):
+    _, history = train(few, tmp_path / "a", epochs=9, patience=2, learning_rate=1e-9, weight_decay=0)
+    assert len(history["loss"]) == best_epoch(history) + 3 < 9
+
+
+def test_loss_is_scaled_in_float16(few, tmp_path):
+    """Gradients too small for float16 survive: training in it ends where float32 does, to rounding."""
+    found = [train(few, tmp_path / precision, precision=precision) for precision in ("float32", "mixed_float16")]
+    losses = [history["loss"] for _, history in found]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
+    recipe = keras_arch.RECIPES["quickstart"]
+    optimizer = build_optimizer(recipe, 1, "mixed_float16")
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_tensorboard_gets_its_logs(few, tmp_path):
+    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
+    keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1)), few, recipe, tmp_path, tensorboard=True)
+    (log,) = (tmp_path / "tensorboard" / "validation").glob("events.*")
+    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(log)) for value in event.summary.value}
+    assert "epoch_accuracy" in tags
+
+
+# --- beginning where another training ended ---
+
+
+def test_fine_tuning_a_new_head_on_a_frozen_backbone(quickstart, few, tmp_path):
+    data = dataclasses.replace(few, class_names=tuple("abcdefghijk"))  # one more than the run has
+    model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=11)
+    assert keras_arch.transfer_weights(model, quickstart, "resnet8") == {"predictions"}
+    before = {layer.name: layer.get_weights() for layer in model.layers}
+    train(data, tmp_path / "a", model, freeze="backbone")
+    changed = {
+        layer.name
+        for layer in model.layers
+        if not all(np.array_equal(*pair) for pair in zip(layer.get_weights(), before[layer.name], strict=True))
+    }
+    assert changed == {"predictions"}
+    assert all(layer.trainable for layer in model.layers)  # whoever loads the file can train it all
+    trained = keras.models.load_model(quickstart / "model.keras")
+    np.testing.assert_array_equal(trained.get_layer("stem_conv").kernel, model.get_layer("stem_conv").kernel)
+
+
+def test_transfer_takes_all_where_the_classes_are_the_same(quickstart):
+    model = keras_arch.ResNet8(input_shape=(8, 8, 1))
+    assert keras_arch.transfer_weights(model, quickstart / "model.keras", "resnet8") == set()
+    for mine, theirs in zip(
+        model.get_weights(), keras.models.load_model(quickstart / "model.keras").get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_transfer_refuses_another_network_and_leaves_the_model(quickstart, tmp_path):
+    model = keras_arch.ResNet20(input_shape=(8, 8, 1))
+    before = model.get_weights()
+    with pytest.raises(keras_arch.InputError, match="stage1_block2_conv1 is missing"):
+        keras_arch.transfer_weights(model, quickstart, "resnet20")
+    with pytest.raises(keras_arch.InputError, match="does not exist"):
+        keras_arch.transfer_weights(model, tmp_path, "resnet20")
+    for mine, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+# --- nothing is lost ---
 
 
 def test_whole_folder_keeps_what_was_there(tmp_path):
@@ -149,6 +300,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_old_run(tmp_path, data_dir):
     _, errors = process.communicate(timeout=60)
     checkpoint = tmp_path / "run.partial" / "model.keras"
     assert process.returncode == 130
-    assert errors.split() == f"stopped; the best checkpoint so far is kept in {checkpoint}".split()
+    kept = f"stopped; the best checkpoint so far is kept in {checkpoint}; the same command with --resume goes on"
+    assert errors.split() == kept.split()
     assert keras.models.load_model(checkpoint).output_shape == (None, 10)
     assert (folder / "run.json").read_text() == "precious"

@@ -128,9 +128,9 @@ def imagenet_stem(x, conv, norm):
     return max_pool_ceil(x, 3, 2, name="stem_pool2")
 
 
-def cifar_stem(x, conv, norm):
+def cifar_stem(x, conv, norm, stride=1):
     """The same convolutions without stride or pools, for images of 32 pixels or so."""
-    x = conv(x, 64, 3, name="stem_conv1")
+    x = conv(x, 64, 3, stride, name="stem_conv1")
     x = norm(x, "stem_norm1")
     x = conv(x, 64, 1, name="stem_reduce")
     x = conv(x, 192, 3, name="stem_conv2")
@@ -142,7 +142,16 @@ class Stem(NamedTuple):
     stride: int
 
 
-STEMS = {"imagenet": Stem(imagenet_stem, 8), "cifar": Stem(cifar_stem, 1)}
+STEMS = {
+    "imagenet": Stem(imagenet_stem, 8),
+    "cifar": Stem(cifar_stem, 1),
+    "cifar_stride2": Stem(partial(cifar_stem, stride=2), 2),
+}
+
+
+def slimmer(conv, width):
+    """The same convolution with `width` times as many filters."""
+    return lambda x, filters, *args, **options: conv(x, max(1, round(width * filters)), *args, **options)
 
 
 def auxiliary_head(x, conv, classes, activation, name):
@@ -171,6 +180,7 @@ def GoogLeNet(
     name="googlenet",
     *,
     stem="imagenet",
+    width=1.0,
     batch_norm=True,
     kernel_5x5=5,
     auxiliary_heads=False,
@@ -187,7 +197,8 @@ def GoogLeNet(
         classes: number of classes, 2 or more.
         classifier_activation: of the last layer; None gives logits.
         name: of the model.
-        stem: "imagenet" (divides the size by 8) or "cifar" (keeps it).
+        stem: "imagenet" (divides the size by 8), "cifar" (keeps it) or "cifar_stride2" (halves it: a quarter of the cost).
+        width: share of the paper's filters that each convolution has; at 0.5 a quarter of the multiply-adds.
         batch_norm: True, or False for the paper's convolutions with bias and local response normalisation.
         kernel_5x5: 5, or 3 for torchvision's network, which also ends in a 2x2 max pool: its weights were trained so.
         auxiliary_heads: add the two training heads, as outputs "auxiliary_4a" and "auxiliary_4d" behind the main one.
@@ -218,7 +229,10 @@ def GoogLeNet(
     check_classes(classes)
     if kernel_5x5 not in (3, 5):
         raise InputError(f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {kernel_5x5!r}")
+    if not width > 0:
+        raise InputError(f"expected width to be greater than 0, such as 0.5, got {width!r}")
     conv, norm = (conv_bn_relu_googlenet, unchanged) if batch_norm else (conv_relu, local_response_norm)
+    conv = conv if width == 1 else slimmer(conv, width)
     pool_sizes = {"4a": 3, "5a": 2 if kernel_5x5 == 3 else 3}
     smallest = stem.stride * 2 ** len(POOLED_BEFORE)
     half = (0.5, 0.5, 0.5)

@@ -11,7 +11,8 @@ from ..files import CHECKPOINT, save_whole
 def save_checkpoint(folder, model, history):
     """Write the state behind the last epoch of `history`; a kill at any moment leaves the file before, or this one."""
     arrays = {f"{part}/{number}": np.asarray(variable) for part, number, variable in variables_of(model)}
-    save_whole(folder / CHECKPOINT, lambda path: np.savez(path, history=json.dumps(history), **arrays))
+    arrays["history"] = np.asarray(json.dumps(history))
+    save_whole(folder / CHECKPOINT, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
 
 
 def load_checkpoint(folder, model):

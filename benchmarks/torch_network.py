@@ -1,0 +1,113 @@
+"""A Keras model of ours as a PyTorch module: the same network, layer by layer, so that the two can be timed side by side."""
+
+import keras
+import torch
+from torch import nn
+
+
+def to_torch(model):
+    """A `torch.nn.Module` from images (batch, channels, height, width), 0-255, to logits, with the weights of `model`.
+
+    Args:
+        model: a functional `keras.Model` of the layers that our builders use.
+    """
+    return Network(model)
+
+
+class Network(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.steps, self.layers, padded = [], nn.ModuleDict(), {}
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.InputLayer):
+                continue
+            tensors = layer.input if isinstance(layer.input, list) else [layer.input]
+            inputs = [tensor._keras_history.operation.name for tensor in tensors]
+            if isinstance(layer, keras.layers.ZeroPadding2D):
+                # PyTorch's convolutions and pools pad by themselves, which is faster.
+                padded[layer.name] = (inputs[0], layer.padding[0])
+                continue
+            padding = (0, 0)
+            if inputs[0] in padded:
+                inputs[0], padding = padded[inputs[0]]
+            self.steps.append((layer.name, inputs))
+            self.layers[layer.name] = CONVERT[type(layer)](layer, padding)
+        self.entrance = model.input._keras_history.operation.name
+
+    def forward(self, images):
+        values = {self.entrance: images}
+        for name, inputs in self.steps:
+            values[name] = self.layers[name](*[values[source] for source in inputs])
+        return values[name]
+
+
+class Rescaling(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        for name in ("scale", "offset"):
+            self.register_buffer(name, torch.tensor(getattr(layer, name)).reshape(1, -1, 1, 1))
+
+    def forward(self, x):
+        return x * self.scale + self.offset
+
+
+class Add(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+class Concatenate(nn.Module):
+    def forward(self, *branches):
+        return torch.cat(branches, dim=1)
+
+
+class GlobalAverage(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+def convolution(layer, padding):
+    kernel, *bias = layer.get_weights()
+    size = kernel.shape[0]
+    padding = size // 2 if layer.padding == "same" else padding[0]
+    made = nn.Conv2d(kernel.shape[2], kernel.shape[3], size, layer.strides[0], padding, bias=bool(bias))
+    made.weight.data = torch.tensor(kernel.transpose(3, 2, 0, 1))
+    return made
+
+
+def max_pool(layer, padding):
+    """Behind a ReLU, where a padding of zeros and one that is left out are the same."""
+    size, stride = layer.pool_size[0], layer.strides[0]
+    if layer.padding == "same":
+        assert (size, stride) == (3, 1)
+        return nn.MaxPool2d(3, 1, 1)
+    return nn.MaxPool2d(size, stride, padding[0], ceil_mode=padding == (0, 1))
+
+
+def batch_norm(layer):
+    made = nn.BatchNorm2d(layer.gamma.shape[0], eps=layer.epsilon, momentum=1 - layer.momentum)
+    names = "weight", "bias", "running_mean", "running_var"
+    for name, value in zip(names, layer.get_weights(), strict=True):
+        getattr(made, name).data = torch.tensor(value)
+    return made
+
+
+def dense(layer):
+    kernel, bias = layer.get_weights()
+    made = nn.Linear(*kernel.shape)
+    made.weight.data, made.bias.data = torch.tensor(kernel.T), torch.tensor(bias)
+    return made
+
+
+CONVERT = {
+    keras.layers.Rescaling: lambda layer, _: Rescaling(layer),
+    keras.layers.Conv2D: convolution,
+    keras.layers.BatchNormalization: lambda layer, _: batch_norm(layer),
+    keras.layers.ReLU: lambda layer, _: nn.ReLU(),
+    keras.layers.Add: lambda layer, _: Add(),
+    keras.layers.Concatenate: lambda layer, _: Concatenate(),
+    keras.layers.MaxPooling2D: max_pool,
+    keras.layers.GlobalAveragePooling2D: lambda layer, _: GlobalAverage(),
+    keras.layers.Dropout: lambda layer, _: nn.Dropout(layer.rate),
+    keras.layers.Dense: lambda layer, _: dense(layer),
+}

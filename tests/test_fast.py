@@ -1,0 +1,99 @@
+"""The copy that is trained: the mathematics of stock Keras, in other kernels and precisions."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_arch
+from keras_arch.training import fast
+from keras_arch.training.fast import FusedBatchNormalization, fast_copy
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (8, 32, 32, 3)).astype("uint8")
+LABELS = np.eye(10, dtype="float32")[np.arange(8)]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}, {"momentum": 0.5, "epsilon": 0.1}])
+def test_fused_batch_norm_is_that_of_keras(training, options):
+    images = RNG.normal(3, 2, (4, 5, 6, 7)).astype("float32")
+    towards = RNG.normal(size=images.shape).astype("float32")
+    values = [RNG.uniform(0.5, 2, 7).astype("float32") for _ in range(4)]
+    found = []
+    for kind in (keras.layers.BatchNormalization, FusedBatchNormalization):
+        layer = kind(**options)
+        layer.build(images.shape)
+        layer.set_weights(values[: len(layer.weights)])
+        pixels = tf.constant(images)
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            outputs = layer(pixels, training=training)
+            loss = tf.reduce_sum(outputs * towards)
+        gradients = tape.gradient(loss, [pixels, *layer.trainable_variables])
+        found.append([outputs, *gradients, *layer.weights])
+    for theirs, mine in zip(*found, strict=True):
+        largest = np.abs(theirs).max()  # sums over all pixels cancel, and are as exact as their largest terms
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * largest)
+
+
+def test_variance_is_that_of_the_population():
+    """Four pixels, so that Bessel's correction would make a third more of it."""
+    layer = FusedBatchNormalization(momentum=0)
+    layer(np.array([1, 2, 3, 6], "float32").reshape(1, 2, 2, 1), training=True)
+    assert float(layer.moving_mean[0]) == pytest.approx(3)
+    assert float(layer.moving_variance[0]) == pytest.approx(3.5)
+
+
+def test_frozen_batch_norm_keeps_its_statistics():
+    layer = FusedBatchNormalization()
+    layer.trainable = False
+    outputs = layer(IMAGES.astype("float32"), training=True)
+    np.testing.assert_allclose(outputs, IMAGES / np.sqrt(1 + 1e-3), rtol=1e-5)
+    np.testing.assert_array_equal(layer.moving_mean, 0)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "googlenet", "nin", "resnet20v2"])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-6), ("mixed_bfloat16", 0.1), ("mixed_float16", 0.02)]
+)
+def test_copies_answer_as_the_model_does(name, precision, tolerance):
+    model = keras_arch.build(name, input_shape=(32, 32, 3), classes=10)
+    copy = fast_copy(model, precision)
+    assert [weight.path for weight in copy.weights] == [weight.path for weight in model.weights]
+    assert {weight.dtype for weight in copy.weights} == {"float32"}
+    assert copy.output.dtype == "float32"
+    found = copy.predict_on_batch(IMAGES)
+    np.testing.assert_allclose(found, model.predict_on_batch(IMAGES), atol=tolerance)
+    assert (precision == "float32") or (found != model.predict_on_batch(IMAGES)).any()
+
+
+def test_training_the_copy_is_training_the_model():
+    model = keras_arch.ResNet8(input_shape=(32, 32, 3))
+    copy = fast_copy(model, "float32")
+    for trained in (model, copy):
+        trained.compile(keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), "categorical_crossentropy")
+        for _ in range(3):
+            trained.train_on_batch(IMAGES, LABELS)
+    for mine, theirs in zip(copy.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_the_fused_kernel_is_used():
+    copy = fast_copy(keras_arch.ResNet8(input_shape=(32, 32, 3)), "mixed_bfloat16")
+    graph = tf.function(lambda images: copy(images, training=True)).get_concrete_function(tf.constant(IMAGES)).graph
+    inputs = [operation.inputs for operation in graph.get_operations() if operation.type == "FusedBatchNormV3"]
+    assert len(inputs) == sum(isinstance(layer, keras.layers.BatchNormalization) for layer in copy.layers) == 7
+    assert {tensor.dtype for images, *_ in inputs for tensor in [images]} == {tf.bfloat16}
+    assert {tensor.dtype for _, *parameters in inputs for tensor in parameters} == {tf.float32}
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [({"avx512_bf16"}, "mixed_bfloat16"), ({"amx_bf16"}, "mixed_bfloat16"), ({"avx2"}, "float32")],
+)
+def test_auto_follows_the_processor(flags, expected, monkeypatch):
+    monkeypatch.setattr(fast.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(fast, "cpu_flags", lambda: flags)
+    assert fast.choose_precision("auto") == expected
+    assert fast.choose_precision("mixed_float16") == "mixed_float16"
