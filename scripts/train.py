@@ -37,14 +37,12 @@ def main():
     folder = options.output or runs.default_folder(recipe)
     runs.refuse_existing(folder, recipe, options.overwrite, options.resume)
     with cli.quiet():
-        import keras
-
         from keras_arch import available, build, evaluate, fit, load_dataset, open_artifact, transfer_weights
-        from keras_arch.training.fast import choose_precision
+        from keras_arch.training.fast import choose_precision, make_repeatable
 
     choose("the name of a model", recipe.model, available())
     dataset = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, recipe.skip_unreadable)
-    keras.utils.set_random_seed(recipe.seed)
+    make_repeatable(recipe.seed)
     classes = len(dataset.class_names)
     model = build(recipe.model, input_shape=dataset.image_shape, classes=classes, **recipe.builder_options)
     anew = transfer_weights(model, recipe.weights, recipe.model) if recipe.weights else set()

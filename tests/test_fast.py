@@ -97,3 +97,15 @@ def test_auto_follows_the_processor(flags, expected, monkeypatch):
     monkeypatch.setattr(fast, "cpu_flags", lambda: flags)
     assert fast.choose_precision("auto") == expected
     assert fast.choose_precision("mixed_float16") == "mixed_float16"
+
+
+@pytest.mark.parametrize(("cards", "expected"), [([], False), (["a GPU"], True)])
+def test_repeatable_asks_for_one_order_on_a_gpu(cards, expected, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: cards)
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
+    fast.make_repeatable(7)
+    first = keras.random.normal((3,))
+    fast.make_repeatable(7)
+    np.testing.assert_array_equal(first, keras.random.normal((3,)))
+    assert bool(asked) == expected

@@ -25,7 +25,7 @@ def load_checkpoint(folder, model):
     if not path.exists():
         return {}
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             history = json.loads(str(file["history"]))
             arrays = {name: file[name] for name in file.files if name != "history"}
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean

@@ -74,6 +74,19 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         average.assign(average * self.momentum + value * (1 - self.momentum))
 
 
+def make_repeatable(seed):
+    """Seed everything that draws at random; on a GPU, have TensorFlow add up in one order only, which costs speed there.
+
+    On a CPU its kernels do so anyway.
+    """
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.enable_op_determinism()
+
+
 def choose_precision(precision):
     """What "auto" means on this machine: mixed_bfloat16 where the hardware multiplies it, else float32.
 
