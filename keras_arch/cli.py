@@ -50,6 +50,13 @@ def parse(command, arguments, **options):
         raise stop from None
 
 
+def list_recipes(recipes, expected):
+    """What scripts/train.py says when it is asked for nothing."""
+    print("usage: python scripts/train.py RECIPE [options]; RECIPE --help lists the options. Recipes:")
+    for name, recipe in recipes.items():
+        print(f"  {name:26}{recipe.summary}\n  {'':26}{expected[name]}")
+
+
 def print_table(rows):
     """Print `rows`, a list of dicts of text with the same keys."""
     from rich.console import Console

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_arch import cli, files, runs
 from keras_arch.errors import choose
-from keras_arch.recipes import RECIPES, Recipe
+from keras_arch.recipes import EXPECTED, RECIPES, Recipe
 
 
 @dataclass
@@ -29,8 +29,7 @@ class Options:
 def main():
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python scripts/train.py RECIPE [options]; RECIPE --help lists the options. Recipes:")
-        return print(*(f"  {name:24}{recipe.summary}" for name, recipe in RECIPES.items()), sep="\n")
+        return cli.list_recipes(RECIPES, EXPECTED)
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
     options = cli.parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
     recipe = runs.findable(options.recipe)
@@ -41,17 +40,16 @@ def main():
         from keras_arch.training.fast import choose_precision, make_repeatable
 
     choose("the name of a model", recipe.model, available())
-    dataset = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, recipe.skip_unreadable)
+    data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, recipe.skip_unreadable)
     make_repeatable(recipe.seed)
-    classes = len(dataset.class_names)
-    model = build(recipe.model, input_shape=dataset.image_shape, classes=classes, **recipe.builder_options)
+    model = build(recipe.model, input_shape=data.image_shape, classes=len(data.class_names), **recipe.builder_options)
     anew = transfer_weights(model, recipe.weights, recipe.model) if recipe.weights else set()
     precision = choose_precision(recipe.precision)
-    print(runs.title(recipe, model.count_params(), dataset.sizes, precision, anew))
+    print(runs.title(recipe, model.count_params(), data.sizes, precision, anew))
     with files.whole_folder(folder, "run.json", options.resume) as partial:
-        runs.start(partial, recipe, precision, options.data_dir, dataset)
-        history = fit(model, dataset, recipe, partial, options.resume, options.tensorboard)
-        test = evaluate(open_artifact(partial / "model.keras"), dataset)
+        runs.start(partial, recipe, precision, options.data_dir, data)
+        history = fit(model, data, recipe, partial, options.resume, options.tensorboard)
+        test = evaluate(open_artifact(partial / "model.keras"), data)
         metrics = runs.finish(partial, history, test, files.hash_of(model.get_weights()))
     cli.print_table([runs.summary(recipe, metrics)])
     print(f"Everything about the run is in {folder}. Next: python scripts/export.py {folder}")

@@ -264,6 +264,23 @@ def test_googlenets_options():
     assert small("googlenet", include_top=False).output_shape == (None, 1, 1, 1024)
 
 
+def test_googlenet_slimmer_and_with_a_stride():
+    """Half of the filters in each convolution; table 1's multiply-adds of the same feature map, a quarter of the whole."""
+    model = keras_arch.GoogLeNet(width=0.5, stem="cifar_stride2", input_shape=(32, 32, 3), classes=10)
+    whole = keras_arch.GoogLeNet(stem="cifar", input_shape=(16, 16, 3), classes=10)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            assert layer.filters == whole.get_layer(layer.name).filters / 2
+            assert layer.output.shape[1:3] == whole.get_layer(layer.name).output.shape[1:3]
+    costs = [
+        sum(row.multiply_adds for row in keras_arch.cost(network).layers if row.name.startswith("inception"))
+        for network in (model, whole)
+    ]
+    assert costs[0] == costs[1] / 4
+    with pytest.raises(keras_arch.InputError, match="width to be greater than 0"):
+        keras_arch.GoogLeNet(width=0)
+
+
 def test_googlenets_feature_maps_are_those_of_table_1():
     model = keras_arch.GoogLeNet()
     shapes = {

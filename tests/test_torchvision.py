@@ -127,6 +127,26 @@ def test_sum_channels(state):
     np.testing.assert_allclose(model.get_layer("stem_conv").kernel, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("options", "anew"), [({}, set()), ({"classes": 7}, {"predictions"}), ({"channels": 1}, set())]
+)
+def test_transfer_fits_what_it_is_given(state, tmp_path, options, anew):
+    """The head starts anew where the classes differ, and colours are summed where there is one channel."""
+    save_file(state, tmp_path / "resnet18.safetensors")
+    model = keras_arch.ResNet18(input_shape=(64, 64, options.get("channels", 3)), classes=options.get("classes", 1000))
+    assert keras_arch.transfer_weights(model, tmp_path / "resnet18.safetensors", "resnet18") == anew
+    last = model.get_layer("stage4_block2_conv2").kernel
+    np.testing.assert_array_equal(last, state["layer4.1.conv2.weight"].transpose(2, 3, 1, 0))
+    assert np.array_equal(model.get_layer("predictions").get_weights()[1], state["fc.bias"]) == (not anew)
+
+
+def test_transfer_downloads(state, server, monkeypatch):
+    publish(server, state, monkeypatch)
+    model = build("resnet18")
+    keras_arch.transfer_weights(model, "imagenet", "resnet18")
+    assert same_weights(model, state)
+
+
 def test_deeper_and_other_networks_are_refused(state):
     for name in ("resnet34", "resnet50", "plain18"):
         with pytest.raises(keras_arch.InputError, match=r"missing|unexpected"):

@@ -207,6 +207,9 @@ def test_loss_is_scaled_in_float16(few, tmp_path):
     recipe = keras_arch.RECIPES["quickstart"]
     optimizer = build_optimizer(recipe, 1, "mixed_float16")
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    saved = keras.models.load_model(tmp_path / "mixed_float16" / "model.keras")
+    assert {layer.dtype_policy.name for layer in saved.layers} == {"float32"}  # and stock layers in float32 are saved
+    assert {type(layer).__module__.split(".")[0] for layer in saved.layers} == {"keras"}
 
 
 def test_tensorboard_gets_its_logs(few, tmp_path):
@@ -220,10 +223,18 @@ def test_tensorboard_gets_its_logs(few, tmp_path):
 # --- beginning where another training ended ---
 
 
-def test_fine_tuning_a_new_head_on_a_frozen_backbone(quickstart, few, tmp_path):
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A run folder with a ResNet-8 in it."""
+    folder = tmp_path_factory.mktemp("run")
+    keras_arch.ResNet8(input_shape=(8, 8, 1)).save(folder / "model.keras")
+    return folder
+
+
+def test_fine_tuning_a_new_head_on_a_frozen_backbone(other, few, tmp_path):
     data = dataclasses.replace(few, class_names=tuple("abcdefghijk"))  # one more than the run has
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=11)
-    assert keras_arch.transfer_weights(model, quickstart, "resnet8") == {"predictions"}
+    assert keras_arch.transfer_weights(model, other, "resnet8") == {"predictions"}
     before = {layer.name: layer.get_weights() for layer in model.layers}
     train(data, tmp_path / "a", model, freeze="backbone")
     changed = {
@@ -233,28 +244,34 @@ def test_fine_tuning_a_new_head_on_a_frozen_backbone(quickstart, few, tmp_path):
     }
     assert changed == {"predictions"}
     assert all(layer.trainable for layer in model.layers)  # whoever loads the file can train it all
-    trained = keras.models.load_model(quickstart / "model.keras")
-    np.testing.assert_array_equal(trained.get_layer("stem_conv").kernel, model.get_layer("stem_conv").kernel)
 
 
-def test_transfer_takes_all_where_the_classes_are_the_same(quickstart):
+def test_transfer_takes_all_where_the_classes_are_the_same(other):
     model = keras_arch.ResNet8(input_shape=(8, 8, 1))
-    assert keras_arch.transfer_weights(model, quickstart / "model.keras", "resnet8") == set()
-    for mine, theirs in zip(
-        model.get_weights(), keras.models.load_model(quickstart / "model.keras").get_weights(), strict=True
-    ):
+    assert keras_arch.transfer_weights(model, other / "model.keras", "resnet8") == set()
+    trained = keras.models.load_model(other / "model.keras")
+    for mine, theirs in zip(model.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_transfer_refuses_another_network_and_leaves_the_model(quickstart, tmp_path):
+def test_transfer_refuses_another_network_and_leaves_the_model(other, tmp_path):
     model = keras_arch.ResNet20(input_shape=(8, 8, 1))
     before = model.get_weights()
     with pytest.raises(keras_arch.InputError, match="stage1_block2_conv1 is missing"):
-        keras_arch.transfer_weights(model, quickstart, "resnet20")
+        keras_arch.transfer_weights(model, other, "resnet20")
     with pytest.raises(keras_arch.InputError, match="does not exist"):
         keras_arch.transfer_weights(model, tmp_path, "resnet20")
     for mine, theirs in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_training_heads_start_anew(tmp_path):
+    """GoogLeNet with its heads from one without."""
+    keras_arch.GoogLeNet(input_shape=(20, 20, 1), classes=3, stem="cifar", width=0.1).save(tmp_path / "plain.keras")
+    model = keras_arch.GoogLeNet(input_shape=(20, 20, 1), classes=2, stem="cifar", width=0.1, auxiliary_heads=True)
+    anew = keras_arch.transfer_weights(model, tmp_path / "plain.keras", "googlenet")
+    assert {name for name in anew if not name.startswith("auxiliary_")} == {"predictions"}
+    assert {"auxiliary_4a", "auxiliary_4a_dense", "auxiliary_4d_conv"} < anew
 
 
 # --- nothing is lost ---
