@@ -1,6 +1,5 @@
 """A Keras model of ours as a PyTorch module: the same network, layer by layer, so that the two can be timed side by side."""
 
-import keras
 import torch
 from torch import nn
 
@@ -11,28 +10,32 @@ def to_torch(model):
     Args:
         model: a functional `keras.Model` of the layers that our builders use.
     """
-    return Network(model)
+    steps, layers, padded = [], {}, {}
+    for layer in model.layers:
+        kind = type(layer).__name__
+        if kind == "InputLayer":
+            entrance = layer.name
+            continue
+        tensors = layer.input if isinstance(layer.input, list) else [layer.input]
+        inputs = [tensor._keras_history.operation.name for tensor in tensors]
+        if kind == "ZeroPadding2D" and layer.data_format == "channels_last":
+            # PyTorch's convolutions and pools pad by themselves, which is faster.
+            padded[layer.name] = (inputs[0], layer.padding[0])
+            continue
+        padding = (0, 0)
+        if inputs[0] in padded:
+            inputs[0], padding = padded[inputs[0]]
+        steps.append((layer.name, inputs))
+        layers[layer.name] = CONVERT[kind](layer, padding)
+    return Network(entrance, steps, layers)
 
 
 class Network(nn.Module):
-    def __init__(self, model):
+    """Layers by name, and in their order the names of those that each takes its input from."""
+
+    def __init__(self, entrance, steps, layers):
         super().__init__()
-        self.steps, self.layers, padded = [], nn.ModuleDict(), {}
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.InputLayer):
-                continue
-            tensors = layer.input if isinstance(layer.input, list) else [layer.input]
-            inputs = [tensor._keras_history.operation.name for tensor in tensors]
-            if isinstance(layer, keras.layers.ZeroPadding2D):
-                # PyTorch's convolutions and pools pad by themselves, which is faster.
-                padded[layer.name] = (inputs[0], layer.padding[0])
-                continue
-            padding = (0, 0)
-            if inputs[0] in padded:
-                inputs[0], padding = padded[inputs[0]]
-            self.steps.append((layer.name, inputs))
-            self.layers[layer.name] = CONVERT[type(layer)](layer, padding)
-        self.entrance = model.input._keras_history.operation.name
+        self.entrance, self.steps, self.layers = entrance, steps, nn.ModuleDict(layers)
 
     def forward(self, images):
         values = {self.entrance: images}
@@ -100,14 +103,16 @@ def dense(layer):
 
 
 CONVERT = {
-    keras.layers.Rescaling: lambda layer, _: Rescaling(layer),
-    keras.layers.Conv2D: convolution,
-    keras.layers.BatchNormalization: lambda layer, _: batch_norm(layer),
-    keras.layers.ReLU: lambda layer, _: nn.ReLU(),
-    keras.layers.Add: lambda layer, _: Add(),
-    keras.layers.Concatenate: lambda layer, _: Concatenate(),
-    keras.layers.MaxPooling2D: max_pool,
-    keras.layers.GlobalAveragePooling2D: lambda layer, _: GlobalAverage(),
-    keras.layers.Dropout: lambda layer, _: nn.Dropout(layer.rate),
-    keras.layers.Dense: lambda layer, _: dense(layer),
+    "Rescaling": lambda layer, _: Rescaling(layer),
+    # The option A shortcut, which pads the last axis as if it were a width; see keras_arch/architectures/resnet/parts.py.
+    "ZeroPadding2D": lambda layer, _: nn.ConstantPad3d((0, 0, 0, 0, *layer.padding[1]), 0.0),
+    "Conv2D": convolution,
+    "BatchNormalization": lambda layer, _: batch_norm(layer),
+    "ReLU": lambda layer, _: nn.ReLU(),
+    "Add": lambda layer, _: Add(),
+    "Concatenate": lambda layer, _: Concatenate(),
+    "MaxPooling2D": max_pool,
+    "GlobalAveragePooling2D": lambda layer, _: GlobalAverage(),
+    "Dropout": lambda layer, _: nn.Dropout(layer.rate),
+    "Dense": lambda layer, _: dense(layer),
 }

@@ -15,6 +15,7 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,7 +27,7 @@ SIDES = {
     "ours, float32": {},
     "stock Keras, float32": {},
     "stock Keras, mixed_bfloat16": {"bfloat16": True},
-    "stock Keras, float32, TensorFlow as it comes": {"environment": {"TF_ENABLE_ONEDNN_OPTS": None}},
+    "stock Keras, float32, TensorFlow as it comes": {"as it comes": True},
     "PyTorch eager, float32": {"torch": True},
     "PyTorch compiled, float32": {"torch": True},
     "PyTorch eager, channels_last, bfloat16": {"torch": True, "bfloat16": True},
@@ -70,18 +71,28 @@ def keras_trainer(network, side):
     return lambda steps: model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)
 
 
-def torch_trainer(network, side):
-    """The same in PyTorch, whose network answers as Keras's does before it is timed."""
+def write_torch_network(network, path):
+    """The same network for PyTorch, in a file, so that the process that trains it holds no TensorFlow."""
     import torch
     from torch_network import to_torch
 
     model, images, labels = build(network)
-    expected = model.predict_on_batch(images[:2])
-    model = to_torch(model)
-    pixels, labels = torch.tensor(images.transpose(0, 3, 1, 2)).float(), torch.tensor(labels)
+    translated = to_torch(model)
+    pixels = torch.tensor(images.transpose(0, 3, 1, 2)).float()
     with torch.no_grad():
-        answers = torch.softmax(model.eval()(pixels[:2]), 1).numpy()
-    np.testing.assert_allclose(answers, expected, atol=1e-4)
+        answers = torch.softmax(translated.eval()(pixels[:2]), 1).numpy()
+    np.testing.assert_allclose(answers, model.predict_on_batch(images[:2]), atol=1e-4)
+    torch.save((translated, pixels, torch.tensor(labels)), path)
+
+
+def torch_trainer(network, side):
+    """The same in PyTorch."""
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.pt"
+        subprocess.run([sys.executable, __file__, network, "--write-torch", path], check=True)
+        model, pixels, labels = torch.load(path, weights_only=False)
     model.train()
     half = "bfloat16" in side
     if half:
@@ -116,9 +127,10 @@ class Side:
     """A worker process."""
 
     def __init__(self, network, name):
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
-        for variable, value in SIDES[name].get("environment", {}).items():
-            environment = {key: old for key, old in environment.items() if key != variable or value is not None}
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment.pop("TF_ENABLE_ONEDNN_OPTS", None)
+        if "as it comes" not in SIDES[name]:
+            environment["TF_ENABLE_ONEDNN_OPTS"] = "1"  # as our scripts have it, and as a user of stock Keras could
         command = [sys.executable, __file__, network, "--side", name]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
@@ -190,11 +202,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--side", choices=SIDES, help="be one of the processes")
+    parser.add_argument("--write-torch", type=Path, help="write the network for PyTorch")
     options = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     if options.side:
-        worker(options.networks[0], options.side)
-        return
+        return worker(options.networks[0], options.side)
+    if options.write_torch:
+        return write_torch_network(options.networks[0], options.write_torch)
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     import keras
     import tensorflow as tf

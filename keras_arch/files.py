@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,35 +38,58 @@ def whole_folder(folder, marker, resume=False):
     """
     refuse_foreign(folder, marker)
     folder, partial = folder.resolve(), partial_name(folder)
-    if not resume:
-        shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, exist_ok=True)
-    for half_written in partial.glob(f"{BESIDE}*"):
-        half_written.unlink()
-    checkpoint = partial / "model.keras"
-    try:
-        yield partial
-    except (KeyboardInterrupt, InputError) as stop:
-        if checkpoint.exists():
-            message = f"{str(stop) or 'stopped'}; the best checkpoint so far is kept in {checkpoint}"
-            if isinstance(stop, KeyboardInterrupt):
-                message += "; the same command with --resume goes on"
-            raise type(stop)(message) from stop
-        raise
-    finally:
-        if sys.exc_info()[0] is not None and not checkpoint.exists():
-            shutil.rmtree(partial, ignore_errors=True)
-    if folder.exists():
-        with tempfile.TemporaryDirectory(prefix=f"{folder.name}.replaced-", dir=folder.parent) as replaced:
-            old = folder.rename(Path(replaced) / folder.name)
-            try:
-                partial.rename(folder)
-            except OSError:
-                old.rename(folder)  # or it would go with the temporary folder
-                raise
-    else:
-        partial.rename(folder)
+    best = partial / "model.keras"
+    with locked(partial):
+        for content in partial.glob(f"{BESIDE}*" if resume else "*"):
+            shutil.rmtree(content) if content.is_dir() else content.unlink()
+        try:
+            yield partial
+        except BaseException as stop:
+            if not best.exists() and not (partial / CHECKPOINT).exists():
+                shutil.rmtree(partial, ignore_errors=True)
+            elif isinstance(stop, (KeyboardInterrupt, InputError)):
+                message = f"{str(stop) or 'stopped'}; the best checkpoint so far is kept in {best}"
+                if isinstance(stop, KeyboardInterrupt):
+                    message += "; the same command with --resume goes on"
+                raise type(stop)(message) from stop
+            raise
+        replace_folder(folder, partial)
     (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def replace_folder(folder, new):
+    """Move the folder `new` to where `folder` is, if it is, which goes only when the other has come."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.replaced-", dir=folder.parent) as replaced:
+        old = folder.rename(Path(replaced) / folder.name)
+        try:
+            new.rename(folder)
+        except OSError:
+            old.rename(folder)  # or it would go with the temporary folder
+            raise
+
+
+@contextmanager
+def locked(folder):
+    """Refuse a folder that another process is filling; the lock goes with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(opened)
+        raise InputError(f"expected {folder} to be free, got one that another process is writing") from None
+    try:
+        yield
+    finally:
+        os.close(opened)
 
 
 def save_whole(path, write):
@@ -75,6 +97,8 @@ def save_whole(path, write):
     beside = path.with_name(BESIDE + path.name)
     try:
         write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())  # or a power cut could leave the name without the content
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

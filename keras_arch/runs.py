@@ -16,10 +16,13 @@ from .recipes import Recipe
 
 
 def findable(recipe):
-    """The recipe with the whole path where its data set is a folder or a file, so that run.json finds it from anywhere."""
-    if recipe.dataset != "digits" and Path(recipe.dataset).exists():
-        return dataclasses.replace(recipe, dataset=str(Path(recipe.dataset).resolve()))
-    return recipe
+    """The recipe with whole paths where it names folders or files, so that run.json finds them from anywhere."""
+    if recipe.freeze == "backbone" and recipe.weights is None:
+        raise InputError("expected --weights with --freeze backbone, got none: a random backbone would never learn")
+    names = {"dataset": recipe.dataset, "weights": recipe.weights}
+    words = ("digits", "imagenet", None)
+    paths = {field: Path(name).resolve() for field, name in names.items() if name not in words and Path(name).exists()}
+    return dataclasses.replace(recipe, **{field: str(path) for field, path in paths.items()})
 
 
 def default_folder(recipe):
@@ -29,8 +32,8 @@ def default_folder(recipe):
     return Path("saved_models") / f"{recipe.model}-{name}"
 
 
-def refuse_existing(folder, recipe, overwrite, resume):
-    """Raise InputError where a run, or an unfinished one, would be lost or mixed with another without being asked."""
+def free_folder(folder, recipe, overwrite, resume):
+    """`folder`, or InputError where a run or an unfinished one would be lost or mixed with another without being asked."""
     refuse_foreign(folder, "run.json")
     above = next(parent for parent in folder.resolve().parents if parent.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
@@ -54,6 +57,7 @@ def refuse_existing(folder, recipe, overwrite, resume):
                 f"expected a run folder that is free, got {folder}: {existing} is what an interrupted run left; --resume "
                 "would go on with it, --overwrite begin anew"
             )
+    return folder
 
 
 def write_labels(path, class_names):
@@ -98,7 +102,19 @@ def best_epoch(history):
 
 
 def start(folder, recipe, precision, data_dir, dataset):
-    """Write what is known before the first step: labels.txt, and a run.json that says enough to repeat the run."""
+    """Write what is known before the first step: labels.txt, and a run.json that says enough to repeat the run.
+
+    Where an unfinished run is there already it stays, if it can go on: with the same images in the same precision.
+    """
+    if (folder / CHECKPOINT).exists():
+        before = json.loads((folder / "run.json").read_text())
+        now = {"precision": precision, "images": dataset.sizes}
+        changed = [f"{name} {before[name]} and not {value}" for name, value in now.items() if value != before[name]]
+        if changed:
+            raise InputError(
+                f"expected what {folder} was begun with: {', '.join(changed)}; --overwrite would begin anew"
+            )
+        return
     write_labels(folder / "labels.txt", dataset.class_names)
     run = {
         "recipe": dataclasses.asdict(recipe),
@@ -113,15 +129,13 @@ def start(folder, recipe, precision, data_dir, dataset):
     write_json(folder / "run.json", run)
 
 
-def finish(folder, history, test_metrics, weights_sha256):
-    """Write what came out, curves.png and into run.json the metrics of the kept checkpoint; return these."""
+def finish(folder, history, metrics, weights_sha256):
+    """Write curves.png and, into run.json, the metrics of the kept model on each split; return what is written there."""
     draw_curves(folder / "curves.png", history)
-    best = best_epoch(history)
     run = json.loads((folder / "run.json").read_text())
     run["metrics"] = {
-        "best_epoch": best + 1,
-        "validation": {"loss": history["val_loss"][best], "top1": history["val_accuracy"][best]},
-        "test": test_metrics,
+        "best_epoch": best_epoch(history) + 1,
+        **metrics,
         "training_seconds": round(sum(history["seconds"]), 1),
         "weights_sha256": weights_sha256,
     }

@@ -68,9 +68,9 @@ def transfer_weights(model, source, architecture):
         path = path / "model.keras"
     if source == "imagenet" or path.suffix in (".safetensors", ".pth", ".pt"):
         tensors = read_tensors(download(architecture) if source == "imagenet" else path)
-        anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.output_shape[-1] else set()
+        anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
         load_torchvision_weights(model, tensors, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
-        return anew
+        return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
     if path.suffix == ".keras":
         return copy_weights(model, load_keras(path), path)
     load_keras_weights(model, path)
@@ -79,18 +79,17 @@ def transfer_weights(model, source, architecture):
 
 def copy_weights(model, other, path):
     """Copy the weights of layers of the same name; the head may differ, the rest may not."""
-    others = {layer.name: layer for layer in other.layers}
+    head, theirs, ours = head_of(model), layers_that_matter(other), layers_that_matter(model)
     anew, problems, values = set(), [], {}
-    for layer in model.layers:
-        if not layer.weights:
-            continue
-        found = [weight.shape for weight in others[layer.name].weights] if layer.name in others else None
+    for name, layer in ours.items():
+        found = [weight.shape for weight in theirs[name].weights] if name in theirs else None
         if found == [weight.shape for weight in layer.weights]:
-            values[layer] = others[layer.name].get_weights()
-        elif layer.name in head_of(model) or layer.name.startswith(TRAINING_HEADS):
-            anew.add(layer.name)
+            values[layer] = theirs[name].get_weights()
+        elif name in head or name.startswith(TRAINING_HEADS):
+            anew.add(name)
         else:
-            problems.append(f"{layer.name} is {'missing' if found is None else 'of another shape'}")
+            problems.append(f"{name} is {'missing' if found is None else 'of another shape'}")
+    problems += [f"{name} is unexpected" for name in theirs if name not in ours and not name.startswith(TRAINING_HEADS)]
     if problems:
         more = f" and {len(problems) - NAMES_SHOWN} more" if len(problems) > NAMES_SHOWN else ""
         raise InputError(
@@ -99,6 +98,11 @@ def copy_weights(model, other, path):
     for layer, arrays in values.items():
         layer.set_weights(arrays)
     return anew
+
+
+def layers_that_matter(model):
+    """By name, the layers with weights, and those where branches meet: without them a plain network looks like a ResNet."""
+    return {layer.name: layer for layer in model.layers if layer.weights or isinstance(layer.input, list)}
 
 
 def head_of(model):

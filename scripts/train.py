@@ -33,8 +33,7 @@ def main():
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
     options = cli.parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
     recipe = runs.findable(options.recipe)
-    folder = options.output or runs.default_folder(recipe)
-    runs.refuse_existing(folder, recipe, options.overwrite, options.resume)
+    folder = runs.free_folder(options.output or runs.default_folder(recipe), recipe, options.overwrite, options.resume)
     with cli.quiet():
         from keras_arch import available, build, evaluate, fit, load_dataset, open_artifact, transfer_weights
         from keras_arch.training.fast import choose_precision, make_repeatable
@@ -49,8 +48,9 @@ def main():
     with files.whole_folder(folder, "run.json", options.resume) as partial:
         runs.start(partial, recipe, precision, options.data_dir, data)
         history = fit(model, data, recipe, partial, options.resume, options.tensorboard)
-        test = evaluate(open_artifact(partial / "model.keras"), data)
-        metrics = runs.finish(partial, history, test, files.hash_of(model.get_weights()))
+        saved = open_artifact(partial / "model.keras")
+        metrics = {split: evaluate(saved, data, split) for split in ("validation", "test")}
+        metrics = runs.finish(partial, history, metrics, files.hash_of(model.get_weights()))
     cli.print_table([runs.summary(recipe, metrics)])
     print(f"Everything about the run is in {folder}. Next: python scripts/export.py {folder}")
 

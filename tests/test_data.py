@@ -63,6 +63,7 @@ def test_a_set_too_large_for_memory_streams_the_same_examples(data_dir, image_si
     for split in ("train", "validation", "test"):
         found, expected = getattr(streamed, split), getattr(held, split)
         assert found.count == expected.count
+        np.testing.assert_array_equal(found.labels, expected.labels)
         for pair, other in zip(found.examples, expected.examples, strict=True):
             np.testing.assert_array_equal(pair[0], other[0])
             assert pair[1] == other[1]

@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT
 
 import keras_arch
+from keras_arch import files
 from keras_arch.data.splits import InMemory
 from keras_arch.training import callbacks
 
@@ -105,16 +106,21 @@ def epochs_in(partial):
         return 0
 
 
+def is_trained(partial):
+    """Whether the state behind the last epoch is written, which comes after the history."""
+    history, checkpoint = partial / "history.csv", partial / "checkpoint.npz"
+    return epochs_in(partial) == 5 and checkpoint.stat().st_mtime_ns > history.stat().st_mtime_ns
+
+
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path, data_dir):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(whole, data_dir)
     moments = [
         lambda partial: (partial / "run.json").exists(),  # before the first epoch
-        lambda partial: (partial / "partial-model.keras").exists(),  # while a model is written
-        lambda partial: (partial / "partial-checkpoint.npz").exists(),  # while the state is written
-        lambda partial: (
-            epochs_in(partial) == 5 and (partial / "checkpoint.npz").exists()
-        ),  # while the test is evaluated
+        # While a file takes the place of one before.
+        lambda partial: epochs_in(partial) >= 1 and (partial / "partial-model.keras").exists(),
+        lambda partial: epochs_in(partial) >= 2 and (partial / "partial-checkpoint.npz").exists(),
+        is_trained,  # while the test split is evaluated
     ]
     for number, moment in enumerate(moments):
         run(killed, data_dir, *(["--resume"] if number else []), until=moment)
@@ -131,8 +137,10 @@ def test_resume_wants_the_same_recipe(script, tmp_path, data_dir, capfd):
     partial = tmp_path / "run.partial"
     partial.mkdir()
     recipe = dataclasses.asdict(keras_arch.RECIPES["quickstart"])
-    (partial / "run.json").write_text(json.dumps({"recipe": recipe}))
+    (partial / "run.json").write_text(json.dumps({"recipe": recipe, "precision": "int4", "images": {}}))
     (partial / "checkpoint.npz").touch()
+    assert script(*arguments, "--resume") == 2
+    assert "was begun with: precision int4 and not" in capfd.readouterr().err
     assert script(*arguments, "--resume", "--learning-rate", "0.3") == 2
     assert "expected the options that" in capfd.readouterr().err
     assert script(*arguments) == 2
@@ -142,6 +150,19 @@ def test_resume_wants_the_same_recipe(script, tmp_path, data_dir, capfd):
     assert script(*arguments, "--resume") == 2
     assert "--overwrite would replace it" in capfd.readouterr().err
     assert (partial / "checkpoint.npz").exists()
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    """A lock of another open file is as one of another process."""
+    with files.whole_folder(tmp_path / "run", "run.json") as partial:
+        (partial / "model.keras").touch()
+        with (
+            pytest.raises(keras_arch.InputError, match="another process is writing"),
+            files.whole_folder(tmp_path / "run", "run.json"),
+        ):
+            pass
+        assert (partial / "model.keras").exists()
+    assert (tmp_path / "run" / "model.keras").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of processes are POSIX's")

@@ -54,8 +54,10 @@ def test_run_folder_tells_everything(quickstart, digits):
     model = keras.models.load_model(quickstart / "model.keras")
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     loss, accuracy = model.evaluate(digits.validation.examples.batch(144), verbose=0)
-    assert accuracy == pytest.approx(float(best["val_accuracy"]))
-    assert loss == pytest.approx(float(best["val_loss"]), rel=1e-3)
+    assert run["metrics"]["validation"]["top1"] == pytest.approx(accuracy)
+    # Training validates in its own precision, which is not float32 everywhere.
+    tolerance = 1e-3 if run["precision"] == "float32" else 0.1
+    assert loss == pytest.approx(float(best["val_loss"]), rel=tolerance)
 
 
 def test_saved_model_needs_nothing_of_ours(quickstart):

@@ -18,11 +18,10 @@ from ..errors import InputError, choose, first_line
 from ..images import read_image
 from .digits import Digits
 from .folders import find_files
-from .splits import InFiles, InMemory, InStream
+from .splits import READ_AT_ONCE, InFiles, InMemory, InStream
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
 VALIDATION_MOST = 10_000  # images; more would only cost time
-READ_AT_ONCE = 256  # images
 MEMORY_SHARE = 0.25  # of the machine's memory that the decoded images of one data set may take; a larger one streams
 
 Split = InMemory | InFiles | InStream

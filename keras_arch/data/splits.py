@@ -14,6 +14,7 @@ import tensorflow as tf
 from ..images import read_image
 
 RANDOM_NUMBERS = 16  # with each example; augment.py says which is for what
+READ_AT_ONCE = 256  # images
 SHUFFLE_MEMORY = 2**30  # bytes of records that a stream shuffles together
 
 
@@ -128,6 +129,12 @@ class InStream:
     shape: tuple[int, int, int]
     decode: Callable = tf.identity  # a record -> image of any size, uint8
     record_bytes: int | None = None  # of one record on average; those of a whole image if not given
+
+    @property
+    def labels(self):
+        """The labels (count,), which takes reading all records, though not decoding them."""
+        labels = self.records.map(lambda _, label: label).batch(READ_AT_ONCE)
+        return np.concatenate(list(labels.as_numpy_iterator()))
 
     @property
     def examples(self):

@@ -1,5 +1,7 @@
 """Train a model as a recipe says, keep the best checkpoint, and lose nothing when the process dies."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -26,7 +28,7 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
             with the weights of the best epoch.
         dataset: a `keras_arch.data.Dataset`; its test split is not touched.
         recipe: a `keras_arch.Recipe`; `model`, `dataset`, `stem` and `weights` of it are for whoever built the model.
-        folder: an existing folder for model.keras, history.csv and, while training goes on, checkpoint.npz. Each is
+        folder: an existing folder for model.keras, history.csv and checkpoint.npz, from which `resume` goes on. Each is
             written whole or not at all.
         resume: go on behind the last epoch in `folder`; from the beginning where there is none. All that follows is
             then as it would have been, to the bit on the same machine.
@@ -42,31 +44,37 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
     trained = compiled_copy(model, recipe, steps, precision)
     history = load_checkpoint(folder, trained) if resume else {}
     done = len(history.get("loss", []))
-    heads, classes = len(model.outputs), len(dataset.class_names)
+    if done < recipe.epochs and not patience_is_over(history, recipe.patience):
+        run_epochs(trained, model, dataset, recipe, folder, history, tensorboard)
+    model.load_weights(folder / "model.keras")
+    return history
+
+
+def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
+    """Train the copy behind the epochs in `history`, which grows, and keep the best in `model`'s form."""
+    steps, done, heads = steps_per_epoch(dataset, recipe), len(history.get("loss", [])), len(model.outputs)
+    classes = len(dataset.class_names)
     weights = balanced_weights(dataset) if recipe.class_weights == "balanced" else None
+    guessing = math.log(classes) * (1 if weights is None else weights.max())
     with progress_bar() as progress:  # which must let go of the terminal however training ends
         callbacks = [
             MainHead(),
             Report(recipe, steps, min(recipe.batch_size, dataset.train.count), progress),
-            StopAtNaN(recipe, classes),
+            StopAtNaN(recipe, guessing),
+            *([keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)] if tensorboard else []),
             Record(model, folder, history, recipe.patience),
+            *([Averages()] if recipe.ema is not None else []),  # behind Record, which takes what was validated
         ]
-        if recipe.ema is not None:
-            callbacks.append(Averages())  # behind Record, which takes what was validated
-        if tensorboard:
-            callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
         trained.fit(
             for_heads(training_batches(dataset, recipe, done), heads, weights),
             initial_epoch=done,
-            epochs=done if patience_is_over(history, recipe.patience) else recipe.epochs,
+            epochs=recipe.epochs,
             steps_per_epoch=steps,
             validation_data=for_heads(evaluation_batches(dataset.validation, classes, EVALUATION_BATCH), heads),
             shuffle=False,  # the batches are shuffled already
             verbose=0,
             callbacks=callbacks,
         )
-    model.load_weights(folder / "model.keras")
-    return history
 
 
 def compiled_copy(model, recipe, steps, precision):

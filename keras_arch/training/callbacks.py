@@ -17,7 +17,10 @@ EXPLODED = 100  # times the loss of guessing: far above what a bad start gives
 
 
 class Averages(keras.callbacks.Callback):
-    """Validate, and so save, the moving averages of the weights in their place; then train on where training was."""
+    """Validate, and so save, the moving averages of the weights in their place; then train on where training was.
+
+    The statistics of batch norm, which are moving averages themselves, stay those of the weights in training.
+    """
 
     def on_test_begin(self, logs=None):
         self.swap()
@@ -45,26 +48,31 @@ class MainHead(keras.callbacks.Callback):
 
 
 class StopAtNaN(keras.callbacks.Callback):
-    """Stop at the first step or validation whose loss is no number or far above that of guessing."""
+    """Stop at the first step whose loss is no number or far above that of guessing, and where validation's is no number.
 
-    def __init__(self, recipe, classes):
+    Validation may be far off in the first epochs of a small data set, when batch norm has seen a few batches only.
+    """
+
+    def __init__(self, recipe, guessing):
         super().__init__()
-        self.recipe, self.limit, self.epoch = recipe, EXPLODED * math.log(classes), 0
+        self.recipe, self.limit = recipe, EXPLODED * guessing
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+        self.epoch, self.total = epoch, 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        self.check(logs["loss"], f"in epoch {self.epoch + 1} at step {batch + 1}")
+        total = logs["loss"] * (batch + 1)  # Keras tells the mean of the epoch so far
+        self.check(total - self.total, self.limit, f"in epoch {self.epoch + 1} at step {batch + 1}")
+        self.total = total
 
     def on_epoch_end(self, epoch, logs=None):
-        self.check(logs["val_loss"], f"in validation after epoch {epoch + 1}")
+        self.check(logs["val_loss"], math.inf, f"in validation after epoch {epoch + 1}")
 
-    def check(self, loss, where):
-        if not loss < self.limit:  # so that NaN is caught, too
+    def check(self, loss, limit, where):
+        if not loss < limit:  # so that NaN is caught, too
             raise InputError(
-                f"expected a finite loss below {self.limit:.0f}, got {loss:g} {where}; a --learning-rate below "
-                f"{self.recipe.learning_rate:g}, a longer --warmup-epochs or --clip-norm 1 would work"
+                f"expected a finite loss{'' if math.isinf(limit) else f' below {limit:.0f}'}, got {loss:g} {where}; a "
+                f"--learning-rate below {self.recipe.learning_rate:g}, a longer --warmup-epochs or --clip-norm 1 would work"
             )
 
 
@@ -114,14 +122,14 @@ class Report(keras.callbacks.Callback):
         self.progress.console.print("  epoch    loss  accuracy  val_loss  val_accuracy  learning_rate   img/s    left")
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.perf_counter()
+        self.epoch, self.started = epoch, time.perf_counter()
         self.task = self.progress.add_task(f"{epoch + 1}/{self.epochs}", total=self.steps, speed="", rate="")
 
     def on_train_batch_end(self, batch, logs=None):
         if self.progress.disable:
             return
         speed = (batch + 1) * self.batch_size / (time.perf_counter() - self.started)
-        rate = rate_of(self.model.optimizer, self.model.optimizer.iterations - 1)
+        rate = rate_of(self.model.optimizer, self.epoch * self.steps + batch)
         self.progress.update(self.task, advance=1, speed=f"{speed:,.0f} img/s", rate=f"learning rate {rate:.5f}")
 
     def on_test_begin(self, logs=None):
@@ -130,7 +138,7 @@ class Report(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.progress.remove_task(self.task)
         self.spent.append(time.perf_counter() - self.started)
-        logs["learning_rate"] = rate_of(self.model.optimizer, (epoch + 1) * self.steps - 1)  # of the step just done
+        logs["learning_rate"] = rate_of(self.model.optimizer, inner(self.model.optimizer).iterations - 1)  # just used
         logs["seconds"] = round(self.spent[-1], 3)
         left = sum(self.spent) / len(self.spent) * (self.epochs - epoch - 1)
         speed = self.steps * self.batch_size / self.training_seconds

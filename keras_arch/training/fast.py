@@ -106,14 +106,15 @@ def has_bfloat16():
 
         cards = tf.config.list_physical_devices("GPU")
         if cards:
-            # Ampere is 8.0; AMD's cards tell no compute capability, and those that TensorFlow supports have it.
-            return tf.config.experimental.get_device_details(cards[0]).get("compute_capability", (8, 0)) >= (8, 0)
+            # Ampere is 8.0. A card that does not tell, such as Apple's, may lack it.
+            return tf.config.experimental.get_device_details(cards[0]).get("compute_capability", (0, 0)) >= (8, 0)
     elif backend == "jax":
         import jax
 
         device = jax.devices()[0]
         if device.platform != "cpu":
-            return float(getattr(device, "compute_capability", 8.0)) >= 8.0
+            major = str(getattr(device, "compute_capability", "0")).split(".")[0]
+            return device.platform == "tpu" or (major.isdigit() and int(major) >= 8)
     elif backend == "torch":
         import torch
 

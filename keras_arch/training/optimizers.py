@@ -47,7 +47,7 @@ def build_schedule(recipe, steps):
     """The learning rate of every step: a linear warm-up, then what the recipe names."""
     peak, total = recipe.learning_rate, recipe.epochs * steps
     warmup = min(round(recipe.warmup_epochs * steps), total - 1)
-    drops = [total // 2 - warmup, total * 3 // 4 - warmup]
+    drops = [total // 2 - warmup - 1, total * 3 // 4 - warmup - 1]  # the last steps before
     cosine = keras.optimizers.schedules.CosineDecay(peak, total - warmup)
     after = {
         "cosine": cosine,
