@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -55,6 +54,7 @@ def keras_trainer(network, side):
     import tensorflow as tf
 
     import keras_arch
+    from keras_arch.data.splits import untuned
     from keras_arch.training import compiled_copy
     from keras_arch.training.fast import choose_precision
 
@@ -67,7 +67,7 @@ def keras_trainer(network, side):
         model = compiled_copy(model, recipe, 1000, choose_precision(recipe.precision))
     else:
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), "categorical_crossentropy")
-    batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    batches = untuned(tf.data.Dataset.from_tensors((images, labels)).repeat())
     return lambda steps: model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)
 
 
@@ -120,7 +120,13 @@ def worker(network, side):
         started = time.perf_counter()
         train(int(line))
         print(time.perf_counter() - started, flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+    print(peak_memory(), flush=True)
+
+
+def peak_memory():
+    """Bytes. Linux's VmHWM, since what getrusage tells begins with the memory of the parent process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 class Side:
@@ -176,6 +182,7 @@ def measure(network, sides, rounds):
             "times stock Keras, float32": float(np.median(side.speeds / reference)),
             "GFLOP/s": speed * work * FLOP_PER_MULTIPLY_ADD / 1e9,
             "peak memory, GB": side.close() / 1e9,
+            "img/s of each round": [round(speed, 1) for speed in side.speeds],
         }
     return rows
 
@@ -244,7 +251,8 @@ def main():
         for name, row in rows.items():
             kind = "bfloat16" if half and ("bfloat16" in name or name == "ours, auto") else "float32"
             row["share of the matrix product's peak"] = row["GFLOP/s"] / peaks[kind]
-            print(f"  {name:46}" + "  ".join(f"{column} {value:8.3g}" for column, value in row.items()), flush=True)
+            shown = {column: value for column, value in row.items() if not isinstance(value, list)}
+            print(f"  {name:46}" + "  ".join(f"{column} {value:8.3g}" for column, value in shown.items()), flush=True)
     if options.output:
         options.output.write_text(json.dumps(results, indent=2) + "\n")
 

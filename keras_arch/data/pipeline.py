@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from .augment import POLICIES
+from .splits import THREADS
 
 
 def training_batches(dataset, recipe, first_epoch=0):
@@ -29,8 +30,8 @@ def training_batches(dataset, recipe, first_epoch=0):
 
     epochs = tf.data.Dataset.range(first_epoch, recipe.epochs)
     loaded = dataset.train.batches(recipe.seed, epochs, batch_size, policy)
-    batches = loaded.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-    return batches.prefetch(2)  # a number, since AUTOTUNE would fill the memory of a large machine
+    batches = loaded.map(augment, num_parallel_calls=THREADS)
+    return batches.prefetch(2)
 
 
 def steps_per_epoch(dataset, recipe):

@@ -5,6 +5,7 @@ epochs in an order that is a function of seed and epoch alone. Random numbers co
 numbers, a function of seed, epoch and the example's number, whichever thread works on it.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +16,19 @@ from ..images import read_image
 
 RANDOM_NUMBERS = 16  # with each example; augment.py says which is for what
 READ_AT_ONCE = 256  # images
+THREADS = os.cpu_count()
 SHUFFLE_MEMORY = 2**30  # bytes of records that a stream shuffles together
+
+
+def untuned(batches):
+    """The same `tf.data.Dataset` without TensorFlow's tuner.
+
+    On a busy processor an iterator is let go only when the tuner next looks, 1.3, 2.5, 5, 10 ... seconds after it began:
+    every validation would wait for it.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
 
 
 def random_numbers(count, seed, epoch):
@@ -50,7 +63,7 @@ class InMemory:
     @property
     def examples(self):
         """A `tf.data.Dataset` of (image, label) in the split's order."""
-        return tf.data.Dataset.from_tensor_slices((self.images, self.labels))
+        return untuned(tf.data.Dataset.from_tensor_slices((self.images, self.labels)))
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
@@ -66,7 +79,7 @@ class InMemory:
                 found = tf.ensure_shape(tf.cast(tf.round(found), tf.uint8), (None, *shape))
             return found, tf.gather(labels, numbers), random
 
-        return picked.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        return untuned(picked.map(load, num_parallel_calls=THREADS))
 
 
 @dataclass(frozen=True)
@@ -91,7 +104,7 @@ class InFiles:
             return tf.ensure_shape(image, self.shape), label
 
         pairs = tf.data.Dataset.from_tensor_slices((tf.range(self.count), self.labels))
-        return pairs.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        return untuned(pairs.map(load, num_parallel_calls=THREADS))
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
@@ -117,7 +130,7 @@ class InFiles:
                 image = tf.numpy_function(read, [number, random], tf.uint8)
             return tf.ensure_shape(image, self.shape), labels[number], random
 
-        return picked.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+        return untuned(picked.map(load, num_parallel_calls=THREADS).batch(batch_size))
 
 
 @dataclass(frozen=True)
@@ -139,9 +152,11 @@ class InStream:
     @property
     def examples(self):
         """A `tf.data.Dataset` of (image, label) in the split's order."""
-        return self.records.map(
-            lambda record, label: (resize(self.decode(record), self.shape), label), num_parallel_calls=tf.data.AUTOTUNE
-        )
+
+        def load(record, label):
+            return resize(self.decode(record), self.shape), label
+
+        return untuned(self.records.map(load, num_parallel_calls=THREADS))
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
@@ -165,7 +180,7 @@ class InStream:
                 box = policy.box(numbers[tf.newaxis], size[0], size[1])[0]
             return resize(image, self.shape, box), label, numbers
 
-        return epochs.flat_map(one_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+        return untuned(epochs.flat_map(one_epoch).map(load, num_parallel_calls=THREADS).batch(batch_size))
 
 
 def read_window(path, shape, box, random):
