@@ -53,12 +53,19 @@ def test_frozen_batch_norm_keeps_its_statistics():
     np.testing.assert_array_equal(layer.moving_mean, 0)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "googlenet", "nin", "resnet20v2"])
+@pytest.fixture(scope="module")
+def models():
+    return {
+        name: keras_arch.build(name, input_shape=(32, 32, 3), classes=10) for name in ("resnet8", "googlenet", "nin")
+    }
+
+
+@pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
 @pytest.mark.parametrize(
     ("precision", "tolerance"), [("float32", 1e-6), ("mixed_bfloat16", 0.1), ("mixed_float16", 0.02)]
 )
-def test_copies_answer_as_the_model_does(name, precision, tolerance):
-    model = keras_arch.build(name, input_shape=(32, 32, 3), classes=10)
+def test_copies_answer_as_the_model_does(models, name, precision, tolerance):
+    model = models[name]
     copy = fast_copy(model, precision)
     assert [weight.path for weight in copy.weights] == [weight.path for weight in model.weights]
     assert {weight.dtype for weight in copy.weights} == {"float32"}

@@ -132,7 +132,7 @@ def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (16, 20, 20, 1)).astype("uint8")
     split = InMemory(images, np.arange(16) % 2)
     data = Dataset("x", split, split, split, ("a", "b"), (20, 20, 1))
-    model = keras_arch.GoogLeNet(input_shape=(20, 20, 1), classes=2, stem="cifar", auxiliary_heads=True)
+    model = keras_arch.GoogLeNet(input_shape=(20, 20, 1), classes=2, stem="cifar", width=0.1, auxiliary_heads=True)
     recipe = keras_arch.Recipe("googlenet", "x", epochs=1, learning_rate=0.01, batch_size=8)
     history = keras_arch.fit(model, data, recipe, tmp_path)
     assert history["accuracy"] == history["predictions_accuracy"]
