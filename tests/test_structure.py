@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 import keras_arch
+from keras_arch.recipes import EXPECTED
 
 PACKAGE = ROOT / "keras_arch"
 
@@ -88,3 +89,8 @@ def test_help_answers_at_once(typed):
 def test_scripts_are_short():
     for path in (ROOT / "scripts").glob("*.py"):
         assert len(path.read_text().splitlines()) < 60, path
+
+
+def test_every_recipe_says_what_to_expect():
+    assert list(EXPECTED) == list(keras_arch.RECIPES)
+    assert all(EXPECTED.values())
