@@ -143,7 +143,7 @@ def test_pooled_features(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("googlenet", {"batch_norm": False}),
+        pytest.param("googlenet", {"batch_norm": False}, marks=pytest.mark.slow),
         ("resnet8", {"squeeze_excitation_ratio": 1 / 4}),
         ("resnet8", {"stochastic_depth_rate": 0.2}),
         ("resnet8", {"variant": "d"}),

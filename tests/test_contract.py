@@ -77,23 +77,32 @@ def test_layers_are_named_by_place_and_not_by_chance(model):
 
 OPEN = """
 import sys, pathlib, keras, numpy as np
-images = np.load(sys.argv[1] + "/images.npy")
-for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
+folder, *names = sys.argv[1:]
+images = np.load(folder + "/images.npy")
+for path in [pathlib.Path(folder) / (name + ".keras") for name in names]:
     np.save(path.with_suffix("." + keras.backend.backend() + ".npy"), keras.models.load_model(path)(images))
 assert "keras_arch" not in sys.modules
 """
 
 
+DEEP = [name for name in keras_arch.available() if re.search(r"1\d\d", name)]  # a hundred layers and more
+
+
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_files_open_with_keras_alone(saved, backend):
+@pytest.mark.parametrize(
+    "names",
+    [sorted(set(keras_arch.available()) - set(DEEP)), pytest.param(DEEP, marks=pytest.mark.slow)],
+    ids=["most", "deep"],
+)
+def test_files_open_with_keras_alone(saved, backend, names):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: pip install {backend}")
-    for name in keras_arch.available():
+    for name in names:
         if not (saved / f"{name}.keras").exists():  # where this test runs alone
             save(small(name), saved)
     environment = {**os.environ, "KERAS_BACKEND": backend}
-    subprocess.run([sys.executable, "-c", OPEN, saved], check=True, cwd=saved, env=environment)
-    for name in keras_arch.available():
+    subprocess.run([sys.executable, "-c", OPEN, saved, *names], check=True, cwd=saved, env=environment)
+    for name in names:
         found, expected = np.load(saved / f"{name}.{backend}.npy"), np.load(saved / f"{name}.npy")
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 

@@ -23,7 +23,7 @@ GOLDENS = json.loads((ROOT / "tests" / "golden" / "torchvision_logits.json").rea
 CASES = [
     *((name, size) for name in ("resnet18", "resnet34", "resnet50", "googlenet") for size in (224, 97)),
     ("resnet101", 97),
-    ("resnet152", 97),
+    pytest.param("resnet152", 97, marks=pytest.mark.slow),
 ]
 
 
