@@ -82,8 +82,9 @@ def compiled_copy(model, recipe, steps, precision):
     heads = len(model.outputs)  # more than one where training heads are on it, each of which learns the same labels
     trained = fast_copy(model, precision)
     if recipe.freeze == "backbone":
+        head = head_of(model)
         for layer in trained.layers:
-            layer.trainable = layer.name in head_of(model)
+            layer.trainable = layer.name in head
     trained.compile(
         optimizer=build_optimizer(recipe, steps, precision),
         loss=[keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing) for _ in range(heads)],
