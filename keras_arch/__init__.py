@@ -54,12 +54,14 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
     from .errors import InputError
     from .evaluation import evaluate
     from .export import export_model
+    from .formats import ExportSettings
     from .recipes import RECIPES, Recipe
     from .training import fit
     from .weights import load_torchvision_weights, transfer_weights
 
 __all__ = [
     "RECIPES",
+    "ExportSettings",
     "GoogLeNet",
     "Inception",
     "InputError",
@@ -113,6 +115,7 @@ __all__ = [
 
 _ROOMS = {
     "RECIPES": "recipes",
+    "ExportSettings": "formats",
     "Inception": "architectures.googlenet",
     "InputError": "errors",
     "Parts": "architectures.resnet.blocks",

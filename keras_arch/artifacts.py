@@ -30,9 +30,8 @@ class Artifact:
 
     @property
     def image_size(self):
-        """Height and width where they are the same and fixed, else None."""
-        height, width, _ = self.image_shape
-        return height if height == width else None
+        """(height, width) in pixels where they are fixed, else None."""
+        return None if None in self.image_shape[:2] else self.image_shape[:2]
 
 
 def open_artifact(path):
@@ -115,6 +114,8 @@ def open_saved_model(path):
     except Exception as error:  # as above
         raise InputError(f"expected a whole SavedModel folder, got {path}: {first_line(error)}") from error
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    if "probabilities" in outputs:  # as scripts/export.py writes it, with the names of the classes beside them
+        outputs = {"probabilities": outputs["probabilities"]}
     check_signature(path, [spec.shape for spec in inputs.values()], [spec.shape for spec in outputs.values()])
     ((input_name, image),), ((output_name, probabilities),) = inputs.items(), outputs.items()
 

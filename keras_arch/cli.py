@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 
-from .errors import InputError
+from .errors import InputError, ProofError
 
 
 def run(main):
@@ -20,17 +20,19 @@ def run(main):
         main()
     except (InputError, OSError) as error:
         sys.exit(fail(error))
+    except ProofError as error:
+        sys.exit(fail(error, status=1))
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)  # 128 + SIGINT, as shells have it
 
 
-def fail(message):
-    """Print `message` as one line on stderr and return the exit status for it."""
+def fail(message, status=2):
+    """Print `message` as one line on stderr, with its details below, and return the exit status for it."""
     print("error: " + " ".join(str(message).split()), file=sys.stderr)
     for detail in getattr(message, "details", ()):
         print(f"  {detail}", file=sys.stderr)
-    return 2
+    return status
 
 
 def parse(command, arguments, **options):
@@ -93,7 +95,7 @@ def quiet():
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except (InputError, KeyboardInterrupt):
+        except (InputError, ProofError, KeyboardInterrupt):
             raise
         except BaseException:
             held.seek(0)

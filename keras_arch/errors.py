@@ -15,6 +15,14 @@ class InputError(ValueError):
         self.details = list(details)
 
 
+class ProofError(Exception):
+    """Exported files that do not keep their promise; scripts print the reasons and exit with status 1."""
+
+    def __init__(self, folder, problems):
+        super().__init__(f"{len(problems)} problem{'s' * (len(problems) > 1)}, so {folder} stays as it was:")
+        self.details = problems
+
+
 def choose(kind, name, names):
     """Return `name` if it is one of `names`; else raise InputError that offers the nearest, or all of them."""
     if name in names:

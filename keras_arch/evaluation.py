@@ -29,20 +29,25 @@ def predict_split(artifact, dataset, split="test"):
     check_match(artifact, dataset)
     probabilities, labels = [], []
     for images, targets in getattr(dataset, split).examples.batch(BATCH).as_numpy_iterator():
-        probabilities.append(artifact.predict(images))
+        probabilities.append(artifact.predict(with_channels(images, artifact)))
         labels.append(targets)
     return np.concatenate(probabilities), np.concatenate(labels)
 
 
+def with_channels(images, artifact):
+    """Images (batch, height, width, channels) as the artifact takes them: a grey one repeats itself for red, green, blue."""
+    return np.broadcast_to(images, (*images.shape[:3], artifact.image_shape[2]))
+
+
 def check_match(artifact, dataset):
-    """Raise InputError unless the artifact was made for such images and so many classes."""
+    """Raise InputError unless the artifact was made for such images, or for such in colour, and so many classes."""
     if artifact.classes != len(dataset.class_names):
         raise InputError(
             f"expected a model of {len(dataset.class_names)} classes, as data set {dataset.name!r} has, got "
             f"{artifact.path} with {artifact.classes}"
         )
-    pairs = zip(artifact.image_shape, dataset.image_shape, strict=True)
-    if any(side not in (None, size) for side, size in pairs):
+    *sides, channels = zip(artifact.image_shape, dataset.image_shape, strict=True)
+    if any(side not in (None, size) for side, size in sides) or channels not in ((1, 1), (3, 3), (3, 1)):
         raise InputError(
             f"expected a model of images {dataset.image_shape}, as data set {dataset.name!r} has, got "
             f"{artifact.path} with {artifact.image_shape}"
@@ -85,7 +90,7 @@ def compare(artifacts, dataset, split="test"):
                 "bytes": artifact.size,
                 **accuracy(probabilities, labels),
                 "agreement": agreement(probabilities, first),
-                "latency_ms": 1000 * latency(artifact, images),
+                "latency_ms": 1000 * latency(artifact, with_channels(images, artifact)),
             }
         )
     return rows

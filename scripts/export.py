@@ -1,4 +1,4 @@
-"""Export a run for servers and phones: python scripts/export.py RUN."""
+"""Export a run for servers and phones, and prove every file: python scripts/export.py RUN."""
 
 import sys
 from dataclasses import dataclass
@@ -8,44 +8,47 @@ from typing import Annotated
 import tyro
 
 from keras_arch import cli
+from keras_arch.errors import ProofError
+from keras_arch.formats import ExportSettings
 
 
 @dataclass
 class Options:
-    """Write RUN/export/: saved_model/, model_float32.tflite, model_int8.tflite, labels.txt and export.json."""
+    """Write RUN/export/, then run each file where keras_arch is not, on test images. Exit status 1: a file fails."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder that scripts/train.py wrote."""
+    settings: ExportSettings
     data_dir: Path | None = None
-    """Folder of prepared TFDS data sets, for calibration; the one that the run was trained from if not given."""
+    """Folder of prepared TFDS data sets; the one that the run was trained from if not given."""
+    debug_quantization: bool = False
+    """Export nothing; list the layers by what int8 costs in them, and name those to keep in float32."""
 
 
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="export.py")
     with cli.quiet():
-        from keras_arch import export_model, files, load_dataset, runs
-        from keras_arch.artifacts import load_keras
-        from keras_arch.export import CALIBRATION_IMAGES
+        from keras_arch import files
+        from keras_arch.export import of_run, report
 
-    run = runs.read_run(options.run)
-    model = load_keras(options.run / "model.keras")
-    recipe = run["recipe"]
-    dataset = load_dataset(
-        recipe.dataset, options.data_dir or run["data_dir"], recipe.image_size, recipe.skip_unreadable
-    )
-    images = [image for image, _ in dataset.train.examples.take(CALIBRATION_IMAGES).as_numpy_iterator()]
-    folder = options.run / "export"
+    settings, folder = options.settings, options.run / "export"
+    run, model, data = of_run.open_run(options.run, settings, options.data_dir)
+    if options.debug_quantization:
+        with cli.quiet():
+            rows, names = of_run.debug_quantization(model, data, settings)
+        cli.print_table(rows)
+        print(of_run.ERROR_LEGEND)
+        command = f"Next: python scripts/export.py {options.run} --keep-float {' '.join(names)}"
+        return print(command if names else "No layer does.")
     print(f"Exporting {options.run / 'model.keras'} to {folder} ...")
-    with files.whole_folder(folder, "export.json") as partial, cli.quiet():
-        report = export_model(model, partial, dataset.class_names, images)
-    cli.print_table([readable(name, row) for name, row in report["artifacts"].items()])
+    with files.whole_folder(folder, "export.json") as partial:
+        with cli.quiet():
+            found = of_run.export_and_prove(run, model, data, partial, settings)
+        cli.print_table(report.table_of(found))
+        print(report.LEGEND, *report.operators_of(found), sep="\n")
+        if problems := report.problems_of(found):
+            raise ProofError(folder, problems)
     print(f"Next: python scripts/evaluate.py {options.run}/model.keras {folder}/saved_model {folder}/*.tflite")
-
-
-def readable(name, row):
-    """A row of export.json as a person reads it."""
-    operators = " ".join(f"{operator}:{count}" for operator, count in row.get("operators", {}).items())
-    return {"artifact": name, "size": cli.megabytes(row["bytes"]), "operators": operators}
 
 
 if __name__ == "__main__":

@@ -26,6 +26,15 @@ def run_script(name, *arguments):
     return 0
 
 
+def write_tflite(model, path):
+    """`model` as a float32 .tflite file of built-in operators only, without a front or metadata."""
+    from keras_arch.export.tflite import convert, phone_model, traced
+    from keras_arch.formats import FORMATS
+
+    with traced(phone_model(model, keep_channels=True)) as source:
+        path.write_bytes(convert(source, "float32", FORMATS["float32"], None))
+
+
 @pytest.fixture
 def script():
     return run_script

@@ -6,14 +6,12 @@ import re
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from conftest import ROOT
+from conftest import ROOT, write_tflite
 from golden.write_variables import variables_of
 
 import keras_arch
 from keras_arch.architectures.googlenet import local_response_norm
 from keras_arch.architectures.layers import conv
-from keras_arch.export import write_tflite
 
 # Trainable parameters and moving statistics: torchvision's for the ImageNet family; CIFAR's counted from section 4.2.
 TRAINABLE = {
@@ -155,7 +153,7 @@ def test_options_convert_and_round_trip(name, options, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype("float32")
     expected = model.predict_on_batch(images)
     model.save(tmp_path / "model.keras")
-    write_tflite(model, tmp_path / "model.tflite", tf.lite.OpsSet.TFLITE_BUILTINS)
+    write_tflite(model, tmp_path / "model.tflite")
     for file in ("model.keras", "model.tflite"):
         np.testing.assert_allclose(keras_arch.open_artifact(tmp_path / file).predict(images), expected, atol=1e-4)
     assert not any(layer.name.endswith("_shortcut_bn") for layer in model.layers if name.endswith("v2"))
@@ -320,7 +318,7 @@ def test_local_response_normalisation_by_its_formula(tmp_path):
         near = values[..., max(0, channel - 2) : channel + 3]
         expected[..., channel] = values[..., channel] / (1 + 1e-4 / 5 * (near**2).sum(axis=-1)) ** 0.75
     np.testing.assert_allclose(model(values), expected, rtol=1e-5)
-    write_tflite(model, tmp_path / "norm.tflite", tf.lite.OpsSet.TFLITE_BUILTINS)
+    write_tflite(model, tmp_path / "norm.tflite")
 
 
 def test_network_in_network_by_hand():

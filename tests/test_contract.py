@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import write_tflite
 
 import keras_arch
-from keras_arch.export import write_tflite
 
 SHAPE = (32, 32, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype("float32")
@@ -117,6 +117,6 @@ def test_files_open_with_keras_alone(saved, backend, names):
 def test_converts_to_built_in_operators(name, tmp_path):
     """The converter refuses any other operator; and LiteRT answers as Keras does."""
     model = small(name)
-    write_tflite(model, tmp_path / "model.tflite", tf.lite.OpsSet.TFLITE_BUILTINS)
+    write_tflite(model, tmp_path / "model.tflite")
     found = keras_arch.open_artifact(tmp_path / "model.tflite").predict(IMAGES)
     np.testing.assert_allclose(found, model.predict_on_batch(IMAGES), atol=1e-4)

@@ -56,7 +56,8 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False):
             folder, FOLDER/CLASS/picture or FOLDER/train|validation|test/CLASS/picture; or an .npz file with x_train,
             y_train, x_test and y_test as keras.datasets has them.
         data_dir: folder that holds, or receives, prepared TFDS data; None for TFDS's own.
-        image_size: height and width in pixels to bring all images to (see `keras_arch.images`); None keeps their own.
+        image_size: pixels to bring all images to (see `keras_arch.images`), one number or (height, width); None keeps their
+            own size.
         skip_unreadable: leave out pictures of a folder that cannot be decoded, instead of refusing it.
 
     Returns:
@@ -75,6 +76,11 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False):
     if "/" in str(name) and Path(name).parts[0] in ("/", ".", "..", "~"):
         raise InputError(f"expected a folder of pictures, got {name}, which does not exist")
     return load_tfds(name, data_dir, image_size)
+
+
+def sides(image_size):
+    """(height, width) of a size that is both, or one number for either."""
+    return image_size if isinstance(image_size, tuple) else (image_size, image_size)
 
 
 def fits_in_memory(count, shape):
@@ -114,7 +120,7 @@ def in_memory(split):
 def load_folder(folder, image_size, skip_unreadable):
     class_names, found, pictures = find_files(folder, skip_unreadable)
     sizes = {picture.size for picture in pictures}
-    height, width = (image_size, image_size) if image_size else next(iter(sizes))[::-1]
+    height, width = sides(image_size) if image_size else next(iter(sizes))[::-1]
     if not image_size and len(sizes) > 1:
         raise InputError(
             f"expected one size for all pictures, got {folder}, where they differ; --image-size 224 would work"
@@ -165,7 +171,7 @@ def load_npz(path, image_size):
         np.arange(len(labels["y_train"])), test_size=VALIDATION_SHARE, random_state=0, stratify=labels["y_train"]
     )
     shape = images["x_train"].shape[1:]
-    image_shape = shape if image_size is None else (image_size, image_size, shape[-1])
+    image_shape = shape if image_size is None else (*sides(image_size), shape[-1])
 
     def split(x, y):
         if x.shape[1:] == image_shape:
@@ -240,7 +246,7 @@ def fixed_shape(name, shape, image_size):
     """The one shape that all images of the set are brought to."""
     height, width, channels = shape
     if image_size is not None:
-        height = width = image_size
+        height, width = sides(image_size)
     if height is None or width is None:
         raise InputError(
             f"expected a size for the images of {name!r}, which differ in size; --image-size 224 would work"

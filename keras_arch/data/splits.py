@@ -1,6 +1,6 @@
 """The three ways in which a split holds its examples: in memory, in files, or in a stream of TFDS.
 
-Each has a `count`, gives all `examples` in their order as they are evaluated, and for training gives `batches` of
+Each has a `count`, gives all `examples` in their order as they are evaluated, a `sample` of them as arrays, and for training gives `batches` of
 epochs in an order that is a function of seed and epoch alone. Random numbers come with each example: a row of uniform
 numbers, a function of seed, epoch and the example's number, whichever thread works on it.
 """
@@ -49,6 +49,11 @@ def picks(count, seed, epoch, batch_size):
     return whole.take(count // batch_size * batch_size)
 
 
+def drawn(total, count, seed):
+    """`count` of the numbers 0 to total - 1, in their order, or all of them."""
+    return np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
+
+
 @dataclass(frozen=True)
 class InMemory:
     """Decoded images (count, height, width, channels), uint8, and their labels (count,)."""
@@ -64,6 +69,11 @@ class InMemory:
     def examples(self):
         """A `tf.data.Dataset` of (image, label) in the split's order."""
         return untuned(tf.data.Dataset.from_tensor_slices((self.images, self.labels)))
+
+    def sample(self, count, seed):
+        """At most so many images and their labels, as arrays: a function of the seed."""
+        numbers = drawn(self.count, count, seed)
+        return self.images[numbers], self.labels[numbers]
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
@@ -105,6 +115,11 @@ class InFiles:
 
         pairs = tf.data.Dataset.from_tensor_slices((tf.range(self.count), self.labels))
         return untuned(pairs.map(load, num_parallel_calls=THREADS))
+
+    def sample(self, count, seed):
+        """At most so many images and their labels, as arrays: a function of the seed."""
+        numbers = drawn(self.count, count, seed)
+        return np.stack([read_image(self.paths[number], self.shape) for number in numbers]), self.labels[numbers]
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
@@ -157,6 +172,12 @@ class InStream:
             return resize(self.decode(record), self.shape), label
 
         return untuned(self.records.map(load, num_parallel_calls=THREADS))
+
+    def sample(self, count, seed):
+        """At most so many images and their labels, as arrays: the first, since TFDS has shuffled what it stored."""
+        del seed
+        images, labels = zip(*self.examples.take(count).as_numpy_iterator(), strict=True)
+        return np.stack(images), np.array(labels)
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""

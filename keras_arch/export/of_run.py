@@ -1,0 +1,67 @@
+"""A whole run folder exported and proven: where data, model, export and proof meet."""
+
+import numpy as np
+
+from ..artifacts import load_keras, strip_auxiliary_heads
+from ..data import load_dataset
+from ..files import write_json
+from ..runs import read_run
+from . import export_model, quantization_errors, resized, version_of
+from .proof import Truth, prove
+from .quantization import SUSPECT, suspects
+from .report import model_card, report_of
+
+BATCH = 100
+DEBUG_IMAGES = 100  # that the errors of int8 are measured on
+SHOWN = 20  # layers
+ERROR_LEGEND = (
+    "error: root mean square in the layer's median channel, as a share of the channel's deviation; added: by this layer.\n"
+    f"A layer that adds more than {SUSPECT:.0%} is worth keeping in float32, with the layers that read it."
+)
+
+
+def open_run(folder, settings, data_dir=None):
+    """What run.json in a run folder says, its model and its data, both of the size that `settings` want."""
+    run = read_run(folder)
+    model = strip_auxiliary_heads(load_keras(folder / "model.keras"))
+    recipe, size = run["recipe"], run["recipe"].image_size
+    if settings.height:
+        size = (settings.height, settings.width)
+        model = resized(model, *size)
+    return run, model, load_dataset(recipe.dataset, data_dir or run["data_dir"], size, recipe.skip_unreadable)
+
+
+def export_and_prove(run, model, data, folder, settings):
+    """Write and prove all files in `folder`, with export.json and MODEL_CARD.md; return what export.json holds."""
+    calibration, _ = data.train.sample(settings.calibration_images, settings.seed)
+    promises, refused = export_model(model, folder, data.class_names, calibration, settings)
+    images, labels = data.test.sample(settings.proof_images, settings.seed)
+    probabilities = model.predict(images, batch_size=BATCH, verbose=0)
+    rows = prove(folder, promises, Truth(images, labels, probabilities, data.class_names, settings.max_drop))
+    about = {
+        "calibration": len(calibration),
+        "proof": len(images),
+        "top1": float(np.mean(probabilities.argmax(axis=1) == labels)),
+    }
+    report = report_of(model.name, version_of(model), run, settings, about, promises, refused, rows)
+    (folder / "MODEL_CARD.md").write_text(model_card(report, run, data.class_names), encoding="utf-8")
+    write_json(folder / "export.json", report)
+    return report
+
+
+def debug_quantization(model, data, settings):
+    """The layers that lose most to int8, as rows of a table, and the names of those to keep in float32."""
+    calibration, _ = data.train.sample(settings.calibration_images, settings.seed)
+    images, _ = data.validation.sample(DEBUG_IMAGES, settings.seed)
+    ranking = quantization_errors(model, calibration, images, settings.keep_channels)
+    rows = [
+        {
+            "layer": row["layer"],
+            "operator": row["operator"],
+            "added": f"{row['added']:.1%}",
+            "error": f"{row['error']:.1%}",
+            "read by": ", ".join(row["readers"]),
+        }
+        for row in ranking[:SHOWN]
+    ]
+    return rows, suspects(ranking)

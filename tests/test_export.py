@@ -1,0 +1,416 @@
+"""Exports that prove themselves, and a proof that can fail: faults are planted, and each is called by its name."""
+
+import json
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import keras_arch
+from keras_arch.export import describe, export_model, promise, quantization_errors, resized
+from keras_arch.export.metadata import image_classifier_metadata, pack_labels, read_labels, with_metadata
+from keras_arch.export.proof import Truth, drop_interval, prove
+from keras_arch.export.quantization import suspects
+from keras_arch.export.tflite import GREY, phone_model, traced
+from keras_arch.formats import FORMATS, ExportSettings
+
+TFLITE = ("float32", "float16", "dynamic", "int8", "int16x8")
+
+
+def only(*formats, **settings):
+    return ExportSettings(formats=formats, **settings)
+
+
+@pytest.fixture(scope="module")
+def model(quickstart):
+    return keras.models.load_model(quickstart / "model.keras", compile=False)
+
+
+@pytest.fixture(scope="module")
+def calibration(digits):
+    return digits.train.sample(100, 0)[0]
+
+
+@pytest.fixture(scope="module")
+def truth(model, digits):
+    images, labels = digits.test.sample(200, 0)
+    return Truth(images, labels, model.predict(images, verbose=0), digits.class_names)
+
+
+# --- what is written ---
+
+
+def test_every_file_keeps_its_promise(quickstart):
+    report = json.loads((quickstart / "export/export.json").read_text())
+    assert list(report["artifacts"]) == ["saved_model", *TFLITE]
+    for row in report["artifacts"].values():
+        assert row["problems"] == []
+        assert row["top1"] >= 0.98
+        assert row["drop_interval"][0] <= row["drop"] <= row["drop_interval"][1]
+        assert set(row["latency_ms"]) == {"1", "2"}
+        assert (quickstart / "export" / row["file"]).exists()
+    assert report["calibration"] == {"split": "train", "images": 500, "seed": 0, "augmented": False}
+    sizes = {name: report["artifacts"][name]["bytes"] for name in TFLITE}
+    assert sizes["float16"] < 0.6 * sizes["float32"]
+    assert sizes["int8"] < 0.4 * sizes["float32"]
+    card = (quickstart / "export/MODEL_CARD.md").read_text()
+    for name in TFLITE:
+        row = report["artifacts"][name]
+        assert f"| `{row['file']}` | {row['purpose']} | {row['inputs'][0]['type']} 1x8x8x3 |" in card
+        assert f"{row['top1']:.2%}" in card
+
+
+@pytest.mark.parametrize("name", TFLITE)
+def test_a_phone_reads_names_labels_and_pixels(quickstart, name):
+    """With LiteRT alone, as an app would: by the signature's names, pixels as they are."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = quickstart / "export" / FORMATS[name].file
+    assert read_labels(path) == list("0123456789")
+    runner = Interpreter(str(path)).get_signature_runner()
+    (image,) = runner.get_input_details().values()
+    assert (image["name"], tuple(image["shape"])) == ("image", (1, 8, 8, 3))
+    assert image["dtype"] == {"int8": np.uint8}.get(name, np.float32)
+    grey = keras_arch.images.read_image("examples/digit.png", (8, 8, 1))
+    answer = runner(image=np.repeat(grey, 3, axis=2)[np.newaxis].astype(image["dtype"]))
+    assert answer["probabilities"].argmax() == 7
+
+
+def test_metadata_is_what_the_published_schema_reads():
+    """MediaPipe's generated code, which knows nothing of ours."""
+    generated = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
+    content = image_classifier_metadata("resnet8", "Ten digits.", "abc", "MIT", (32, 48, 3))
+    metadata = generated.ModelMetadataT.InitFromPackedBuf(content, 0)
+    assert generated.ModelMetadata.ModelMetadataBufferHasIdentifier(content, 0)
+    texts = metadata.name, metadata.description, metadata.version, metadata.license, metadata.author
+    assert texts == (b"resnet8", b"Ten digits.", b"abc", b"MIT", None)
+    (graph,) = metadata.subgraphMetadata
+    (image,), (output,) = graph.inputTensorMetadata, graph.outputTensorMetadata
+    assert (image.name, output.name) == (b"image", b"probabilities")
+    properties = image.content.contentProperties
+    assert properties.colorSpace == generated.ColorSpaceType.RGB
+    assert (properties.defaultSize.height, properties.defaultSize.width) == (32, 48)
+    (unit,) = image.processUnits
+    assert (unit.options.mean.tolist(), unit.options.std.tolist()) == ([0], [1])
+    assert (image.stats.min.tolist(), image.stats.max.tolist()) == ([0], [255])
+    (labels,) = output.associatedFiles
+    assert (labels.name, labels.type) == (b"labels.txt", generated.AssociatedFileType.TENSOR_AXIS_LABELS)
+
+
+@pytest.mark.parametrize("name", TFLITE)
+def test_mediapipe_classifies_with_the_file_alone(quickstart, truth, name):
+    mediapipe = pytest.importorskip("mediapipe")
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = BaseOptions(model_asset_path=str(quickstart / "export" / FORMATS[name].file))
+    with vision.ImageClassifier.create_from_options(vision.ImageClassifierOptions(base_options=options)) as classifier:
+        for image, probabilities in zip(truth.images[:20], truth.probabilities, strict=False):
+            colour = np.ascontiguousarray(np.repeat(image, 3, axis=2))
+            found = classifier.classify(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=colour))
+            assert found.classifications[0].categories[0].category_name == str(probabilities.argmax())
+
+
+def test_the_grey_front_weighs_colours_as_the_data_does(model, tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype="uint8")
+    keras.utils.save_img(tmp_path / "colour.png", colours, scale=False)
+    grey = keras_arch.images.read_image(tmp_path / "colour.png", (8, 8, 1))
+    front = keras.Model(*(lambda phone: (phone.inputs, phone.get_layer("grey").output))(phone_model(model)))
+    np.testing.assert_allclose(front.predict_on_batch(colours[np.newaxis].astype("float32"))[0], grey, atol=1)
+    assert sum(GREY) == pytest.approx(1)
+
+
+def test_repacking_keeps_weights_on_their_boundaries(quickstart):
+    """Every buffer at a multiple of 16 bytes, as TFLite's schema wants it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = (quickstart / "export/model_float32.tflite").read_bytes()
+    model = schema.Model.GetRootAs(content, 0)
+    whole = np.frombuffer(content, "uint8")
+    starts = [
+        data.ctypes.data - whole.ctypes.data
+        for data in (model.Buffers(number).DataAsNumpy() for number in range(model.BuffersLength()))
+        if isinstance(data, np.ndarray)
+    ]
+    assert len(starts) > 10
+    assert not any(start % 16 for start in starts)
+
+
+def test_server_takes_pictures_of_any_size(quickstart, digits):
+    loaded = tf.saved_model.load(quickstart / "export/saved_model")
+    picture = tf.io.read_file("examples/digit.png")
+    larger = tf.io.encode_png(np.full((31, 57, 3), 200, "uint8"))
+    answer = loaded.signatures["serve_bytes"](image=tf.stack([picture, larger]))
+    assert answer["classes"][0].numpy() == b"7"
+    assert answer["probabilities"].shape == (2, 10)
+    assert loaded(digits.test.sample(3, 0)[0])["classes"].shape == (3,)  # uint8, and any number of them
+
+
+def test_another_size_and_grey_as_it_is(tmp_path):
+    model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=3)
+    larger = resized(model, 24, 16)
+    assert larger.input_shape == (None, 24, 16, 1)
+    images = np.random.default_rng(0).integers(0, 256, (30, 24, 16, 1), dtype="uint8")
+    settings = only("float32", "int8", keep_channels=True, int8_output="float32")
+    promises, _ = export_model(larger, tmp_path, ("a", "b", "c"), images, settings)
+    truth = Truth(images, np.zeros(30, int), larger.predict(images, verbose=0), ("a", "b", "c"), max_drop=100)
+    rows = prove(tmp_path, promises, truth)
+    assert [row["problems"] for row in rows.values()] == [[], []]
+    assert promises["int8"].inputs[0]["shape"] == [1, 24, 16, 1]
+    assert promises["int8"].outputs[0]["type"] == "float32"
+    with pytest.raises(keras_arch.InputError, match="a size that resnet8 can take, got 0x0"):
+        resized(model, 0, 0)
+
+
+def test_onnx(model, calibration, truth, digits, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    promises, _ = export_model(model, tmp_path, digits.class_names, calibration, only("onnx"))
+    assert prove(tmp_path, promises, truth)["onnx"]["problems"] == []
+
+
+# --- int8, layer by layer ---
+
+
+def test_a_layer_that_int8_ruins_is_named_and_kept(tmp_path):
+    """A channel a thousand times as large as the others leaves them no steps, though nothing depends on it."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Rescaling(1 / 255, name="normalise")(image)
+    for name in ("first", "spoiled", "reader"):
+        x = layers.Conv2D(8, 3, activation="relu", name=name)(x)
+    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    model = keras.Model(image, layers.Dense(4, activation="softmax", name="predictions")(x), name="small")
+    spoiled, reader = model.get_layer("spoiled"), model.get_layer("reader")
+    spoiled.set_weights([spoiled.get_weights()[0] * np.array([1000, *[1] * 7]), spoiled.get_weights()[1]])
+    reader.set_weights([reader.get_weights()[0] * np.array([0, *[1] * 7])[:, np.newaxis], reader.get_weights()[1]])
+    images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype="uint8")
+    ranking = quantization_errors(model, images, images)
+    assert ranking[0]["layer"] == "spoiled"
+    assert ranking[0]["readers"] == ["reader"]
+    assert {row["layer"]: row["added"] for row in ranking}["first"] < 0.05
+    assert suspects(ranking) == ["spoiled", "reader"]
+    probabilities = model.predict(images, verbose=0)
+    truth = Truth(images, probabilities.argmax(axis=1), probabilities, tuple("abcd"), max_drop=100)
+
+    def difference(keep_float):
+        settings = only("int8", keep_float=keep_float, int8_output="float32")
+        promises, refused = export_model(model, tmp_path, tuple("abcd"), images, settings)
+        assert not refused
+        row = prove(tmp_path, promises, truth)["int8"]
+        assert row["problems"] == []
+        return row["mean_difference"], promises["int8"].inputs[0]["type"]
+
+    (ruined, taken), (kept, taken_then) = difference(()), difference(("spoiled", "reader"))
+    assert (taken, taken_then) == ("uint8", "float32")
+    assert kept < 0.2 * ruined
+    with pytest.raises(keras_arch.InputError, match="did you mean spoiled"):
+        difference(("spoilt",))
+
+
+# --- faults, planted one by one ---
+
+
+def rewrite(path, change):
+    path.write_bytes(change(path.read_bytes()))
+
+
+def other_model(model, change):
+    """The same network with other weights."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights([change(weights) for weights in model.get_weights()])
+    return copy
+
+
+def normalised_otherwise(model):
+    image = keras.Input(model.input_shape[1:], name="image")
+    return keras.Model(image, model(image * 1.02), name=model.name)
+
+
+def perturbed(model):
+    noise = np.random.default_rng(0)
+    return other_model(model, lambda weights: weights * (1 + 0.001 * noise.standard_normal(weights.shape)))
+
+
+def turned(model):
+    """Probabilities in another order: the first two outputs swapped."""
+    copy = other_model(model, lambda weights: weights)
+    head = copy.layers[-1]
+    head.set_weights([weights[..., [1, 0, *range(2, 10)]] for weights in head.get_weights()])
+    return copy
+
+
+def with_flex(model):
+    """An operator in front that TFLite has not, which turns the hue of grey pictures: nothing, but for the runtime."""
+    image = keras.Input((8, 8, 3), batch_size=1, name="image")
+    x = layers.Lambda(lambda x: tf.image.adjust_hue(x, 0.25), output_shape=(8, 8, 3))(image)
+    with traced(keras.Model(image, phone_model(model)(x))) as source:
+        converter = tf.lite.TFLiteConverter.from_saved_model(source)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+        return converter.convert()
+
+
+def with_two_outputs(model):
+    phone = phone_model(model)
+    image = keras.Input((8, 8, 3), batch_size=1, name="image")
+    x = phone(image)["probabilities"]
+    with traced(keras.Model(image, {"probabilities": x, "auxiliary": x + 1})) as source:
+        return tf.lite.TFLiteConverter.from_saved_model(source).convert()
+
+
+def with_batch_norm(statistics):
+    """A batch norm that cannot be folded: another layer sees what stands before it, or it looks at the image at hand."""
+    image = keras.Input((8, 8, 3), batch_size=1, name="image")
+    x = layers.Conv2D(10, 3, name="conv")(image)
+    if statistics:
+        mean = keras.ops.mean(x, axis=(1, 2), keepdims=True)
+        variance = keras.ops.mean(keras.ops.square(x - mean), axis=(1, 2), keepdims=True)
+        y = (x - mean) / keras.ops.sqrt(variance + 1e-3)
+    else:
+        norm = layers.BatchNormalization(name="bn")
+        y = layers.Add()([norm(x), layers.ReLU()(x)])
+        norm.set_weights([np.linspace(1, 2, 10), np.linspace(0, 1, 10), np.linspace(1, 2, 10), np.linspace(1, 2, 10)])
+    x = layers.Softmax()(layers.GlobalAveragePooling2D()(y))
+    with traced(keras.Model(image, {"probabilities": x})) as source:
+        converter = tf.lite.TFLiteConverter.from_saved_model(source)
+        return converter.convert()
+
+
+NOISE = np.random.default_rng(0).integers(0, 3, (20, 8, 8, 1), dtype="uint8")  # of a covered lens
+
+EXPORTED_FAULTS = {  # what is exported in place of the model: name -> (formats, model, class names, calibration, complaint)
+    "another normalisation": (
+        ("saved_model", "float32"),
+        normalised_otherwise,
+        None,
+        None,
+        "probabilities: differ from the model's by up to",
+    ),
+    "weights perturbed": (("float32",), perturbed, None, None, "probabilities: differ from the model's by up to"),
+    "swapped outputs": (("saved_model", "float32"), turned, None, None, "top class: differs from the model's on"),
+    "scrambled labels": (
+        ("saved_model", "int8"),
+        None,
+        "1023456789",
+        None,
+        "labels: expected '0' for output 0, got '1'",
+    ),
+    "calibration on noise": (("int8",), None, None, NOISE, "accuracy: drops by .* points .*at most 1 is allowed"),
+}
+
+
+@pytest.mark.parametrize("fault", EXPORTED_FAULTS)
+def test_a_fault_in_the_export_is_named(fault, model, truth, calibration, digits, tmp_path, monkeypatch):
+    formats, change, names, noise, complaint = EXPORTED_FAULTS[fault]
+    if noise is not None:  # or one stretched image of noise would do well enough
+        monkeypatch.setattr("keras_arch.export.tflite.full_range", lambda images: images.astype("float32"))
+    promises, _ = export_model(
+        change(model) if change else model,
+        tmp_path,
+        tuple(names or digits.class_names),
+        calibration if noise is None else noise,
+        only(*formats),
+    )
+    for row in prove(tmp_path, promises, truth).values():
+        assert any(re.match(complaint, problem) for problem in row["problems"]), row["problems"]
+
+
+def replaced(content):
+    """A fault that puts another model into the file, with metadata and labels as they should be."""
+
+    def plant(path, model, metadata, labels):
+        path.write_bytes(with_metadata(content(model), metadata))
+        pack_labels(path, labels)
+
+    return plant
+
+
+def cut(share):
+    return lambda path, *_: path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
+
+def labels_gone(path, model, metadata, labels):
+    path.write_bytes(path.read_bytes()[: -labels.stat().st_size])
+
+
+def told_of_another_normalisation(path, model, metadata, labels):
+    """Mean 127.5 and deviation 127.5, as MobileNet's metadata have it, while the model takes raw pixels."""
+    numbers = np.array([127.5], "float32").tobytes()
+    assert metadata.count(np.array([1], "float32").tobytes()) >= 1
+    rewrite(path, lambda content: content.replace(metadata, metadata.replace(np.float32(1).tobytes(), numbers)))
+
+
+def quantized_ends(path, model, metadata, labels):
+    shutil.copy(path.with_name("model_int8.tflite"), path)
+
+
+FILE_FAULTS = {  # what happens to model_float32.tflite: name -> (fault, complaint)
+    "a Flex operator": (replaced(with_flex), "operator: FlexAdjustHue is not built into the runtime"),
+    "an auxiliary head left": (replaced(with_two_outputs), r"output: expected \['probabilities'\], got \["),
+    "a batch norm left": (replaced(lambda _: with_batch_norm(False)), "batch norm: (MUL|ADD) behind a convolution"),
+    "batch statistics": (replaced(lambda _: with_batch_norm(True)), "batch norm: SQUARED_DIFFERENCE, statistics"),
+    "truncated": (cut(0.5), "file: cannot be run"),
+    "emptied": (cut(0), "file: cannot be run"),
+    "labels cut off": (labels_gone, "file: cannot be read .File is not a zip file"),
+    "metadata of another normalisation": (told_of_another_normalisation, "metadata: not what was written"),
+    "other ends": (quantized_ends, "input: expected type float32 of image, got uint8"),
+}
+
+
+@pytest.mark.parametrize("fault", FILE_FAULTS)
+def test_a_fault_in_a_file_is_named(fault, quickstart, model, truth, tmp_path):
+    plant, complaint = FILE_FAULTS[fault]
+    shutil.copytree(quickstart / "export", tmp_path / "export")
+    path = tmp_path / "export/model_float32.tflite"
+    expected = promise(FORMATS["float32"], model, phone_model(model), describe(model, (8, 8, 3), "not stated"))
+    assert prove(path.parent, {"float32": expected}, truth)["float32"]["problems"] == []
+    plant(path, model, expected.metadata, path.with_name("labels.txt"))
+    problems = prove(path.parent, {"float32": expected}, truth)["float32"]["problems"]
+    assert any(re.match(complaint, problem) for problem in problems), problems
+
+
+def test_swapped_outputs_of_a_server_are_named(model, truth, tmp_path):
+    names = tf.constant(list("0123456789"))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 1), tf.float32, name="image")])
+    def serve(image):
+        probabilities = model(image)
+        return {"classes": probabilities, "probabilities": tf.gather(names, tf.argmax(probabilities, axis=-1))}
+
+    module = tf.Module()
+    module.weights = [weight.value for weight in model.variables]
+    tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures=serve)
+    expected = promise(FORMATS["saved_model"], model, phone_model(model), None)
+    problems = prove(tmp_path, {"saved_model": expected}, truth)["saved_model"]["problems"]
+    assert "output: expected type float32 of probabilities, got string" in problems
+
+
+def test_interval_covers_the_true_drop():
+    """Of simulated pairs of classifiers with a true drop of 1 point, 95% of the intervals contain it, or a few more."""
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        kind = rng.choice(4, 500, p=[0.88, 0.03, 0.02, 0.07])  # both right, lost, won, both wrong
+        low, high = drop_interval((kind < 2), (kind == 0) | (kind == 2))
+        covered += low <= 0.01 <= high
+    assert 0.93 <= covered / 1000 <= 0.98
+
+
+def test_a_failed_export_leaves_the_earlier_one(quickstart, script, tmp_path, capfd, monkeypatch):
+    """The script ends with status 1 and says which file and why."""
+    run = tmp_path / "run"
+    shutil.copytree(quickstart, run)
+    before = {path: path.read_bytes() for path in (run / "export").rglob("*") if path.is_file()}
+    monkeypatch.setattr("keras_arch.export.proof.TOLERANCE", 0)
+    assert script("export.py", run, "--formats", "float32", "int8") == 1
+    printed = capfd.readouterr()
+    assert "error: 1 problem, so" in printed.err
+    assert "model_float32.tflite: probabilities: differ from the model's by up to" in printed.err
+    assert "FAILED" in printed.out
+    assert before == {path: path.read_bytes() for path in (run / "export").rglob("*") if path.is_file()}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert script("export.py", run, "--debug-quantization") == 0
+    assert re.search(r"stage1_block1_conv2 .* CONV_2D .*\d%.* stage1_block1_add", capfd.readouterr().out)
