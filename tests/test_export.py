@@ -283,14 +283,14 @@ NOISE = np.random.default_rng(0).integers(0, 3, (20, 8, 8, 1), dtype="uint8")  #
 
 EXPORTED_FAULTS = {  # what is exported in place of the model: name -> (formats, model, class names, calibration, complaint)
     "another normalisation": (
-        ("saved_model", "float32"),
+        ("float32",),
         normalised_otherwise,
         None,
         None,
         "probabilities: differ from the model's by up to",
     ),
     "weights perturbed": (("float32",), perturbed, None, None, "probabilities: differ from the model's by up to"),
-    "swapped outputs": (("saved_model", "float32"), turned, None, None, "top class: differs from the model's on"),
+    "swapped outputs": (("float32",), turned, None, None, "top class: differs from the model's on"),
     "scrambled labels": (
         ("saved_model", "int8"),
         None,

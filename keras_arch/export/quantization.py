@@ -46,7 +46,7 @@ def rank_layers(saved_model, model, form, float_form, calibration, images):
     integers = started(convert(saved_model, "int8", form, calibration))
     reference = {step.output["name"]: step.output for step in steps_of(floats)}
     steps = [step for step in steps_of(integers)[:-1] if step.output["name"] in reference]
-    sums = {step.output["name"]: 0.0 for step in steps}
+    sums: dict[str, Any] = {step.output["name"]: 0.0 for step in steps}
     for image in images:
         for interpreter in (floats, integers):
             (entry,) = interpreter.get_input_details()
