@@ -59,7 +59,7 @@ class ExportSettings:
     """Type of the int8 file's probabilities."""
     keep_float: tuple[str, ...] = ()
     """Layers that stay in float32 within the int8 file; see --debug-quantization. Its ends are float32, then, too."""
-    calibration_images: int = 500
+    calibration_images: int = 100
     """Un-augmented training images that the ranges of int8 are measured on."""
     proof_images: int = 2000
     """Test images that every file has to answer, at most."""

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 from keras import layers
 
 import keras_arch
@@ -53,7 +54,7 @@ def test_every_file_keeps_its_promise(quickstart):
         assert row["drop_interval"][0] <= row["drop"] <= row["drop_interval"][1]
         assert set(row["latency_ms"]) == {"1", "2"}
         assert (quickstart / "export" / row["file"]).exists()
-    assert report["calibration"] == {"split": "train", "images": 500, "seed": 0, "augmented": False}
+    assert report["calibration"] == {"split": "train", "images": 100, "seed": 0, "augmented": False}
     sizes = {name: report["artifacts"][name]["bytes"] for name in TFLITE}
     assert sizes["float16"] < 0.6 * sizes["float32"]
     assert sizes["int8"] < 0.4 * sizes["float32"]
@@ -414,3 +415,10 @@ def test_a_failed_export_leaves_the_earlier_one(quickstart, script, tmp_path, ca
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert script("export.py", run, "--debug-quantization") == 0
     assert re.search(r"stage1_block1_conv2 .* CONV_2D .*\d%.* stage1_block1_add", capfd.readouterr().out)
+
+
+def test_the_snippet_of_the_docs_runs(quickstart, capsys):
+    text = (ROOT / "docs/mobile.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(snippet.replace("saved_models/quickstart", str(quickstart)).replace("examples/", f"{ROOT}/examples/"), {})
+    assert capsys.readouterr().out.startswith("7 0.")
