@@ -1,8 +1,10 @@
-"""A .keras file, a SavedModel folder or a .tflite file, opened as one thing: images in, probabilities out."""
+"""A .keras file, a SavedModel folder, a .tflite or an .onnx file, opened as one thing: images in, probabilities out."""
 
+import functools
 import os
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from .errors import InputError, first_line
 
-KINDS = "a .keras file, a SavedModel folder or a .tflite file"
+KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ def open_artifact(path):
     """Open a trained model.
 
     Args:
-        path: a .keras file, a SavedModel folder or a .tflite file. Only what the kind needs is imported: a .tflite
-            file runs without TensorFlow.
+        path: a .keras file, a SavedModel folder, a .tflite or an .onnx file. Only what the kind needs is imported: a
+            .tflite file runs without TensorFlow.
 
     Raises:
-        InputError (a ValueError): not there, not one of the three kinds, damaged, or not an image classifier.
+        InputError (a ValueError): not there, not one of the kinds, damaged, or not an image classifier.
     """
     path = Path(path)
     if not path.exists():
@@ -53,6 +55,8 @@ def open_artifact(path):
         return open_keras(path)
     if path.suffix == ".tflite" and path.is_file():
         return open_tflite(path)
+    if path.suffix == ".onnx" and path.is_file():
+        return open_onnx(path)
     hint = f"; {path / 'model.keras'} would work" if (path / "model.keras").is_file() else ""
     raise InputError(f"expected {KINDS}, got {path}{hint}")
 
@@ -129,26 +133,63 @@ def open_saved_model(path):
 def open_tflite(path):
     from ai_edge_litert.interpreter import Interpreter
 
-    try:
-        interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    def started(threads):
+        interpreter = Interpreter(str(path), num_threads=threads)
         interpreter.allocate_tensors()
+        return interpreter
+
+    try:
+        first = started(os.cpu_count())
     except (ValueError, RuntimeError) as error:
         raise InputError(f"expected a whole .tflite file, got {path}: {first_line(error)}") from error
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    inputs, outputs = first.get_input_details(), first.get_output_details()
     check_signature(path, [tensor["shape"] for tensor in inputs], [tensor["shape"] for tensor in outputs])
     (image,), (probabilities,) = inputs, outputs
 
-    def predict_one(pixels):
-        interpreter.set_tensor(image["index"], quantize(pixels[np.newaxis], image))
-        interpreter.invoke()
-        return dequantize(interpreter.get_tensor(probabilities["index"])[0], probabilities)
+    def classify(interpreter, images):
+        answers = []
+        for pixels in images:
+            interpreter.set_tensor(image["index"], quantize(pixels[np.newaxis], image))
+            interpreter.invoke()
+            answers.append(dequantize(interpreter.get_tensor(probabilities["index"])[0], probabilities))
+        return np.stack(answers)
+
+    several = functools.cache(lambda: [started(1) for _ in range(os.cpu_count() or 1)])
 
     def predict(images):
-        return np.stack([predict_one(pixels) for pixels in np.asarray(images)])
+        images = np.asarray(images)
+        if len(images) == 1:
+            return classify(first, images)
+        # The file takes one image at a time, so that images, and not the rows of one, are shared out among the cores.
+        parts = [part for part in np.array_split(images, len(several())) if len(part)]
+        with ThreadPoolExecutor(len(parts)) as pool:
+            return np.concatenate(list(pool.map(classify, several(), parts)))
 
     _, height, width, channels = image["shape"].tolist()
     classes = probabilities["shape"].tolist()[-1]
     return Artifact(path, "tflite", (height, width, channels), classes, path.stat().st_size, predict)
+
+
+def open_onnx(path):
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError(f"expected onnxruntime to run {path}, got none; pip install -e '.[onnx]' would work") from None
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of onnxruntime's own kinds, which have no public base
+        raise InputError(f"expected a whole .onnx file, got {path}: {first_line(error)}") from error
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    check_signature(path, [tensor.shape for tensor in inputs], [tensor.shape for tensor in outputs])
+    (image,), (probabilities,) = inputs, outputs
+
+    def predict(images):
+        return session.run([probabilities.name], {image.name: np.asarray(images, "float32")})[0]
+
+    height, width = (side if isinstance(side, int) else None for side in image.shape[1:3])
+    return Artifact(
+        path, "onnx", (height, width, image.shape[3]), probabilities.shape[-1], path.stat().st_size, predict
+    )
 
 
 def quantize(values, tensor):

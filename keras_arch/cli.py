@@ -72,10 +72,28 @@ def print_table(rows):
     Console(highlight=False).print(table)
 
 
+def progress(batches, total):
+    """Give `batches` on and show on a terminal how many of `total` are done."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(batches, "", total, console=console, transient=True, disable=not console.is_terminal)
+
+
+def turned(columns):
+    """Rows for `print_table` from {name: {title: text}}, a column for each name."""
+    titles = dict.fromkeys(title for column in columns.values() for title in column)
+    return [{"": title, **{name: column.get(title, "") for name, column in columns.items()}} for title in titles]
+
+
 def short_names(paths):
-    """The folder that all `paths` share, and each path as seen from it."""
+    """The folder that all `paths` share, and a short name for each: float32 for export/model_float32.tflite."""
     shared = os.path.commonpath([path.parent for path in paths])
-    return shared, [os.path.relpath(path, shared or ".") for path in paths]
+    names = [path.stem.removeprefix("model_") if path.suffix == ".tflite" else path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = [os.path.relpath(path, shared or ".") for path in paths]
+    return shared or ".", names
 
 
 def megabytes(size):

@@ -1,24 +1,35 @@
-"""The same numbers, by the same code, for .keras, SavedModel and .tflite."""
+"""The same numbers, by the same code, for .keras, SavedModel, .tflite and .onnx."""
 
 import time
 
 import numpy as np
-from sklearn.metrics import accuracy_score, top_k_accuracy_score
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
 
 from .errors import InputError
 
 BATCH = 256
 LATENCY_RUNS = 50  # images one at a time, of which the median is taken
 LATENCY_WARMUP = 5
+BINS = 15  # of confidence, for the calibration error
+CONFUSED_PAIRS = 10
+MISTAKES = 24  # that are shown
 
 
-def predict_split(artifact, dataset, split="test"):
+def predict_split(artifact, dataset, split="test", progress=lambda batches, total: batches):
     """Run an artifact over one split.
 
     Args:
         artifact: what `keras_arch.open_artifact` gave.
         dataset: a `keras_arch.data.Dataset`.
         split: "train", "validation" or "test".
+        progress: a function of the batches and their number that gives the batches on, and may count them.
 
     Returns:
         probabilities (images, classes) as float32 and labels (images,) as integers.
@@ -28,7 +39,8 @@ def predict_split(artifact, dataset, split="test"):
     """
     check_match(artifact, dataset)
     probabilities, labels = [], []
-    for images, targets in getattr(dataset, split).examples.batch(BATCH).as_numpy_iterator():
+    examples, count = getattr(dataset, split).examples, getattr(dataset, split).count
+    for images, targets in progress(examples.batch(BATCH).as_numpy_iterator(), -(-count // BATCH)):
         probabilities.append(artifact.predict(with_channels(images, artifact)))
         labels.append(targets)
     return np.concatenate(probabilities), np.concatenate(labels)
@@ -66,36 +78,6 @@ def evaluate(artifact, dataset, split="test"):
     return accuracy(*predict_split(artifact, dataset, split))
 
 
-def compare(artifacts, dataset, split="test"):
-    """The rows of a table: what each artifact scores on one split, and how often it agrees with the first.
-
-    Returns:
-        A list of {"artifact": path, "bytes": size, "images": count, "top1": share, "top5": share where there are more
-        than five classes, "agreement": share of images with the top class of the first artifact, "latency_ms": median
-        milliseconds for one image at batch 1}.
-
-    Raises:
-        InputError (a ValueError): an artifact has another number of classes, or another image shape.
-    """
-    for artifact in artifacts:
-        check_match(artifact, dataset)
-    first, rows = None, []
-    images = np.stack([image for image, _ in getattr(dataset, split).examples.take(LATENCY_RUNS).as_numpy_iterator()])
-    for artifact in artifacts:
-        probabilities, labels = predict_split(artifact, dataset, split)
-        first = probabilities if first is None else first
-        rows.append(
-            {
-                "artifact": str(artifact.path),
-                "bytes": artifact.size,
-                **accuracy(probabilities, labels),
-                "agreement": agreement(probabilities, first),
-                "latency_ms": 1000 * latency(artifact, with_channels(images, artifact)),
-            }
-        )
-    return rows
-
-
 def accuracy(probabilities, labels):
     """Top-1, and top-5 where there are more than five classes, of probabilities (images, classes)."""
     classes = probabilities.shape[1]
@@ -106,9 +88,142 @@ def accuracy(probabilities, labels):
     return metrics
 
 
+def measure(probabilities, labels, class_names):
+    """All that the answers to labelled images tell.
+
+    Args:
+        probabilities: (images, classes).
+        labels: (images,) numbers of the true classes.
+        class_names: one for each class.
+
+    Returns:
+        What `accuracy` gives, and "top1_interval" and "top5_interval", 95% (Wilson); "nll", the mean negative logarithm of
+        the true class's probability; "ece", the expected calibration error (Guo et al. 2017, arXiv:1706.04599), and
+        "calibration", a dict of "images", "confidence" and "accuracy" for each of 15 bins that is not empty; "classes", a
+        dict of "precision", "recall", "f1" and "support" for each name; "confused", the most frequent mistakes as
+        {"true", "predicted", "images"}; "confusion", a matrix as lists, true classes in rows.
+    """
+    found = accuracy(probabilities, labels)
+    numbers = np.arange(len(class_names))
+    predicted = probabilities.argmax(axis=1)
+    for name in ("top1", "top5"):
+        if name in found:
+            found[f"{name}_interval"] = interval(round(found[name] * len(labels)), len(labels))
+    # Integer files answer in steps of 1/256, so that their probabilities add up to about 1; and a zero has no logarithm.
+    shares = np.clip(probabilities.astype("float64"), 1e-7, 1)
+    found["nll"] = float(log_loss(labels, shares / shares.sum(axis=1, keepdims=True), labels=numbers))
+    found["calibration"] = calibration(probabilities.max(axis=1), predicted == labels)
+    gaps = [one["images"] * abs(one["confidence"] - one["accuracy"]) for one in found["calibration"]]
+    found["ece"] = float(sum(gaps) / len(labels))
+    table = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
+    columns = ("precision", "recall", "f1", "support")
+    found["classes"] = {
+        name: {column: value.item() for column, value in zip(columns, row, strict=True)}
+        for name, row in zip(class_names, zip(*table, strict=True), strict=True)
+    }
+    matrix = confusion_matrix(labels, predicted, labels=numbers)
+    found["confused"] = confused(matrix, class_names)
+    found["confusion"] = matrix.tolist()
+    return found
+
+
+def interval(right, images):
+    """95% interval of a share (Wilson), as [low, high]."""
+    found = binomtest(int(right), int(images)).proportion_ci(method="wilson")
+    return [float(found.low), float(found.high)]
+
+
+def calibration(confidence, right):
+    """How often the answers of each bin of confidence were right.
+
+    Args:
+        confidence: (images,) probability of the predicted class.
+        right: (images,) truths.
+    """
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    return [
+        {
+            "images": int(np.sum(bins == number)),
+            "confidence": float(confidence[bins == number].mean()),
+            "accuracy": float(right[bins == number].mean()),
+        }
+        for number in np.unique(bins)
+    ]
+
+
+def confused(matrix, class_names):
+    """The pairs of classes that are confused most, the true one first."""
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED_PAIRS]
+    pairs = [np.unravel_index(place, matrix.shape) for place in order]
+    return [
+        {"true": class_names[true], "predicted": class_names[other], "images": int(wrong[true, other])}
+        for true, other in pairs
+        if wrong[true, other]
+    ]
+
+
+def mcnemar(right, other_right):
+    """Whether two classifiers differ by more than chance on the same images: the exact test of McNemar (1947).
+
+    Args:
+        right, other_right: (images,) truths.
+
+    Returns:
+        {"only_first", "only_second": images that one alone got right, "p": probability of so uneven a split or a more
+        uneven one, if both were equally good}.
+    """
+    first, second = int(np.sum(right & ~other_right)), int(np.sum(other_right & ~right))
+    p = float(binomtest(first, first + second).pvalue) if first + second else 1.0
+    return {"only_first": first, "only_second": second, "p": p}
+
+
+def compare(artifacts, dataset, split="test", progress=lambda batches, total: batches):
+    """What each artifact scores on one split, and whether it differs from the first.
+
+    Returns:
+        A list of dicts of "artifact", "bytes", what `measure` gives, "agreement" (share of images with the top class of
+        the first artifact), "against_first" (of `mcnemar`; not for the first) and "latency_ms" (median of one image at
+        batch 1); a list of (images, classes) probabilities; and the labels (images,).
+
+    Raises:
+        InputError (a ValueError): an artifact has another number of classes, or another image shape.
+    """
+    for artifact in artifacts:
+        check_match(artifact, dataset)
+    rows: list[dict] = []
+    answers: list[np.ndarray] = []
+    images = np.stack([image for image, _ in getattr(dataset, split).examples.take(LATENCY_RUNS).as_numpy_iterator()])
+    for artifact in artifacts:
+        probabilities, labels = predict_split(artifact, dataset, split, progress)
+        answers.append(probabilities)
+        row = {
+            "artifact": str(artifact.path),
+            "bytes": artifact.size,
+            **measure(probabilities, labels, dataset.class_names),
+        }
+        row["agreement"] = agreement(probabilities, answers[0])
+        if len(answers) > 1:
+            row["against_first"] = mcnemar(*(one.argmax(axis=1) == labels for one in (answers[0], probabilities)))
+        row["latency_ms"] = 1000 * latency(artifact, with_channels(images, artifact))
+        rows.append(row)
+    return rows, answers, labels
+
+
 def agreement(probabilities, reference):
     """The share of images for which both have the same top class."""
     return float(np.mean(probabilities.argmax(axis=1) == reference.argmax(axis=1)))
+
+
+def mistakes(probabilities, labels, dataset, split="test"):
+    """The wrong answers of most confidence: [(image, true class, predicted class, confidence)], the worst first."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    worst = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:MISTAKES]
+    images, true = getattr(dataset, split).at(worst)
+    return [
+        (image, dataset.class_names[label], dataset.class_names[answer.argmax()], float(answer.max()))
+        for image, label, answer in zip(images, true, probabilities[worst], strict=True)
+    ]
 
 
 def latency(artifact, images):
@@ -120,3 +235,28 @@ def latency(artifact, images):
         artifact.predict(image)
         seconds.append(time.perf_counter() - started)
     return float(np.median(seconds[LATENCY_WARMUP:]))
+
+
+LEGEND = (
+    "from, to: 95% intervals. lost, won: images that the first artifact alone, or this one alone, got right; p: how likely so\n"
+    "uneven a split is if both are equally good. nll: negative log-likelihood. ece: expected calibration error."
+)
+
+
+def cells(row):
+    """{title: text} of one artifact, of what `compare` gives."""
+    found = {"size MB": f"{row['bytes'] / 1e6:.2f}"}
+    for title, name in {"top-1": "top1", "top-5": "top5"}.items():
+        if name in row:
+            low, high = row[f"{name}_interval"]
+            shares = {f"{title} %": row[name], f"{title} from": low, f"{title} to": high}
+            found |= {column: f"{100 * share:.2f}" for column, share in shares.items()}
+    found |= {
+        "nll": f"{row['nll']:.4f}",
+        "ece %": f"{100 * row['ece']:.2f}",
+        "agrees %": f"{100 * row['agreement']:.2f}",
+    }
+    if "against_first" in row:
+        test = row["against_first"]
+        found |= {"lost, won": f"{test['only_first']}, {test['only_second']}", "p": f"{test['p']:.2g}"}
+    return found | {"ms, one image": f"{row['latency_ms']:.2f}"}

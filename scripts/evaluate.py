@@ -13,10 +13,10 @@ from keras_arch.errors import InputError
 
 @dataclass
 class Options:
-    """One table of size, accuracy, agreement with the first artifact, and latency at batch 1 (median)."""
+    """One table of size, accuracy, calibration and latency, and whether each differs from the first by more than chance."""
 
     artifacts: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARTIFACT")]
-    """.keras files, SavedModel folders and .tflite files."""
+    """.keras files, SavedModel folders, .tflite and .onnx files."""
     dataset: str | None = None
     """A name, a folder or an .npz file; the data of the first artifact's run if not given."""
     data_dir: Path | None = None
@@ -24,34 +24,29 @@ class Options:
     split: Literal["train", "validation", "test"] = "test"
     """Which images."""
     output: Path | None = None
-    """A .json file for the same numbers."""
+    """Folder for metrics.json and, of each artifact, confusion matrix, reliability diagram and worst mistakes."""
 
 
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="evaluate.py")
     if not options.artifacts:
         raise InputError("expected one ARTIFACT or more, got none; saved_models/quickstart/model.keras would work")
-    if options.output is not None and (options.output.is_dir() or options.output.suffix != ".json"):
-        raise InputError(f"expected --output to be a .json file, got {options.output}")
+    if options.output is not None and options.output.exists() and not options.output.is_dir():
+        raise InputError(f"expected --output to be a folder, got {options.output}")
     with cli.quiet():
-        from keras_arch import evaluation, files, load_dataset, open_artifact, runs
+        from keras_arch import evaluation, load_dataset, open_artifact, pictures, runs
 
         artifacts = [open_artifact(path) for path in options.artifacts]
     name, data_dir, skip_unreadable = runs.dataset_of(options.artifacts[0], options.dataset, options.data_dir)
     dataset = load_dataset(name, data_dir, artifacts[0].image_size, skip_unreadable)
-    rows = evaluation.compare(artifacts, dataset, options.split)
-    if options.output:
-        files.write_json(options.output, {"dataset": name, "split": options.split, "artifacts": rows})
+    found = rows, *_ = evaluation.compare(artifacts, dataset, options.split, cli.progress)
     folder, names = cli.short_names(options.artifacts)
-    print(f"{folder or '.'}: {name}, {options.split} split, {rows[0]['images']:,} images")
-    cli.print_table([readable(name, row) for name, row in zip(names, rows, strict=True)])
-
-
-def readable(name, row):
-    """A row of numbers as a person reads them."""
-    titles = {"top1": "top-1", "top5": "top-5", "agreement": "agrees"}
-    shares = {title: f"{row[column]:.2%}" for column, title in titles.items() if column in row}
-    return {"artifact": name, "size": cli.megabytes(row["bytes"]), **shares, "latency": f"{row['latency_ms']:.2f} ms"}
+    print(f"{folder}: {name}, {options.split} split, {rows[0]['images']:,} images")
+    cli.print_table(cli.turned({short: evaluation.cells(row) for short, row in zip(names, rows, strict=True)}))
+    print(evaluation.LEGEND)
+    if options.output:
+        pictures.write_evaluation(options.output, dataset, options.split, names, *found)
+        print(f"metrics.json and pictures are in {options.output}.")
 
 
 if __name__ == "__main__":

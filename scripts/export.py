@@ -44,7 +44,7 @@ def main():
     with files.whole_folder(folder, "export.json") as partial:
         with cli.quiet():
             found = of_run.export_and_prove(run, model, data, partial, settings)
-        cli.print_table(report.table_of(found))
+        cli.print_table(cli.turned(report.table_of(found)))
         print(report.LEGEND, *report.operators_of(found), sep="\n")
         if problems := report.problems_of(found):
             raise ProofError(folder, problems)

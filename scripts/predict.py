@@ -16,7 +16,7 @@ class Options:
     """Print the most probable classes of each picture."""
 
     artifact: Annotated[Path, tyro.conf.Positional]
-    """A .keras file, a SavedModel folder or a .tflite file."""
+    """A .keras file, a SavedModel folder, a .tflite or an .onnx file."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
     """Pictures of any size: JPEG, PNG, BMP, GIF, WebP, ..."""
     top: int = 3

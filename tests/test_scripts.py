@@ -28,10 +28,12 @@ def artifacts(run):
 
 
 def test_the_whole_way(quickstart, script, tmp_path, capfd):
-    assert script("evaluate.py", *artifacts(quickstart), "--output", tmp_path / "table.json") == 0
+    assert script("evaluate.py", *artifacts(quickstart), "--output", tmp_path / "told") == 0
     printed = capfd.readouterr().out
     assert "digits, test split, 360 images" in printed
-    keras_file, saved_model, float32, int8 = rows = json.loads((tmp_path / "table.json").read_text())["artifacts"]
+    keras_file, saved_model, float32, int8 = rows = json.loads((tmp_path / "told/metrics.json").read_text())[
+        "artifacts"
+    ]
     assert all(row["top1"] >= 0.98 for row in rows)
     assert saved_model["agreement"] == float32["agreement"] == 1
     assert abs(int8["top1"] - float32["top1"]) <= 0.005
@@ -142,7 +144,7 @@ MISTAKES = [
     ("train.py cifar10-resnet20 --data-dir NOWHERE", "network to download it from, got .*--data-dir"),
     ("export.py EMPTY/seven", "model of 10 classes, as the data has, got 7"),
     ("export.py EMPTY/corrupt", "expected .*run.json as scripts/train.py of this version writes it"),
-    ("evaluate.py RUN/model.keras --output RUN", "expected --output to be a .json file"),
+    ("evaluate.py RUN/model.keras --output RUN/run.json", "expected --output to be a folder"),
     ("predict.py RUN/model.keras RUN/curves.png --top 0", "--top to be 1 or more"),
     ("evaluate.py EMPTY/cut_variables --dataset digits", "expected a whole SavedModel folder"),
     ("export.py", "PATH"),
@@ -150,7 +152,7 @@ MISTAKES = [
     ("cost.py resnet51", "did you mean .*resnet50"),
     ("cost.py resnet50 --image-size 31", "at least 32x32 pixels"),
     ("export.py EMPTY", "has no run.json"),
-    ("evaluate.py RUN/labels.txt", "expected a .keras file, a SavedModel folder or a .tflite file"),
+    ("evaluate.py RUN/labels.txt", "expected a .keras file, a SavedModel folder, a .tflite or an .onnx file"),
     ("evaluate.py RUN", "quickstart/model.keras would work"),
     ("evaluate.py RUN/nothing.keras", "does not exist"),
     ("evaluate.py EMPTY/cut.keras --dataset digits", "expected a whole .keras file"),

@@ -1,6 +1,7 @@
 """The three ways in which a split holds its examples: in memory, in files, or in a stream of TFDS.
 
-Each has a `count`, gives all `examples` in their order as they are evaluated, a `sample` of them as arrays, and for training gives `batches` of
+Each has a `count`, gives all `examples` in their order as they are evaluated, those `at` given numbers
+and a `sample` of them as arrays, and for training gives `batches` of
 epochs in an order that is a function of seed and epoch alone. Random numbers come with each example: a row of uniform
 numbers, a function of seed, epoch and the example's number, whichever thread works on it.
 """
@@ -70,10 +71,13 @@ class InMemory:
         """A `tf.data.Dataset` of (image, label) in the split's order."""
         return untuned(tf.data.Dataset.from_tensor_slices((self.images, self.labels)))
 
+    def at(self, numbers):
+        """The images and labels of these numbers, as arrays."""
+        return self.images[numbers], self.labels[numbers]
+
     def sample(self, count, seed):
         """At most so many images and their labels, as arrays: a function of the seed."""
-        numbers = drawn(self.count, count, seed)
-        return self.images[numbers], self.labels[numbers]
+        return self.at(drawn(self.count, count, seed))
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
@@ -116,10 +120,14 @@ class InFiles:
         pairs = tf.data.Dataset.from_tensor_slices((tf.range(self.count), self.labels))
         return untuned(pairs.map(load, num_parallel_calls=THREADS))
 
+    def at(self, numbers):
+        """The images and labels of these numbers, as arrays."""
+        images = [read_image(self.paths[number], self.shape) for number in numbers]
+        return np.array(images, "uint8").reshape(-1, *self.shape), self.labels[numbers]
+
     def sample(self, count, seed):
         """At most so many images and their labels, as arrays: a function of the seed."""
-        numbers = drawn(self.count, count, seed)
-        return np.stack([read_image(self.paths[number], self.shape) for number in numbers]), self.labels[numbers]
+        return self.at(drawn(self.count, count, seed))
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
@@ -173,11 +181,23 @@ class InStream:
 
         return untuned(self.records.map(load, num_parallel_calls=THREADS))
 
+    def at(self, numbers):
+        """The images and labels of these numbers, as arrays; what lies between them is read and not decoded."""
+        wanted = tf.constant(numbers, tf.int64)
+        records = self.records.enumerate().filter(lambda number, _: tf.reduce_any(number == wanted))
+        found = [
+            (number, resize(self.decode(record), self.shape).numpy(), label.numpy())
+            for number, (record, label) in untuned(records)
+        ]
+        places = {int(number): place for place, (number, _, _) in enumerate(found)}
+        ordered = [found[places[int(number)]] for number in numbers]
+        images = np.array([image for _, image, _ in ordered], "uint8").reshape(-1, *self.shape)
+        return images, np.array([label for *_, label in ordered], "int64")
+
     def sample(self, count, seed):
         """At most so many images and their labels, as arrays: the first, since TFDS has shuffled what it stored."""
         del seed
-        images, labels = zip(*self.examples.take(count).as_numpy_iterator(), strict=True)
-        return np.stack(images), np.array(labels)
+        return self.at(np.arange(min(count, self.count)))
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""

@@ -60,10 +60,8 @@ def problems_of(report):
 
 
 def table_of(report):
-    """The table for the screen: a column a file."""
-    columns = {name: cells(row) for name, row in report["artifacts"].items() if "refused" not in row}
-    titles = dict.fromkeys(title for column in columns.values() for title in column)
-    return [{"": title, **{name: column.get(title, "") for name, column in columns.items()}} for title in titles]
+    """{format name: {title: text}} for the screen."""
+    return {name: cells(row) for name, row in report["artifacts"].items() if "refused" not in row}
 
 
 def cells(row):

@@ -1,0 +1,110 @@
+"""Numbers of an evaluation, against other ways of computing them."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_arch
+from keras_arch import evaluation
+from keras_arch.artifacts import Artifact
+from keras_arch.data.splits import InMemory, InStream
+
+RNG = np.random.default_rng(0)
+
+
+def test_measures_by_hand():
+    """Six images of three classes; what is expected is counted on fingers."""
+    probabilities = np.array(
+        [[0.9, 0.1, 0], [0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], "float32"
+    )
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    found = evaluation.measure(probabilities, labels, ("a", "b", "c"))
+    assert found["top1"] == pytest.approx(4 / 6)
+    assert "top5" not in found
+    assert found["nll"] == pytest.approx(-sum(map(math.log, (0.9, 0.8, 0.3, 0.7, 0.2, 0.8))) / 6, rel=1e-6)
+    assert found["confusion"] == [[2, 1, 0], [1, 1, 0], [0, 0, 1]]
+    assert found["classes"]["a"] == {"precision": 2 / 3, "recall": 2 / 3, "f1": pytest.approx(2 / 3), "support": 3}
+    assert found["confused"] == [
+        {"true": "a", "predicted": "b", "images": 1},
+        {"true": "b", "predicted": "a", "images": 1},
+    ]
+    # Bins of a fifteenth: .9 alone and right; two of .8, right; .7 right and wrong; .6 wrong.
+    assert found["ece"] == pytest.approx((0.1 + 2 * 0.2 + 2 * 0.2 + 0.6) / 6, abs=1e-6)
+
+
+def test_intervals_are_published_ones():
+    """Wilson's for 81 of 263 is 0.2553 to 0.3662 (Newcombe 1998, table I, method 3)."""
+    assert evaluation.interval(81, 263) == pytest.approx([0.2553, 0.3662], abs=1e-4)
+    assert evaluation.interval(15, 148) == pytest.approx([0.0624, 0.1605], abs=1e-4)
+    assert evaluation.interval(10, 10)[1] == 1
+
+
+def test_mcnemar_is_a_coin():
+    """Nine of ten disagreements on one side: 2 * (1 + 10) / 2^10."""
+    right, other = np.ones(50, bool), np.ones(50, bool)
+    right[:1], other[1:10] = False, False
+    assert evaluation.mcnemar(right, other) == {"only_first": 9, "only_second": 1, "p": pytest.approx(22 / 1024)}
+    assert evaluation.mcnemar(right, right)["p"] == 1
+
+
+def test_a_calibrated_model_has_no_calibration_error():
+    probabilities = RNG.dirichlet((0.3, 0.3, 0.3), 50_000)
+    labels = (RNG.random((50_000, 1)) > probabilities.cumsum(axis=1)).sum(axis=1).clip(max=2)
+    assert evaluation.measure(probabilities, labels, "abc")["ece"] < 0.01
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_mistakes_are_the_surest_wrong_answers(streamed):
+    import tensorflow as tf
+
+    images = np.arange(60, dtype="uint8")[:, None, None, None] * np.ones((1, 4, 4, 1), "uint8")
+    labels = RNG.integers(0, 2, 60)
+    split = InMemory(images, labels)
+    if streamed:
+        split = InStream(tf.data.Dataset.from_tensor_slices((images, labels)), 60, (4, 4, 1))
+    data = keras_arch.data.Dataset("noise", split, split, split, ("no", "yes"), (4, 4, 1))
+    sure = RNG.uniform(0.5, 1, 60)
+    wrong = RNG.random(60) < 0.5
+    probabilities = np.stack([1 - sure, sure], axis=1)
+    probabilities[(labels == 0) ^ wrong] = probabilities[(labels == 0) ^ wrong, ::-1]
+    found = evaluation.mistakes(probabilities, labels, data)
+    expected = sorted(np.flatnonzero(wrong), key=lambda number: -sure[number])[: evaluation.MISTAKES]
+    assert [image[0, 0, 0] for image, *_ in found] == expected
+    assert all(true != predicted for _, true, predicted, _ in found)
+    assert [confidence for *_, confidence in found] == sorted(sure[wrong])[::-1][: evaluation.MISTAKES]
+    sample, some_labels = split.sample(7, seed=1)
+    np.testing.assert_array_equal(labels[sample[:, 0, 0, 0]], some_labels)
+    assert len(set(sample[:, 0, 0, 0].tolist())) == 7
+
+
+def test_grey_images_go_into_colour_models(digits):
+    seen = []
+
+    def predict(images):
+        seen.append(images.shape)
+        return np.eye(10, dtype="float32")[np.zeros(len(images), int)]
+
+    artifact = Artifact(None, "keras", (8, 8, 3), 10, 0, predict)
+    assert evaluation.evaluate(artifact, digits)["images"] == 360
+    assert {shape[1:] for shape in seen} == {(8, 8, 3)}
+    with pytest.raises(
+        keras_arch.InputError, match=r"images \(8, 8, 1\), as data set 'digits' has, got .* \(9, 8, 3\)"
+    ):
+        evaluation.check_match(Artifact("this", "keras", (9, 8, 3), 10, 0, predict), digits)
+
+
+def test_evaluation_writes_pictures(quickstart, script, tmp_path, capfd):
+    files = [quickstart / "model.keras", quickstart / "export/model_int8.tflite"]
+    assert script("evaluate.py", *files, "--output", tmp_path / "told") == 0
+    printed = capfd.readouterr().out
+    assert "model.keras" in printed
+    assert "int8" in printed
+    names = [
+        f"{name}_{what}.png" for name in ("model_keras", "int8") for what in ("confusion", "mistakes", "reliability")
+    ]
+    assert sorted(path.name for path in (tmp_path / "told").iterdir()) == sorted([*names, "metrics.json"])
+    for name in names:
+        with Image.open(tmp_path / "told" / name) as picture:
+            assert min(picture.size) >= 200
