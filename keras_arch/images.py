@@ -9,6 +9,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import InputError
 
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}  # of the pictures that are looked for in folders
+
+
+def find_pictures(paths):
+    """The pictures among `paths` (pathlib.Path) and in the folders among them, each folder's sorted by their names.
+
+    Raises:
+        InputError (a ValueError): a folder without pictures.
+    """
+    found = []
+    for path in paths:
+        inside = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise InputError(f"expected a picture or a folder of pictures, got {path}, which has none")
+        found += inside
+    return found
+
 
 def read_image(path, shape, box=None):
     """Read a picture.

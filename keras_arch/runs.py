@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -193,6 +194,12 @@ def read_labels(path):
     return tuple(path.read_text(encoding="utf-8").splitlines())
 
 
+def packed_labels(path):
+    """The class names that are packed into a .tflite file, as a list."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("labels.txt").decode().splitlines()
+
+
 def read_run(folder):
     """What run.json in a run folder says, its recipe as a `Recipe`."""
     path = folder / "run.json"
@@ -209,8 +216,10 @@ def read_run(folder):
 
 
 def labels_of(artifact):
-    """The class names of an opened artifact, from the labels.txt of its run; numbers where there is none."""
+    """The class names of an opened artifact: those in a .tflite file, or of labels.txt in its run; else numbers."""
     path = find_beside(artifact.path, "labels.txt")
+    if zipfile.is_zipfile(artifact.path) and artifact.kind == "tflite":
+        return tuple(packed_labels(artifact.path))
     if path is None:
         return tuple(f"class {number}" for number in range(artifact.classes))
     labels = read_labels(path)

@@ -1,9 +1,9 @@
-"""Classify pictures: python scripts/predict.py ARTIFACT IMAGE..."""
+"""Classify pictures: python scripts/predict.py ARTIFACT IMAGE_OR_FOLDER..."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -13,33 +13,41 @@ from keras_arch.errors import InputError
 
 @dataclass
 class Options:
-    """Print the most probable classes of each picture."""
+    """Print the most probable classes of each picture, a line a picture."""
 
     artifact: Annotated[Path, tyro.conf.Positional]
     """A .keras file, a SavedModel folder, a .tflite or an .onnx file."""
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
-    """Pictures of any size: JPEG, PNG, BMP, GIF, WebP, ..."""
-    top: int = 3
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER")]
+    """Pictures of any size, JPEG, PNG, BMP, GIF, WebP ..., and folders of them."""
+    top: int = 5
     """How many classes."""
+    format: Literal["table", "json", "csv"] = "table"
+    """For people, or for programs: a JSON object a line, or comma-separated values under a header."""
+    explain: Path | None = None
+    """Folder for pictures of where the model looked, by Grad-CAM; for .keras files."""
 
 
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="predict.py")
-    from keras_arch import open_artifact, runs
-    from keras_arch.images import read_image
+    from keras_arch import images, open_artifact, predictions, runs
 
     if not options.images:
         raise InputError("expected one IMAGE or more, got none; examples/digit.png would work")
     if options.top < 1:
         raise InputError(f"expected --top to be 1 or more, got {options.top}")
+    if options.explain and options.artifact.suffix != ".keras":
+        raise InputError(f"expected a .keras file with --explain, got {options.artifact}: a gradient is needed")
+    paths = images.find_pictures(options.images)
     with cli.quiet():
         artifact = open_artifact(options.artifact)
     labels = runs.labels_of(artifact)
-    images = [read_image(path, artifact.image_shape) for path in options.images]
-    for path, image in zip(options.images, images, strict=True):
-        probabilities = artifact.predict(image[None])[0]
-        best = probabilities.argsort()[::-1][: options.top]
-        print(f"{path}: " + ", ".join(f"{labels[index]} {probabilities[index]:.1%}" for index in best))
+    pixels = (images.read_image(path, artifact.image_shape) for path in paths)
+    found = predictions.classify(artifact, paths, pixels, labels, options.top)
+    predictions.WRITERS[options.format](found)
+    if options.explain:
+        with cli.quiet():
+            predictions.explain(options.artifact, paths, options.explain)
+        print(f"Where it looked is in {options.explain}.", file=sys.stderr)
 
 
 if __name__ == "__main__":

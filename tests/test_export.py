@@ -13,11 +13,12 @@ from keras import layers
 
 import keras_arch
 from keras_arch.export import describe, export_model, promise, quantization_errors, resized
-from keras_arch.export.metadata import image_classifier_metadata, pack_labels, read_labels, with_metadata
+from keras_arch.export.metadata import image_classifier_metadata, pack_labels, with_metadata
 from keras_arch.export.proof import Truth, drop_interval, prove
 from keras_arch.export.quantization import suspects
 from keras_arch.export.tflite import GREY, phone_model, traced
 from keras_arch.formats import FORMATS, ExportSettings
+from keras_arch.runs import packed_labels
 
 TFLITE = ("float32", "float16", "dynamic", "int8", "int16x8")
 
@@ -71,7 +72,7 @@ def test_a_phone_reads_names_labels_and_pixels(quickstart, name):
     from ai_edge_litert.interpreter import Interpreter
 
     path = quickstart / "export" / FORMATS[name].file
-    assert read_labels(path) == list("0123456789")
+    assert packed_labels(path) == list("0123456789")
     runner = Interpreter(str(path)).get_signature_runner()
     (image,) = runner.get_input_details().values()
     assert (image["name"], tuple(image["shape"])) == ("image", (1, 8, 8, 3))

@@ -164,6 +164,8 @@ MISTAKES = [
     ("predict.py RUN/model.keras RUN/labels.txt", "expected an image file such as JPEG or PNG"),
     ("predict.py RUN/model.keras EMPTY/cut.png", "expected an image file such as JPEG or PNG"),
     ("predict.py RUN/model.keras nothing.png", "does not exist"),
+    ("predict.py RUN/model.keras EMPTY/cut_model", "which has none"),
+    ("predict.py RUN/export/model_int8.tflite RUN/curves.png --explain why", "expected a .keras file with --explain"),
 ]
 
 

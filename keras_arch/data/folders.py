@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError
+from ..images import SUFFIXES
 from .check import check_files, report
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}
 SPLITS = ("train", "validation", "test")
 SHARE = 0.1  # of each class, to validation and to test, where the folder does not say
 

@@ -126,12 +126,6 @@ def pack_labels(path, labels_file):
         archive.write(labels_file, LABELS)
 
 
-def read_labels(path):
-    """The class names that are packed into a .tflite file."""
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(LABELS).decode().splitlines()
-
-
 def read_metadata(model):
     """The bytes of the metadata in an unpacked `schema.ModelT`, or None."""
     found = [entry.buffer for entry in model.metadata or [] if entry.name == METADATA]

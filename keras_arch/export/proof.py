@@ -16,7 +16,8 @@ from PIL import Image
 
 from ..errors import first_line
 from ..evaluation import accuracy, agreement
-from .metadata import read_labels, read_metadata
+from ..runs import packed_labels
+from .metadata import read_metadata
 
 PROBE = Path(__file__).with_name("probe.py")
 TOLERANCE = 1e-4  # between probabilities that are computed in float32
@@ -151,7 +152,7 @@ def read_tflite(path, promise, class_names):
     problems += [f"batch norm: {name} is left" for name in batch_norms(model, graph, names)]
     if not model.metadata or read_metadata(model) != promise.metadata:
         problems.append("metadata: not what was written")
-    problems += check_labels(read_labels(path), class_names)
+    problems += check_labels(packed_labels(path), class_names)
     return dict(sorted(operators.items())), problems
 
 

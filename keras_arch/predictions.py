@@ -1,0 +1,56 @@
+"""Pictures classified one by one, and told in a line each."""
+
+import csv
+import json
+import sys
+
+from .images import read_image
+
+SHOWN = 256  # pixels that the longer side of an explained picture has, about
+
+
+def classify(artifact, paths, images, labels, top):
+    """Give {"image": path, "classes": [{"label", "probability"}, ...]} for each picture, the most probable class first."""
+    for path, image in zip(paths, images, strict=True):
+        probabilities = artifact.predict(image[None])[0]
+        best = probabilities.argsort()[::-1][:top]
+        classes = [{"label": labels[index], "probability": float(probabilities[index])} for index in best]
+        yield {"image": str(path), "classes": classes}
+
+
+def write_table(rows):
+    for row in rows:
+        print(f"{row['image']}: " + ", ".join(f"{one['label']} {one['probability']:.1%}" for one in row["classes"]))
+
+
+def write_json(rows):
+    for row in rows:
+        print(json.dumps(row))
+
+
+def write_csv(rows):
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    header: list[str] = []
+    for row in rows:
+        if not header:  # of as many classes as there are, where there are fewer than asked for
+            columns = range(1, len(row["classes"]) + 1)
+            header = ["image", *(f"{kind}_{number}" for number in columns for kind in ("label", "probability"))]
+            writer.writerow(header)
+        writer.writerow([row["image"], *(value for one in row["classes"] for value in one.values())])
+
+
+WRITERS = {"table": write_table, "json": write_json, "csv": write_csv}
+
+
+def explain(artifact, paths, folder):
+    """Write a picture of where the .keras file `artifact` looked for each of `paths` into `folder`, under its name."""
+    from .artifacts import load_keras, strip_auxiliary_heads
+    from .explain import grad_cam, overlay
+
+    model = strip_auxiliary_heads(load_keras(artifact))
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(paths):
+        image = read_image(path, model.input_shape[1:])
+        heat = grad_cam(model, image[None])[0]
+        scale = max(1, SHOWN // max(heat.shape))
+        overlay(image, heat, scale).save(folder / f"{number:04}_{path.stem}.png")  # two folders may hold one name
