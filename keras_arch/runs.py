@@ -80,20 +80,59 @@ def write_history(path, history):
     save_whole(path, write)
 
 
-def draw_curves(path, history):
-    """Loss and accuracy of training and validation over the epochs, as a PNG."""
+def read_history(folder):
+    """{column: [value of each epoch]} of a run's history.csv, without the numbers of the epochs."""
+    path = folder / "history.csv"
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        if not rows:
+            raise ValueError("it has no epoch")
+        return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"expected {path} as scripts/train.py writes it, got: {error}") from error
+
+
+def draw_curves(path, histories):
+    """Loss and accuracy over the epochs of runs {name: history}, as a picture: validation drawn through, training dashed."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        epochs = range(1, len(history[metric]) + 1)
-        axes.plot(epochs, history[metric], label="training")
-        axes.plot(epochs, history[f"val_{metric}"], label="validation")
+        for number, (name, history) in enumerate(histories.items()):
+            epochs = range(1, len(history[metric]) + 1)
+            axes.plot(epochs, history[f"val_{metric}"], color=f"C{number}", label=f"{name} validation".strip())
+            axes.plot(epochs, history[metric], color=f"C{number}", linestyle="--", label=f"{name} training".strip())
         axes.set(xlabel="epoch", title=metric)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=120)
+
+
+def comparison(folder, run, history, cost):
+    """{title: text} about one run, for a table.
+
+    Args:
+        folder: of the run.
+        run, history: what `read_run` and `read_history` gave.
+        cost: of its model, from `keras_arch.cost`.
+    """
+    metrics = run.get("metrics")
+    if metrics is None:
+        raise InputError(f"expected a run that has ended, got {folder}, whose run.json has no metrics")
+    return {
+        "model": run["recipe"].model,
+        "dataset": Path(run["recipe"].dataset).name,
+        "parameters": f"{cost.parameters:,}",
+        "multiply-adds": f"{cost.multiply_adds:,}",
+        "epochs": str(len(history["loss"])),
+        "training loss": f"{history['loss'][-1]:.4f}",
+        "validation": f"{metrics['validation']['top1']:.2%}",
+        "test": f"{metrics['test']['top1']:.2%}",
+        "training": f"{metrics['training_seconds']:.0f} s",
+        "size": f"{(folder / 'model.keras').stat().st_size / 1e6:.2f} MB",
+    }
 
 
 def best_epoch(history):
@@ -132,7 +171,7 @@ def start(folder, recipe, precision, data_dir, dataset):
 
 def finish(folder, history, metrics, weights_sha256):
     """Write curves.png and, into run.json, the metrics of the kept model on each split; return what is written there."""
-    draw_curves(folder / "curves.png", history)
+    draw_curves(folder / "curves.png", {"": history})
     run = json.loads((folder / "run.json").read_text())
     run["metrics"] = {
         "best_epoch": best_epoch(history) + 1,

@@ -121,6 +121,17 @@ def test_cost_of_one_and_of_many(script, capfd):
     assert re.search(r"(?s)activations.*?mlpconv2_conv .*?mlpconv3_conv", capfd.readouterr().out)
 
 
+def test_runs_side_by_side(quickstart, script, tmp_path, capfd):
+    other = tmp_path / "other"
+    shutil.copytree(quickstart, other)
+    assert script("compare.py", quickstart, other, "--output", tmp_path / "both.png") == 0
+    printed = capfd.readouterr().out
+    for title in ("parameters .* 75,002 .* 75,002", "epochs .* 30 .* 30", "test .*%", "size .* MB"):
+        assert re.search(title, printed)
+    with Image.open(tmp_path / "both.png") as picture:
+        assert picture.size == (1080, 420)
+
+
 # --- mistakes: what is typed, and what the one line must say ---
 
 MISTAKES = [
@@ -148,6 +159,13 @@ MISTAKES = [
     ("predict.py RUN/model.keras RUN/curves.png --top 0", "--top to be 1 or more"),
     ("evaluate.py EMPTY/cut_variables --dataset digits", "expected a whole SavedModel folder"),
     ("export.py", "PATH"),
+    ("export.py RUN --formats int9", "int8"),
+    ("export.py RUN --height 9", "a height and a width or neither"),
+    ("export.py RUN --keep-float stem --formats float32", "int8 among the formats with keep_float"),
+    ("export.py RUN --formats int8 --keep-float stage1_block1_conv3", "did you mean stage1_block1_conv"),
+    ("compare.py RUN", "expected two run folders or more"),
+    ("compare.py RUN EMPTY", "has no run.json"),
+    ("compare.py RUN RUN --output here.pdf", "expected --output to be a .png file"),
     ("cost.py", "one MODEL or more"),
     ("cost.py resnet51", "did you mean .*resnet50"),
     ("cost.py resnet50 --image-size 31", "at least 32x32 pixels"),

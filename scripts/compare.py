@@ -1,0 +1,47 @@
+"""Compare training runs: python scripts/compare.py RUN RUN..."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from keras_arch import cli
+from keras_arch.errors import InputError
+
+
+@dataclass
+class Options:
+    """A table of what runs cost and reach, and their curves over one another."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folders that scripts/train.py wrote."""
+    output: Path = Path("comparison.png")
+    """Picture of the curves."""
+
+
+def main():
+    options = cli.parse(Options, sys.argv[1:], prog="compare.py")
+    if len(options.runs) < 2:
+        raise InputError(f"expected two run folders or more, got {len(options.runs)}")
+    if options.output.suffix != ".png":
+        raise InputError(f"expected --output to be a .png file, got {options.output}")
+    from keras_arch import runs
+
+    found = [runs.read_run(folder) for folder in options.runs]  # mistakes first: Keras takes seconds to come
+    histories = [runs.read_history(folder) for folder in options.runs]
+    with cli.quiet():
+        from keras_arch import cost
+        from keras_arch.artifacts import load_keras
+
+        costs = [cost(load_keras(folder / "model.keras")) for folder in options.runs]
+    _, names = cli.short_names(options.runs)
+    rows = [runs.comparison(*one) for one in zip(options.runs, found, histories, costs, strict=True)]
+    cli.print_table(cli.turned(dict(zip(names, rows, strict=True))))
+    runs.draw_curves(options.output, dict(zip(names, histories, strict=True)))
+    print(f"The curves are in {options.output}.")
+
+
+if __name__ == "__main__":
+    cli.run(main)
