@@ -46,6 +46,11 @@ def predict_split(artifact, dataset, split="test", progress=lambda batches, tota
     return np.concatenate(probabilities), np.concatenate(labels)
 
 
+def predict_splits(artifact, dataset):
+    """{split: what `predict_split` gives} of the two splits that a trained model is measured on, validation and test."""
+    return {split: predict_split(artifact, dataset, split) for split in ("validation", "test")}
+
+
 def with_channels(images, artifact):
     """Images (batch, height, width, channels) as the artifact takes them: a grey one repeats itself for red, green, blue."""
     return np.broadcast_to(images, (*images.shape[:3], artifact.image_shape[2]))

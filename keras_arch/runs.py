@@ -169,13 +169,22 @@ def start(folder, recipe, precision, data_dir, dataset):
     write_json(folder / "run.json", run)
 
 
-def finish(folder, history, metrics, weights_sha256):
-    """Write curves.png and, into run.json, the metrics of the kept model on each split; return what is written there."""
+def finish(folder, history, answers, weights_sha256):
+    """Write curves.png and, into run.json, how right the kept model's `answers` are; return what is written there.
+
+    Args:
+        folder: of the run.
+        history: {column: [value of each epoch]}.
+        answers: {split: (probabilities, labels)}.
+        weights_sha256: of the kept model.
+    """
+    from .evaluation import accuracy
+
     draw_curves(folder / "curves.png", {"": history})
     run = json.loads((folder / "run.json").read_text())
     run["metrics"] = {
         "best_epoch": best_epoch(history) + 1,
-        **metrics,
+        **{split: accuracy(*answer) for split, answer in answers.items()},
         "training_seconds": round(sum(history["seconds"]), 1),
         "weights_sha256": weights_sha256,
     }

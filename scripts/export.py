@@ -28,7 +28,7 @@ class Options:
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="export.py")
     with cli.quiet():
-        from keras_arch import files
+        from keras_arch import files, page
         from keras_arch.export import of_run, report
 
     settings, folder = options.settings, options.run / "export"
@@ -44,10 +44,12 @@ def main():
     with files.whole_folder(folder, "export.json") as partial:
         with cli.quiet():
             found = of_run.export_and_prove(run, model, data, partial, settings)
-        cli.print_table(cli.turned(report.table_of(found)))
+        table = report.table_of(found)
+        cli.print_table(cli.turned(table))
         print(report.LEGEND, *report.operators_of(found), sep="\n")
         if problems := report.problems_of(found):
             raise ProofError(folder, problems)
+    page.add_export(options.run, table)
     print(f"Next: python scripts/evaluate.py {options.run}/model.keras {folder}/saved_model {folder}/*.tflite")
 
 

@@ -35,7 +35,7 @@ def main():
     recipe = runs.findable(options.recipe)
     folder = runs.free_folder(options.output or runs.default_folder(recipe), recipe, options.overwrite, options.resume)
     with cli.quiet():
-        from keras_arch import available, build, evaluate, fit, load_dataset, open_artifact, transfer_weights
+        from keras_arch import available, build, evaluation, fit, load_dataset, open_artifact, page, transfer_weights
         from keras_arch.training.fast import choose_precision, make_repeatable
 
     choose("the name of a model", recipe.model, available())
@@ -48,11 +48,11 @@ def main():
     with files.whole_folder(folder, "run.json", options.resume) as partial:
         runs.start(partial, recipe, precision, options.data_dir, data)
         history = fit(model, data, recipe, partial, options.resume, options.tensorboard)
-        saved = open_artifact(partial / "model.keras")
-        metrics = {split: evaluate(saved, data, split) for split in ("validation", "test")}
-        metrics = runs.finish(partial, history, metrics, files.hash_of(model.get_weights()))
+        answers = evaluation.predict_splits(open_artifact(partial / "model.keras"), data)
+        metrics = runs.finish(partial, history, answers, files.hash_of(model.get_weights()))
+        page.write_report(partial, model, data, history, *answers["test"])
     cli.print_table([runs.summary(recipe, metrics)])
-    print(f"Everything about the run is in {folder}. Next: python scripts/export.py {folder}")
+    print(f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from conftest import ROOT
 from PIL import Image
 
 import keras_arch
+from keras_arch.page import add_export
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
 
@@ -43,7 +44,7 @@ def test_the_whole_way(quickstart, script, tmp_path, capfd):
 
 def test_run_folder_tells_everything(quickstart, digits):
     files = {path.name for path in quickstart.iterdir()} - {"export"}
-    assert files == {"model.keras", "run.json", "history.csv", "labels.txt", "curves.png"}
+    assert files == {"model.keras", "run.json", "history.csv", "labels.txt", "curves.png", "report.html"}
     assert (quickstart / "labels.txt").read_text().split() == list("0123456789")
     run = json.loads((quickstart / "run.json").read_text())
     assert run["recipe"] == dataclasses.asdict(keras_arch.RECIPES["quickstart"])
@@ -60,6 +61,21 @@ def test_run_folder_tells_everything(quickstart, digits):
     # Training validates in its own precision, which is not float32 everywhere.
     tolerance = 1e-3 if run["precision"] == "float32" else 0.1
     assert loss == pytest.approx(float(best["val_loss"]), rel=tolerance)
+
+
+def test_report_is_one_page_of_the_run_and_its_export(quickstart):
+    page = (quickstart / "report.html").read_text()
+    run = json.loads((quickstart / "run.json").read_text())
+    for told in (f"{run['metrics']['test']['top1']:.2%}", "75,002", "747,136", run["versions"]["keras"]):
+        assert told in page
+    assert page.count("data:image/png;base64,") in (3, 4)  # a model without mistakes has no picture of them
+    assert not re.findall(r"(?:src|href)=.(?!data:)", page)
+    assert page.count("<h2>Exported files</h2>") == 1
+    add_export(quickstart, {"float32": {"size": "1 MB"}})
+    again = (quickstart / "report.html").read_text()
+    assert again.count("<h2>Exported files</h2>") == 1
+    assert "<td>1 MB</td>" in again
+    (quickstart / "report.html").write_text(page)
 
 
 def test_saved_model_needs_nothing_of_ours(quickstart):

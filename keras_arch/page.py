@@ -1,0 +1,133 @@
+"""A run as one page, report.html: no network, no script, light and dark as the reader has it."""
+
+import base64
+import dataclasses
+import html
+import io
+import json
+
+from . import costs
+from .artifacts import strip_auxiliary_heads
+from .evaluation import measure, mistakes
+from .files import save_whole
+from .pictures import draw_confusion, draw_mistakes, draw_reliability
+from .recipes import Recipe
+from .runs import draw_curves
+
+EXPORT = "<!-- export -->"  # where the table of an export goes, once there is one
+STYLE = """
+:root { color-scheme: light dark; --line: light-dark(#ddd, #444); --soft: light-dark(#666, #aaa); }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: light-dark(#222, #ddd); background: light-dark(#fff, #181818); }
+h1, h2 { line-height: 1.2; font-weight: 600; } h2 { margin-top: 2.5rem; }
+p.soft, th { color: var(--soft); } .wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .2rem .8rem; border-bottom: 1px solid var(--line); font-weight: normal; }
+th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; padding: .5rem; box-sizing: border-box; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1rem; margin: 0; }
+dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.5rem; }
+"""
+
+
+def write_report(folder, model, dataset, history, probabilities, labels):
+    """Write report.html into the folder of a run that has just ended.
+
+    Args:
+        folder: with a run.json that has the metrics.
+        model: the trained `keras.Model`.
+        dataset: what it was trained on, a `keras_arch.data.Dataset`.
+        history: {column: [value of each epoch]}.
+        probabilities, labels: of the test split, what `evaluation.predict_split` gave.
+    """
+    run = json.loads((folder / "run.json").read_text())
+    metrics = measure(probabilities, labels, dataset.class_names)
+    cost = costs.cost(strip_auxiliary_heads(model))
+    worst = mistakes(probabilities, labels, dataset)
+    drawings = {
+        "Curves": lambda file: draw_curves(file, {"": history}),
+        "Confusions": lambda file: draw_confusion(file, metrics["confusion"], dataset.class_names),
+        "Surest mistakes": lambda file: draw_mistakes(file, worst),
+        "Reliability": lambda file: draw_reliability(file, metrics["calibration"], metrics["ece"]),
+    }
+    if not worst:
+        del drawings["Surest mistakes"]
+    recipe, told = run["recipe"], run["metrics"]
+    low, high = metrics["top1_interval"]
+    figures = {
+        "test accuracy": f"{metrics['top1']:.2%}",
+        "95% interval": f"{100 * low:.1f}-{100 * high:.1f}%",
+        "validation": f"{told['validation']['top1']:.2%}",
+        "best epoch": f"{told['best_epoch']} of {recipe['epochs']}",
+        "training": f"{told['training_seconds'] / 60:.1f} min",
+        "parameters": f"{cost.parameters:,}",
+        "multiply-adds": f"{cost.multiply_adds:,}",
+        "calibration error": f"{metrics['ece']:.2%}",
+    }
+    classes = [
+        [name, *(f"{row[column]:.2%}" for column in ("precision", "recall", "f1")), f"{row['support']:,}"]
+        for name, row in metrics["classes"].items()
+    ]
+    stages = [
+        [row.name, f"{row.parameters:,}", f"{row.multiply_adds:,}", f"{row.activations:,}"]
+        for row in cost.by_stage().layers
+    ]
+    defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
+    options = [[name, str(value)] for name, value in recipe.items() if value != defaults[name] and name != "seed"]
+    machine = run["hardware"]
+    made = [
+        ["seed", str(recipe["seed"])],
+        ["arithmetic", run["precision"]],
+        ["processor", f"{machine['processor']}, {machine['cores']} cores"],
+        ["commit", str(run["git_commit"])],
+        *([name, number] for name, number in run["versions"].items()),
+    ]
+    title = f"{recipe['model']} on {recipe['dataset'].rpartition('/')[2]}"
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()) + "</dl>",
+        *(f"<h2>{name}</h2>{embedded(draw, name)}" for name, draw in drawings.items()),
+        "<h2>Classes</h2>" + table(["class", "precision", "recall", "f1", "images"], classes),
+        EXPORT,
+        "<h2>Cost</h2>" + table(["stage", "parameters", "multiply-adds", "activations"], stages),
+        "<h2>Recipe</h2>" + table(["option", "value"], options),
+        '<p class="soft">What is not listed has its default.</p>',
+        "<h2>How it was made</h2>" + table(["what", "value"], made),
+    ]
+    page = (
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(title)}</title>\n'
+        f"<style>{STYLE}</style>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
+    write(folder / "report.html", page)
+
+
+def add_export(folder, columns):
+    """Put the table of an export, {file: {title: text}}, into the report of its run, in place of an earlier one."""
+    path = folder / "report.html"
+    if not path.exists():  # a run of before there were reports
+        return
+    before, _, rest = path.read_text(encoding="utf-8").partition(EXPORT)
+    behind = rest.rpartition(EXPORT)[2]
+    titles = dict.fromkeys(title for column in columns.values() for title in column)
+    rows = [[title, *(column.get(title, "") for column in columns.values())] for title in titles]
+    section = "<h2>Exported files</h2>" + table(["", *columns], rows)
+    write(path, f"{before}{EXPORT}\n{section}\n{EXPORT}{behind}")
+
+
+def table(titles, rows):
+    """An HTML table of text."""
+    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def embedded(draw, title):
+    """A picture inside the page."""
+    file = io.BytesIO()
+    draw(file)
+    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def write(path, page):
+    save_whole(path, lambda beside: beside.write_text(page, encoding="utf-8"))
