@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, first_line
+from .files import size_of
 
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 
@@ -126,8 +127,7 @@ def open_saved_model(path):
     def predict(images, module=module):
         return signature(**{input_name: tf.cast(images, image.dtype)})[output_name].numpy()
 
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Artifact(path, "saved_model", tuple(image.shape[1:]), probabilities.shape[-1], size, predict)
+    return Artifact(path, "saved_model", tuple(image.shape[1:]), probabilities.shape[-1], size_of(path), predict)
 
 
 def open_tflite(path):

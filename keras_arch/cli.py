@@ -81,6 +81,13 @@ def progress(batches, total):
     return track(batches, "", total, console=console, transient=True, disable=not console.is_terminal)
 
 
+def announced(files, total):
+    """Give the items of {name: ...} on and print each name first; stderr, where bars are drawn, may be held back."""
+    for number, (name, file) in enumerate(files, start=1):
+        print(f"  {number}/{total} {name}", flush=True)
+        yield name, file
+
+
 def turned(columns):
     """Rows for `print_table` from {name: {title: text}}, a column for each name."""
     titles = dict.fromkeys(title for column in columns.values() for title in column)

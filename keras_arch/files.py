@@ -109,6 +109,11 @@ def write_json(path, content):
     save_whole(path, lambda beside: beside.write_text(json.dumps(content, indent=2) + "\n"))
 
 
+def size_of(path):
+    """Bytes on disk of a file, or of all that is in a folder."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
 def hash_of(arrays):
     """SHA-256 of the bytes of arrays, one after the other: equal where every bit is."""
     digest = hashlib.sha256()

@@ -62,18 +62,20 @@ class ExportSettings:
     calibration_images: int = 100
     """Un-augmented training images that the ranges of int8 are measured on."""
     proof_images: int = 2000
-    """Test images that every file has to answer, at most."""
+    """Test images that every file has to answer, at most; a slow one as many as it can in a minute."""
     max_drop: float = 1.0
-    """Points of accuracy that a file may lose against model.keras on them."""
+    """Points of accuracy that a file may lose on them against the Keras model."""
     seed: int = 0
     """Of the choice of images."""
     license: str = "not stated"
     """Of the trained weights, for the model card and the files' metadata."""
 
     def __post_init__(self):
-        for field in ("calibration_images", "proof_images"):
-            if getattr(self, field) < 1:
+        for field in ("calibration_images", "proof_images", "height", "width"):
+            if getattr(self, field) is not None and getattr(self, field) < 1:
                 raise InputError(f"expected {field} to be 1 or more, got {getattr(self, field)}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"expected seed to be from 0 to 4294967295, got {self.seed}")
         if (self.height is None) != (self.width is None):
             raise InputError(f"expected a height and a width or neither, got {self.height} and {self.width}")
         if not self.max_drop >= 0:

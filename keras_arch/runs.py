@@ -239,13 +239,13 @@ def find_beside(artifact, name):
 
 def read_labels(path):
     """The class names of a labels.txt, in the order of the model's outputs."""
-    return tuple(path.read_text(encoding="utf-8").splitlines())
+    return tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
 
 
 def packed_labels(path):
     """The class names that are packed into a .tflite file, as a list."""
     with zipfile.ZipFile(path) as archive:
-        return archive.read("labels.txt").decode().splitlines()
+        return archive.read("labels.txt").decode().removesuffix("\n").split("\n")
 
 
 def read_run(folder):

@@ -38,19 +38,18 @@ def main():
             rows, names = of_run.debug_quantization(model, data, settings)
         cli.print_table(rows)
         print(of_run.ERROR_LEGEND)
-        command = f"Next: python scripts/export.py {options.run} --keep-float {' '.join(names)}"
-        return print(command if names else "No layer does.")
-    print(f"Exporting {options.run / 'model.keras'} to {folder} ...")
+        return print(f"Next: the same with --keep-float {' '.join(names)} instead." if names else "No layer does.")
+    print(f"Exporting {options.run / 'model.keras'} to {folder}, then running each file:")
     with files.whole_folder(folder, "export.json") as partial:
         with cli.quiet():
-            found = of_run.export_and_prove(run, model, data, partial, settings)
-        table = report.table_of(found)
-        cli.print_table(cli.turned(table))
+            found = of_run.export_and_prove(run, model, data, partial, settings, cli.announced)
+        if table := report.table_of(found):
+            cli.print_table(cli.turned(table))
         print(report.LEGEND, *report.operators_of(found), sep="\n")
         if problems := report.problems_of(found):
             raise ProofError(folder, problems)
     page.add_export(options.run, table)
-    print(f"Next: python scripts/evaluate.py {options.run}/model.keras {folder}/saved_model {folder}/*.tflite")
+    print(f"Next: python scripts/predict.py {folder / report.smallest(found)} PICTURE_OR_FOLDER, and docs/mobile.md")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
+import flatbuffers
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from conftest import ROOT
 from keras import layers
 
@@ -18,7 +21,7 @@ from keras_arch.export.proof import Truth, drop_interval, prove
 from keras_arch.export.quantization import suspects
 from keras_arch.export.tflite import GREY, phone_model, traced
 from keras_arch.formats import FORMATS, ExportSettings
-from keras_arch.runs import packed_labels
+from keras_arch.runs import packed_labels, write_labels
 
 TFLITE = ("float32", "float16", "dynamic", "int8", "int16x8")
 
@@ -127,8 +130,6 @@ def test_the_grey_front_weighs_colours_as_the_data_does(model, tmp_path):
 
 def test_repacking_keeps_weights_on_their_boundaries(quickstart):
     """Every buffer at a multiple of 16 bytes, as TFLite's schema wants it."""
-    from ai_edge_litert import schema_py_generated as schema
-
     content = (quickstart / "export/model_float32.tflite").read_bytes()
     model = schema.Model.GetRootAs(content, 0)
     whole = np.frombuffer(content, "uint8")
@@ -203,7 +204,6 @@ def test_a_layer_that_int8_ruins_is_named_and_kept(tmp_path):
         promises, refused = export_model(model, tmp_path, tuple("abcd"), images, settings)
         assert not refused
         row = prove(tmp_path, promises, truth)["int8"]
-        assert row["problems"] == []
         return row["mean_difference"], promises["int8"].inputs[0]["type"]
 
     (ruined, taken), (kept, taken_then) = difference(()), difference(("spoiled", "reader"))
@@ -263,22 +263,51 @@ def with_two_outputs(model):
         return tf.lite.TFLiteConverter.from_saved_model(source).convert()
 
 
-def with_batch_norm(statistics):
-    """A batch norm that cannot be folded: another layer sees what stands before it, or it looks at the image at hand."""
+def with_statistics():
+    """A norm by the mean and variance of the image at hand, as a batch norm in training mode has it."""
     image = keras.Input((8, 8, 3), batch_size=1, name="image")
     x = layers.Conv2D(10, 3, name="conv")(image)
-    if statistics:
-        mean = keras.ops.mean(x, axis=(1, 2), keepdims=True)
-        variance = keras.ops.mean(keras.ops.square(x - mean), axis=(1, 2), keepdims=True)
-        y = (x - mean) / keras.ops.sqrt(variance + 1e-3)
-    else:
-        norm = layers.BatchNormalization(name="bn")
-        y = layers.Add()([norm(x), layers.ReLU()(x)])
-        norm.set_weights([np.linspace(1, 2, 10), np.linspace(0, 1, 10), np.linspace(1, 2, 10), np.linspace(1, 2, 10)])
-    x = layers.Softmax()(layers.GlobalAveragePooling2D()(y))
+    mean = keras.ops.mean(x, axis=(1, 2), keepdims=True)
+    variance = keras.ops.mean(keras.ops.square(x - mean), axis=(1, 2), keepdims=True)
+    x = (x - mean) / keras.ops.sqrt(variance + 1e-3)
+    x = layers.Softmax()(layers.GlobalAveragePooling2D()(x))
     with traced(keras.Model(image, {"probabilities": x})) as source:
-        converter = tf.lite.TFLiteConverter.from_saved_model(source)
-        return converter.convert()
+        return tf.lite.TFLiteConverter.from_saved_model(source).convert()
+
+
+def with_multiplication(model):
+    """A file behind whose first convolution a multiplication stands, as an unfolded batch norm would."""
+    with traced(phone_model(model)) as source:
+        content = tf.lite.TFLiteConverter.from_saved_model(source).convert()
+    file = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = file.subgraphs[0]
+    first = next(one for one in graph.operators if len(one.inputs) == 3)  # image, kernel, bias
+    output, shape = first.outputs[0], graph.tensors[first.outputs[0]].shape
+    scale, scaled, buffer = schema.TensorT(), schema.TensorT(), schema.BufferT()
+    buffer.data = np.frombuffer(np.linspace(1, 2, shape[-1], dtype="float32").tobytes(), "uint8")
+    scale.shape, scale.buffer, scale.name = [shape[-1]], len(file.buffers), "scale"
+    scaled.shape, scaled.buffer, scaled.name = shape, 0, "scaled"
+    code, multiply = schema.OperatorCodeT(), schema.OperatorT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.MUL
+    multiply.opcodeIndex = len(file.operatorCodes)
+    multiply.inputs, multiply.outputs = [output, len(graph.tensors)], [len(graph.tensors) + 1]
+    multiply.builtinOptionsType, multiply.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+    place = graph.operators.index(first) + 1
+    for one in graph.operators[place:]:
+        one.inputs = [multiply.outputs[0] if number == output else number for number in one.inputs]
+    file.buffers.append(buffer)
+    file.operatorCodes.append(code)
+    graph.tensors += [scale, scaled]
+    graph.operators.insert(place, multiply)
+    builder = flatbuffers.Builder()
+    builder.Finish(file.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def with_nan(model):
+    copy = other_model(model, lambda weights: np.full_like(weights, np.nan) if weights.ndim == 1 else weights)
+    with traced(phone_model(copy)) as source:
+        return tf.lite.TFLiteConverter.from_saved_model(source).convert()
 
 
 NOISE = np.random.default_rng(0).integers(0, 3, (20, 8, 8, 1), dtype="uint8")  # of a covered lens
@@ -345,6 +374,10 @@ def told_of_another_normalisation(path, model, metadata, labels):
     rewrite(path, lambda content: content.replace(metadata, metadata.replace(np.float32(1).tobytes(), numbers)))
 
 
+def labels_beside(path, model, metadata, labels):
+    labels.write_text("\n".join(["zero", *"123456789"]) + "\n")
+
+
 def quantized_ends(path, model, metadata, labels):
     shutil.copy(path.with_name("model_int8.tflite"), path)
 
@@ -352,8 +385,10 @@ def quantized_ends(path, model, metadata, labels):
 FILE_FAULTS = {  # what happens to model_float32.tflite: name -> (fault, complaint)
     "a Flex operator": (replaced(with_flex), "operator: FlexAdjustHue is not built into the runtime"),
     "an auxiliary head left": (replaced(with_two_outputs), r"output: expected \['probabilities'\], got \["),
-    "a batch norm left": (replaced(lambda _: with_batch_norm(False)), "batch norm: (MUL|ADD) behind a convolution"),
-    "batch statistics": (replaced(lambda _: with_batch_norm(True)), "batch norm: SQUARED_DIFFERENCE, statistics"),
+    "a batch norm left": (replaced(with_multiplication), r"batch norm: MUL behind a convolution \(scaled\) is left"),
+    "batch statistics": (replaced(lambda _: with_statistics()), "batch norm: SQUARED_DIFFERENCE, statistics"),
+    "other labels beside it": (labels_beside, "labels: expected '0' for output 0, got 'zero'"),
+    "no numbers": (replaced(with_nan), "output: expected 10 finite numbers for each image"),
     "truncated": (cut(0.5), "file: cannot be run"),
     "emptied": (cut(0), "file: cannot be run"),
     "labels cut off": (labels_gone, "file: cannot be read .File is not a zip file"),
@@ -385,9 +420,48 @@ def test_swapped_outputs_of_a_server_are_named(model, truth, tmp_path):
     module = tf.Module()
     module.weights = [weight.value for weight in model.variables]
     tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures=serve)
+    write_labels(tmp_path / "labels.txt", truth.class_names)
     expected = promise(FORMATS["saved_model"], model, phone_model(model), None)
     problems = prove(tmp_path, {"saved_model": expected}, truth)["saved_model"]["problems"]
     assert "output: expected type float32 of probabilities, got string" in problems
+
+
+def test_softened_probabilities_are_named(model, truth, calibration, digits, tmp_path):
+    """Logits a tenth as large change no top class, and are other answers all the same."""
+    soft = other_model(model, lambda weights: weights)
+    head = soft.layers[-1]
+    head.set_weights([weights / 10 for weights in head.get_weights()])
+    promises, _ = export_model(soft, tmp_path, digits.class_names, calibration, only("float16", "int8"))
+    for row in prove(tmp_path, promises, truth).values():
+        assert any(re.match("probabilities: that of the model's class differs", problem) for problem in row["problems"])
+    with pytest.raises(keras_arch.InputError, match="do not add up to 1"):
+        prove(tmp_path, promises, replace(truth, probabilities=2 * truth.probabilities))
+
+
+def test_norms_that_cannot_be_folded_are_no_fault(tmp_path):
+    """The pre-activation ResNet, whose norms follow additions, keeps its promise."""
+    model = keras_arch.ResNet20V2(input_shape=(32, 32, 3), classes=4)
+    images = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype="uint8")
+    promises, _ = export_model(model, tmp_path, tuple("abcd"), images, only("float32"))
+    truth = Truth(images, np.zeros(30, int), model.predict(images, verbose=0), tuple("abcd"))
+    assert prove(tmp_path, promises, truth)["float32"]["problems"] == []
+
+
+def test_float_arithmetic_in_an_int8_file_is_named(tmp_path):
+    """GoogLeNet without batch norm has local response normalisation, for which the converter has no integers."""
+    model = keras_arch.GoogLeNet(input_shape=(32, 32, 3), classes=4, stem="cifar", batch_norm=False, width=0.125)
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype="uint8")
+    promises, refused = export_model(model, tmp_path, tuple("abcd"), images, only("int8", "int16x8"))
+    assert list(refused) == ["int16x8"]
+    truth = Truth(images, np.zeros(5, int), model.predict(images, verbose=0), tuple("abcd"), max_drop=100)
+    problems = prove(tmp_path, promises, truth)["int8"]["problems"]
+    assert "operator: POW computes in float32 within an int8 file" in problems
+
+
+def test_mixed_precision_is_refused(calibration, digits, tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10, dtype="mixed_bfloat16")])
+    with pytest.raises(keras_arch.InputError, match="expected a model in float32"):
+        export_model(model, tmp_path, digits.class_names, calibration, only("float32"))
 
 
 def test_interval_covers_the_true_drop():

@@ -176,6 +176,10 @@ MISTAKES = [
     ("evaluate.py EMPTY/cut_variables --dataset digits", "expected a whole SavedModel folder"),
     ("export.py", "PATH"),
     ("export.py RUN --formats int9", "int8"),
+    ("export.py EMPTY/renamed", "expected the data that .* was trained on"),
+    ("export.py EMPTY/unfinished", "expected a run that has ended"),
+    ("export.py RUN --seed -1", "seed to be from 0"),
+    ("export.py RUN --height 0 --width 0", "height to be 1 or more"),
     ("export.py RUN --height 9", "a height and a width or neither"),
     ("export.py RUN --keep-float stem --formats float32", "int8 among the formats with keep_float"),
     ("export.py RUN --formats int8 --keep-float stage1_block1_conv3", "did you mean stage1_block1_conv"),
@@ -222,7 +226,14 @@ def broken(quickstart, tmp_path_factory):
     for name in ("seven", "corrupt"):
         (folder / name).mkdir()
         shutil.copy(folder / "seven.keras", folder / name / "model.keras")
-    shutil.copy(quickstart / "run.json", folder / "seven")
+    for name in ("run.json", "labels.txt"):
+        shutil.copy(quickstart / name, folder / "seven")
+    for name in ("renamed", "unfinished"):
+        shutil.copytree(quickstart, folder / name, ignore=shutil.ignore_patterns("export"))
+    (folder / "renamed/labels.txt").write_text("\n".join(["zero", *"123456789"]) + "\n")
+    run = json.loads((quickstart / "run.json").read_text())
+    del run["metrics"]
+    (folder / "unfinished/run.json").write_text(json.dumps(run))
     (folder / "corrupt" / "run.json").write_text('{"recipe": {"modle": "resnet8"}}')
     shutil.copytree(quickstart / "export/saved_model", folder / "cut_variables")
     variables = folder / "cut_variables/variables/variables.data-00000-of-00001"

@@ -1,9 +1,9 @@
 """The three ways in which a split holds its examples: in memory, in files, or in a stream of TFDS.
 
 Each has a `count`, gives all `examples` in their order as they are evaluated, those `at` given numbers
-and a `sample` of them as arrays, and for training gives `batches` of
-epochs in an order that is a function of seed and epoch alone. Random numbers come with each example: a row of uniform
-numbers, a function of seed, epoch and the example's number, whichever thread works on it.
+and a `sample` of them as arrays, and for training gives `batches` of epochs in an order that is a function of seed and
+epoch alone. Random numbers come with each example: a row of uniform numbers, a function of seed, epoch and the example's
+number, whichever thread works on it.
 """
 
 import os
@@ -51,8 +51,8 @@ def picks(count, seed, epoch, batch_size):
 
 
 def drawn(total, count, seed):
-    """`count` of the numbers 0 to total - 1, in their order, or all of them."""
-    return np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
+    """`count` of the numbers 0 to total - 1, or all of them, in an order that is a function of the seed."""
+    return np.random.default_rng(seed).permutation(total)[:count]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class InStream:
         return images, np.array([label for *_, label in ordered], "int64")
 
     def sample(self, count, seed):
-        """At most so many images and their labels, as arrays: the first, since TFDS has shuffled what it stored."""
+        """At most so many images and their labels, as arrays: the first, whatever the seed, since a draw would read all."""
         del seed
         return self.at(np.arange(min(count, self.count)))
 

@@ -87,6 +87,8 @@ def check_model(model, class_names, calibration):
         raise InputError(
             f"expected a model of {len(class_names)} classes, as the data has, got {model.output_shape[-1]}"
         )
+    if model.compute_dtype != "float32" or any(layer.compute_dtype != "float32" for layer in model.layers):
+        raise InputError(f"expected a model in float32, which converters can read, got {model.name} in mixed precision")
     if calibration.shape[1:] != shape:
         raise InputError(f"expected a model of images {calibration.shape[1:]}, as the data has, got {shape}")
 
@@ -116,7 +118,8 @@ def promise(form, model, phone, metadata):
         output = {"name": "probabilities", "type": form.output_type, "shape": [1, classes]}
         if form.input_type == "uint8":
             image |= {"scale": 1.0, "zero_point": 0}  # the number is the pixel
-        return Promise(form.file, form.kind, form.exact, [image], [output], metadata)
+        integers = form.input_type == "uint8"
+        return Promise(form.file, form.kind, form.exact, [image], [output], integers, metadata)
     image = {"name": "image", "type": "float32", "shape": list(model.input_shape)}
     outputs = [{"name": "probabilities", "type": "float32", "shape": [None, classes]}]
     if form.kind == "saved_model":
@@ -133,7 +136,8 @@ def resized(model, height, width):
     model = strip_auxiliary_heads(model)
     image = keras.Input((height, width, model.input_shape[-1]), name="image")
     try:
-        other = keras.models.clone_model(model, input_tensors=image)
+        inputs = [image] if isinstance(model.input, list) else image  # as the model was saved
+        other = keras.models.clone_model(model, input_tensors=inputs)
         other.set_weights(model.get_weights())
     except Exception as error:  # of whichever layer is the first that cannot
         raise InputError(

@@ -1,11 +1,13 @@
 """A whole run folder exported and proven: where data, model, export and proof meet."""
 
 import numpy as np
+import tensorflow as tf
 
 from ..artifacts import load_keras, strip_auxiliary_heads
 from ..data import load_dataset
+from ..errors import InputError
 from ..files import write_json
-from ..runs import read_run
+from ..runs import read_labels, read_run
 from . import export_model, quantization_errors, resized, version_of
 from .proof import Truth, prove
 from .quantization import SUSPECT, suspects
@@ -21,26 +23,43 @@ ERROR_LEGEND = (
 
 
 def open_run(folder, settings, data_dir=None):
-    """What run.json in a run folder says, its model and its data, both of the size that `settings` want."""
+    """What run.json in a run folder says, its model and its data, both of the size that `settings` want.
+
+    Raises:
+        InputError (a ValueError): not a run that has ended; its data are others than it was trained on.
+    """
     run = read_run(folder)
+    if "metrics" not in run:
+        raise InputError(f"expected a run that has ended, got {folder}; train.py with --resume would go on with it")
     model = strip_auxiliary_heads(load_keras(folder / "model.keras"))
     recipe, size = run["recipe"], run["recipe"].image_size
-    if settings.height:
+    if settings.height is not None:
         size = (settings.height, settings.width)
         model = resized(model, *size)
-    return run, model, load_dataset(recipe.dataset, data_dir or run["data_dir"], size, recipe.skip_unreadable)
+    data = load_dataset(recipe.dataset, data_dir or run["data_dir"], size, recipe.skip_unreadable)
+    labels = read_labels(folder / "labels.txt")
+    if len(data.class_names) == model.output_shape[-1] and (data.class_names, data.sizes) != (labels, run["images"]):
+        raise InputError(
+            f"expected the data that {folder} was trained on, {run['images']} of {', '.join(labels)}, got {data.sizes} of "
+            f"{', '.join(data.class_names)} in {recipe.dataset}"
+        )
+    return run, model, data
 
 
-def export_and_prove(run, model, data, folder, settings):
+def export_and_prove(run, model, data, folder, settings, progress=lambda items, total: items):
     """Write and prove all files in `folder`, with export.json and MODEL_CARD.md; return what export.json holds."""
+    # What the GPU makes of float32 by default, where there is one, is ten bits of it.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     calibration, _ = data.train.sample(settings.calibration_images, settings.seed)
     promises, refused = export_model(model, folder, data.class_names, calibration, settings)
     images, labels = data.test.sample(settings.proof_images, settings.seed)
     probabilities = model.predict(images, batch_size=BATCH, verbose=0)
-    rows = prove(folder, promises, Truth(images, labels, probabilities, data.class_names, settings.max_drop))
+    truth = Truth(images, labels, probabilities, data.class_names, settings.max_drop)
+    rows = prove(folder, promises, truth, progress)
     about = {
         "calibration": len(calibration),
         "proof": len(images),
+        "size": list(images.shape[1:3]),
         "top1": float(np.mean(probabilities.argmax(axis=1) == labels)),
     }
     report = report_of(model.name, version_of(model), run, settings, about, promises, refused, rows)

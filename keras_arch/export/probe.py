@@ -1,6 +1,6 @@
 """Run one exported file as a stranger would: started by proof.py as a process of its own, without keras_arch.
 
-    python -I probe.py < job.json
+    python -P probe.py < job.json
 
 A .tflite file runs on ai_edge_litert alone, an .onnx file on onnxruntime, a SavedModel on TensorFlow without Keras. The
 job names the file, the images, the threads and where probabilities go; the answer is JSON on stdout.
@@ -21,6 +21,7 @@ import numpy as np  # noqa: E402
 
 WARMUP = 5  # images before the clock runs
 BATCH = 100  # images at once where the file takes them
+MOST = 10  # seconds that latency is measured for, about
 
 
 def end(name, dtype, shape, **quantization):
@@ -84,6 +85,7 @@ def open_saved_model(path, threads):
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     module = tf.saved_model.load(path)
     default = module.signatures["serving_default"]
     (image,), outputs = default.structured_input_signature[1].values(), default.structured_outputs
@@ -98,24 +100,30 @@ def open_saved_model(path, threads):
     return predict, ends, BATCH
 
 
-def ask_server(path, predict):
+def ask_server(path, predict, images):
     """The other ways into a SavedModel beside its default signature, and the names in it."""
     import tensorflow as tf
 
     module = tf.saved_model.load(path)
     pictures = [bytes.fromhex(picture) for picture in job["pictures"]]
-    images = np.load(job["images"], mmap_mode="r")[: len(pictures)]
-    reference = predict(images)
+    resized = np.array(job["resized"], "uint8")  # what the pictures should become
+    reference = predict(resized)
     others = {
-        "serve_uint8": module.signatures["serve_uint8"](image=tf.constant(images)),
+        "serve_uint8": module.signatures["serve_uint8"](image=tf.constant(resized)),
         "serve_bytes": module.signatures["serve_bytes"](image=tf.constant(pictures)),
-        "the loaded object": module(tf.constant(images)),
+        "the loaded object": module(tf.constant(resized)),
     }
     differences = {name: float(np.abs(answer["probabilities"] - reference).max()) for name, answer in others.items()}
     return {
         "differences": differences,
-        "classes": [name.decode() for name in others["serve_bytes"]["classes"].numpy()],
-        "labels": tf.io.read_file(module.labels_file.asset_path).numpy().decode().splitlines(),
+        "classes": [
+            name.decode()
+            for start in range(0, len(images), BATCH)
+            for name in module.signatures["serving_default"](
+                image=tf.constant(images[start : start + BATCH], tf.float32)
+            )["classes"].numpy()
+        ],
+        "labels": tf.io.read_file(module.labels_file.asset_path).numpy().decode().removesuffix("\n").split("\n"),
     }
 
 
@@ -131,8 +139,10 @@ def memory():
 
 def latency(predict, images, runs):
     """Median and 95th percentile in milliseconds of one image at a time."""
-    milliseconds = []
+    milliseconds: list[float] = []
     for run in range(WARMUP + runs):
+        if sum(milliseconds) > 1000 * MOST and run > 2 * WARMUP:
+            break
         image = images[run % len(images)][np.newaxis]
         started = time.perf_counter()
         predict(image)
@@ -151,9 +161,13 @@ def main(answer):
     answer["peak_memory"] = before and memory() - before
     if job["predict"]:
         if job["kind"] == "saved_model":
-            answer |= ask_server(job["path"], predict)
-        batches = range(0, len(images), batch)
-        np.save(job["predict"], np.concatenate([predict(images[start : start + batch]) for start in batches]))
+            answer |= ask_server(job["path"], predict, images)
+        answers, started = [], time.perf_counter()
+        for start in range(0, len(images), batch):
+            answers.append(predict(images[start : start + batch]))
+            if time.perf_counter() - started > job["seconds"]:
+                break
+        np.save(job["predict"], np.concatenate(answers))
 
 
 answer: dict = {}

@@ -6,24 +6,29 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
-from ..errors import first_line
+from ..data.splits import resize
+from ..errors import InputError, first_line
 from ..evaluation import accuracy, agreement
-from ..runs import packed_labels
-from .metadata import read_metadata
+from ..files import size_of
+from ..runs import packed_labels, read_labels
+from .metadata import LABELS, read_metadata
 
 PROBE = Path(__file__).with_name("probe.py")
 TOLERANCE = 1e-4  # between probabilities that are computed in float32
+CONFIDENCE = 0.05  # that the probability of a class may move by in smaller numbers, on average
 LATENCY_RUNS = 50  # images one at a time
+SECONDS = 60  # that a slow file answers for, about
 THREADS = (1, 2)
-PICTURES = 8  # held-out images that a server gets as PNG, too
+PICTURES = 8  # held-out images that a server gets as larger PNGs, too
 Z = 1.959964  # standard deviations: 95% of a normal distribution are within
 
 OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
@@ -40,6 +45,7 @@ class Promise:
     exact: bool  # whether its arithmetic is float32
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
+    integers: bool = False  # whether nothing but its ends may be anything else
     metadata: bytes | None = None
 
 
@@ -53,30 +59,43 @@ class Truth:
     class_names: tuple[str, ...]
     max_drop: float = 1.0  # points of accuracy that a file may lose, 0-100
 
+    def first(self, count):
+        """The same of the first images alone, which are all that a slow file answered."""
+        return replace(
+            self, images=self.images[:count], labels=self.labels[:count], probabilities=self.probabilities[:count]
+        )
 
-def prove(folder, promises, truth):
+
+def prove(folder, promises, truth, progress=lambda items, total: items):
     """Run every file of an export where keras_arch is not, and say what is wrong with it.
 
     Args:
         folder: an export.
         promises: {format name: `Promise`}, what `export_model` returned.
         truth: a `Truth`.
+        progress: a function of the files and their number that gives the files on, and may count them.
 
     Returns:
         {format name: row}; a row is a dict of "file", "bytes", "problems" (sentences; none where the file keeps its
         promise) and, where it ran, "images", "top1", "top5" with more than five classes, "drop" of top-1 in points and its
         95% "drop_interval", "agreement" of the top class with the model's, "max_difference" and "mean_difference" of
-        probabilities, "latency_ms" {threads: [median, 95th percentile]} at batch 1, "peak_memory" in bytes beyond the
+        probabilities, "confidence_difference", the mean one of the model's top class, "latency_ms" {threads: [median, 95th percentile]} at batch 1, "peak_memory" in bytes beyond the
         empty process, and "operators" of a .tflite file.
     """
+    sums = truth.probabilities.sum(axis=1)
+    if not (truth.probabilities.min() >= 0 and np.abs(sums - 1).max() < 1e-3):
+        raise InputError("expected a model that gives probabilities, got one whose answers do not add up to 1")
     with tempfile.TemporaryDirectory() as scratch:
         return {
-            name: prove_file(folder / promise.file, promise, truth, Path(scratch)) for name, promise in promises.items()
+            name: prove_file(folder / promise.file, promise, truth, Path(scratch))
+            for name, promise in progress(promises.items(), len(promises))
         }
 
 
 def prove_file(path, promise, truth, scratch):
     row: dict[str, Any] = {"file": promise.file, "bytes": size_of(path), "problems": []}
+    beside = path.with_name(LABELS)  # which an app may read instead of those in the file
+    row["problems"] += check_labels(read_labels(beside) if beside.exists() else (), truth.class_names)
     if promise.kind == "tflite":
         try:
             row["operators"], problems = read_tflite(path, promise, truth.class_names)
@@ -94,10 +113,10 @@ def prove_file(path, promise, truth, scratch):
     if promise.kind == "saved_model":
         row["problems"] += check_server(answer, truth)
     probabilities = np.load(scratch / "probabilities.npy")
-    if probabilities.shape != truth.probabilities.shape:
-        row["problems"].append(f"output: expected {truth.probabilities.shape}, got {probabilities.shape}")
+    if probabilities.shape[1:] != truth.probabilities.shape[1:] or not np.isfinite(probabilities).all():
+        row["problems"].append(f"output: expected {truth.probabilities.shape[1]} finite numbers for each image")
         return row
-    row |= measure(probabilities, truth)
+    row |= measure(probabilities, truth.first(len(probabilities)))
     row["problems"] += check_answers(row, promise, truth)
     row["latency_ms"] = {str(threads): answers[threads]["latency_ms"] for threads in THREADS}
     row["peak_memory"] = answer["peak_memory"]
@@ -115,10 +134,14 @@ def ask(path, kind, threads, images, channels, scratch):
         "threads": threads,
         "images": str(file),
         "latency_runs": LATENCY_RUNS,
-        "pictures": [png(image).hex() for image in images[:PICTURES]],
+        "seconds": SECONDS,
         "predict": str(scratch / "probabilities.npy") if threads == THREADS[-1] else None,
     }
-    command = [sys.executable, "-I", str(PROBE)]
+    if kind == "saved_model" and job["predict"]:
+        larger = [enlarged(image) for image in images[:PICTURES]]
+        job["pictures"] = [png(image).hex() for image in larger]
+        job["resized"] = np.stack([resize(tf.constant(image), images.shape[1:]) for image in larger]).tolist()
+    command = [sys.executable, "-P", str(PROBE)]
     done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
     try:
         return json.loads(done.stdout)
@@ -126,16 +149,17 @@ def ask(path, kind, threads, images, channels, scratch):
         return {"error": f"its process ended with status {done.returncode}: {done.stderr[-500:]}"}
 
 
+def enlarged(image):
+    """A picture (height, width, channels) three times as large and wider than it was, as those that a server gets."""
+    width = image.shape[1]
+    return np.pad(image.repeat(3, axis=0).repeat(3, axis=1), ((0, 0), (width, 2 * width), (0, 0)), "edge")
+
+
 def png(image):
     """The bytes of an image (height, width, channels) as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
     return file.getvalue()
-
-
-def size_of(path):
-    """Bytes on disk of a file, or of a folder and all that is in it."""
-    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
 def read_tflite(path, promise, class_names):
@@ -152,13 +176,23 @@ def read_tflite(path, promise, class_names):
     problems += [f"batch norm: {name} is left" for name in batch_norms(model, graph, names)]
     if not model.metadata or read_metadata(model) != promise.metadata:
         problems.append("metadata: not what was written")
+    if promise.integers:
+        ends = {*graph.inputs, *graph.outputs}
+        floats = {number for number, tensor in enumerate(graph.tensors) if tensor.type == schema.TensorType.FLOAT32}
+        inside = [names[one.opcodeIndex] for one in graph.operators if floats & {*one.outputs} - ends]
+        problems += [f"operator: {name} computes in float32 within an int8 file" for name in dict.fromkeys(inside)]
     problems += check_labels(packed_labels(path), class_names)
     return dict(sorted(operators.items())), problems
 
 
 def batch_norms(model, graph, names):
-    """Names of the operators that are a batch norm, or a part of one, which conversion should have folded away."""
+    """Names of the operators that are a batch norm, or a part of one, which conversion should have folded away.
+
+    It cannot where something else reads what stands before the norm, or no convolution does: the pre-activation ResNets'
+    norms, which follow an addition, stay and are not named here.
+    """
     makers = {output: operator for operator in graph.operators for output in operator.outputs}
+    readers = Counter(tensor for operator in graph.operators for tensor in operator.inputs)
 
     def name_of(tensor):
         return names[makers[tensor].opcodeIndex] if tensor in makers else None
@@ -171,7 +205,9 @@ def batch_norms(model, graph, names):
     for operator in graph.operators:
         name, inputs = names[operator.opcodeIndex], list(operator.inputs)
         tensor = graph.tensors[operator.outputs[0]].name.decode()
-        folds = any(constant(one) for one in inputs) and any(name_of(one) in WEIGHTED for one in inputs)
+        folds = any(constant(one) for one in inputs) and any(
+            name_of(one) in WEIGHTED and readers[one] == 1 for one in inputs
+        )
         if name in CONSTANT_STEPS and folds:
             yield f"{name} behind a convolution ({tensor})"
         if name == "SQUARED_DIFFERENCE":
@@ -224,6 +260,7 @@ def check_server(answer, truth):
 def measure(probabilities, truth):
     """How right the answers are, and how far from the model's own."""
     differences = np.abs(probabilities - truth.probabilities)
+    best = truth.probabilities.argmax(axis=1)
     before, after = (one.argmax(axis=1) == truth.labels for one in (truth.probabilities, probabilities))
     return {
         **accuracy(probabilities, truth.labels),
@@ -232,6 +269,7 @@ def measure(probabilities, truth):
         "agreement": agreement(probabilities, truth.probabilities),
         "max_difference": float(differences.max()),
         "mean_difference": float(differences.mean()),
+        "confidence_difference": float(np.take_along_axis(differences, best[:, np.newaxis], axis=1).mean()),
     }
 
 
@@ -262,10 +300,15 @@ def check_answers(row, promise, truth):
     if promise.exact and row["agreement"] < 1:
         others = round((1 - row["agreement"]) * row["images"])
         problems.append(f"top class: differs from the model's on {others} of {row['images']} images")
+    if not promise.exact and not row["confidence_difference"] <= CONFIDENCE:
+        problems.append(
+            f"probabilities: that of the model's class differs by {row['confidence_difference']:.2g} on average; at most "
+            f"{CONFIDENCE:g} is rounding"
+        )
     if not row["drop"] <= truth.max_drop:
         low, high = row["drop_interval"]
         problems.append(
             f"accuracy: drops by {row['drop']:.2f} points (95%: {low:.2f} to {high:.2f}); at most {truth.max_drop:g} is "
-            "allowed"
+            "allowed" + "; --debug-quantization names the layers to keep in float32" * promise.integers
         )
     return problems

@@ -17,7 +17,8 @@ def report_of(model_name, weights_version, run, settings, images, promises, refu
         weights_version: of `version_of`.
         run: what `read_run` gave.
         settings: the `ExportSettings` of the export.
-        images: {"calibration": number of images, "proof": number of images}.
+        images: {"calibration": number of images, "proof": number of images, "top1": of the Keras model on them, "size":
+            (height, width)}.
         promises, refused: what `export_model` returned.
         rows: what `prove` returned.
     """
@@ -37,6 +38,7 @@ def report_of(model_name, weights_version, run, settings, images, promises, refu
         "model": model_name,
         "version": weights_version,
         "license": settings.license,
+        "image_size": images["size"],
         "dataset": run["recipe"].dataset,
         "calibration": {"split": "train", "images": images["calibration"], "seed": settings.seed, "augmented": False},
         "proof": {
@@ -64,6 +66,11 @@ def table_of(report):
     return {name: cells(row) for name, row in report["artifacts"].items() if "refused" not in row}
 
 
+def smallest(report):
+    """The name of the smallest file that was written."""
+    return min((row for row in report["artifacts"].values() if "bytes" in row), key=lambda row: row["bytes"])["file"]
+
+
 def cells(row):
     """{title: text} of one file."""
     found = {"size MB": f"{row['bytes'] / 1e6:.2f}"}
@@ -86,7 +93,7 @@ def cells(row):
 
 
 LEGEND = (
-    "drop: points of top-1 lost against model.keras, and its 95% interval. differs: the largest difference of a\n"
+    "drop: points of top-1 lost against the Keras model, and its 95% interval. differs: the largest difference of a\n"
     "probability. ms: one image, median and 95th percentile. memory: the most beyond the empty runtime."
 )
 
@@ -108,9 +115,8 @@ def model_card(report, run, class_names):
     """The text of MODEL_CARD.md."""
     recipe = run["recipe"]
     metrics = run["metrics"]
-    first = next(row for row in report["artifacts"].values() if "inputs" in row)
     files = [row for row in report["artifacts"].values() if "top1" in row]
-    height, width = first["inputs"][0]["shape"][1:3]
+    height, width = report["image_size"]
     names = f": {', '.join(class_names)}" if len(class_names) <= FEW_CLASSES else ", listed in labels.txt"
     lines = [
         f"# {report['model']} on {recipe.dataset}",
@@ -139,7 +145,7 @@ def model_card(report, run, class_names):
     lines += [
         "",
         f"Accuracy: {report['proof']['images']:,} images of the test split, each file run by a process of its own; "
-        f"model.keras has {report['proof']['top1']:.2%} on them.",
+        f"the Keras model has {report['proof']['top1']:.2%} on them, at this size.",
         "",
         "## How it was made",
         "",
