@@ -72,9 +72,9 @@ def as_text(row):
         "": row["name"],
         "channels": str(row["channels"]),
         "multiply-adds": f"{row['multiply_adds']:,}",
-        "of it": f"{row['share_of_multiply_adds']:.3f}",
+        "share": f"{row['share_of_multiply_adds']:.3f}",
         "ms": f"{row['milliseconds']:.2f}",
-        "of it ": f"{row['share_of_time']:.3f}",
+        "share of time": f"{row['share_of_time']:.3f}",
     }
 
 
@@ -99,7 +99,7 @@ def draw(path, rows):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=16, help="images that are answered together")
-    parser.add_argument("--rounds", type=int, default=30, help="turns of each model")
+    parser.add_argument("--rounds", type=int, default=60, help="turns of each model")
     parser.add_argument("--output", type=Path, help="where to draw the bars, .svg or .png")
     options = parser.parse_args(arguments)
     rows = measure(options.batch, options.rounds)

@@ -86,7 +86,7 @@ def plain_cnn(input_shape, classes):
 
 
 def train(build, dataset, epochs, seed):
-    """Train with stock Keras; the accuracy on test after each epoch, in percent, chosen by nobody."""
+    """Train with stock Keras; returns the model and its accuracy on test after each epoch, in percent."""
     keras.utils.set_random_seed(seed)
     model = build(input_shape=dataset.image_shape, classes=len(dataset.class_names))
     steps = -(-dataset.train.count // 32)
@@ -155,7 +155,7 @@ def draw(path, shrunk_rows, networks):
     """Left what a 1x1 saves, right how the two networks learn."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    straight, *behind = shrunk_rows
+    behind = shrunk_rows[1:]
     channels = [row["channels"] for row in behind]
     left.plot(channels, [row["share_of_multiply_adds"] for row in behind], "o-", color="#3b7dc6", label="multiply-adds")
     left.plot(channels, [row["share_of_time"] for row in behind], "s--", color="#c65d3b", label="time")
