@@ -28,7 +28,11 @@ def loaded(monkeypatch, digits):
 
 @pytest.fixture
 def small_digits(monkeypatch, digits):
-    """A few of them."""
+    """A few of them, and no graphs, whose building takes longer than so few steps."""
+    compile_model = keras.Model.compile
+    monkeypatch.setattr(
+        keras.Model, "compile", lambda *args, **kwargs: compile_model(*args, run_eagerly=True, **kwargs)
+    )
     few = InMemory(digits.train.images[:160], digits.train.labels[:160])
     some = dataclasses.replace(digits, train=few)
     monkeypatch.setattr(keras_arch, "load_dataset", {"digits": some}.__getitem__, raising=False)
