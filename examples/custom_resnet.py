@@ -1,0 +1,56 @@
+"""A residual network of one's own from the blocks of keras_arch.
+
+    python examples/custom_resnet.py
+
+A block takes a tensor and returns one, as a Keras layer does. `Parts` says what the blocks of a network have in common:
+here that each begins as the identity (its last batch norm at zero), and that a function of one's own ends each branch.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # its fastest kernels; both before TensorFlow is imported
+
+import keras
+from keras import layers
+
+import keras_arch
+
+
+def drop_channels(y, name):
+    """The end of a branch: whole channels are dropped in training."""
+    return layers.SpatialDropout2D(0.1, name=f"{name}_drop")(y)
+
+
+def build_model(input_shape, classes):
+    """A stem, two basic blocks and two bottleneck blocks, which have four times as many channels as filters."""
+    parts = keras_arch.Parts(last_gamma="zeros", branch_end=(drop_channels,))
+    images = keras.Input(input_shape, name="image")
+    x = layers.Rescaling(1 / 127.5, -1)(images)  # inside the model, which so takes images as they come
+    x = layers.Conv2D(32, 3, padding="same", activation="relu", name="stem")(x)
+    x = keras_arch.basic_block(x, 32, 1, parts, "stage1_block1")  # the shapes agree: x itself skips
+    x = keras_arch.basic_block(x, 32, 1, parts, "stage1_block2")
+    x = keras_arch.bottleneck_block(x, 16, 2, parts, "stage2_block1")  # half the size: a 1x1 convolution skips
+    x = keras_arch.bottleneck_block(x, 16, 1, parts, "stage2_block2")
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(images, layers.Dense(classes, activation="softmax")(x), name="custom_resnet")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=15)
+    options = parser.parse_args(arguments)
+    keras.utils.set_random_seed(0)
+    dataset = keras_arch.load_dataset("digits")
+    model = build_model(dataset.image_shape, len(dataset.class_names))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(dataset.train.images, dataset.train.labels, batch_size=32, epochs=options.epochs, verbose=0)
+    accuracy = model.evaluate(dataset.test.images, dataset.test.labels, verbose=0)[1]
+    cost = keras_arch.cost(model)
+    print(f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; test accuracy {accuracy:.1%}")
+    return model, accuracy
+
+
+if __name__ == "__main__":
+    main()

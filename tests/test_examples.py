@@ -1,0 +1,215 @@
+"""The examples, each run in this process with tiny settings, against numbers from outside."""
+
+import dataclasses
+import importlib
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import keras_arch
+from keras_arch.data.splits import InMemory
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Imports an example by its name, with the folder in reach as `python examples/NAME.py` has it."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module
+
+
+@pytest.fixture
+def loaded(monkeypatch, digits):
+    """What the examples load: the real digits, from this session's own folder."""
+    monkeypatch.setattr(keras_arch, "load_dataset", {"digits": digits}.__getitem__, raising=False)
+    return digits
+
+
+@pytest.fixture
+def small_digits(monkeypatch, digits):
+    """A few of them, and no graphs, whose building takes longer than so few steps."""
+    compile_model = keras.Model.compile
+    monkeypatch.setattr(
+        keras.Model, "compile", lambda *args, **kwargs: compile_model(*args, run_eagerly=True, **kwargs)
+    )
+    few = InMemory(digits.train.images[:160], digits.train.labels[:160])
+    some = dataclasses.replace(digits, train=few)
+    monkeypatch.setattr(keras_arch, "load_dataset", {"digits": some}.__getitem__, raising=False)
+    return some
+
+
+def weights_of(model):
+    return {variable.path: variable.numpy() for variable in model.variables}
+
+
+def test_one_by_one_convolution(example, small_digits, tmp_path, capsys):
+    picture = tmp_path / "plot.svg"
+    arguments = ["--batch", "1", "--rounds", "2", "--epochs", "1", "--seeds", "1", "--output", str(picture)]
+    difference, shrunk, networks = example("one_by_one_convolution").main(arguments)
+    assert difference < 1e-4
+    pixels, large = 28 * 28, 5 * 5 * 32
+    assert [row["multiply_adds"] for row in shrunk] == [
+        pixels * 192 * large,
+        *(pixels * (192 * channels + channels * large) for channels in (16, 32, 64, 128)),
+    ]
+    assert all(row["milliseconds"] > 0 and row["share_of_time"] > 0 for row in shrunk)
+    nin, plain = networks
+    # Kernels and biases, convolution by convolution, of grey images and ten classes.
+    assert plain["parameters"] == 25 * 192 + 25 * 192 * 192 + 9 * 192 * 192 + 3 * 192 + 192 * 10 + 10
+    # 8x8 pixels, pooled to 4x4 and 2x2; the dense layer sees one vector.
+    assert plain["multiply_adds"] == 64 * 25 * 192 + 16 * 25 * 192 * 192 + 4 * 9 * 192 * 192 + 192 * 10
+    assert nin["parameters"] < plain["parameters"]
+    assert nin["accuracies"].shape == plain["accuracies"].shape == (1, 1)
+    assert picture.read_text().endswith("</svg>\n")
+    assert "1,260,682" in capsys.readouterr().out
+
+
+def test_one_by_one_convolution_in_numpy(example):
+    """The sum over channels that both layers of the example are said to be, and that another kernel size is not."""
+    maps = np.random.default_rng(0).standard_normal((2, 3, 4, 6), "float32")
+    difference, largest = example("one_by_one_convolution").difference_from_dense(maps, 5)
+    convolution = keras.layers.Conv2D(5, 1)
+    convolved = np.asarray(convolution(maps))
+    kernel, bias = convolution.get_weights()
+    np.testing.assert_allclose(convolved, np.einsum("bhwc,cf->bhwf", maps, kernel[0, 0]) + bias, rtol=1e-4, atol=1e-5)
+    assert difference < 1e-5 < 0.1 < largest
+
+
+def test_plain_cnn_normalises_as_network_in_network_does(example):
+    networks = (keras_arch.NetworkInNetwork, example("one_by_one_convolution").plain_cnn)
+    images = np.arange(64, dtype="float32").reshape(1, 8, 8, 1) * 4
+    ours, plain = (
+        next(layer for layer in build(input_shape=(8, 8, 1), classes=10).layers if "Rescaling" in type(layer).__name__)
+        for build in networks
+    )
+    np.testing.assert_allclose(plain(images), ours(images), atol=0.02)
+
+
+def test_inception_cost(example, tmp_path, capsys):
+    picture = tmp_path / "bars.png"
+    rows = example("inception_cost").main(["--batch", "1", "--rounds", "2", "--output", str(picture)])
+    pixels = 28 * 28
+    assert [row["multiply_adds"] for row in rows] == [
+        120_422_400,
+        12_443_648,
+        pixels * 192 * (64 + 9 * 128 + 25 * 32),
+        pixels * (192 * (64 + 96 + 16 + 32) + 9 * 96 * 128 + 25 * 16 * 32),
+    ]
+    assert [row["channels"] for row in rows] == [32, 32, 64 + 128 + 32 + 192, 64 + 128 + 32 + 32]
+    assert [row["share_of_time"] for row in rows][::2] == [1, 1]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "120,422,400" in capsys.readouterr().out
+
+
+def test_times_are_taken_in_turns(example):
+    turns = []
+
+    class Noted(keras.Model):
+        def __init__(self, title):
+            super().__init__()
+            self.title = title
+
+        def call(self, x):
+            # Runs once for each graph that is built: here once for each model, in their order.
+            turns.append(self.title)
+            return x
+
+    timing = example("timing")
+    times = timing.side_by_side({"a": Noted("a"), "b": Noted("b")}, np.zeros((4, 2, 2, 1), "float32"), 3)
+    assert turns == ["a", "b"]
+    assert {name: found.shape for name, found in times.items()} == {"a": (3,), "b": (3,)}
+    # The middle one of 0.5, 2 and 3, which is not the ratio of the medians 2 and 2.
+    assert timing.times_of(np.array([1.0, 2.0, 9.0]), np.array([2.0, 1.0, 3.0])) == 2
+
+
+def test_fine_tune_freezes_all_but_the_head_and_thaws_it_again(example, small_digits, monkeypatch, capsys):
+    fine_tune = example("fine_tune")
+    learn, phases = fine_tune.learn, []
+
+    def watched(model, *arguments):
+        before = weights_of(model)
+        accuracy = learn(model, *arguments)
+        after = weights_of(model)
+        phases.append((before, after, {path for path in before if not np.array_equal(before[path], after[path])}))
+        return accuracy
+
+    monkeypatch.setattr(fine_tune, "learn", watched)
+    fine_tune.main(["--epochs", "1"])
+    (_, learned, _), (transferred, _, of_head), (_, _, of_all) = phases
+    assert of_head == {"predictions/kernel", "predictions/bias"}
+    assert all(np.array_equal(transferred[path], learned[path]) for path in learned if "predictions" not in path)
+    assert transferred["predictions/bias"].shape == (4,)
+    assert of_all == set(transferred)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line[:6] for line in printed] == ["0 to 5", "6 to 9", "6 to 9"]
+
+
+def test_fine_tune_begins_with_given_weights(example, small_digits, monkeypatch, tmp_path):
+    fine_tune, seen = example("fine_tune"), []
+    keras.utils.set_random_seed(7)
+    model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=10)
+    model.save(tmp_path / "model.keras")
+    monkeypatch.setattr(fine_tune, "learn", lambda tuned, *_: seen.append(weights_of(tuned)) or 0.5)
+    fine_tune.main(["--weights", str(tmp_path)])
+    assert len(seen) == 2  # nothing was trained on 0 to 5
+    for path, values in weights_of(model).items():
+        assert np.array_equal(seen[0][path], values) == (
+            "predictions/kernel" not in path and path != "predictions/bias"
+        )
+
+
+def test_fine_tune_picks_digits(example, digits):
+    images, labels = example("fine_tune").pick(digits.test, [6, 7, 8, 9])
+    expected = [(image, label - 6) for image, label in digits.test.examples.as_numpy_iterator() if label >= 6]
+    np.testing.assert_array_equal(images, [image for image, _ in expected])
+    np.testing.assert_array_equal(labels, [label for _, label in expected])
+
+
+def test_custom_resnet(example, loaded, capsys):
+    custom_resnet = example("custom_resnet")
+    fresh = custom_resnet.build_model((8, 8, 1), 10)
+    before_blocks = keras.Model(
+        fresh.input, [fresh.get_layer("stem").output, fresh.get_layer("stage1_block2_out").output]
+    )
+    stem, after = before_blocks(loaded.test.images[:4].astype("float32"))
+    # Blocks whose last batch norm is zero do nothing at first; the stem's ReLU left nothing for theirs to cut.
+    np.testing.assert_array_equal(stem, after)
+    assert sum("drop" in layer.name for layer in fresh.layers) == 4
+    _, accuracy = custom_resnet.main(["--epochs", "3"])
+    assert accuracy > 0.5  # guessing is right for one in ten
+    assert f"{accuracy:.1%}" in capsys.readouterr().out
+
+
+def test_feature_extractor(example, small_digits, tmp_path, capsys):
+    keras.utils.set_random_seed(7)
+    model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=10)
+    model.save(tmp_path / "model.keras")
+    _, (train, test) = example("feature_extractor").main(["--weights", str(tmp_path / "model.keras")])
+    assert train.shape == (160, 64)
+    # The vectors are what the classifier of the whole network sees.
+    kernel, bias = model.get_layer("predictions").get_weights()
+    scores = np.exp(test @ kernel + bias)
+    whole = model.predict(small_digits.test.images, verbose=0)
+    np.testing.assert_allclose(scores / scores.sum(axis=1, keepdims=True), whole, rtol=1e-3, atol=1e-5)
+    logistic, nearest = capsys.readouterr().out.splitlines()
+    # scikit-learn's nearest neighbour in numpy: the distance of every test image to every training image.
+    pixels = [
+        split.images.reshape(split.count, -1).astype("int64") for split in (small_digits.test, small_digits.train)
+    ]
+    distances = ((pixels[0][:, None] - pixels[1]) ** 2).sum(axis=2)
+    right = small_digits.train.labels[distances.argmin(axis=1)] == small_digits.test.labels
+    assert nearest.endswith(f"{right.mean():.1%} from pixels")
+    assert logistic.startswith("logistic regression")
+
+
+def test_feature_extractor_trains_its_backbone(example, small_digits):
+    backbone = keras_arch.ResNet8(include_top=False, pooling="avg", input_shape=(8, 8, 1))
+    before = weights_of(backbone)
+    example("feature_extractor").train(backbone, small_digits, 1)
+    assert all(not np.array_equal(values, before[path]) for path, values in weights_of(backbone).items())
+
+
+def test_own_code_is_short():
+    for name in ("custom_resnet", "feature_extractor", "fine_tune"):
+        assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 60, name
