@@ -20,9 +20,9 @@ setup: .venv/installed  ## make .venv and install exactly what requirements.lock
 quickstart: .venv/installed  ## train a small ResNet on real digits, export it, and prove that every file answers alike
 	@$(RUN) scripts/train.py quickstart --output $(QUICKSTART) --overwrite
 	@$(RUN) scripts/export.py $(QUICKSTART)
-	@$(RUN) scripts/evaluate.py $(QUICKSTART)/model.keras $(QUICKSTART)/export/saved_model $(QUICKSTART)/export/*.tflite
-	@printf '\nEverything is in %s. What to type next (activate first: . .venv/bin/activate):\n' $(QUICKSTART)
+	@printf '\nEverything is in %s, report.html for your browser. What to type next (activate first: . .venv/bin/activate):\n' $(QUICKSTART)
 	@echo "  python scripts/predict.py $(QUICKSTART)/export/model_int8.tflite examples/digit.png"
+	@echo "  python scripts/evaluate.py $(QUICKSTART)/model.keras $(QUICKSTART)/export/model_int8.tflite"
 	@echo "  python scripts/train.py --help"
 
 test: .venv/installed  ## run the tests
