@@ -16,6 +16,9 @@ from .files import size_of
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 
 
+METADATA = b"TFLITE_METADATA"  # how a .tflite file names what it says about itself
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A trained model in one of its forms.
@@ -142,6 +145,8 @@ def open_tflite(path):
         first = started(os.cpu_count())
     except (ValueError, RuntimeError) as error:
         raise InputError(f"expected a whole .tflite file, got {path}: {first_line(error)}") from error
+    if METADATA in path.read_bytes() and not zipfile.is_zipfile(path):  # its labels lie behind the model
+        raise InputError(f"expected a whole .tflite file, got {path}, whose labels are cut off")
     inputs, outputs = first.get_input_details(), first.get_output_details()
     check_signature(path, [tensor["shape"] for tensor in inputs], [tensor["shape"] for tensor in outputs])
     (image,), (probabilities,) = inputs, outputs

@@ -3,6 +3,7 @@
 import os
 import runpy
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as scripts do
 
 ROOT = Path(__file__).parent.parent
+PATIENCE = 300  # seconds for another worker's training
 
 
 def run_script(name, *arguments):
@@ -53,9 +55,20 @@ def digits(data_dir):
 
 
 @pytest.fixture(scope="session")
-def quickstart(tmp_path_factory, data_dir):
-    """What `make quickstart` leaves: a trained and exported run."""
-    folder = tmp_path_factory.mktemp("saved_models") / "quickstart"
+def quickstart(tmp_path_factory, worker_id, data_dir):
+    """What `make quickstart` leaves, a trained and exported run: made by the first worker, for all; not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "saved_models"
+    folder, ready = shared / "quickstart", shared / "ready"
+    try:
+        shared.mkdir()
+    except FileExistsError:
+        deadline = time.monotonic() + PATIENCE
+        while not ready.exists():
+            assert time.monotonic() < deadline, "the other worker has not made the quickstart"
+            time.sleep(0.2)
+        return folder
     assert run_script("train.py", "quickstart", "--output", folder, "--data-dir", data_dir) == 0
     assert run_script("export.py", folder) == 0
+    ready.touch()
     return folder

@@ -233,7 +233,7 @@ def test_train_on_a_folder(script, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = "train.py quickstart --dataset pictures --epochs 4 --batch-size 8 --augment flip_crop --learning-rate 0.02"
     assert script(*words.split()) == 0
-    assert script("export.py", "saved_models/resnet8-pictures") == 0
+    assert script("export.py", "saved_models/resnet8-pictures", "--formats", "float32", "int8") == 0
     assert (
         script(
             "evaluate.py",

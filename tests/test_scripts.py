@@ -63,7 +63,7 @@ def test_run_folder_tells_everything(quickstart, digits):
     assert loss == pytest.approx(float(best["val_loss"]), rel=tolerance)
 
 
-def test_report_is_one_page_of_the_run_and_its_export(quickstart):
+def test_report_is_one_page_of_the_run_and_its_export(quickstart, tmp_path):
     page = (quickstart / "report.html").read_text()
     run = json.loads((quickstart / "run.json").read_text())
     for told in (f"{run['metrics']['test']['top1']:.2%}", "75,002", "747,136", run["versions"]["keras"]):
@@ -71,11 +71,11 @@ def test_report_is_one_page_of_the_run_and_its_export(quickstart):
     assert page.count("data:image/png;base64,") in (3, 4)  # a model without mistakes has no picture of them
     assert not re.findall(r"(?:src|href)=.(?!data:)", page)
     assert page.count("<h2>Exported files</h2>") == 1
-    add_export(quickstart, {"float32": {"size": "1 MB"}})
-    again = (quickstart / "report.html").read_text()
+    shutil.copy(quickstart / "report.html", tmp_path)
+    add_export(tmp_path, {"float32": {"size": "1 MB"}})
+    again = (tmp_path / "report.html").read_text()
     assert again.count("<h2>Exported files</h2>") == 1
     assert "<td>1 MB</td>" in again
-    (quickstart / "report.html").write_text(page)
 
 
 def test_saved_model_needs_nothing_of_ours(quickstart):

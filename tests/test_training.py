@@ -339,11 +339,15 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_old_run(tmp_path, data_dir):
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
-    for line in process.stdout:
-        if line.startswith("  3/1000"):
-            break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with process:
+        for line in process.stdout:
+            if line.startswith("  3/1000"):
+                break
+        process.send_signal(signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     checkpoint = tmp_path / "run.partial" / "model.keras"
     assert process.returncode == 130
     kept = f"stopped; the best checkpoint so far is kept in {checkpoint}; the same command with --resume goes on"

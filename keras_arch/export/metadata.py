@@ -11,7 +11,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 
-METADATA = b"TFLITE_METADATA"
+from ..artifacts import METADATA
+
 LABELS = "labels.txt"
 ALIGNMENT = 16  # bytes; TFLite's schema asks for it for every buffer of weights
 
