@@ -103,11 +103,6 @@ def short_names(paths):
     return shared or ".", names
 
 
-def megabytes(size):
-    """A file size for people."""
-    return f"{size / 1e6:.2f} MB"
-
-
 @contextlib.contextmanager
 def quiet():
     """Hold back what native code writes to stderr, such as TensorFlow's notices at start-up; show it if all fails.

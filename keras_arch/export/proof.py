@@ -79,8 +79,8 @@ def prove(folder, promises, truth, progress=lambda items, total: items):
         {format name: row}; a row is a dict of "file", "bytes", "problems" (sentences; none where the file keeps its
         promise) and, where it ran, "images", "top1", "top5" with more than five classes, "drop" of top-1 in points and its
         95% "drop_interval", "agreement" of the top class with the model's, "max_difference" and "mean_difference" of
-        probabilities, "confidence_difference", the mean one of the model's top class, "latency_ms" {threads: [median, 95th percentile]} at batch 1, "peak_memory" in bytes beyond the
-        empty process, and "operators" of a .tflite file.
+        probabilities, "confidence_difference", the mean one of the model's top class, "latency_ms" {threads: [median, 95th
+        percentile]} at batch 1, "peak_memory" in bytes beyond the empty process, and "operators" of a .tflite file.
     """
     sums = truth.probabilities.sum(axis=1)
     if not (truth.probabilities.min() >= 0 and np.abs(sums - 1).max() < 1e-3):
@@ -107,8 +107,8 @@ def prove_file(path, promise, truth, scratch):
     answer = answers[THREADS[-1]]
     if "outputs" in answer:
         row["problems"] += check_ends(answer, promise)
-    if "error" in answer:
-        row["problems"].append(f"file: cannot be run ({first_line(answer['error'])})")
+    if errors := [one["error"] for one in answers.values() if "error" in one]:
+        row["problems"].append(f"file: cannot be run ({first_line(errors[-1])})")
         return row
     if promise.kind == "saved_model":
         row["problems"] += check_server(answer, truth)
