@@ -6,6 +6,7 @@ import importlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 
 import keras_arch
@@ -84,6 +85,56 @@ def test_plain_cnn_normalises_as_network_in_network_does(example):
         for build in networks
     )
     np.testing.assert_allclose(plain(images), ours(images), atol=0.02)
+
+
+def test_why_resnets_work(example, small_digits, monkeypatch, tmp_path, capsys):
+    why, picture = example("why_resnets_work"), tmp_path / "curves.svg"
+    monkeypatch.setattr(keras_arch, "load_dataset", lambda name, data_dir: {"digits": small_digits}[name])
+    monkeypatch.setattr(why, "NETWORKS", {"plain20": "--", "resnet20": "-"})
+    rows = why.main(["--images", "64", "--epochs", "2", "--output", str(picture)])
+    assert [(row["network"], len(row["loss"]), len(row["gradient_norms"])) for row in rows] == [
+        ("plain20", 2, 19),  # the stem and nine blocks of two
+        ("resnet20", 2, 19),
+    ]
+    assert picture.read_text().endswith("</svg>\n")
+    printed = capsys.readouterr().out
+    assert "residual: 0 away" in printed
+    assert "plain: 0 at most" in printed
+
+
+def test_gradient_norm_is_the_steepest_slope(example, digits):
+    """One step up and one down the gradient of the first kernel, by the loss in numpy."""
+    why = example("why_resnets_work")
+    keras.utils.set_random_seed(0)
+    model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=10)
+    before = weights_of(model)
+    norms = why.gradient_norms(model, digits)
+    assert all(np.array_equal(values, before[path]) for path, values in weights_of(model).items())
+    images, labels = digits.train.sample(why.GRADIENT_IMAGES, seed=1)
+    kernel = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)).kernel
+    answer = tf.function(lambda: model(images, training=True))
+
+    def loss(value):
+        kernel.assign(value)
+        return -np.log(answer().numpy()[np.arange(len(labels)), labels]).mean(dtype="float64")
+
+    start, step = kernel.numpy(), 1e-2
+    slopes = np.zeros(start.shape)
+    for place in np.ndindex(start.shape):
+        moved = np.zeros_like(start)
+        moved[place] = step
+        slopes[place] = (loss(start + moved) - loss(start - moved)) / (2 * step)
+    np.testing.assert_allclose(norms[0], np.linalg.norm(slopes), rtol=0.02)
+
+
+def test_gradient_grows_with_depth_without_skips_alone(example, digits):
+    """What batch norm does to it (Yang et al. 2019, arXiv:1902.08129), and skips prevent."""
+    first = {}
+    for name in ("plain56", "resnet56"):
+        keras.utils.set_random_seed(0)
+        model = keras_arch.build(name, input_shape=(8, 8, 1), classes=10)
+        first[name] = example("why_resnets_work").gradient_norms(model, digits)[0]
+    assert first["plain56"] > 20 * first["resnet56"]
 
 
 def test_inception_cost(example, tmp_path, capsys):

@@ -143,7 +143,7 @@ class Report(keras.callbacks.Callback):
         left = sum(self.spent) / len(self.spent) * (self.epochs - epoch - 1)
         speed = self.steps * self.batch_size / self.training_seconds
         self.progress.console.print(
-            f"{epoch + 1:3}/{self.epochs:<3} {logs['loss']:7.4f} {logs['accuracy']:9.2%} {logs['val_loss']:9.4f} "
+            f"{epoch + 1:3}/{self.epochs:<3} {logs['loss']:7.4f} {logs['accuracy']:9.2%} {short(logs['val_loss']):>9} "
             f"{logs['val_accuracy']:13.2%} {logs['learning_rate']:14.5f} {speed:7,.0f} {clock(left):>7}"
         )
 
@@ -156,6 +156,11 @@ def progress_bar():
         *(TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[rate]}")),
     )
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def short(loss):
+    """A loss in nine characters: that of validation can be anything while batch norm has seen a few batches only."""
+    return f"{loss:.4f}" if loss < 1000 else f"{loss:.3g}"
 
 
 def clock(seconds):
