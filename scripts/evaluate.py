@@ -38,7 +38,7 @@ def main():
 
         artifacts = [open_artifact(path) for path in options.artifacts]
     name, data_dir, skip_unreadable = runs.dataset_of(options.artifacts[0], options.dataset, options.data_dir)
-    dataset = load_dataset(name, data_dir, artifacts[0].image_size, skip_unreadable)
+    dataset = load_dataset(name, data_dir, artifacts[0].image_size, skip_unreadable, keep=(options.split,))
     found = rows, *_ = evaluation.compare(artifacts, dataset, options.split, cli.progress)
     folder, names = cli.short_names(options.artifacts)
     print(f"{folder}: {name}, {options.split} split, {rows[0]['images']:,} images")

@@ -69,6 +69,15 @@ def test_a_set_too_large_for_memory_streams_the_same_examples(data_dir, image_si
             assert pair[1] == other[1]
 
 
+def test_only_splits_to_keep_are_decoded(data_dir):
+    dataset = keras_arch.load_dataset("digits", data_dir, keep=("test",))
+    assert [type(getattr(dataset, split)) for split in ("train", "validation", "test")] == [
+        InStream,
+        InStream,
+        InMemory,
+    ]
+
+
 def test_image_size(data_dir):
     assert keras_arch.load_dataset("digits", data_dir, image_size=16).image_shape == (16, 16, 1)
 

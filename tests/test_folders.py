@@ -87,6 +87,11 @@ def test_given_splits_and_links(tmp_path):
     assert keras_arch.load_dataset(folder).sizes == {"train": 27, "validation": 4, "test": 4}  # 2 of 16, 2 of 15
 
 
+def test_only_splits_to_keep_are_read(folder):
+    dataset = keras_arch.load_dataset(folder, image_size=8, keep=("validation",))
+    assert [type(getattr(dataset, split)) for split in ("train", "validation", "test")] == [InFiles, InMemory, InFiles]
+
+
 def test_pixels_come_from_the_files_in_memory_or_not(folder, monkeypatch):
     in_memory = keras_arch.load_dataset(folder, image_size=8)
     monkeypatch.setattr(data, "MEMORY_SHARE", 0)

@@ -17,7 +17,7 @@ from tensorflow_datasets.core.download import downloader
 from ..errors import InputError, choose, first_line
 from ..images import read_image
 from .digits import Digits
-from .folders import find_files
+from .folders import SPLITS, find_files
 from .splits import READ_AT_ONCE, InFiles, InMemory, InStream
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
@@ -45,10 +45,10 @@ class Dataset:
     @property
     def sizes(self):
         """The number of images in each split."""
-        return {split: getattr(self, split).count for split in ("train", "validation", "test")}
+        return {split: getattr(self, split).count for split in SPLITS}
 
 
-def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False):
+def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, keep=SPLITS):
     """Load images and their classes.
 
     Args:
@@ -59,6 +59,7 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False):
         image_size: pixels to bring all images to (see `keras_arch.images`), one number or (height, width); None keeps their
             own size.
         skip_unreadable: leave out pictures of a folder that cannot be decoded, instead of refusing it.
+        keep: the splits whose images are decoded now and stay in memory, if all would fit; the others' are read when asked for.
 
     Returns:
         A `Dataset`. Test is the data's own (or TFDS's labelled validation split where it has no test split), and
@@ -72,10 +73,10 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False):
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
     if name != "digits" and Path(name).is_dir():
-        return load_folder(name, image_size, skip_unreadable)
+        return load_folder(name, image_size, skip_unreadable, keep)
     if "/" in str(name) and Path(name).parts[0] in ("/", ".", "..", "~"):
         raise InputError(f"expected a folder of pictures, got {name}, which does not exist")
-    return load_tfds(name, data_dir, image_size)
+    return load_tfds(name, data_dir, image_size, keep)
 
 
 def sides(image_size):
@@ -87,7 +88,7 @@ def fits_in_memory(count, shape):
     return count * int(np.prod(shape)) <= MEMORY_SHARE * psutil.virtual_memory().total
 
 
-def load_tfds(name, data_dir, image_size):
+def load_tfds(name, data_dir, image_size, keep):
     builder = find(name, data_dir)
     image, label = classification_features(name, builder.info)
     image_shape = fixed_shape(name, image.shape, image_size)
@@ -95,14 +96,14 @@ def load_tfds(name, data_dir, image_size):
     splits = builder.info.splits
     total = sum(split.num_examples for split in splits.values())
 
-    def read(instruction):
+    def read(split, instruction):
         encoded = {builder.info.supervised_keys[0]: tfds.decode.SkipDecoding()}
         records = builder.as_dataset(split=instruction, as_supervised=True, shuffle_files=False, decoders=encoded)
         count, size = int(records.cardinality()), sum(split.num_bytes for split in splits.values()) // total
         stream = InStream(records, count, image_shape, image.decode_example, size)
-        return in_memory(stream) if fits_in_memory(total, image_shape) else stream
+        return in_memory(stream) if split in keep and fits_in_memory(total, image_shape) else stream
 
-    train, validation, test = (read(instruction) for instruction in split_instructions(name, splits))
+    train, validation, test = map(read, SPLITS, split_instructions(name, splits))
     return Dataset(name, train, validation, test, tuple(label.names), image_shape)
 
 
@@ -117,7 +118,7 @@ def in_memory(split):
     return InMemory(images, labels)
 
 
-def load_folder(folder, image_size, skip_unreadable):
+def load_folder(folder, image_size, skip_unreadable, keep):
     class_names, found, pictures = find_files(folder, skip_unreadable)
     sizes = {picture.size for picture in pictures}
     height, width = sides(image_size) if image_size else next(iter(sizes))[::-1]
@@ -127,15 +128,16 @@ def load_folder(folder, image_size, skip_unreadable):
         )
     image_shape = (height, width, 1 if all(picture.grey for picture in pictures) else 3)
 
-    def read(files):
+    def read(split):
+        files = found[split]
         labels = np.array(files.labels, "int64")
-        if not fits_in_memory(len(pictures), image_shape):
+        if split not in keep or not fits_in_memory(len(pictures), image_shape):
             return InFiles(files.paths, labels, image_shape, np.array(files.plain_jpegs))
         with ThreadPoolExecutor() as pool:
             images = list(pool.map(lambda path: read_image(path, image_shape), files.paths))
         return InMemory(np.stack(images), labels)
 
-    train, validation, test = (read(found[split]) for split in ("train", "validation", "test"))
+    train, validation, test = map(read, SPLITS)
     return Dataset(Path(folder).resolve().name, train, validation, test, tuple(class_names), image_shape)
 
 
