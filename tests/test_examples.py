@@ -2,8 +2,11 @@
 
 import dataclasses
 import importlib
+import json
 
 import keras
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -259,6 +262,27 @@ def test_feature_extractor_trains_its_backbone(example, small_digits):
     before = weights_of(backbone)
     example("feature_extractor").train(backbone, small_digits, 1)
     assert all(not np.array_equal(values, before[path]) for path, values in weights_of(backbone).items())
+
+
+def test_notebook(monkeypatch, capsys, data_dir):
+    """Every cell, in order and in one namespace, as a kernel runs them; and what a reader sees without running any."""
+    cells = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    monkeypatch.chdir(ROOT / "examples")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+    namespace, printed = {"__name__": "__main__"}, []
+    with matplotlib.rc_context({"backend": "agg"}):
+        for number, cell in enumerate(cells):
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), namespace)
+            printed.append(capsys.readouterr().out)
+            if plt.get_fignums():
+                assert any("image/png" in output.get("data", {}) for output in cell["outputs"])
+            plt.close("all")
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert [bool(text) for text in printed] == [any("text" in output for output in cell["outputs"]) for cell in cells]
+    assert printed[-1].startswith("7 ")  # the digit in examples/digit.png
+    assert printed[-2].count("; ok") == 2
+    assert namespace["found"]["top1"] > 0.97
 
 
 def test_own_code_is_short():

@@ -149,13 +149,14 @@ class Report(keras.callbacks.Callback):
 
 
 def progress_bar():
-    """A bar that shows on a terminal only."""
-    console = Console(highlight=False)
+    """A bar that shows on a terminal only; a notebook gets lines of plain text."""
+    interactive = Console().is_terminal
+    console = Console(highlight=False, force_terminal=interactive, force_jupyter=False)
     columns = (
         *(TextColumn("epoch {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
         *(TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[rate]}")),
     )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return Progress(*columns, console=console, transient=True, disable=not interactive)
 
 
 def short(loss):
