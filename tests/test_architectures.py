@@ -132,10 +132,10 @@ def test_pooled_features(name, tmp_path):
     features = small(name, include_top=False)
     features.save_weights(tmp_path / "own.weights.h5")
     images = np.random.default_rng(0).uniform(0, 255, (2, *SHAPE)).astype("float32")
-    expected = features.predict_on_batch(images)
+    expected = features(images).numpy()
     for pooling, reduce in (("avg", np.mean), ("max", np.max)):
         pooled = small(name, include_top=False, pooling=pooling, weights=tmp_path / "own.weights.h5")
-        np.testing.assert_allclose(pooled.predict_on_batch(images), reduce(expected, axis=(1, 2)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(pooled(images).numpy(), reduce(expected, axis=(1, 2)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_pooled_features(name, tmp_path):
 def test_options_convert_and_round_trip(name, options, tmp_path):
     model = small(name, **options)
     images = np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype("float32")
-    expected = model.predict_on_batch(images)
+    expected = model(images).numpy()
     model.save(tmp_path / "model.keras")
     write_tflite(model, tmp_path / "model.tflite")
     for file in ("model.keras", "model.tflite"):
@@ -299,7 +299,7 @@ def test_auxiliary_heads_come_off(tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
     main = keras_arch.strip_auxiliary_heads(model)
     assert keras_arch.strip_auxiliary_heads(main) is main
-    np.testing.assert_array_equal(main.predict_on_batch(images), model.predict_on_batch(images)[0])
+    np.testing.assert_array_equal(main(images).numpy(), model(images)[0].numpy())
     assert main.count_params() == keras_arch.GoogLeNet(classes=10).count_params()
     model.save(tmp_path / "model.keras")
     assert keras_arch.open_artifact(tmp_path / "model.keras").predict(images).shape == (2, 10)

@@ -17,38 +17,24 @@ import keras_arch
 SHAPE = (32, 32, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype("float32")
 
-# Quick to convert, and all the operators there are; the deeper ones repeat them.
-QUICK_TO_CONVERT = ["googlenet", "nin", "resnet8", "resnet18", "resnet20v2"]
+# Every kind of block, stem and layer that there is; the deeper networks repeat them, and are tried in `make slowtest`.
+KINDS = ["googlenet", "nin", "plain20", "resnet8", "resnet18", "resnet20v2", "resnet50", "resnet50v2"]
+QUICK_TO_CONVERT = ["googlenet", "nin", "resnet8", "resnet18", "resnet20v2"]  # with all the operators
 
 
 def small(name):
     return keras_arch.build(name, input_shape=SHAPE, classes=10)
 
 
-def save(model, folder):
-    model.save(folder / f"{model.name}.keras")
-    np.save(folder / f"{model.name}.npy", model.predict_on_batch(IMAGES))
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A folder for all models and what they answer."""
-    folder = tmp_path_factory.mktemp("saved")
-    np.save(folder / "images.npy", IMAGES)
-    return folder
-
-
 @pytest.fixture(scope="module", params=keras_arch.available())
-def model(request, saved):
+def model(request):
     """Every registered model, small."""
-    model = small(request.param)
-    save(model, saved)
-    return model
+    return small(request.param)
 
 
 def test_answers_with_probabilities(model):
     assert model.input_shape == (None, *SHAPE)
-    probabilities = model.predict_on_batch(IMAGES)
+    probabilities = model(IMAGES).numpy()
     assert probabilities.shape == (2, 10)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
@@ -85,25 +71,25 @@ assert "keras_arch" not in sys.modules
 """
 
 
-DEEP = [name for name in keras_arch.available() if re.search(r"1\d\d", name)]  # a hundred layers and more
-
-
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 @pytest.mark.parametrize(
     "names",
-    [sorted(set(keras_arch.available()) - set(DEEP)), pytest.param(DEEP, marks=pytest.mark.slow)],
-    ids=["most", "deep"],
+    [KINDS, pytest.param(sorted(set(keras_arch.available()) - set(KINDS)), marks=pytest.mark.slow)],
+    ids=["kinds", "others"],
 )
-def test_files_open_with_keras_alone(saved, backend, names):
+def test_files_open_with_keras_alone(tmp_path, backend, names):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: pip install {backend}")
+    np.save(tmp_path / "images.npy", IMAGES)
+    answers = {}
     for name in names:
-        if not (saved / f"{name}.keras").exists():  # where this test runs alone
-            save(small(name), saved)
+        model = small(name)
+        model.save(tmp_path / f"{name}.keras")
+        answers[name] = model(IMAGES).numpy()
     environment = {**os.environ, "KERAS_BACKEND": backend}
-    subprocess.run([sys.executable, "-c", OPEN, saved, *names], check=True, cwd=saved, env=environment)
-    for name in names:
-        found, expected = np.load(saved / f"{name}.{backend}.npy"), np.load(saved / f"{name}.npy")
+    subprocess.run([sys.executable, "-c", OPEN, tmp_path, *names], check=True, cwd=tmp_path, env=environment)
+    for name, expected in answers.items():
+        found = np.load(tmp_path / f"{name}.{backend}.npy")
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
@@ -119,4 +105,4 @@ def test_converts_to_built_in_operators(name, tmp_path):
     model = small(name)
     write_tflite(model, tmp_path / "model.tflite")
     found = keras_arch.open_artifact(tmp_path / "model.tflite").predict(IMAGES)
-    np.testing.assert_allclose(found, model.predict_on_batch(IMAGES), atol=1e-4)
+    np.testing.assert_allclose(found, model(IMAGES).numpy(), atol=1e-4)

@@ -93,11 +93,12 @@ def test_plain_cnn_normalises_as_network_in_network_does(example):
 def test_why_resnets_work(example, small_digits, monkeypatch, tmp_path, capsys):
     why, picture = example("why_resnets_work"), tmp_path / "curves.svg"
     monkeypatch.setattr(keras_arch, "load_dataset", lambda name, data_dir: {"digits": small_digits}[name])
-    monkeypatch.setattr(why, "NETWORKS", {"plain20": "--", "resnet20": "-"})
+    for title in ("plain 56", "residual 56", "residual 56, begun as the identity"):
+        monkeypatch.delitem(why.NETWORKS, title)
     rows = why.main(["--images", "64", "--epochs", "2", "--output", str(picture)])
     assert [(row["network"], len(row["loss"]), len(row["gradient_norms"])) for row in rows] == [
-        ("plain20", 2, 19),  # the stem and nine blocks of two
-        ("resnet20", 2, 19),
+        ("plain 20", 2, 19),  # the stem and nine blocks of two
+        ("residual 20", 2, 19),
     ]
     assert picture.read_text().endswith("</svg>\n")
     printed = capsys.readouterr().out
