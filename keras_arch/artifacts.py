@@ -5,7 +5,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from .files import size_of
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 
 
+ROUNDING = 1e-3  # by which a probability may leave 0 to 1
 METADATA = b"TFLITE_METADATA"  # how a .tflite file names what it says about itself
 
 
@@ -48,9 +49,24 @@ def open_artifact(path):
             .tflite file runs without TensorFlow.
 
     Raises:
-        InputError (a ValueError): not there, not one of the kinds, damaged, or not an image classifier.
+        InputError (a ValueError): not there, not one of the kinds, damaged, or not an image classifier; on `predict`, answers
+            that are no probabilities.
     """
-    path = Path(path)
+    artifact = open_kind(Path(path))
+    return replace(artifact, predict=lambda images: probabilities(artifact.predict(images), path))
+
+
+def probabilities(answers, path):
+    """The same answers, or InputError where they cannot be probabilities."""
+    low, high = np.min(answers), np.max(answers)
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that NaN is caught, too
+        raise InputError(
+            f"expected probabilities from {path}, got values of {low:.3g} to {high:.3g}; a softmax at its end would work"
+        )
+    return answers
+
+
+def open_kind(path):
     if not path.exists():
         raise InputError(f"expected {KINDS}, got {path}, which does not exist")
     if path.is_dir() and (path / "saved_model.pb").is_file():

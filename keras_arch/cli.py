@@ -18,6 +18,11 @@ def run(main):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         main()
+    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # so that Python's last flush has somewhere to go
+        sys.exit(1)
     except (InputError, OSError) as error:
         sys.exit(fail(error))
     except ProofError as error:
@@ -96,6 +101,8 @@ def turned(columns):
 
 def short_names(paths):
     """The folder that all `paths` share, and a short name for each: float32 for export/model_float32.tflite."""
+    if any(path.is_absolute() for path in paths):
+        paths = [path.absolute() for path in paths]
     shared = os.path.commonpath([path.parent for path in paths])
     names = [path.stem.removeprefix("model_") if path.suffix == ".tflite" else path.name for path in paths]
     if len(set(names)) < len(names):

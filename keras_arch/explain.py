@@ -6,12 +6,14 @@ import tensorflow as tf
 from matplotlib import colormaps
 from PIL import Image
 
+from .errors import InputError, first_line
+
 
 def grad_cam(model, images):
     """For each image, where the most probable class has its evidence.
 
-    The last feature maps are weighed by how much each one's mean raises the logarithm of the class's probability; what lowers
-    it is left out.
+    The last feature maps are weighed by how much each one's mean raises the logarithm of the class's odds; what lowers them
+    is left out. Of odds, since a probability that rounds to 1 has no slope.
 
     Args:
         model: a `keras.Model` from raw images to class probabilities, with feature maps before its head.
@@ -20,17 +22,33 @@ def grad_cam(model, images):
     Returns:
         (batch, height, width) of 0-1, resized to the images; all zero where nothing raises the class.
 
+    Raises:
+        InputError (a ValueError): no feature maps that lead to the answer, as where they are inside another model.
+
     Reference: Selvaraju et al. 2017, arXiv:1610.02391.
     """
-    maps = next(layer.output for layer in reversed(model.layers) if len(layer.output.shape) == 4)
-    both = keras.Model(model.inputs, [maps, model.outputs[0]])
+    both = with_last_maps(model)
     with tf.GradientTape() as tape:
         features, probabilities = both(tf.cast(images, tf.float32), training=False)
-        score = tf.math.log(tf.reduce_max(probabilities, axis=1) + keras.config.epsilon())
+        top = tf.one_hot(tf.argmax(probabilities, axis=1), probabilities.shape[1])
+        rest = tf.reduce_sum(probabilities * (1 - top), axis=1)
+        score = tf.math.log(tf.reduce_max(probabilities, axis=1)) - tf.math.log(rest + np.finfo("float32").tiny)
     weights = tf.reduce_mean(tape.gradient(score, features), axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
     heat = tf.image.resize(heat, images.shape[1:3])[..., 0].numpy()
     return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
+
+
+def with_last_maps(model):
+    """The same model with two outputs: its last feature maps, and its answer."""
+    maps = [layer.output for layer in model.layers if len(layer.output.shape) == 4]
+    try:
+        return keras.Model(model.inputs, [maps[-1], model.outputs[0]])
+    except (IndexError, ValueError) as error:
+        raise InputError(
+            f"expected a model whose convolutions are layers of its own, to see where it looks, got {model.name}: "
+            f"{first_line(error)}"
+        ) from error
 
 
 def overlay(image, heat, scale):

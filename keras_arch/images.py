@@ -4,6 +4,8 @@ Upright by its EXIF tag; grey or red, green and blue by ITU-R 601 luma; transpar
 model's aspect is cut out and resized bilinearly, each output pixel the mean of what it covers.
 """
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -18,13 +20,26 @@ def find_pictures(paths):
     Raises:
         InputError (a ValueError): a folder without pictures.
     """
-    found = []
+    found: list[Path] = []
     for path in paths:
-        inside = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        inside = pictures_in(path) if path.is_dir() else [path]
         if not inside:
             raise InputError(f"expected a picture or a folder of pictures, got {path}, which has none")
         found += inside
     return found
+
+
+def pictures_in(folder):
+    """The pictures in a folder and below, sorted; not those that are hidden, nor in hidden folders."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden(path.relative_to(folder))
+    )
+
+
+def hidden(path):
+    return any(part.startswith(".") for part in path.parts)
 
 
 def read_image(path, shape, box=None):

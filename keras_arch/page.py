@@ -12,7 +12,7 @@ from .evaluation import measure, mistakes
 from .files import save_whole
 from .pictures import draw_confusion, draw_mistakes, draw_reliability
 from .recipes import Recipe
-from .runs import draw_curves
+from .runs import data_name, draw_curves
 
 EXPORT = "<!-- export -->"  # where the table of an export goes, once there is one
 STYLE = """
@@ -68,6 +68,7 @@ def write_report(folder, model, dataset, history, probabilities, labels):
         [name, *(f"{row[column]:.2%}" for column in ("precision", "recall", "f1")), f"{row['support']:,}"]
         for name, row in metrics["classes"].items()
     ]
+    confused = [[one["true"], one["predicted"], f"{one['images']:,}"] for one in metrics["confused"]]
     stages = [
         [row.name, f"{row.parameters:,}", f"{row.multiply_adds:,}", f"{row.activations:,}"]
         for row in cost.by_stage().layers
@@ -82,12 +83,13 @@ def write_report(folder, model, dataset, history, probabilities, labels):
         ["commit", str(run["git_commit"])],
         *([name, number] for name, number in run["versions"].items()),
     ]
-    title = f"{recipe['model']} on {recipe['dataset'].rpartition('/')[2]}"
+    title = f"{recipe['model']} on {data_name(recipe['dataset'])}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()) + "</dl>",
         *(f"<h2>{name}</h2>{embedded(draw, name)}" for name, draw in drawings.items()),
         "<h2>Classes</h2>" + table(["class", "precision", "recall", "f1", "images"], classes),
+        "<h2>Most confused</h2>" + table(["true", "predicted", "images"], confused),
         EXPORT,
         "<h2>Cost</h2>" + table(["stage", "parameters", "multiply-adds", "activations"], stages),
         "<h2>Recipe</h2>" + table(["option", "value"], options),

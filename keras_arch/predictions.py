@@ -4,18 +4,34 @@ import csv
 import json
 import sys
 
+from .errors import InputError
 from .images import read_image
 
 SHOWN = 256  # pixels that the longer side of an explained picture has, about
 
 
-def classify(artifact, paths, images, labels, top):
-    """Give {"image": path, "classes": [{"label", "probability"}, ...]} for each picture, the most probable class first."""
-    for path, image in zip(paths, images, strict=True):
+def classify(artifact, paths, labels, top):
+    """Give {"image": path, "classes": [{"label", "probability"}, ...]} for each picture, the most probable class first.
+
+    Raises:
+        InputError (a ValueError): when all others are done, if there was a picture that cannot be read.
+    """
+    unread = 0
+    for path in paths:
+        try:
+            image = read_image(path, artifact.image_shape)
+        except InputError as error:
+            if len(paths) == 1:
+                raise
+            unread += 1
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         probabilities = artifact.predict(image[None])[0]
         best = probabilities.argsort()[::-1][:top]
         classes = [{"label": labels[index], "probability": float(probabilities[index])} for index in best]
         yield {"image": str(path), "classes": classes}
+    if unread:
+        raise InputError(f"expected {len(paths)} pictures, got {unread} that cannot be read")
 
 
 def write_table(rows):

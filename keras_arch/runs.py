@@ -15,6 +15,8 @@ from .errors import InputError
 from .files import CHECKPOINT, partial_name, refuse_foreign, save_whole, write_json
 from .recipes import Recipe
 
+LABELS = "labels.txt"  # of a run, and packed into its .tflite files
+
 
 def findable(recipe):
     """The recipe with whole paths where it names folders or files, so that run.json finds them from anywhere."""
@@ -26,11 +28,14 @@ def findable(recipe):
     return dataclasses.replace(recipe, **{field: str(path) for field, path in paths.items()})
 
 
+def data_name(dataset):
+    """A data set as people call it: the last part of the path of a folder or file, which `findable` has made whole."""
+    return Path(dataset).stem if Path(dataset).is_absolute() else dataset
+
+
 def default_folder(recipe):
     """saved_models/<model>-<dataset>."""
-    path = Path(recipe.dataset)
-    name = path.stem if path.is_absolute() else re.sub("[/:]", "-", recipe.dataset)
-    return Path("saved_models") / f"{recipe.model}-{name}"
+    return Path("saved_models") / f"{recipe.model}-{re.sub('[/:]', '-', data_name(recipe.dataset))}"
 
 
 def free_folder(folder, recipe, overwrite, resume):
@@ -123,7 +128,7 @@ def comparison(folder, run, history, cost):
         raise InputError(f"expected a run that has ended, got {folder}, whose run.json has no metrics")
     return {
         "model": run["recipe"].model,
-        "dataset": Path(run["recipe"].dataset).name,
+        "dataset": data_name(run["recipe"].dataset),
         "parameters": f"{cost.parameters:,}",
         "multiply-adds": f"{cost.multiply_adds:,}",
         "epochs": str(len(history["loss"])),
@@ -155,7 +160,7 @@ def start(folder, recipe, precision, data_dir, dataset):
                 f"expected what {folder} was begun with: {', '.join(changed)}; --overwrite would begin anew"
             )
         return
-    write_labels(folder / "labels.txt", dataset.class_names)
+    write_labels(folder / LABELS, dataset.class_names)
     run = {
         "recipe": dataclasses.asdict(recipe),
         "precision": precision,
@@ -245,7 +250,15 @@ def read_labels(path):
 def packed_labels(path):
     """The class names that are packed into a .tflite file, as a list."""
     with zipfile.ZipFile(path) as archive:
-        return archive.read("labels.txt").decode().removesuffix("\n").split("\n")
+        return archive.read(LABELS).decode().removesuffix("\n").split("\n")
+
+
+def has_labels(path):
+    """Whether a .tflite file has its class names packed into it."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return LABELS in archive.namelist()
 
 
 def read_run(folder):
@@ -265,17 +278,28 @@ def read_run(folder):
 
 def labels_of(artifact):
     """The class names of an opened artifact: those in a .tflite file, or of labels.txt in its run; else numbers."""
-    path = find_beside(artifact.path, "labels.txt")
-    if zipfile.is_zipfile(artifact.path) and artifact.kind == "tflite":
-        return tuple(packed_labels(artifact.path))
-    if path is None:
+    path = find_beside(artifact.path, LABELS)
+    if artifact.kind == "tflite" and has_labels(artifact.path):
+        path, labels = artifact.path, tuple(packed_labels(artifact.path))
+    elif path is None:
         return tuple(f"class {number}" for number in range(artifact.classes))
-    labels = read_labels(path)
+    else:
+        labels = read_labels(path)
     if len(labels) != artifact.classes:
         raise InputError(
-            f"expected {artifact.classes} lines in {path}, one for each class of {artifact.path}, got {len(labels)}"
+            f"expected {artifact.classes} labels in {path}, one for each class of {artifact.path}, got {len(labels)}"
         )
     return labels
+
+
+def check_labels(artifact, class_names):
+    """Raise InputError where an artifact's classes are known and others, or in another order, than those of the data."""
+    labels, unknown = labels_of(artifact), tuple(f"class {number}" for number in range(artifact.classes))
+    if labels not in (tuple(class_names), unknown):
+        raise InputError(
+            f"expected images of {', '.join(labels)}, in this order, as {artifact.path} knows them, got "
+            f"{', '.join(class_names)}"
+        )
 
 
 def dataset_of(artifact, name=None, data_dir=None):

@@ -25,6 +25,8 @@ def main():
     options = cli.parse(Options, sys.argv[1:], prog="compare.py")
     if len(options.runs) < 2:
         raise InputError(f"expected two run folders or more, got {len(options.runs)}")
+    if len({folder.resolve() for folder in options.runs}) < len(options.runs):
+        raise InputError(f"expected different run folders, got {' '.join(map(str, options.runs))}")
     if options.output.suffix != ".png":
         raise InputError(f"expected --output to be a .png file, got {options.output}")
     from keras_arch import runs
@@ -32,13 +34,14 @@ def main():
     found = [runs.read_run(folder) for folder in options.runs]  # mistakes first: Keras takes seconds to come
     histories = [runs.read_history(folder) for folder in options.runs]
     with cli.quiet():
-        from keras_arch import cost
+        from keras_arch import cost, strip_auxiliary_heads
         from keras_arch.artifacts import load_keras
 
-        costs = [cost(load_keras(folder / "model.keras")) for folder in options.runs]
+        costs = [cost(strip_auxiliary_heads(load_keras(folder / "model.keras"))) for folder in options.runs]
     _, names = cli.short_names(options.runs)
     rows = [runs.comparison(*one) for one in zip(options.runs, found, histories, costs, strict=True)]
     cli.print_table(cli.turned(dict(zip(names, rows, strict=True))))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     runs.draw_curves(options.output, dict(zip(names, histories, strict=True)))
     print(f"The curves are in {options.output}.")
 

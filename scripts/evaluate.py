@@ -37,13 +37,17 @@ def main():
         from keras_arch import evaluation, load_dataset, open_artifact, pictures, runs
 
         artifacts = [open_artifact(path) for path in options.artifacts]
+    folder, names = cli.short_names(options.artifacts)
     name, data_dir, skip_unreadable = runs.dataset_of(options.artifacts[0], options.dataset, options.data_dir)
     dataset = load_dataset(name, data_dir, artifacts[0].image_size, skip_unreadable, keep=(options.split,))
+    for artifact in artifacts:
+        runs.check_labels(artifact, dataset.class_names)
     found = rows, *_ = evaluation.compare(artifacts, dataset, options.split, cli.progress)
-    folder, names = cli.short_names(options.artifacts)
     print(f"{folder}: {name}, {options.split} split, {rows[0]['images']:,} images")
     cli.print_table(cli.turned({short: evaluation.cells(row) for short, row in zip(names, rows, strict=True)}))
-    print(evaluation.LEGEND)
+    print(evaluation.legend(rows))
+    cli.print_table(evaluation.class_cells(rows[0]))
+    print(evaluation.confused_pairs(rows[0]))
     if options.output:
         pictures.write_evaluation(options.output, dataset, options.split, names, *found)
         print(f"metrics.json and pictures are in {options.output}.")

@@ -41,13 +41,11 @@ def main():
     with cli.quiet():
         artifact = open_artifact(options.artifact)
     labels = runs.labels_of(artifact)
-    pixels = (images.read_image(path, artifact.image_shape) for path in paths)
-    found = predictions.classify(artifact, paths, pixels, labels, options.top)
-    predictions.WRITERS[options.format](found)
     if options.explain:
         with cli.quiet():
             predictions.explain(options.artifact, paths, options.explain)
         print(f"Where it looked is in {options.explain}.", file=sys.stderr)
+    predictions.WRITERS[options.format](predictions.classify(artifact, paths, labels, options.top))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Numbers of an evaluation, against other ways of computing them."""
 
 import math
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import binomtest
 
 import keras_arch
 from keras_arch import evaluation
@@ -32,6 +35,53 @@ def test_measures_by_hand():
     ]
     # Bins of a fifteenth: .9 alone and right; two of .8, right; .7 right and wrong; .6 wrong.
     assert found["ece"] == pytest.approx((0.1 + 2 * 0.2 + 2 * 0.2 + 0.6) / 6, abs=1e-6)
+
+
+SIX = np.array(
+    [
+        [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
+        [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
+        [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
+        [1.00, 0.00, 0.00, 0.00, 0.00, 0.00],  # an integer file: of five zeros the true one comes last
+    ],
+    "float32",
+)
+
+
+def test_top5_by_hand():
+    found = evaluation.measure(SIX, np.array([0, 4, 5, 1]), "abcdef")
+    assert (found["top1"], found["top5"]) == (1 / 4, 2 / 4)
+    assert found["top5_interval"] == evaluation.interval(2, 4)
+
+
+def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
+    """The first is right about 0 to 4 alone, the second about 4 to 9 alone."""
+    labels = digits.test.labels
+
+    def artifact(name, known):
+        answers = np.eye(10, dtype="float32")[np.where(np.isin(labels, known), labels, (labels + 1) % 10)]
+        return Artifact(Path(name), "keras", (8, 8, 1), 10, 7, answers_in_order(answers))
+
+    def answers_in_order(answers):
+        left = list(answers)
+        return lambda images: np.stack([left.pop(0) for _ in images])
+
+    monkeypatch.setattr(evaluation, "latency", lambda artifact, images: 0.002)
+    rows, _, found = evaluation.compare([artifact("a", range(5)), artifact("b", range(4, 10))], digits)
+    np.testing.assert_array_equal(found, labels)
+    counts = np.bincount(labels)
+    assert rows[1]["against_first"] == {
+        "only_first": counts[:4].sum(),
+        "only_second": counts[5:].sum(),
+        "p": pytest.approx(binomtest(int(counts[:4].sum()), int(counts[:4].sum() + counts[5:].sum())).pvalue),
+    }
+    assert rows[1]["agreement"] == pytest.approx(counts[4] / 360)
+    assert "against_first" not in rows[0]
+    assert evaluation.cells(rows[1])["differs"] == (
+        "yes" if rows[1]["against_first"]["p"] < 0.05 else "no more than chance"
+    )
+    assert evaluation.confused_pairs(rows[0]).startswith("Most confused: ")
+    assert [row["images"] for row in evaluation.class_cells(rows[0])] == [str(count) for count in counts]
 
 
 def test_intervals_are_published_ones():
@@ -95,12 +145,38 @@ def test_grey_images_go_into_colour_models(digits):
         evaluation.check_match(Artifact("this", "keras", (9, 8, 3), 10, 0, predict), digits)
 
 
-def test_evaluation_writes_pictures(quickstart, script, tmp_path, capfd):
+def test_logits_are_no_probabilities(tmp_path):
+    image = keras.Input((4, 4, 1))
+    keras.Model(image, keras.layers.Dense(3, bias_initializer="ones")(keras.layers.Flatten()(image))).save(
+        tmp_path / "logits.keras"
+    )
+    artifact = keras_arch.open_artifact(tmp_path / "logits.keras")
+    with pytest.raises(keras_arch.InputError, match=r"expected probabilities from .*logits.keras, got values of"):
+        artifact.predict(np.full((1, 4, 4, 1), 200, "float32"))
+
+
+def test_classes_in_another_order_are_refused(quickstart, script, tmp_path, digits, capfd):
+    """Folders sort by name: eight, five, four ..."""
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    for label, name in enumerate(names):
+        (tmp_path / "words" / name).mkdir(parents=True)
+        for number in range(4):
+            image = digits.test.images[digits.test.labels == label][number, ..., 0]
+            Image.fromarray(image).save(tmp_path / "words" / name / f"{number}.png")
+    assert script("evaluate.py", quickstart / "model.keras", "--dataset", tmp_path / "words") == 2
+    assert "got eight, five, four, nine" in capfd.readouterr().err
+
+
+def test_evaluation_writes_pictures(quickstart, script, tmp_path, capfd, monkeypatch):
     files = [quickstart / "model.keras", quickstart / "export/model_int8.tflite"]
+    monkeypatch.chdir(quickstart.parent)
+    files[0] = files[0].relative_to(quickstart.parent)  # beside a whole path
     assert script("evaluate.py", *files, "--output", tmp_path / "told") == 0
     printed = capfd.readouterr().out
     assert "model.keras" in printed
     assert "int8" in printed
+    assert "no more than chance" in printed
+    assert "Most confused: " in printed
     names = [
         f"{name}_{what}.png" for name in ("model_keras", "int8") for what in ("confusion", "mistakes", "reliability")
     ]

@@ -87,6 +87,15 @@ def test_given_splits_and_links(tmp_path):
     assert keras_arch.load_dataset(folder).sizes == {"train": 27, "validation": 4, "test": 4}  # 2 of 16, 2 of 15
 
 
+def test_too_few_pictures_to_hold_any_out(tmp_path):
+    for number in range(4):
+        save(tmp_path / "ab"[number % 2] / f"{number}.png", number)
+    with pytest.raises(
+        keras_arch.InputError, match=r"expected three pictures or more in some class of .*, got none for"
+    ):
+        keras_arch.load_dataset(tmp_path)
+
+
 def test_only_splits_to_keep_are_read(folder):
     dataset = keras_arch.load_dataset(folder, image_size=8, keep=("validation",))
     assert [type(getattr(dataset, split)) for split in ("train", "validation", "test")] == [InFiles, InMemory, InFiles]

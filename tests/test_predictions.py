@@ -4,13 +4,19 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
+import zipfile
 
 import keras
 import numpy as np
+import pytest
 from conftest import ROOT
 from keras import layers
 from PIL import Image
 
+import keras_arch
+from keras_arch import runs
 from keras_arch.explain import grad_cam
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
@@ -38,15 +44,63 @@ def test_folders_and_formats(quickstart, script, tmp_path, capfd):
     assert [line.rpartition(": ")[0] for line in told["table"].splitlines()] == names
 
 
-def test_explained_pictures(quickstart, script, tmp_path):
+def test_hidden_and_damaged_pictures_do_not_end_a_folder(quickstart, script, tmp_path, capfd):
+    for name in ("a.png", "c.png"):
+        shutil.copy(DIGIT, tmp_path / name)
+    (tmp_path / "._a.png").write_bytes(b"what a Mac leaves")
+    (tmp_path / "b.png").write_bytes(DIGIT.read_bytes()[:90])
+    assert script("predict.py", quickstart / "export/model_int8.tflite", tmp_path) == 2
+    told = capfd.readouterr()
+    assert [line.partition(":")[0][-5:] for line in told.out.splitlines()] == ["a.png", "c.png"]
+    left_out, error = told.err.splitlines()
+    assert left_out.startswith("left out: expected an image file")
+    assert error == "error: expected 3 pictures, got 1 that cannot be read"
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake(quickstart):
+    command = [sys.executable, ROOT / "scripts/predict.py", quickstart / "export/model_int8.tflite", *[DIGIT] * 2000]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "7 " in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_labels_of_files_that_others_made(quickstart, tmp_path):
+    """Behind a .tflite file may be a zip archive with other names."""
+    file = tmp_path / "other.tflite"
+    file.write_bytes(model_alone((quickstart / "export/model_int8.tflite").read_bytes()))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("labelmap.txt", "a\nb\n")
+    artifact = keras_arch.open_artifact(file)
+    assert runs.labels_of(artifact) == tuple(f"class {number}" for number in range(10))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("labels.txt", "a\nb\n")
+    with pytest.raises(keras_arch.InputError, match=r"expected 10 labels in .*, got 2"):
+        runs.labels_of(artifact)
+
+
+def model_alone(content):
+    """The bytes of a .tflite file in front of its archive of labels."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return content[: archive.infolist()[0].header_offset]
+
+
+def test_explained_pictures(quickstart, script, tmp_path, capfd):
     assert script("predict.py", quickstart / "model.keras", DIGIT, "--explain", tmp_path / "why") == 0
     with Image.open(tmp_path / "why/0000_digit.png") as picture:
         assert picture.size == (256, 256)
         assert picture.mode == "RGB"
+        assert len(picture.getcolors(maxcolors=2**16)) > 4
+    backbone = keras_arch.ResNet8(include_top=False, input_shape=(8, 8, 1))
+    nested = keras.Sequential([backbone, layers.GlobalAveragePooling2D(), layers.Dense(10, "softmax")])
+    nested.save(tmp_path / "nested.keras")
+    assert script("predict.py", tmp_path / "nested.keras", DIGIT, "--explain", tmp_path / "not") == 2
+    assert "expected a model whose convolutions are layers of its own" in capfd.readouterr().err
 
 
-def test_grad_cam_finds_the_pixels_that_count():
-    """A model that sums the left half's brightness into class 0: there is the evidence, and nowhere else."""
+@pytest.mark.parametrize("weight", [0.1, 0.6])
+def test_grad_cam_finds_the_pixels_that_count(weight):
+    """However sure it is. A model that sums the left half's brightness into class 0: there is the evidence, and nowhere else."""
     image = keras.Input((8, 8, 1))
     maps = layers.Conv2D(2, 1, use_bias=False, name="maps")(image)
     position = np.zeros((8, 8, 2), "float32")
@@ -54,8 +108,10 @@ def test_grad_cam_finds_the_pixels_that_count():
     masked = layers.Rescaling(position)(maps)
     pooled = layers.GlobalAveragePooling2D()(masked)
     model = keras.Model(image, layers.Softmax()(pooled))
-    model.get_layer("maps").set_weights([np.array([0.1, 0.0]).reshape(1, 1, 1, 2)])
-    heat = grad_cam(model, np.full((2, 8, 8, 1), 200, "uint8"))
+    model.get_layer("maps").set_weights([np.array([weight, 0.0]).reshape(1, 1, 1, 2)])
+    images = np.full((2, 8, 8, 1), 200, "uint8")
+    assert (model(images).numpy()[:, 0] == 1).all() == (weight > 0.1)
+    heat = grad_cam(model, images)
     assert heat.shape == (2, 8, 8)
     np.testing.assert_allclose(heat[:, :, :4], 1, atol=1e-6)
     np.testing.assert_allclose(heat[:, :, 4:], 0, atol=1e-6)

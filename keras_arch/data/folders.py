@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError
-from ..images import SUFFIXES
+from ..images import SUFFIXES, hidden, pictures_in
 from .check import check_files, report
 
 SPLITS = ("train", "validation", "test")
@@ -75,6 +75,12 @@ def find_files(folder, skip_unreadable=False):
     for split in ("test", "validation"):
         if split not in found:
             found["train"], found[split] = hold_out(found["train"], split, held_out)
+    for split, classes in found.items():
+        if not any(classes.values()):
+            raise InputError(
+                f"expected three pictures or more in some class of {folder}, of which one is held out for validation and one "
+                f"for test, got none for {split}"
+            )
     kept = [checked[path] for classes in found.values() for paths in classes.values() for path in paths]
     return class_names, {split: listed(found[split], class_names, checked) for split in SPLITS}, kept
 
@@ -82,18 +88,10 @@ def find_files(folder, skip_unreadable=False):
 def classes_of(folder):
     """{class: sorted paths of its pictures}."""
     return {
-        entry.name: sorted(
-            str(path)
-            for path in entry.rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden(path.relative_to(entry))
-        )
+        entry.name: sorted(map(str, pictures_in(entry)))
         for entry in folder.iterdir()
         if entry.is_dir() and not hidden(Path(entry.name))
     }
-
-
-def hidden(path):
-    return any(part.startswith(".") for part in path.parts)
 
 
 def hold_out(classes, split, counts):

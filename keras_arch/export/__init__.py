@@ -9,8 +9,8 @@ from ..artifacts import strip_auxiliary_heads
 from ..errors import InputError, choose, first_line
 from ..files import hash_of
 from ..formats import FORMATS, ExportSettings
-from ..runs import write_labels
-from .metadata import LABELS, image_classifier_metadata, pack_labels, with_metadata
+from ..runs import LABELS, write_labels
+from .metadata import image_classifier_metadata, pack_labels, with_metadata
 from .onnx import check_installed, write_onnx
 from .proof import Promise
 from .quantization import convert_keeping, rank_layers

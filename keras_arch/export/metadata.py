@@ -12,8 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 
 from ..artifacts import METADATA
+from ..runs import LABELS
 
-LABELS = "labels.txt"
 ALIGNMENT = 16  # bytes; TFLite's schema asks for it for every buffer of weights
 
 # Numbers of the schema's enumerations and unions.

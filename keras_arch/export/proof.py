@@ -19,8 +19,8 @@ from ..data.splits import resize
 from ..errors import InputError, first_line
 from ..evaluation import accuracy, agreement
 from ..files import size_of
-from ..runs import packed_labels, read_labels
-from .metadata import LABELS, read_metadata
+from ..runs import LABELS, packed_labels, read_labels
+from .metadata import read_metadata
 
 PROBE = Path(__file__).with_name("probe.py")
 TOLERANCE = 1e-4  # between probabilities that are computed in float32
