@@ -273,7 +273,7 @@ def class_cells(row):
 
 def confused_pairs(row):
     """The most frequent mistakes as a sentence."""
-    pairs = (f"{one['true']} for {one['predicted']} {one['images']:,}" for one in row["confused"])
+    pairs = (f"{one['true']} for {one['predicted']} ({one['images']:,})" for one in row["confused"])
     return f"Most confused: {', '.join(pairs) or 'none'}."
 
 

@@ -46,6 +46,7 @@ def main():
     print(f"{folder}: {name}, {options.split} split, {rows[0]['images']:,} images")
     cli.print_table(cli.turned({short: evaluation.cells(row) for short, row in zip(names, rows, strict=True)}))
     print(evaluation.legend(rows))
+    print(f"{names[0]}, class by class:")
     cli.print_table(evaluation.class_cells(rows[0]))
     print(evaluation.confused_pairs(rows[0]))
     if options.output:
