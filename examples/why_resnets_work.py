@@ -5,7 +5,7 @@
 After He et al. 2015 (arXiv:1512.03385), three experiments. A residual block whose last batch norm begins at zero is the
 identity, where a plain block is nothing at all. Plain and residual networks of 20 and of 56 layers are trained by one
 recipe: without skips the deeper one has by far the higher training loss, so that it cannot be overfitting; with them it
-keeps up, and best where its blocks begin as the identity. And the norm of the gradient of each 3x3 convolution before
+keeps up or nearly so, and better where its blocks begin as the identity. And the norm of the gradient of each 3x3 convolution before
 training, which depth blows up towards the first layer where nothing skips.
 """
 
