@@ -89,8 +89,8 @@ def print_identity(maps):
     """What a block does at its beginning: the residual one passes its input on, the plain one nothing."""
     residual, plain = (answers_at_zero(block, maps) for block in (keras_arch.basic_block, keras_arch.plain_block))
     print(f"A block whose last batch norm is zero, for maps of 0 to {maps.max():.1f}:")
-    print(f"  residual: {np.abs(residual - maps).max():.1g} away from its input at most")
-    print(f"  plain: {np.abs(plain).max():.1g} at most, whatever the input")
+    print(f"  the residual one's answer is at most {np.abs(residual - maps).max():.1g} away from its input")
+    print(f"  the plain one's answer is at most {np.abs(plain).max():.1g}, whatever comes in")
 
 
 def print_networks(rows):
@@ -101,15 +101,17 @@ def print_networks(rows):
                 "loss": f"{row['loss'][-1]:.4f}",
                 "accuracy": f"{row['accuracy'][-1]:.2%}",
                 "validation": f"{row['val_accuracy'][-1]:.2%}",
-                "gradient, first": f"{row['gradient_norms'][0]:.3g}",
+                "first": f"{row['gradient_norms'][0]:.3g}",
                 "last": f"{row['gradient_norms'][-1]:.3g}",
                 "time": f"{sum(row['seconds']):.0f} s",
             }
             for row in rows
         ]
     )
-    print("loss and accuracy: of training, in the last epoch. gradient: its norm at the first and at the last 3x3")
-    print("convolution before training. zero: every block begins as the identity.")
+    print(
+        "loss and accuracy: of training, in the last epoch. first, last: the norm of the gradient at the first and at"
+    )
+    print("the last 3x3 convolution, before training. zero: every block begins as the identity.")
 
 
 def draw(path, rows):

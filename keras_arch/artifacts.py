@@ -45,14 +45,17 @@ def open_artifact(path):
     """Open a trained model.
 
     Args:
-        path: a .keras file, a SavedModel folder, a .tflite or an .onnx file. Only what the kind needs is imported: a
+        path: a .keras file, a SavedModel folder, a .tflite or an .onnx file, or a run folder for its model.keras. Only what the kind needs is imported: a
             .tflite file runs without TensorFlow.
 
     Raises:
         InputError (a ValueError): not there, not one of the kinds, damaged, or not an image classifier; on `predict`, answers
             that are no probabilities.
     """
-    artifact = open_kind(Path(path))
+    path = Path(path)
+    if (path / "model.keras").is_file():
+        path = path / "model.keras"
+    artifact = open_kind(path)
     return replace(artifact, predict=lambda images: probabilities(artifact.predict(images), path))
 
 
@@ -77,8 +80,7 @@ def open_kind(path):
         return open_tflite(path)
     if path.suffix == ".onnx" and path.is_file():
         return open_onnx(path)
-    hint = f"; {path / 'model.keras'} would work" if (path / "model.keras").is_file() else ""
-    raise InputError(f"expected {KINDS}, got {path}{hint}")
+    raise InputError(f"expected {KINDS}, got {path}")
 
 
 def strip_auxiliary_heads(model):

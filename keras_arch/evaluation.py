@@ -249,11 +249,13 @@ CHANCE = 0.05  # below this p a difference is called more than chance
 
 def legend(rows):
     """What the titles of `cells` mean, of those that are there."""
-    told = "from, to: 95% intervals. nll: negative log-likelihood. ece: expected calibration error."
+    told = (
+        "from, to: 95% intervals. nll: negative log-likelihood. ece: expected calibration error. ms: one image, median."
+    )
     if len(rows) > 1:
         told += (
             "\nagrees: images with the top class of the first artifact. lost, won: images that the first alone, or this one\n"
-            f"alone, got right. p: how likely so uneven a split is if both are equally good; below {CHANCE:g}, they differ."
+            f"alone, got right. p: how likely so uneven a split is if both are equally good. differs: by more than chance, p < {CHANCE:g}."
         )
     return told
 
@@ -273,7 +275,7 @@ def class_cells(row):
 
 def confused_pairs(row):
     """The most frequent mistakes as a sentence."""
-    pairs = (f"{one['true']} for {one['predicted']} ({one['images']:,})" for one in row["confused"])
+    pairs = (f"{one['true']} taken for {one['predicted']} ({one['images']:,})" for one in row["confused"])
     return f"Most confused: {', '.join(pairs) or 'none'}."
 
 
@@ -295,6 +297,6 @@ def cells(row):
             "agrees %": f"{100 * row['agreement']:.2f}",
             "lost, won": f"{test['only_first']}, {test['only_second']}",
             "p": f"{test['p']:.2g}",
-            "differs": "yes" if test["p"] < CHANCE else "no more than chance",
+            "differs": "yes" if test["p"] < CHANCE else "no",
         }
-    return found | {"ms, one image": f"{row['latency_ms']:.2f}"}
+    return found | {"ms": f"{row['latency_ms']:.2f}"}

@@ -52,7 +52,7 @@ def draw_mistakes(path, worst):
     grid = figure.subplots(rows, COLUMNS, squeeze=False).flat
     for axes, (image, true, predicted, confidence) in zip(grid, worst, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"{true}\nnot {predicted}\n{confidence:.1%}", fontsize=8)
+        axes.set_title(f"{true}, taken for\n{predicted} at {confidence:.1%}", fontsize=8)
     for axes in figure.axes:
         axes.axis("off")
     figure.savefig(path, dpi=100)

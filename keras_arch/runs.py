@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import platform
 import re
@@ -197,19 +198,20 @@ def finish(folder, history, answers, weights_sha256):
     return run["metrics"]
 
 
-def title(recipe, parameters, sizes, precision, anew):
+def title(recipe, model, sizes, precision, anew):
     """One line about what is going to be trained."""
+    parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     begin = f", beginning with {recipe.weights}" if recipe.weights else ""
     begin += f" (anew: {', '.join(sorted(anew))})" if anew else ""
-    return f"{recipe.model} ({parameters:,} parameters{begin}) on {recipe.dataset} ({images}) in {precision}"
+    return f"{recipe.model} ({parameters:,} parameters{begin}) on {data_name(recipe.dataset)} ({images}) in {precision}"
 
 
 def summary(recipe, metrics):
     """A row for the screen of what `finish` returned."""
     return {
         "model": recipe.model,
-        "dataset": recipe.dataset,
+        "dataset": data_name(recipe.dataset),
         "best epoch": str(metrics["best_epoch"]),
         "validation": f"{metrics['validation']['top1']:.2%}",
         "test": f"{metrics['test']['top1']:.2%}",

@@ -88,7 +88,7 @@ def copy_weights(model, other, path):
         elif name in head or name.startswith(TRAINING_HEADS):
             anew.add(name)
         else:
-            problems.append(f"{name} is {'missing' if found is None else 'of another shape'}")
+            problems.append(f"{name} is {found[0]} and not {layer.weights[0].shape}" if found else f"{name} is missing")
     problems += [f"{name} is unexpected" for name in theirs if name not in ours and not name.startswith(TRAINING_HEADS)]
     if problems:
         more = f" and {len(problems) - NAMES_SHOWN} more" if len(problems) > NAMES_SHOWN else ""

@@ -25,10 +25,10 @@ def main():
     options = cli.parse(Options, sys.argv[1:], prog="compare.py")
     if len(options.runs) < 2:
         raise InputError(f"expected two run folders or more, got {len(options.runs)}")
-    if len({folder.resolve() for folder in options.runs}) < len(options.runs):
-        raise InputError(f"expected different run folders, got {' '.join(map(str, options.runs))}")
     if options.output.suffix != ".png":
         raise InputError(f"expected --output to be a .png file, got {options.output}")
+    if len({folder.resolve() for folder in options.runs}) < len(options.runs):
+        raise InputError(f"expected different run folders, got {' '.join(map(str, options.runs))}")
     from keras_arch import runs
 
     found = [runs.read_run(folder) for folder in options.runs]  # mistakes first: Keras takes seconds to come

@@ -16,7 +16,7 @@ class Options:
     """One table of size, accuracy, calibration and latency, and whether each differs from the first by more than chance."""
 
     artifacts: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARTIFACT")]
-    """.keras files, SavedModel folders, .tflite and .onnx files."""
+    """Run folders, .keras files, SavedModel folders, .tflite and .onnx files."""
     dataset: str | None = None
     """A name, a folder or an .npz file; the data of the first artifact's run if not given."""
     data_dir: Path | None = None
@@ -38,7 +38,7 @@ def main():
 
         artifacts = [open_artifact(path) for path in options.artifacts]
     folder, names = cli.short_names(options.artifacts)
-    name, data_dir, skip_unreadable = runs.dataset_of(options.artifacts[0], options.dataset, options.data_dir)
+    name, data_dir, skip_unreadable = runs.dataset_of(artifacts[0].path, options.dataset, options.data_dir)
     dataset = load_dataset(name, data_dir, artifacts[0].image_size, skip_unreadable, keep=(options.split,))
     for artifact in artifacts:
         runs.check_labels(artifact, dataset.class_names)

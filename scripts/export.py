@@ -44,6 +44,7 @@ def main():
         with cli.quiet():
             found = of_run.export_and_prove(run, model, data, partial, settings, cli.announced)
         if table := report.table_of(found):
+            print(f"On {found['proof']['images']:,} test images:")
             cli.print_table(cli.turned(table))
         print(report.LEGEND, *report.operators_of(found), sep="\n")
         if problems := report.problems_of(found):

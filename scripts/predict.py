@@ -16,7 +16,7 @@ class Options:
     """Print the most probable classes of each picture, a line a picture."""
 
     artifact: Annotated[Path, tyro.conf.Positional]
-    """A .keras file, a SavedModel folder, a .tflite or an .onnx file."""
+    """A run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER")]
     """Pictures of any size, JPEG, PNG, BMP, GIF, WebP ..., and folders of them."""
     top: int = 5
@@ -24,7 +24,7 @@ class Options:
     format: Literal["table", "json", "csv"] = "table"
     """For people, or for programs: a JSON object a line, or comma-separated values under a header."""
     explain: Path | None = None
-    """Folder for pictures of where the model looked, by Grad-CAM; for .keras files."""
+    """Folder for pictures of where the model looked, by Grad-CAM, from blue, nothing, to red, most; for .keras files."""
 
 
 def main():
@@ -35,15 +35,15 @@ def main():
         raise InputError("expected one IMAGE or more, got none; examples/digit.png would work")
     if options.top < 1:
         raise InputError(f"expected --top to be 1 or more, got {options.top}")
-    if options.explain and options.artifact.suffix != ".keras":
-        raise InputError(f"expected a .keras file with --explain, got {options.artifact}: a gradient is needed")
     paths = images.find_pictures(options.images)
     with cli.quiet():
         artifact = open_artifact(options.artifact)
+    if options.explain and artifact.kind != "keras":
+        raise InputError(f"expected a .keras file with --explain, got {options.artifact}: a gradient is needed")
     labels = runs.labels_of(artifact)
     if options.explain:
         with cli.quiet():
-            predictions.explain(options.artifact, paths, options.explain)
+            predictions.explain(artifact.path, paths, options.explain)
         print(f"Where it looked is in {options.explain}.", file=sys.stderr)
     predictions.WRITERS[options.format](predictions.classify(artifact, paths, labels, options.top))
 

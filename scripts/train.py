@@ -44,7 +44,7 @@ def main():
     model = build(recipe.model, input_shape=data.image_shape, classes=len(data.class_names), **recipe.builder_options)
     anew = transfer_weights(model, recipe.weights, recipe.model) if recipe.weights else set()
     precision = choose_precision(recipe.precision)
-    print(runs.title(recipe, model.count_params(), data.sizes, precision, anew))
+    print(runs.title(recipe, model, data.sizes, precision, anew))
     with files.whole_folder(folder, "run.json", options.resume) as partial:
         runs.start(partial, recipe, precision, options.data_dir, data)
         history = fit(model, data, recipe, partial, options.resume, options.tensorboard)

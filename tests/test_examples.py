@@ -102,8 +102,8 @@ def test_why_resnets_work(example, small_digits, monkeypatch, tmp_path, capsys):
     ]
     assert picture.read_text().endswith("</svg>\n")
     printed = capsys.readouterr().out
-    assert "residual: 0 away" in printed
-    assert "plain: 0 at most" in printed
+    assert "the residual one's answer is at most 0 away" in printed
+    assert "the plain one's answer is at most 0," in printed
 
 
 def test_gradient_norm_is_the_steepest_slope(example, digits):

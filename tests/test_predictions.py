@@ -86,7 +86,7 @@ def model_alone(content):
 
 
 def test_explained_pictures(quickstart, script, tmp_path, capfd):
-    assert script("predict.py", quickstart / "model.keras", DIGIT, "--explain", tmp_path / "why") == 0
+    assert script("predict.py", quickstart, DIGIT, "--explain", tmp_path / "why") == 0
     with Image.open(tmp_path / "why/0000_digit.png") as picture:
         assert picture.size == (256, 256)
         assert picture.mode == "RGB"
