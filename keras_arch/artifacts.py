@@ -45,8 +45,8 @@ def open_artifact(path):
     """Open a trained model.
 
     Args:
-        path: a .keras file, a SavedModel folder, a .tflite or an .onnx file, or a run folder for its model.keras. Only what the kind needs is imported: a
-            .tflite file runs without TensorFlow.
+        path: a .keras file, a SavedModel folder, a .tflite or an .onnx file, or a run folder for its model.keras. Only what
+            the kind needs is imported: a .tflite file runs without TensorFlow.
 
     Raises:
         InputError (a ValueError): not there, not one of the kinds, damaged, or not an image classifier; on `predict`, answers

@@ -19,9 +19,8 @@ def run(main):
     try:
         main()
     except BrokenPipeError:  # whoever reads, such as head, has seen enough
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # so that Python's last flush has somewhere to go
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # what Python still holds back must go somewhere
         sys.exit(1)
     except (InputError, OSError) as error:
         sys.exit(fail(error))

@@ -66,7 +66,10 @@ def explain(artifact, paths, folder):
     model = strip_auxiliary_heads(load_keras(artifact))
     folder.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths):
-        image = read_image(path, model.input_shape[1:])
+        try:
+            image = read_image(path, model.input_shape[1:])
+        except InputError:  # `classify` says so
+            continue
         heat = grad_cam(model, image[None])[0]
         scale = max(1, SHOWN // max(heat.shape))
         overlay(image, heat, scale).save(folder / f"{number:04}_{path.stem}.png")  # two folders may hold one name

@@ -10,6 +10,7 @@ import re
 import subprocess
 import zipfile
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 
 from .errors import InputError
@@ -297,11 +298,14 @@ def labels_of(artifact):
 def check_labels(artifact, class_names):
     """Raise InputError where an artifact's classes are known and others, or in another order, than those of the data."""
     labels, unknown = labels_of(artifact), tuple(f"class {number}" for number in range(artifact.classes))
-    if labels not in (tuple(class_names), unknown):
-        raise InputError(
-            f"expected images of {', '.join(labels)}, in this order, as {artifact.path} knows them, got "
-            f"{', '.join(class_names)}"
-        )
+    if labels in (tuple(class_names), unknown):
+        return
+    pairs = enumerate(zip_longest(labels, class_names))
+    number, (ours, theirs) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    raise InputError(
+        f"expected images of the {len(labels)} classes of {artifact.path} in their order, got {len(class_names)}, of which "
+        f"number {number} is {theirs!r} and not {ours!r}"
+    )
 
 
 def dataset_of(artifact, name=None, data_dir=None):

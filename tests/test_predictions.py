@@ -49,10 +49,11 @@ def test_hidden_and_damaged_pictures_do_not_end_a_folder(quickstart, script, tmp
         shutil.copy(DIGIT, tmp_path / name)
     (tmp_path / "._a.png").write_bytes(b"what a Mac leaves")
     (tmp_path / "b.png").write_bytes(DIGIT.read_bytes()[:90])
-    assert script("predict.py", quickstart / "export/model_int8.tflite", tmp_path) == 2
+    assert script("predict.py", quickstart, tmp_path, "--explain", tmp_path / "why") == 2
+    assert len(list((tmp_path / "why").iterdir())) == 2
     told = capfd.readouterr()
     assert [line.partition(":")[0][-5:] for line in told.out.splitlines()] == ["a.png", "c.png"]
-    left_out, error = told.err.splitlines()
+    *_, left_out, error = told.err.splitlines()
     assert left_out.startswith("left out: expected an image file")
     assert error == "error: expected 3 pictures, got 1 that cannot be read"
 
