@@ -22,7 +22,7 @@ from keras_arch.weights import torchvision_name
 GOLDENS = json.loads((ROOT / "tests" / "golden" / "torchvision_logits.json").read_text())
 CASES = [
     *((name, size) for name in ("resnet18", "resnet34", "resnet50", "googlenet") for size in (224, 97)),
-    ("resnet101", 97),
+    pytest.param("resnet101", 97, marks=pytest.mark.slow),
     pytest.param("resnet152", 97, marks=pytest.mark.slow),
 ]
 
