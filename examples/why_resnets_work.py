@@ -79,7 +79,7 @@ def train(title, dataset, recipe):
     keras.utils.set_random_seed(recipe.seed)
     model = keras_arch.build(name, input_shape=dataset.image_shape, classes=len(dataset.class_names), **options)
     norms = gradient_norms(model, dataset)
-    print(f"{title}: {model.count_params():,} parameters")
+    print(f"{title}: {keras_arch.cost(model).parameters:,} parameters")
     with tempfile.TemporaryDirectory() as folder:
         history = keras_arch.fit(model, dataset, recipe, Path(folder))
     return {"network": title, "gradient_norms": norms, **history}

@@ -279,13 +279,13 @@ def read_run(folder):
         raise InputError(f"expected {path} as scripts/train.py of this version writes it, got: {error}") from error
 
 
-def labels_of(artifact):
-    """The class names of an opened artifact: those in a .tflite file, or of labels.txt in its run; else numbers."""
+def known_labels(artifact):
+    """The class names of an opened artifact: those in a .tflite file, or of labels.txt in its run; None where neither is."""
     path = find_beside(artifact.path, LABELS)
     if artifact.kind == "tflite" and has_labels(artifact.path):
         path, labels = artifact.path, tuple(packed_labels(artifact.path))
     elif path is None:
-        return tuple(f"class {number}" for number in range(artifact.classes))
+        return None
     else:
         labels = read_labels(path)
     if len(labels) != artifact.classes:
@@ -295,17 +295,22 @@ def labels_of(artifact):
     return labels
 
 
+def labels_of(artifact):
+    """The class names of an opened artifact, or numbers in their place where nobody knows them."""
+    return known_labels(artifact) or tuple(f"class {number}" for number in range(artifact.classes))
+
+
 def check_labels(artifact, class_names):
     """Raise InputError where an artifact's classes are known and others, or in another order, than those of the data."""
-    labels, unknown = labels_of(artifact), tuple(f"class {number}" for number in range(artifact.classes))
-    if labels in (tuple(class_names), unknown):
+    labels = known_labels(artifact)
+    if labels is None:
         return
-    pairs = enumerate(zip_longest(labels, class_names))
-    number, (ours, theirs) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
-    raise InputError(
-        f"expected images of the {len(labels)} classes of {artifact.path} in their order, got {len(class_names)}, of which "
-        f"number {number} is {theirs!r} and not {ours!r}"
-    )
+    for number, (ours, theirs) in enumerate(zip_longest(labels, class_names)):
+        if ours != theirs:
+            raise InputError(
+                f"expected images of the {len(labels)} classes of {artifact.path} in their order, got {len(class_names)}, of "
+                f"which number {number} is {theirs!r} and not {ours!r}"
+            )
 
 
 def dataset_of(artifact, name=None, data_dir=None):
