@@ -6,8 +6,9 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 
-from .errors import InputError, ProofError
+from .errors import DataWarning, InputError, ProofError
 
 
 def run(main):
@@ -17,7 +18,8 @@ def run(main):
     # oneDNN's kernels, which TensorFlow leaves off where a processor has no AVX-512: half of the speed there.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
-        main()
+        with one_line_warnings():
+            main()
     except BrokenPipeError:  # whoever reads, such as head, has seen enough
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # what Python still holds back must go somewhere
@@ -29,6 +31,23 @@ def run(main):
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)  # 128 + SIGINT, as shells have it
+
+
+@contextlib.contextmanager
+def one_line_warnings():
+    """Print each `DataWarning` as one line on stderr; other warnings stay as Python prints them."""
+    with warnings.catch_warnings():
+        other = warnings.showwarning
+
+        def show(message, category, *where, **options):
+            if issubclass(category, DataWarning):
+                print("warning: " + " ".join(str(message).split()), file=sys.stderr)
+            else:
+                other(message, category, *where, **options)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", DataWarning)
+        yield
 
 
 def fail(message, status=2):

@@ -15,6 +15,13 @@ class InputError(ValueError):
         self.details = list(details)
 
 
+class DataWarning(UserWarning):
+    """Something about the data that does not stop the work but that a person must know, such as files that are left out.
+
+    Issue it with `warnings.warn`. Scripts print it as one line, `warning: ...`, on stderr.
+    """
+
+
 class ProofError(Exception):
     """Exported files that do not keep their promise; scripts print the reasons and exit with status 1."""
 
