@@ -109,6 +109,11 @@ def write_json(path, content):
     save_whole(path, lambda beside: beside.write_text(json.dumps(content, indent=2) + "\n"))
 
 
+def cache_folder():
+    """Return the user's cache folder for this package, by the XDG convention; it may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_arch"
+
+
 def size_of(path):
     """Bytes on disk of a file, or of all that is in a folder."""
     return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())

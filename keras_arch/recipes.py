@@ -50,8 +50,8 @@ class Recipe:
     patience: int | None = None
     """Stop after so many epochs that brought nothing better in validation."""
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    """Of the arithmetic in training; weights and the saved model are float32. Auto is mixed_bfloat16 where the processor or
-    the GPU multiplies it in hardware (AVX-512 BF16, AMX, NVIDIA from Ampere on), else float32."""
+    """Precision of the arithmetic in training; weights and the saved model are float32. Auto measures float32 and bfloat16 on
+    a CPU and takes the faster one; on a GPU it takes mixed_bfloat16 from Ampere on."""
     augment: Augment = "none"
     """What becomes of training images: see docs/data.md. Only "none" and "crop" do not mirror them, which digits need."""
     image_size: int | None = None

@@ -155,7 +155,7 @@ def start(folder, recipe, precision, data_dir, dataset):
     """
     if (folder / CHECKPOINT).exists():
         before = json.loads((folder / "run.json").read_text())
-        now = {"precision": precision, "images": dataset.sizes}
+        now = {"precision": precision.name, "images": dataset.sizes}
         changed = [f"{name} {before[name]} and not {value}" for name, value in now.items() if value != before[name]]
         if changed:
             raise InputError(
@@ -165,7 +165,8 @@ def start(folder, recipe, precision, data_dir, dataset):
     write_labels(folder / LABELS, dataset.class_names)
     run = {
         "recipe": dataclasses.asdict(recipe),
-        "precision": precision,
+        "precision": precision.name,
+        "precision_gflops": precision.speeds,
         "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
         "images": dataset.sizes,
         "git_commit": git_commit(),
@@ -221,12 +222,20 @@ def summary(recipe, metrics):
 
 
 def cpu_name():
-    """What the processor calls itself, as Linux tells it; the architecture elsewhere."""
+    """Return the processor's name, with its family and model on Linux, since clouds give one name to several."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    if "model name" not in fields:
+        return platform.machine()
+    return f"{fields['model name']} (family {fields.get('cpu family')}, model {fields.get('model')})"
+
+
+def available_cores():
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def git_commit():

@@ -1,7 +1,7 @@
 """Train a model: python scripts/train.py RECIPE [options]."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keras_arch import cli, files, runs
@@ -36,18 +36,23 @@ def main():
     folder = runs.free_folder(options.output or runs.default_folder(recipe), recipe, options.overwrite, options.resume)
     with cli.quiet():
         from keras_arch import available, build, evaluation, fit, load_dataset, open_artifact, page, transfer_weights
-        from keras_arch.training.fast import choose_precision, make_repeatable
+        from keras_arch.training.checkpoint import recorded_precision
+        from keras_arch.training.fast import make_repeatable
+        from keras_arch.training.precision import choose_precision
 
     choose("the name of a model", recipe.model, available())
     data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, recipe.skip_unreadable)
     make_repeatable(recipe.seed)
     model = build(recipe.model, input_shape=data.image_shape, classes=len(data.class_names), **recipe.builder_options)
     anew = transfer_weights(model, recipe.weights, recipe.model) if recipe.weights else set()
-    precision = choose_precision(recipe.precision)
-    print(runs.title(recipe, model, data.sizes, precision, anew))
+    with cli.quiet():
+        recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
+        precision = choose_precision(recipe.precision, recorded)
+    print(runs.title(recipe, model, data.sizes, precision.name, anew))
     with files.whole_folder(folder, "run.json", options.resume) as partial:
         runs.start(partial, recipe, precision, options.data_dir, data)
-        history = fit(model, data, recipe, partial, options.resume, options.tensorboard)
+        chosen = replace(recipe, precision=precision.name)
+        history = fit(model, data, chosen, partial, options.resume, options.tensorboard)
         answers = evaluation.predict_splits(open_artifact(partial / "model.keras"), data)
         metrics = runs.finish(partial, history, answers, files.hash_of(model.get_weights()))
         page.write_report(partial, model, data, history, *answers["test"])

@@ -2,7 +2,9 @@
 
 import os
 import runpy
+import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,6 +15,37 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as scripts do
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 300  # seconds for another worker's training
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--auto-precision",
+        choices=["float32", "mixed_bfloat16"],
+        help='what precision "auto" is, whatever this processor is fast in',
+    )
+
+
+def pytest_configure(config):
+    """Keep the user's cache out of the tests: they share one of their own, also with the processes that they start."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        config.cache_home = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="keras_arch-cache-")
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "cache_home"):
+        shutil.rmtree(config.cache_home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def auto_precision(pytestconfig):
+    """Let the machine seem to be fast in what --auto-precision names."""
+    wanted = pytestconfig.getoption("auto_precision")
+    if wanted is not None:
+        from keras_arch.files import cache_folder, write_json
+        from keras_arch.training.precision import machine_key
+
+        speeds = {"float32": 1.0, "bfloat16": 2.0 if wanted == "mixed_bfloat16" else 0.5}
+        write_json(cache_folder() / "precision.json", {machine_key(): speeds})
 
 
 def run_script(name, *arguments):

@@ -55,23 +55,31 @@ def test_frozen_batch_norm_keeps_its_statistics():
 
 @pytest.fixture(scope="module")
 def models():
+    keras.utils.set_random_seed(0)
     return {
         name: keras_arch.build(name, input_shape=(32, 32, 3), classes=10) for name in ("resnet8", "googlenet", "nin")
     }
 
 
+def rounding(model, precision):
+    """How far a probability may be off: every convolution rounds, and the errors add up as random steps do.
+
+    In float32 the order of long sums counts, too; 16-bit kernels add up in float32 and round once.
+    """
+    unit = {"float32": 8 * 2**-24, "mixed_bfloat16": 2**-8, "mixed_float16": 2**-11}[precision]
+    return unit * sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) ** 0.5
+
+
 @pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
-@pytest.mark.parametrize(
-    ("precision", "tolerance"), [("float32", 1e-6), ("mixed_bfloat16", 0.1), ("mixed_float16", 0.02)]
-)
-def test_copies_answer_as_the_model_does(models, name, precision, tolerance):
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_copies_answer_as_the_model_does(models, name, precision):
     model = models[name]
     copy = fast_copy(model, precision)
     assert [weight.path for weight in copy.weights] == [weight.path for weight in model.weights]
     assert {weight.dtype for weight in copy.weights} == {"float32"}
     assert copy.output.dtype == "float32"
     found, expected = copy(IMAGES).numpy(), model(IMAGES).numpy()
-    np.testing.assert_allclose(found, expected, atol=tolerance)
+    np.testing.assert_allclose(found, expected, atol=rounding(model, precision))
     assert (precision == "float32") or (found != expected).any()
 
 
@@ -93,17 +101,6 @@ def test_the_fused_kernel_is_used():
     assert len(inputs) == sum(isinstance(layer, keras.layers.BatchNormalization) for layer in copy.layers) == 7
     assert {tensor.dtype for images, *_ in inputs for tensor in [images]} == {tf.bfloat16}
     assert {tensor.dtype for _, *parameters in inputs for tensor in parameters} == {tf.float32}
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [({"avx512_bf16"}, "mixed_bfloat16"), ({"amx_bf16"}, "mixed_bfloat16"), ({"avx2"}, "float32")],
-)
-def test_auto_follows_the_processor(flags, expected, monkeypatch):
-    monkeypatch.setattr(fast.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(fast, "cpu_flags", lambda: flags)
-    assert fast.choose_precision("auto") == expected
-    assert fast.choose_precision("mixed_float16") == "mixed_float16"
 
 
 @pytest.mark.parametrize(("cards", "expected"), [([], False), (["a GPU"], True)])

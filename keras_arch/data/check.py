@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import track
 
 from ..errors import InputError, first_line
-from ..files import write_json
+from ..files import cache_folder, write_json
 from ..images import decode
 
 NAMED = 20  # files that a report lists of each kind
 ORIENTATION = 0x0112  # the tag of EXIF
-MEMORY = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_arch" / "checked"
+MEMORY = cache_folder() / "checked"
 
 
 class Checked(NamedTuple):

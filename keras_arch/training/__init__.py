@@ -1,6 +1,7 @@
 """Train a model as a recipe says, keep the best checkpoint, and lose nothing when the process dies."""
 
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,9 +10,10 @@ import tensorflow as tf
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from ..weights import head_of
 from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
-from .checkpoint import load_checkpoint
-from .fast import choose_precision, fast_copy
+from .checkpoint import load_checkpoint, recorded_precision
+from .fast import fast_copy
 from .optimizers import build_optimizer
+from .precision import choose_precision
 
 EVALUATION_BATCH = 256
 AUXILIARY_LOSS_WEIGHT = 0.3  # of each training head of GoogLeNet (Szegedy et al. 2014, section 5)
@@ -40,12 +42,12 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
     Raises:
         InputError (a ValueError): the loss is no longer a number, or the checkpoint in `folder` is of another network.
     """
-    steps, precision = steps_per_epoch(dataset, recipe), choose_precision(recipe.precision)
-    trained = compiled_copy(model, recipe, steps, precision)
+    precision = choose_precision(recipe.precision, recorded_precision(folder) if resume else None).name
+    trained = compiled_copy(model, recipe, steps_per_epoch(dataset, recipe), precision)
     history = load_checkpoint(folder, trained) if resume else {}
     done = len(history.get("loss", []))
     if done < recipe.epochs and not patience_is_over(history, recipe.patience):
-        run_epochs(trained, model, dataset, recipe, folder, history, tensorboard)
+        run_epochs(trained, model, dataset, replace(recipe, precision=precision), folder, history, tensorboard)
     model.load_weights(folder / "model.keras")
     return history
 
@@ -62,7 +64,7 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
             Report(recipe, steps, min(recipe.batch_size, dataset.train.count), progress),
             StopAtNaN(recipe, guessing),
             *([keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)] if tensorboard else []),
-            Record(model, folder, history, recipe.patience),
+            Record(model, folder, history, recipe.patience, recipe.precision),
             *([Averages()] if recipe.ema is not None else []),  # behind Record, which takes what was validated
         ]
         trained.fit(

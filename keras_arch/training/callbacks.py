@@ -86,11 +86,13 @@ class Record(keras.callbacks.Callback):
         folder: for model.keras, history.csv and the checkpoint.
         history: of the epochs that are done, {column: [value of each epoch]}; it grows.
         patience: epochs without a better one after which training stops, or None.
+        precision: name of the precision of training, which a resumed run keeps.
     """
 
-    def __init__(self, plain, folder, history, patience):
+    def __init__(self, plain, folder, history, patience, precision):
         super().__init__()
         self.plain, self.folder, self.history, self.patience = plain, folder, history, patience
+        self.precision = precision
 
     def on_test_end(self, logs=None):
         self.plain.set_weights(self.model.get_weights())
@@ -101,7 +103,7 @@ class Record(keras.callbacks.Callback):
         if best_epoch(self.history) == epoch:
             save_whole(self.folder / "model.keras", self.plain.save)
         write_history(self.folder / "history.csv", self.history)
-        save_checkpoint(self.folder, self.model, self.history)
+        save_checkpoint(self.folder, self.model, self.history, self.precision)
         self.model.stop_training = patience_is_over(self.history, self.patience)
 
 

@@ -1,6 +1,7 @@
 """Everything that the next epoch depends on, in one file: a run that goes on from it goes on as if it had never stopped."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 
@@ -8,10 +9,10 @@ from ..errors import InputError, first_line
 from ..files import CHECKPOINT, save_whole
 
 
-def save_checkpoint(folder, model, history):
+def save_checkpoint(folder, model, history, precision):
     """Write the state behind the last epoch of `history`; a kill at any moment leaves the file before, or this one."""
     arrays = {f"{part}/{number}": np.asarray(variable) for part, number, variable in variables_of(model)}
-    arrays["history"] = np.asarray(json.dumps(history))
+    arrays["history"], arrays["precision"] = np.asarray(json.dumps(history)), np.asarray(precision)
     save_whole(folder / CHECKPOINT, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
 
 
@@ -27,7 +28,7 @@ def load_checkpoint(folder, model):
     try:
         with path.open("rb") as opened, np.load(opened) as file:
             history = json.loads(str(file["history"]))
-            arrays = {name: file[name] for name in file.files if name != "history"}
+            arrays = {name: file[name] for name in file.files if "/" in name}
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         raise InputError(f"expected a whole checkpoint, got {path}: {first_line(error)}") from error
     variables = {f"{part}/{number}": variable for part, number, variable in variables_of(model)}
@@ -38,6 +39,13 @@ def load_checkpoint(folder, model):
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return history
+
+
+def recorded_precision(folder):
+    """Return the name of the precision that the checkpoint in `folder` was trained in; None if there is none to read."""
+    with suppress(Exception), (folder / CHECKPOINT).open("rb") as opened, np.load(opened) as file:
+        return str(file["precision"])
+    return None
 
 
 def variables_of(model):

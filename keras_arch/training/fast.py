@@ -5,9 +5,6 @@ through memory; the fused kernel does all in one, and takes 16-bit images while 
 model that is saved keeps stock layers in float32: only weights go back and forth.
 """
 
-import platform
-from pathlib import Path
-
 import keras
 
 # In float32 always, which costs little: raw images, averages over many pixels and probabilities want more than 8 bits.
@@ -85,48 +82,3 @@ def make_repeatable(seed):
 
         if tf.config.list_physical_devices("GPU"):
             tf.config.experimental.enable_op_determinism()
-
-
-def choose_precision(precision):
-    """What "auto" means on this machine: mixed_bfloat16 where the hardware multiplies it, else float32.
-
-    Args:
-        precision: a name, given back as it is, or "auto".
-    """
-    if precision != "auto":
-        return precision
-    return "mixed_bfloat16" if has_bfloat16() else "float32"
-
-
-def has_bfloat16():
-    """Whether the device that Keras trains on multiplies bfloat16 in hardware."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        cards = tf.config.list_physical_devices("GPU")
-        if cards:
-            # Ampere is 8.0. A card that does not tell, such as Apple's, may lack it.
-            return tf.config.experimental.get_device_details(cards[0]).get("compute_capability", (0, 0)) >= (8, 0)
-    elif backend == "jax":
-        import jax
-
-        device = jax.devices()[0]
-        if device.platform != "cpu":
-            major = str(getattr(device, "compute_capability", "0")).split(".")[0]
-            return device.platform == "tpu" or (major.isdigit() and int(major) >= 8)
-    elif backend == "torch":
-        import torch
-
-        if torch.cuda.is_available():
-            return torch.cuda.is_bf16_supported(including_emulation=False)
-    return platform.machine() in ("x86_64", "AMD64") and bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
-
-
-def cpu_flags():
-    """What Linux says the processor can do; nothing on other systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
