@@ -1,10 +1,13 @@
 """How fast training is: ours, the same builder through stock Keras, and the same network in PyTorch, one process each.
 
-The processes take turns, round by round, and so share the noise of the machine:
+    python benchmarks/training_speed.py resnet20 resnet50 --output benchmarks/results/training_speed/PROCESSOR.json
 
-python benchmarks/training_speed.py resnet20 resnet50 googlenet --output benchmarks/results/training_speed.json
+The processes take turns, round by round, and so share the noise of the machine. They live in groups that fit into
+memory, each with stock Keras in float32 as its reference. Every group is written to the file as soon as it is measured;
+a process that dies becomes a row that says so.
 
-PyTorch's rows need `pip install torch` beside keras_arch; they are left out without it.
+PyTorch's rows need `pip install torch`; they are left out without it. Rows in bfloat16 are left out on a processor that
+computes in it by software.
 """
 
 import argparse
@@ -19,11 +22,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
+REFERENCE = "stock Keras, float32"
 NETWORKS = {"resnet20": (32, 128), "resnet50": (224, 32), "googlenet": (224, 32)}  # image size, batch size
 SIDES = {
     "ours, auto": {},
     "ours, float32": {},
+    "ours, mixed_bfloat16": {"bfloat16": True},
     "stock Keras, float32": {},
     "stock Keras, mixed_bfloat16": {"bfloat16": True},
     "stock Keras, float32, TensorFlow as it comes": {"as it comes": True},
@@ -56,7 +62,7 @@ def keras_trainer(network, side):
     import keras_arch
     from keras_arch.data.splits import untuned
     from keras_arch.training import compiled_copy
-    from keras_arch.training.fast import choose_precision
+    from keras_arch.training.precision import choose_precision
 
     if side == "stock Keras, mixed_bfloat16":
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -64,7 +70,7 @@ def keras_trainer(network, side):
     labels = np.eye(10, dtype="float32")[labels]
     if side.startswith("ours"):
         recipe = keras_arch.Recipe(network, "noise", epochs=1, learning_rate=0.01, precision=side.split(", ")[1])
-        model = compiled_copy(model, recipe, 1000, choose_precision(recipe.precision))
+        model = compiled_copy(model, recipe, 1000, choose_precision(recipe.precision).name)
     else:
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), "categorical_crossentropy")
     batches = untuned(tf.data.Dataset.from_tensors((images, labels)).repeat())
@@ -129,6 +135,10 @@ def peak_memory():
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
+class DiedError(Exception):
+    """A worker process ended before its time."""
+
+
 class Side:
     """A worker process."""
 
@@ -142,22 +152,28 @@ class Side:
         self.process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment
         )
-        self.speeds, self.batch = [], NETWORKS[network][1]
-        if self.read() != "ready":
-            raise SystemExit(f"{name}: the process ended before it was ready; see it with {' '.join(command)!r}")
+        self.name, self.speeds, self.batch = name, [], NETWORKS[network][1]
+        self.read()  # that it is ready
         self.steps = max(1, round(SECONDS / self.seconds(1)))
 
     def read(self):
-        return self.process.stdout.readline().strip()
+        line = self.process.stdout.readline().strip()
+        if not line:
+            raise DiedError(f"the process ended with status {self.process.wait()}")
+        return line
 
     def seconds(self, steps):
-        print(steps, file=self.process.stdin, flush=True)
+        try:
+            print(steps, file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            raise DiedError(f"the process ended with status {self.process.wait()}") from None
         return float(self.read())
 
     def round(self):
         self.speeds.append(self.steps * self.batch / self.seconds(self.steps))
 
     def close(self):
+        """End the process; return the most memory that it had, in bytes."""
         self.process.stdin.close()
         peak = int(self.read())
         self.process.wait()
@@ -165,24 +181,53 @@ class Side:
 
 
 def measure(network, sides, rounds):
+    """Yield {side: row}, a group of sides after the other."""
+    waiting = [name for name in sides if name != REFERENCE]
+    while waiting:
+        rows = {}
+        try:
+            group = [Side(network, REFERENCE)]
+        except DiedError as end:
+            yield {name: {"died": f"without its reference: {end}"} for name in (REFERENCE, *waiting)}
+            return
+        while waiting and (len(group) == 1 or fits_another(group)):
+            name = waiting.pop(0)
+            try:
+                group.append(Side(network, name))
+            except DiedError as end:
+                rows[name] = {"died": str(end)}
+        yield {**run_group(network, group, rounds), **rows}
+
+
+def fits_another(group):
+    """Return whether a process as large as the largest of a group fits into memory, and some to spare."""
+    largest = max(psutil.Process(side.process.pid).memory_info().rss for side in group)
+    return psutil.virtual_memory().available > 1.5 * largest + 2**30
+
+
+def run_group(network, group, rounds):
+    """Let the sides of a group take turns; return {side: row}."""
     import keras_arch
 
     size = NETWORKS[network][0]
     work = keras_arch.cost(keras_arch.build(network, input_shape=(size, size, 3), classes=10)).multiply_adds
-    running = {name: Side(network, name) for name in sides}
-    for _ in range(rounds):
-        for side in running.values():
-            side.round()
-    reference = np.array(running["stock Keras, float32"].speeds)
     rows = {}
-    for name, side in running.items():
-        speed = float(np.median(side.speeds))
-        rows[name] = {
+    for _ in range(rounds):
+        for side in [side for side in group if side.name not in rows]:
+            try:
+                side.round()
+            except DiedError as end:
+                rows[side.name] = {"died": str(end)}
+    reference = np.array(group[0].speeds)
+    for side in [side for side in group if side.name not in rows]:
+        speed, peak = float(np.median(side.speeds)), side.close()
+        rows[side.name] = {
             "img/s": speed,
-            "times stock Keras, float32": float(np.median(side.speeds / reference)),
+            "times stock Keras, float32": float(np.median(side.speeds[: len(reference)] / reference)),
             "GFLOP/s": speed * work * FLOP_PER_MULTIPLY_ADD / 1e9,
-            "peak memory, GB": side.close() / 1e9,
+            "peak memory, GB": peak / 1e9,
             "img/s of each round": [round(speed, 1) for speed in side.speeds],
+            "measured with": [other.name for other in group if other is not side],
         }
     return rows
 
@@ -220,41 +265,49 @@ def main():
     import keras
     import tensorflow as tf
 
-    from keras_arch.runs import cpu_name, git_commit
-    from keras_arch.training.fast import has_bfloat16
+    from keras_arch.runs import available_cores, cpu_name, git_commit
+    from keras_arch.training.precision import choose_precision
 
-    with_torch, half = importlib.util.find_spec("torch") is not None, has_bfloat16()
+    with_torch, chosen = importlib.util.find_spec("torch") is not None, choose_precision("auto")
+    speeds = chosen.speeds or {}  # none on a GPU
+    half = speeds["bfloat16"] > speeds["float32"] / 2 if speeds else chosen.name == "mixed_bfloat16"
     sides = [
         name
         for name, side in SIDES.items()
         if (with_torch or not side.get("torch")) and (half or not side.get("bfloat16"))
     ]
-    if not half:
-        sides.remove("ours, auto")  # which is float32 here
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
     if with_torch:
         import torch
 
         versions["torch"] = torch.__version__
-    peaks = matrix_product_peak(half)
     results = {
-        "hardware": f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}",
-        "bfloat16 in hardware": half,
-        "matrix product peak, GFLOP/s": peaks,
+        "hardware": f"{cpu_name()}, {available_cores()} cores, {platform.system()}",
+        "auto is": chosen.name,
+        "probe, GFLOP/s": chosen.speeds,
+        "matrix product peak, GFLOP/s": matrix_product_peak(half),
         "versions": versions,
         "commit": git_commit(),
+        "command": " ".join(
+            ["python", "benchmarks/training_speed.py", *options.networks, f"--rounds {options.rounds}"]
+        ),
     }
     print(json.dumps(results, indent=2), flush=True)
     for network in options.networks:
-        rows = results[network] = measure(network, sides, options.rounds)
         print(f"\n{network}, {NETWORKS[network][0]} pixels, batch {NETWORKS[network][1]}")
-        for name, row in rows.items():
-            kind = "bfloat16" if half and ("bfloat16" in name or name == "ours, auto") else "float32"
-            row["share of the matrix product's peak"] = row["GFLOP/s"] / peaks[kind]
-            shown = {column: value for column, value in row.items() if not isinstance(value, list)}
-            print(f"  {name:46}" + "  ".join(f"{column} {value:8.3g}" for column, value in shown.items()), flush=True)
-    if options.output:
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
+        results[network] = {}
+        for rows in measure(network, sides, options.rounds):
+            for name, row in rows.items():
+                show(name, row)
+                results[network].setdefault(name, row)  # the reference's row is that of the first group
+            if options.output:
+                options.output.parent.mkdir(parents=True, exist_ok=True)
+                options.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def show(name, row):
+    shown = [f"{title} {value:8.3g}" for title, value in row.items() if isinstance(value, float)]
+    print(f"  {name:46}" + "  ".join(shown or [row["died"]]), flush=True)
 
 
 if __name__ == "__main__":
