@@ -69,8 +69,15 @@ def free_folder(folder, recipe, overwrite, resume):
 
 
 def write_labels(path, class_names):
-    """One class a line, in the order of the model's outputs."""
-    path.write_text("\n".join(class_names) + "\n", encoding="utf-8")
+    """Write one class a line, in the order of the model's outputs.
+
+    Raises:
+        InputError (a ValueError): a name has a line break in it, which would shift all that follow.
+    """
+    broken = [name for name in class_names if "\n" in name]
+    if broken:
+        raise InputError(f"Class names must not contain line breaks. Received: {broken[0]!r}. Rename the class.")
+    path.write_bytes(("\n".join(class_names) + "\n").encode())  # as bytes: text would change a carriage return
 
 
 def write_history(path, history):
@@ -256,7 +263,7 @@ def find_beside(artifact, name):
 
 def read_labels(path):
     """The class names of a labels.txt, in the order of the model's outputs."""
-    return tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
 
 
 def packed_labels(path):

@@ -1,0 +1,75 @@
+"""Class names keep their order on every way: folder, labels.txt, .tflite file, and where two of them are compared."""
+
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import keras_arch
+from keras_arch.data.folders import find_files
+from keras_arch.export.metadata import pack_labels
+from keras_arch.runs import LABELS, check_labels, packed_labels, read_labels, write_labels
+
+# Any text that UTF-8 can hold, in any order; a line break is refused.
+NAMES = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1), min_size=2, max_size=12, unique=True
+)
+FILE_NAMES = st.lists(
+    st.text(st.characters(categories=["L", "N", "P"], exclude_characters="/."), min_size=1, max_size=20),
+    min_size=2,
+    max_size=5,
+    unique=True,
+)
+
+
+@settings(deadline=None)
+@given(names=NAMES)
+def test_any_names_come_back_in_their_order(names):
+    with tempfile.TemporaryDirectory() as path:
+        labels, model = Path(path) / LABELS, Path(path) / "model.tflite"
+        write_labels(labels, names)
+        assert read_labels(labels) == tuple(names)
+        model.write_bytes(b"the flatbuffer of a model")
+        pack_labels(model, labels)
+        assert packed_labels(model) == names
+
+
+@settings(deadline=None)
+@given(names=NAMES, data=st.data())
+def test_another_order_is_refused(names, data):
+    other = data.draw(st.permutations(names))
+    with tempfile.TemporaryDirectory() as path:
+        write_labels(Path(path) / LABELS, names)
+        artifact = SimpleNamespace(path=Path(path) / "model.keras", kind="keras", classes=len(names))
+        if other == names:
+            check_labels(artifact, other)
+        else:
+            with pytest.raises(keras_arch.InputError, match="in their order"):
+                check_labels(artifact, other)
+
+
+@settings(deadline=None, max_examples=15)
+@given(names=FILE_NAMES)
+def test_a_picture_has_the_number_of_its_folder(names):
+    """Whatever the order in which folders were made; each picture's gray says whose it is."""
+    with tempfile.TemporaryDirectory() as path:
+        for number, name in enumerate(names):
+            (Path(path) / name).mkdir()
+            for copy in range(3):
+                Image.new("L", (2, 2 + copy), number).save(Path(path) / name / f"{copy}.png")
+        class_names, splits, _ = find_files(path)
+        assert list(class_names) == sorted(names)
+        for files in splits.values():
+            for picture, label in zip(files.paths, files.labels, strict=True):
+                with Image.open(picture) as image:
+                    assert names[image.getpixel((0, 0))] == class_names[label]
+
+
+def test_a_line_break_in_a_name_is_refused(tmp_path):
+    with pytest.raises(keras_arch.InputError, match="line breaks"):
+        write_labels(tmp_path / LABELS, ["a", "b\nc"])
+    assert list(tmp_path.iterdir()) == []
