@@ -39,7 +39,6 @@ def folder(tmp_path):
         save(folder / NAMES[number % 3] / f"bild {number} ü.{('jpg', 'png', 'bmp', 'gif', 'webp')[number % 5]}", number)
     (folder / "zero" / ".DS_Store").write_text("")
     (folder / "zero" / ".hidden.png").write_text("")
-    (folder / "zero" / "notes.txt").write_text("")
     (folder / "README").write_text("")
     return folder
 
