@@ -221,3 +221,63 @@ def test_a_folder_linked_twice_is_no_circle(tmp_path):
     assert find_pictures([tmp_path / "pictures" / "cat"]) == [
         tmp_path / "pictures" / "cat" / place / f"{number}.png" for place in (".", "one", "two") for number in range(3)
     ]
+
+
+# --- pictures that cannot be decoded ---
+
+
+def test_a_class_whose_pictures_are_all_left_out_is_refused(tmp_path):
+    save_classes(tmp_path, "cat", "dog")
+    for path in (tmp_path / "dog").iterdir():
+        path.write_bytes(b"no picture")
+    text = refusal(tmp_path, skip_unreadable=True)
+    assert f"an empty class: {tmp_path / 'dog'} (none of its 3 pictures can be decoded)" in text
+
+
+def test_a_class_of_a_split_whose_pictures_are_all_left_out_is_refused(tmp_path):
+    for split in ("train", "test"):
+        save_classes(tmp_path / split, "cat", "dog")
+    for path in (tmp_path / "test" / "cat").iterdir():
+        path.write_bytes(b"no picture")
+    assert f"an empty class: {tmp_path / 'test' / 'cat'} (none" in refusal(tmp_path, skip_unreadable=True)
+
+
+def test_pictures_that_are_left_out_are_counted_and_named(tmp_path):
+    save_classes(tmp_path, "cat", "dog", count=8)
+    for number in range(5):
+        (tmp_path / "dog" / f"{number}.png").write_bytes(b"no picture")
+    assert warning(tmp_path, skip_unreadable=True) == (
+        "Unreadable pictures that are not used: 5 (dog/0.png, dog/1.png, dog/2.png and 2 more)."
+    )
+    with pytest.warns(DataWarning):
+        assert classes_found(tmp_path, skip_unreadable=True) == {"cat": 8, "dog": 3}
+
+
+# --- what a user sees ---
+
+
+def test_each_command_warns_once(script, tmp_path, capfd, monkeypatch):
+    for number in range(20):
+        noise = np.random.default_rng(number).integers(0, 100, (8, 8, 3)) + 150 * (number % 2)
+        path = tmp_path / "pictures" / ("dark", "bright")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.astype("uint8")).save(path)
+    (tmp_path / "pictures" / "dark" / "notes.txt").write_text("")
+    (tmp_path / "pictures" / "dark" / "broken.png").write_text("")
+    monkeypatch.chdir(tmp_path)
+    train = "train.py quickstart --dataset pictures --epochs 1 --batch-size 8 --augment none --skip-unreadable"
+    commands = [
+        (*train.split(), "--output", "run"),
+        ("export.py", "run", "--formats", "float32"),
+        ("evaluate.py", "run"),
+    ]
+    for command in commands:
+        assert script(*command) == 0
+        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert lines == [
+            "warning: Unused files: 1 (.txt: 1, such as dark/notes.txt).",
+            "warning: Unreadable pictures that are not used: 1 (dark/broken.png).",
+        ], command[0]
+    assert script("predict.py", "run", "pictures") == 2  # the broken picture
+    err = capfd.readouterr().err
+    assert err.count("warning: Unused files: 1 (.txt: 1, such as dark/notes.txt).") == 1

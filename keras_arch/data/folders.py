@@ -32,7 +32,7 @@ def find_files(folder, skip_unreadable=False):
 
     Class names are the names of the folders, sorted; names that begin with a dot are skipped; links are followed.
     Split folders may also have the other names in `SPLIT_NAMES`, in any case. Files and folders that are
-    not used are counted in a `DataWarning`.
+    not used, and pictures that `skip_unreadable` leaves out, are counted in a `DataWarning`.
     Where there is no folder for validation or test, each class gives a tenth of its training pictures, drawn by a hash
     of their names: nothing changes for a class when pictures are added to another.
 
@@ -56,9 +56,19 @@ def find_files(folder, skip_unreadable=False):
             f"expected {folder}/CLASS/picture, or {folder}/train/CLASS/picture, for two classes or more, got "
             f"{len(class_names)} folders with pictures ({', '.join(sorted(SUFFIXES))})"
         )
+    checked = check_files(folder, [path for classes in found.values() for files in classes.values() for path in files])
+    unreadable = [path for path in sorted(checked) if checked[path].error]
+    counts = {(split, name): len(files) for split, classes in found.items() for name, files in classes.items()}
+    if skip_unreadable:
+        found = {
+            split: {name: [path for path in files if not checked[path].error] for name, files in classes.items()}
+            for split, classes in found.items()
+        }
     problems = {
         "an empty class": [
-            str(places[split] / name) for split, classes in found.items() for name in classes if not classes[name]
+            f"{places[split] / name}" + (f" (none of its {count} pictures can be decoded)" if count else "")
+            for (split, name), count in counts.items()
+            if not found[split][name]
         ],
         "a class that is not in every split": [
             f"{name} (not in {split})"
@@ -67,18 +77,13 @@ def find_files(folder, skip_unreadable=False):
             if name not in classes
         ],
     }
-    checked = check_files(folder, [path for classes in found.values() for files in classes.values() for path in files])
-    unreadable = {path for path, result in checked.items() if result.error}
     if not skip_unreadable:
-        problems["a picture that cannot be decoded"] = [
-            f"{path} ({checked[path].error})" for path in sorted(unreadable)
-        ]
+        problems["a picture that cannot be decoded"] = [f"{path} ({checked[path].error})" for path in unreadable]
     problems["one picture under two classes"] = twice(found, checked)
     report(folder, problems)
-    found = {
-        split: {name: [path for path in files if path not in unreadable] for name, files in classes.items()}
-        for split, classes in found.items()
-    }
+    if unreadable:
+        names = first_few([str(Path(path).relative_to(folder)) for path in unreadable])
+        warnings.warn(f"Unreadable pictures that are not used: {len(unreadable)} ({names}).", DataWarning, stacklevel=2)
     held_out = {name: max(1, round(SHARE * len(paths))) for name, paths in found["train"].items() if len(paths) > 2}
     for split in ("test", "validation"):
         if split not in found:
