@@ -1,12 +1,16 @@
 """Data: digits as scikit-learn has them, splits apart, augmentation by a second way of computing, refusals."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 import keras_arch
 from keras_arch.data import split_instructions
 from keras_arch.data.splits import InMemory, InStream
+from keras_arch.errors import DataWarning
 
 
 def images_of(split):
@@ -46,6 +50,8 @@ class Split:
         ({"train": 1000, "test": 10}, ("train[:-100]", "train[-100:]", "test")),
         ({"train": 1000, "validation": 10, "test": 10}, ("train", "validation", "test")),
         ({"train": 1_281_167, "validation": 50_000}, ("train[:-10000]", "train[-10000:]", "validation")),
+        ({"train": 1000, "val": 10, "test": 10, "mini": 5}, ("train", "val", "test")),
+        ({"train": 1000, "val": 10}, ("train[:-100]", "train[-100:]", "val")),
         ({"train": 1000}, ("train[:-200]", "train[-200:-100]", "train[-100:]")),
     ],
 )
@@ -104,3 +110,82 @@ def test_unknown_names(name, message, tmp_path):
     with pytest.raises(keras_arch.InputError, match=message):
         keras_arch.load_dataset(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- TFDS splits without labels, such as the test split of imagenet2012 ---
+
+
+class PartlyLabeled(tfds.core.GeneratorBasedBuilder):
+    """Plain images, each of another gray. The labels at `unlabeled`, {split: slice}, are -1."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    counts: ClassVar = {"train": 40, "validation": 10, "test": 8}
+    unlabeled: ClassVar = {}
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {"image": tfds.features.Image(shape=(8, 8, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
+            ),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in self.counts}
+
+    def _generate_examples(self, split):
+        labels = np.arange(self.counts[split]) % 10
+        labels[self.unlabeled.get(split, slice(0))] = -1
+        for number, label in enumerate(labels):
+            image = np.full((8, 8, 1), 60 * list(self.counts).index(split) + number, "uint8")
+            yield number, {"image": image, "label": int(label)}
+
+
+@pytest.fixture
+def partly_labeled(tmp_path, monkeypatch):
+    """A function that loads `PartlyLabeled`, given {split: slice} of the labels that are -1."""
+
+    def load(unlabeled):
+        monkeypatch.setattr(PartlyLabeled, "unlabeled", unlabeled)
+        monkeypatch.setattr("keras_arch.data.find", lambda name, data_dir: PartlyLabeled(data_dir=data_dir))
+        return keras_arch.load_dataset("partly_labeled", tmp_path)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("unlabeled", "sources", "sizes", "used"),
+    [
+        (["test"], ("train", "train", "validation"), (36, 4, 10), ("train[:-4]", "train[-4:]", "validation")),
+        (["validation"], ("train", "train", "test"), (36, 4, 8), ("train[:-4]", "train[-4:]", "test")),
+        (["validation", "test"], ("train",) * 3, (32, 4, 4), ("train[:-8]", "train[-8:-4]", "train[-4:]")),
+    ],
+)
+def test_splits_without_labels_are_not_used(partly_labeled, unlabeled, sources, sizes, used):
+    with pytest.warns(DataWarning) as warned:
+        dataset = partly_labeled(dict.fromkeys(unlabeled, slice(None)))
+    assert [str(one.message) for one in warned] == [
+        f"Splits of 'partly_labeled' without labels are not used: {', '.join(unlabeled)}. "
+        f"Instead, train is {used[0]!r}, validation is {used[1]!r}, test is {used[2]!r}."
+    ]
+    assert tuple(dataset.sizes.values()) == sizes
+    splits = (dataset.train, dataset.validation, dataset.test)
+    for split, source in zip(splits, sources, strict=True):
+        assert set(split.images.ravel() // 60) == {list(PartlyLabeled.counts).index(source)}
+        assert split.labels.min() >= 0
+    assert len({image.tobytes() for split in splits for image in split.images}) == sum(sizes)
+
+
+@pytest.mark.parametrize(("unlabeled", "share"), [(slice(None), 0), (slice(7, 8), 1)])
+def test_training_images_without_labels_are_refused(partly_labeled, unlabeled, share, monkeypatch):
+    monkeypatch.setattr("keras_arch.data.MEMORY_SHARE", share)
+    with pytest.raises(keras_arch.InputError, match="train split of 'partly_labeled' has images without a label"):
+        partly_labeled({"train": unlabeled})
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_labels_of_decoded_splits_are_checked_to_the_last(partly_labeled, split, monkeypatch):
+    monkeypatch.setattr("keras_arch.data.LABELS_READ", 2)
+    with pytest.raises(keras_arch.InputError, match=f"{split} split of 'partly_labeled' has images without a label"):
+        partly_labeled({split: slice(7, 8)})

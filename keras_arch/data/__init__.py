@@ -4,6 +4,7 @@ import contextlib
 import logging
 import re
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,16 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
-from ..errors import InputError, choose, first_line
+from ..errors import DataWarning, InputError, choose, first_line
 from ..images import read_image
 from .digits import Digits
-from .folders import SPLITS, find_files
+from .folders import SPLIT_NAMES, SPLITS, find_files
 from .splits import READ_AT_ONCE, InFiles, InMemory, InStream
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
 VALIDATION_MOST = 10_000  # images; more would only cost time
 MEMORY_SHARE = 0.25  # of the machine's memory that the decoded images of one data set may take; a larger one streams
+LABELS_READ = 512  # of each TFDS split, to see whether it has labels
 
 Split = InMemory | InFiles | InStream
 
@@ -61,6 +63,8 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, ke
         skip_unreadable: leave out pictures of a folder that cannot be decoded, instead of refusing it.
         keep: the splits whose images are decoded now and stay in memory, if all would fit; the others' are read when asked for.
 
+    Issues a `DataWarning` for what is not used: files, folders, unreadable pictures, and TFDS splits without labels.
+
     Returns:
         A `Dataset`. Test is the data's own (or TFDS's labelled validation split where it has no test split), and
         validation its own where test is another, else a tenth of train, at most 10,000 images of a TFDS set; where there
@@ -96,15 +100,61 @@ def load_tfds(name, data_dir, image_size, keep):
     splits = builder.info.splits
     total = sum(split.num_examples for split in splits.values())
 
-    def read(split, instruction):
+    def records_of(instruction, cached=True):
         encoded = {builder.info.supervised_keys[0]: tfds.decode.SkipDecoding()}
-        records = builder.as_dataset(split=instruction, as_supervised=True, shuffle_files=False, decoders=encoded)
+        how = tfds.ReadConfig(try_autocache=cached)
+        return builder.as_dataset(instruction, as_supervised=True, decoders=encoded, read_config=how)
+
+    def read(split, instruction):
+        records = records_of(instruction)
         count, size = int(records.cardinality()), sum(split.num_bytes for split in splits.values()) // total
         stream = InStream(records, count, image_shape, image.decode_example, size)
-        return in_memory(stream) if split in keep and fits_in_memory(total, image_shape) else stream
+        if split not in keep or not fits_in_memory(total, image_shape):
+            return stream
+        decoded = in_memory(stream)
+        if (decoded.labels < 0).any():
+            raise without_labels(name, split)
+        return decoded
 
-    train, validation, test = map(read, SPLITS, split_instructions(name, splits))
+    unlabeled = unlabeled_splits(name, splits, records_of)
+    instructions = split_instructions(name, {split: splits[split] for split in splits if split not in unlabeled})
+    if unlabeled:
+        used = ", ".join(f"{split} is {instruction!r}" for split, instruction in zip(SPLITS, instructions, strict=True))
+        warnings.warn(
+            f"Splits of {name!r} without labels are not used: {', '.join(unlabeled)}. Instead, {used}.",
+            DataWarning,
+            stacklevel=2,
+        )
+    train, validation, test = map(read, SPLITS, instructions)
     return Dataset(name, train, validation, test, tuple(label.names), image_shape)
+
+
+def unlabeled_splits(name, splits, records_of):
+    """Return which of the validation and test splits have images without labels.
+
+    Raises:
+        InputError (a ValueError): the training split has some.
+    """
+    train, *others = usual_splits(splits)
+    # TensorFlow warns if a split is cached and not read to its end.
+    found = [split for split in (train, *others) if split and not has_labels(records_of(split, cached=False))]
+    if train in found:
+        raise without_labels(name, train)
+    return found
+
+
+def has_labels(records):
+    """Whether the first records of a TFDS split have labels. TFDS marks images without one by -1."""
+    labels = records.map(lambda _, label: label).take(LABELS_READ).batch(LABELS_READ)
+    return all((some >= 0).all() for some in labels.as_numpy_iterator())
+
+
+def without_labels(name, split):
+    """The InputError for a split of which only a part has labels, or for training images without any."""
+    return InputError(
+        f"The {split} split of {name!r} has images without a label. Received: labels below 0. "
+        "Choose a data set whose images all have one."
+    )
 
 
 def in_memory(split):
@@ -258,12 +308,17 @@ def fixed_shape(name, shape, image_size):
 
 def split_instructions(name, splits):
     """TFDS instructions for train, validation and test; see `load_dataset` for the rule."""
-    if "train" not in splits:
+    train, validation, test = usual_splits(splits)
+    if train is None:
         raise InputError(f"expected a split called 'train' in data set {name!r}, got {', '.join(splits) or 'none'}")
-    held_out = max(1, min(VALIDATION_MOST, round(splits["train"].num_examples * VALIDATION_SHARE)))
-    if "test" in splits and "validation" in splits:
-        return "train", "validation", "test"
-    for test in ("test", "validation"):
-        if test in splits:
-            return f"train[:-{held_out}]", f"train[-{held_out}:]", test
-    return f"train[:-{2 * held_out}]", f"train[-{2 * held_out}:-{held_out}]", f"train[-{held_out}:]"
+    held_out = max(1, min(VALIDATION_MOST, round(splits[train].num_examples * VALIDATION_SHARE)))
+    if test and validation:
+        return train, validation, test
+    if test or validation:
+        return f"{train}[:-{held_out}]", f"{train}[-{held_out}:]", test or validation
+    return f"{train}[:-{2 * held_out}]", f"{train}[-{2 * held_out}:-{held_out}]", f"{train}[-{held_out}:]"
+
+
+def usual_splits(splits):
+    """Return which of `splits` are train, validation and test by their names, each a name or None."""
+    return [next((name for name in names if name in splits), None) for names in SPLIT_NAMES.values()]
