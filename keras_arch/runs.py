@@ -314,7 +314,8 @@ def check_labels(artifact, class_names):
 
 
 def dataset_of(artifact, name=None, data_dir=None):
-    """What an artifact's run was trained on, or `name` instead: its name, its data folder, and whether to skip_unreadable.
+    """What an artifact's run was trained on, or `name` instead: its name, its data folder, and options of
+    `load_dataset`.
 
     Raises:
         InputError (a ValueError): no name is given and the artifact lies in no run folder.
@@ -325,6 +326,6 @@ def dataset_of(artifact, name=None, data_dir=None):
             f"expected {artifact} in a run folder, whose run.json names its data; --dataset NAME would work"
         )
     if path is None:
-        return name, data_dir, False
+        return name, data_dir, {}
     run = read_run(path.parent)
-    return name or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].skip_unreadable
+    return name or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].data_options

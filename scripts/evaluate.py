@@ -38,8 +38,8 @@ def main():
 
         artifacts = [open_artifact(path) for path in options.artifacts]
     folder, names = cli.short_names(options.artifacts)
-    name, data_dir, skip_unreadable = runs.dataset_of(artifacts[0].path, options.dataset, options.data_dir)
-    dataset = load_dataset(name, data_dir, artifacts[0].image_size, skip_unreadable, keep=(options.split,))
+    name, data_dir, data_options = runs.dataset_of(artifacts[0].path, options.dataset, options.data_dir)
+    dataset = load_dataset(name, data_dir, artifacts[0].image_size, keep=(options.split,), **data_options)
     for artifact in artifacts:
         runs.check_labels(artifact, dataset.class_names)
     found = rows, *_ = evaluation.compare(artifacts, dataset, options.split, cli.progress)

@@ -17,6 +17,7 @@ from tensorflow_datasets.core.download import downloader
 from ..errors import InputError, choose, first_line
 from ..images import read_image
 from .digits import Digits
+from .duplicates import warn_of_duplicates
 from .folders import SPLITS, find_files
 from .splits import READ_AT_ONCE, InFiles, InMemory, InStream
 
@@ -29,7 +30,7 @@ Split = InMemory | InFiles | InStream
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits that share no image. `validation` chooses among checkpoints; `test` is for the last evaluation alone.
+    """Three splits. `validation` chooses among checkpoints; `test` is for the last evaluation alone.
 
     Every split has a `count` and `examples`, a `tf.data.Dataset` of (image, label) that always has the same order: uint8
     (height, width, channels) of 0-255 and int64.
@@ -48,7 +49,7 @@ class Dataset:
         return {split: getattr(self, split).count for split in SPLITS}
 
 
-def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, keep=SPLITS):
+def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, keep=SPLITS, allow_duplicates=False):
     """Load images and their classes.
 
     Args:
@@ -60,6 +61,8 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, ke
             own size.
         skip_unreadable: leave out pictures of a folder that cannot be decoded, instead of refusing it.
         keep: the splits whose images are decoded now and stay in memory, if all would fit; the others' are read when asked for.
+        allow_duplicates: leave out pictures of a folder that are also in another split, instead of refusing it. A copy in
+            test stays. It changes nothing for TFDS sets and .npz files.
 
     Returns:
         A `Dataset`. Test is the data's own (or TFDS's labelled validation split where it has no test split), and
@@ -67,13 +70,17 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, ke
         is nothing but train, a tenth goes to test and a tenth to validation. Images stay in memory, decoded once, where
         they take less than a quarter of it, and are read again each epoch where not.
 
+    Warns:
+        DataWarning: pictures of a folder were left out as copies; or images of a TFDS set or an .npz file are in two
+            splits. Splits that are not in memory are not compared.
+
     Raises:
         InputError (a ValueError): unknown, not an image classification set, not to be downloaded, or damaged.
     """
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
     if name != "digits" and Path(name).is_dir():
-        return load_folder(name, image_size, skip_unreadable, keep)
+        return load_folder(name, image_size, skip_unreadable, keep, allow_duplicates)
     if "/" in str(name) and Path(name).parts[0] in ("/", ".", "..", "~"):
         raise InputError(f"expected a folder of pictures, got {name}, which does not exist")
     return load_tfds(name, data_dir, image_size, keep)
@@ -104,7 +111,9 @@ def load_tfds(name, data_dir, image_size, keep):
         return in_memory(stream) if split in keep and fits_in_memory(total, image_shape) else stream
 
     train, validation, test = map(read, SPLITS, split_instructions(name, splits))
-    return Dataset(name, train, validation, test, tuple(label.names), image_shape)
+    dataset = Dataset(name, train, validation, test, tuple(label.names), image_shape)
+    warn_of_duplicates(dataset)
+    return dataset
 
 
 def in_memory(split):
@@ -118,8 +127,8 @@ def in_memory(split):
     return InMemory(images, labels)
 
 
-def load_folder(folder, image_size, skip_unreadable, keep):
-    class_names, found, pictures = find_files(folder, skip_unreadable)
+def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates):
+    class_names, found, pictures = find_files(folder, skip_unreadable, allow_duplicates)
     sizes = {picture.size for picture in pictures}
     height, width = sides(image_size) if image_size else next(iter(sizes))[::-1]
     if not image_size and len(sizes) > 1:
@@ -181,7 +190,7 @@ def load_npz(path, image_size):
         return in_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
 
     x, y = images["x_train"], labels["y_train"]
-    return Dataset(
+    dataset = Dataset(
         Path(path).stem,
         split(x[train], y[train]),
         split(x[validation], y[validation]),
@@ -189,6 +198,8 @@ def load_npz(path, image_size):
         tuple(str(number) for number in range(classes)),
         image_shape,
     )
+    warn_of_duplicates(dataset)
+    return dataset
 
 
 def find(name, data_dir):

@@ -17,6 +17,10 @@ from ..files import write_json
 from ..images import decode
 
 NAMED = 20  # files that a report lists of each kind
+OPTIONS = {  # what lets a data set with such a problem pass
+    "a picture that cannot be decoded": "--skip-unreadable leaves out what cannot be decoded",
+    "one picture in two splits": "--allow-duplicates keeps one copy, in test if test has one",
+}
 ORIENTATION = 0x0112  # the tag of EXIF
 MEMORY = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_arch" / "checked"
 
@@ -82,9 +86,9 @@ def report(folder, problems):
             details += [f"{kind}: {len(files) - NAMED} more"] if len(files) > NAMED else []
     if details:
         count = sum(map(len, problems.values()))
+        options = "".join(f"; {option}" for kind, option in OPTIONS.items() if problems.get(kind))
         raise InputError(
-            f"expected every picture in {folder} to be whole and under one class, and every class to have some, got "
-            f"{count} of another kind; mending or moving them would work, and --skip-unreadable leaves out what cannot be "
-            "decoded",
+            f"expected every picture in {folder} to be whole, in one class and in one split, and every class to have some, "
+            f"got {count} of another kind; mending or moving them would work{options}",
             details=details,
         )

@@ -36,7 +36,7 @@ def open_run(folder, settings, data_dir=None):
     if settings.height is not None:
         size = (settings.height, settings.width)
         model = resized(model, *size)
-    data = load_dataset(recipe.dataset, data_dir or run["data_dir"], size, recipe.skip_unreadable)
+    data = load_dataset(recipe.dataset, data_dir or run["data_dir"], size, **recipe.data_options)
     labels = read_labels(folder / "labels.txt")
     if len(data.class_names) == model.output_shape[-1] and (data.class_names, data.sizes) != (labels, run["images"]):
         raise InputError(
