@@ -259,3 +259,49 @@ def test_comparing_the_images_of_a_whole_benchmark_is_quick(digits):
     started = time.process_time()
     warn_of_duplicates(dataclasses.replace(digits, train=split, validation=smaller, test=digits.test))
     assert time.process_time() - started < 1
+
+
+# --- fingerprints ---
+
+
+def test_fingerprint_of_a_folder_is_of_contents_and_classes(tmp_path, memory):
+    folder = folder_of(tmp_path / "one", {"a": range(20), "b": range(100, 120)})
+    fingerprint = keras_arch.load_dataset(folder).fingerprint
+    assert keras_arch.load_dataset(folder, image_size=3, keep=()).fingerprint == fingerprint
+    (folder / "a" / "1.bmp").rename(folder / "a" / "other.bmp")
+    assert keras_arch.load_dataset(folder).fingerprint == fingerprint
+    save(folder / "a" / "other.bmp", 999)
+    replaced = keras_arch.load_dataset(folder).fingerprint
+    (folder / "a").rename(folder / "c")
+    assert len({fingerprint, replaced, keras_arch.load_dataset(folder).fingerprint}) == 3
+
+
+def test_fingerprint_of_arrays_is_of_images_and_labels(tmp_path):
+    def fingerprint(**changes):
+        np.savez(tmp_path / "a.npz", **{**arrays(), **changes})
+        return keras_arch.load_dataset(tmp_path / "a.npz").fingerprint
+
+    same, parts = fingerprint(), arrays()
+    assert fingerprint() == same
+    assert fingerprint(x_test=parts["x_test"] ^ 1) != same
+    assert fingerprint(y_train=1 - parts["y_train"]) != same
+
+
+def test_fingerprint_of_tfds_is_of_name_version_and_sizes(digits, tmp_path, monkeypatch):
+    before = keras_arch.load_dataset("digits", tmp_path)
+    assert before.fingerprint == digits.fingerprint == keras_arch.load_dataset("digits", tmp_path, 9).fingerprint
+    monkeypatch.setattr(Digits, "_split_generators", generate_copies)
+    other = keras_arch.load_dataset("digits", tmp_path / "other", keep=("test",))
+    assert other.fingerprint != before.fingerprint
+    assert len(other.fingerprint) == 64
+
+
+def test_a_picture_that_is_replaced_with_its_size_and_time_is_seen(tmp_path, memory):
+    folder = folder_of(tmp_path / "one", {"a": range(5), "b": range(100, 105)})
+    before, path = keras_arch.load_dataset(folder).fingerprint, folder / "a" / "1.bmp"
+    times = path.stat()
+    time.sleep(0.01)
+    save(path, 77)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    assert keras_arch.load_dataset(folder).fingerprint != before

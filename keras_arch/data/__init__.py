@@ -15,10 +15,11 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
 from ..errors import InputError, choose, first_line
+from ..files import hash_of, hash_of_json
 from ..images import read_image
 from .digits import Digits
 from .duplicates import warn_of_duplicates
-from .folders import SPLITS, find_files
+from .folders import SPLITS, find_files, fingerprint_of
 from .splits import READ_AT_ONCE, InFiles, InMemory, InStream
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
@@ -34,6 +35,10 @@ class Dataset:
 
     Every split has a `count` and `examples`, a `tf.data.Dataset` of (image, label) that always has the same order: uint8
     (height, width, channels) of 0-255 and int64.
+
+    `fingerprint` identifies the contents, whatever the image size: it is the same as long as every split has the same
+    images and labels. It is a SHA-256, or empty if unknown. That of a TFDS set is over its name, version and numbers of
+    examples in each file, not over its images.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    fingerprint: str = ""
 
     @property
     def sizes(self):
@@ -111,7 +117,10 @@ def load_tfds(name, data_dir, image_size, keep):
         return in_memory(stream) if split in keep and fits_in_memory(total, image_shape) else stream
 
     train, validation, test = map(read, SPLITS, split_instructions(name, splits))
-    dataset = Dataset(name, train, validation, test, tuple(label.names), image_shape)
+    fingerprint = hash_of_json(
+        [builder.info.full_name, {split: splits[split].shard_lengths for split in sorted(splits)}]
+    )
+    dataset = Dataset(name, train, validation, test, tuple(label.names), image_shape, fingerprint)
     warn_of_duplicates(dataset)
     return dataset
 
@@ -147,7 +156,8 @@ def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates):
         return InMemory(np.stack(images), labels)
 
     train, validation, test = map(read, SPLITS)
-    return Dataset(Path(folder).resolve().name, train, validation, test, tuple(class_names), image_shape)
+    fingerprint = fingerprint_of(class_names, found)
+    return Dataset(Path(folder).resolve().name, train, validation, test, tuple(class_names), image_shape, fingerprint)
 
 
 def load_npz(path, image_size):
@@ -197,6 +207,7 @@ def load_npz(path, image_size):
         split(images["x_test"], labels["y_test"]),
         tuple(str(number) for number in range(classes)),
         image_shape,
+        hash_of([*images.values(), *labels.values()]),
     )
     warn_of_duplicates(dataset)
     return dataset

@@ -42,7 +42,7 @@ def check_files(folder, paths):
         known = json.loads(memory.read_text())
     except (OSError, ValueError):
         known = {}
-    stamps = {path: [os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in paths}
+    stamps = {path: stamp(path) for path in paths}
     fresh = [path for path in paths if known.get(path, {}).get("stamp") != stamps[path]]
     if fresh:
         with ThreadPoolExecutor() as pool:
@@ -55,6 +55,12 @@ def check_files(folder, paths):
     return {
         path: checked._replace(size=tuple(checked.size)) for path, checked in recalled.items()
     }  # JSON has no tuples
+
+
+def stamp(path):
+    """Size, modification time and status change time of a file. Programs such as `cp -p` cannot set the last one."""
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def track_checked(results, total):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataWarning, InputError
+from ..files import hash_of_json
 from ..images import SUFFIXES, hidden, pictures_in
 from .check import check_files, report
 
@@ -151,6 +152,17 @@ def listed(classes, class_names, checked):
         [label for _, label in pairs],
         [checked[path].plain_jpeg for path in paths],
         [checked[path].digest for path in paths],
+    )
+
+
+def fingerprint_of(class_names, found):
+    """SHA-256 over split, class and content of each picture of `found`, {split: Files}; file names do not count."""
+    return hash_of_json(
+        [
+            [split, class_names[label], digest]
+            for split, files in found.items()
+            for label, digest in zip(files.labels, files.digests, strict=True)
+        ]
     )
 
 
