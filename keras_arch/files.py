@@ -119,6 +119,11 @@ def size_of(path):
     return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
+def hash_of_json(content):
+    """SHA-256 of what JSON can hold: equal where the content is."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
 def hash_of(arrays):
     """SHA-256 of the bytes of arrays, one after the other: equal where every bit is."""
     digest = hashlib.sha256()

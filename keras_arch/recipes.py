@@ -72,6 +72,8 @@ class Recipe:
     """Backbone: train the last layer alone; batch norm then keeps its statistics."""
     skip_unreadable: bool = False
     """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
+    allow_duplicates: bool = False
+    """Leave out pictures of a folder that are also in another split, instead of refusing it; copies in test stay."""
     seed: int = 0
     """Of the initial weights, the order of the images, the augmentation and dropout: two runs of one seed on one machine
     end with the same weights."""
@@ -109,6 +111,11 @@ class Recipe:
         """What the builder gets besides shape and classes: the options that the recipe sets."""
         options = {name: getattr(self, name) for name in ("stem", "auxiliary_heads", "width", "kernel_5x5")}
         return {name: value for name, value in options.items() if value}
+
+    @property
+    def data_options(self):
+        """What `load_dataset` gets besides name, folder and size."""
+        return {"skip_unreadable": self.skip_unreadable, "allow_duplicates": self.allow_duplicates}
 
 
 FASHION_MNIST = Recipe(

@@ -8,12 +8,13 @@ import os
 import platform
 import re
 import subprocess
+import warnings
 import zipfile
 from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 
-from .errors import InputError
+from .errors import DataWarning, InputError
 from .files import CHECKPOINT, partial_name, refuse_foreign, save_whole, write_json
 from .recipes import Recipe
 
@@ -158,15 +159,20 @@ def best_epoch(history):
 def start(folder, recipe, precision, data_dir, dataset):
     """Write what is known before the first step: labels.txt, and a run.json that says enough to repeat the run.
 
-    Where an unfinished run is there already it stays, if it can go on: with the same images in the same precision.
+    Where an unfinished run is there already it stays, if it can go on: with the same data in the same precision.
+
+    Raises:
+        InputError (a ValueError): the unfinished run was started with other data or in another precision.
     """
     if (folder / CHECKPOINT).exists():
         before = json.loads((folder / "run.json").read_text())
-        now = {"precision": precision.name, "images": dataset.sizes}
-        changed = [f"{name} {before[name]} and not {value}" for name, value in now.items() if value != before[name]]
+        changed = data_changes(folder, before, dataset)
+        if precision.name != before["precision"]:
+            changed.append(f"precision {precision.name} instead of {before['precision']}")
         if changed:
             raise InputError(
-                f"expected what {folder} was begun with: {', '.join(changed)}; --overwrite would begin anew"
+                f"{folder} was started with other data or precision. Received: {', '.join(changed)}. Use the original ones, or "
+                "pass --overwrite to start again"
             )
         return
     write_labels(folder / LABELS, dataset.class_names)
@@ -176,12 +182,33 @@ def start(folder, recipe, precision, data_dir, dataset):
         "precision_gflops": precision.speeds,
         "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
         "images": dataset.sizes,
+        "data_fingerprint": dataset.fingerprint,
         "git_commit": git_commit(),
         "versions": {name: version(name) for name in ("keras", "tensorflow", "tensorflow-datasets", "numpy")},
         "python": platform.python_version(),
         "hardware": {"processor": cpu_name(), "cores": os.cpu_count(), "system": platform.system()},
     }
     write_json(folder / "run.json", run)
+
+
+def data_changes(folder, run, dataset):
+    """How `dataset` differs from the data that a run was started with, as texts; none if it does not.
+
+    Args:
+        folder: of the run.
+        run: what its run.json holds. Runs of earlier versions have no fingerprint; their contents are not compared.
+        dataset: a `keras_arch.data.Dataset`.
+    """
+    labels = folder / LABELS
+    changed = first_difference(read_labels(labels) if labels.exists() else dataset.class_names, dataset.class_names)
+    if changed:
+        number, before, now = changed
+        return [f"class {number} is {now!r} instead of {before!r}"]
+    if dataset.sizes != run["images"]:
+        return [f"images {dataset.sizes} instead of {run['images']}"]
+    if run.get("data_fingerprint", dataset.fingerprint) != dataset.fingerprint:
+        return [f"{dataset.name} with other contents, in the same number of images"]
+    return []
 
 
 def finish(folder, history, answers, weights_sha256):
@@ -321,16 +348,43 @@ def check_labels(artifact, class_names):
     labels = known_labels(artifact)
     if labels is None:
         return
-    for number, (ours, theirs) in enumerate(zip_longest(labels, class_names)):
-        if ours != theirs:
-            raise InputError(
-                f"expected images of the {len(labels)} classes of {artifact.path} in their order, got {len(class_names)}, of "
-                f"which number {number} is {theirs!r} and not {ours!r}"
+    if changed := first_difference(labels, class_names):
+        number, ours, theirs = changed
+        raise InputError(
+            f"expected images of the {len(labels)} classes of {artifact.path} in their order, got {len(class_names)}, of "
+            f"which number {number} is {theirs!r} and not {ours!r}"
+        )
+
+
+def warn_of_changes(artifacts, name, dataset):
+    """Issue a `DataWarning` for each run of `artifacts` that was trained on data called `name` with other contents.
+
+    Args:
+        artifacts: opened artifacts; one outside a run folder is not compared.
+        name: what `dataset` was loaded from, as a recipe names it.
+        dataset: a `keras_arch.data.Dataset`.
+    """
+    found = {find_beside(artifact.path, "run.json") for artifact in artifacts}
+    for folder in sorted(path.parent for path in found if path):
+        run = read_run(folder)
+        if run["recipe"].dataset == name and (changed := data_changes(folder, run, dataset)):
+            warnings.warn(
+                f"{folder} was trained on other data: here {', '.join(changed)}. The images to evaluate may be among those "
+                "it was trained on",
+                DataWarning,
+                stacklevel=2,
             )
 
 
+def first_difference(labels, class_names):
+    """(number, label, class name) of the first class in which two orders of classes differ; None if they are the same."""
+    pairs = enumerate(zip_longest(labels, class_names))
+    return next(((number, *pair) for number, pair in pairs if pair[0] != pair[1]), None)
+
+
 def dataset_of(artifact, name=None, data_dir=None):
-    """What an artifact's run was trained on, or `name` instead: its name, its data folder, and whether to skip_unreadable.
+    """What an artifact's run was trained on, or `name` instead: its name, its data folder, and options of
+    `load_dataset`.
 
     Raises:
         InputError (a ValueError): no name is given and the artifact lies in no run folder.
@@ -341,6 +395,6 @@ def dataset_of(artifact, name=None, data_dir=None):
             f"expected {artifact} in a run folder, whose run.json names its data; --dataset NAME would work"
         )
     if path is None:
-        return name, data_dir, False
+        return name, data_dir, {}
     run = read_run(path.parent)
-    return name or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].skip_unreadable
+    return name or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].data_options

@@ -38,10 +38,11 @@ def main():
 
         artifacts = [open_artifact(path) for path in options.artifacts]
     folder, names = cli.short_names(options.artifacts)
-    name, data_dir, skip_unreadable = runs.dataset_of(artifacts[0].path, options.dataset, options.data_dir)
-    dataset = load_dataset(name, data_dir, artifacts[0].image_size, skip_unreadable, keep=(options.split,))
+    name, data_dir, data_options = runs.dataset_of(artifacts[0].path, options.dataset, options.data_dir)
+    dataset = load_dataset(name, data_dir, artifacts[0].image_size, keep=(options.split,), **data_options)
     for artifact in artifacts:
         runs.check_labels(artifact, dataset.class_names)
+    runs.warn_of_changes(artifacts, name, dataset)
     found = rows, *_ = evaluation.compare(artifacts, dataset, options.split, cli.progress)
     print(f"{folder}: {name}, {options.split} split, {rows[0]['images']:,} images")
     cli.print_table(cli.turned({short: evaluation.cells(row) for short, row in zip(names, rows, strict=True)}))

@@ -25,6 +25,8 @@ class Options:
     """Height and width in pixels to bring all images to; their own if not given."""
     skip_unreadable: bool = False
     """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
+    allow_duplicates: bool = False
+    """Leave out pictures of a folder that are also in another split, instead of refusing it; copies in test stay."""
     seed: int = 0
     """Another one shows other images."""
     output: Path = Path("data.png")
@@ -37,7 +39,8 @@ def main():
         from keras_arch import load_dataset
         from keras_arch.data.show import counts, draw_grid
 
-    dataset = load_dataset(options.dataset, options.data_dir, options.image_size, options.skip_unreadable)
+    data_options = {"skip_unreadable": options.skip_unreadable, "allow_duplicates": options.allow_duplicates}
+    dataset = load_dataset(options.dataset, options.data_dir, options.image_size, **data_options)
     height, width, channels = dataset.image_shape
     print(f"{dataset.name}: {height}x{width} pixels, {'colour' if channels == 3 else 'grey'}")
     cli.print_table(

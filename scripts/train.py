@@ -41,7 +41,7 @@ def main():
         from keras_arch.training.precision import choose_precision
 
     choose("the name of a model", recipe.model, available())
-    data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, recipe.skip_unreadable)
+    data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options)
     make_repeatable(recipe.seed)
     model = build(recipe.model, input_shape=data.image_shape, classes=len(data.class_names), **recipe.builder_options)
     anew = transfer_weights(model, recipe.weights, recipe.model) if recipe.weights else set()

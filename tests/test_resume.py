@@ -8,16 +8,23 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 import keras_arch
-from keras_arch import files
+from keras_arch import files, runs
+from keras_arch.data import check
 from keras_arch.data.splits import InMemory
+from keras_arch.errors import DataWarning
+from keras_arch.export.of_run import open_run
+from keras_arch.formats import ExportSettings
 from keras_arch.training import callbacks
+from keras_arch.training.precision import choose_precision
 
 COMMAND = [ROOT / "scripts" / "train.py", "quickstart", "--epochs", "5", "--ema", "0.99"]
 
@@ -139,7 +146,9 @@ def test_resume_wants_the_same_recipe(script, tmp_path, data_dir, capfd):
     (partial / "run.json").write_text(json.dumps({"recipe": recipe, "precision": "int4", "images": {}}))
     (partial / "checkpoint.npz").touch()
     assert script(*arguments, "--resume") == 2
-    assert "was begun with: precision int4 and not" in capfd.readouterr().err
+    error = capfd.readouterr().err
+    assert "was started with other data or precision. Received: images {'train': 1293" in error
+    assert " instead of int4. Use" in error
     assert script(*arguments, "--resume", "--learning-rate", "0.3") == 2
     assert "expected the options that" in capfd.readouterr().err
     assert script(*arguments) == 2
@@ -149,6 +158,101 @@ def test_resume_wants_the_same_recipe(script, tmp_path, data_dir, capfd):
     assert script(*arguments, "--resume") == 2
     assert "--overwrite would replace it" in capfd.readouterr().err
     assert (partial / "checkpoint.npz").exists()
+
+
+def save_pictures(folder, seed):
+    """24 pictures of 8x8 pixels in three splits of two classes: the same names and sizes in bytes for every seed."""
+    for number, image in enumerate(np.random.default_rng(seed).integers(0, 256, (24, 8, 8, 3)).astype("uint8")):
+        path = folder / ("train", "validation", "test")[number // 2 % 3] / "ab"[number % 2] / f"{number}.bmp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
+def rename_a_class(folder):
+    for split in folder.iterdir():
+        (split / "b").rename(split / "c")
+
+
+def replace_all_pictures(folder):
+    save_pictures(folder, seed=1)
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """A folder of pictures, and what a run on it that was killed leaves."""
+    monkeypatch.setattr(check, "MEMORY", tmp_path / "memory")
+    folder, partial = tmp_path / "pictures", tmp_path / "run.partial"
+    save_pictures(folder, seed=0)
+    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], dataset=str(folder))
+    partial.mkdir()
+    runs.start(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
+    for name in ("checkpoint.npz", "model.keras"):
+        (partial / name).touch()
+    return folder, partial
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(rename_a_class, "class 1 is 'c' instead of 'b'"), (replace_all_pictures, "pictures with other contents")],
+)
+def test_resume_on_other_data_is_refused(change, message, started, script, tmp_path, capfd):
+    folder, partial = started
+    before = {path.name: path.read_bytes() for path in partial.iterdir()}
+    change(folder)
+    words = ("train.py", "quickstart", "--dataset", folder, "--output", tmp_path / "run", "--resume")
+    assert script(*words) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"{partial} was started with other data or precision. Received: " in line
+    assert message in line
+    assert {path.name: path.read_bytes() for path in partial.iterdir()} == before
+
+
+def test_resume_on_the_same_data_goes_on(started):
+    folder, partial = started
+    recipe = runs.read_run(partial)["recipe"]
+    (folder / "train" / "a" / "0.bmp").rename(folder / "train" / "a" / "renamed.bmp")
+    before = (partial / "run.json").read_bytes()
+    runs.start(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
+    assert (partial / "run.json").read_bytes() == before
+
+
+def test_runs_without_a_fingerprint_are_compared_by_class_names_and_sizes(started):
+    folder, partial = started
+    run = json.loads((partial / "run.json").read_text())
+    del run["data_fingerprint"]  # as earlier versions wrote it
+    (partial / "run.json").write_text(json.dumps(run))
+    recipe, precision = runs.read_run(partial)["recipe"], choose_precision("auto")
+    replace_all_pictures(folder)
+    runs.start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
+    (folder / "train" / "a" / "0.bmp").unlink()
+    with pytest.raises(keras_arch.InputError, match=r"images {'train': 7, .* instead of {'train': 8"):
+        runs.start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
+    rename_a_class(folder)
+    with pytest.raises(keras_arch.InputError, match="class 1 is 'c' instead of 'b'"):
+        runs.start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
+
+
+@pytest.mark.parametrize("change", [rename_a_class, replace_all_pictures])
+def test_export_with_other_data_is_refused(change, started):
+    folder, partial = started
+    run = json.loads((partial / "run.json").read_text())
+    (partial / "run.json").write_text(json.dumps({**run, "metrics": {}}))
+    keras_arch.ResNet8(input_shape=(8, 8, 3), classes=2).save(partial / "model.keras")
+    assert open_run(partial, ExportSettings())[2].fingerprint == run["data_fingerprint"]
+    change(folder)
+    with pytest.raises(keras_arch.InputError, match=r"was trained on other data\. Received: .*pictures, where "):
+        open_run(partial, ExportSettings())
+
+
+def test_evaluation_on_changed_data_gets_a_warning(started):
+    folder, partial = started
+    artifacts = [types.SimpleNamespace(path=partial / name) for name in ("model.keras", "export/model_int8.tflite")]
+    runs.warn_of_changes(artifacts, str(folder), keras_arch.load_dataset(folder))
+    replace_all_pictures(folder)
+    runs.warn_of_changes(artifacts, "another folder", keras_arch.load_dataset(folder))
+    with pytest.warns(DataWarning, match=r"run.partial was trained on other data: here pictures with other") as warned:
+        runs.warn_of_changes(artifacts, str(folder), keras_arch.load_dataset(folder))
+    assert len(warned) == 1
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

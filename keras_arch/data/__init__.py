@@ -16,9 +16,11 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
 from ..errors import DataWarning, InputError, choose, first_line
+from ..files import hash_of, hash_of_json
 from ..images import read_image
 from .digits import Digits
-from .folders import SPLIT_NAMES, SPLITS, find_files
+from .duplicates import warn_of_duplicates
+from .folders import SPLIT_NAMES, SPLITS, find_files, fingerprint_of
 from .splits import READ_AT_ONCE, InFiles, InMemory, InStream
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
@@ -31,10 +33,14 @@ Split = InMemory | InFiles | InStream
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits that share no image. `validation` chooses among checkpoints; `test` is for the last evaluation alone.
+    """Three splits. `validation` chooses among checkpoints; `test` is for the last evaluation alone.
 
     Every split has a `count` and `examples`, a `tf.data.Dataset` of (image, label) that always has the same order: uint8
     (height, width, channels) of 0-255 and int64.
+
+    `fingerprint` identifies the contents, whatever the image size: it is the same as long as every split has the same
+    images and labels. It is a SHA-256, or empty if unknown. That of a TFDS set is over its name, version and numbers of
+    examples in each file, not over its images.
     """
 
     name: str
@@ -43,6 +49,7 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    fingerprint: str = ""
 
     @property
     def sizes(self):
@@ -50,7 +57,7 @@ class Dataset:
         return {split: getattr(self, split).count for split in SPLITS}
 
 
-def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, keep=SPLITS):
+def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, keep=SPLITS, allow_duplicates=False):
     """Load images and their classes.
 
     Args:
@@ -62,6 +69,8 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, ke
             own size.
         skip_unreadable: leave out pictures of a folder that cannot be decoded, instead of refusing it.
         keep: the splits whose images are decoded now and stay in memory, if all would fit; the others' are read when asked for.
+        allow_duplicates: leave out pictures of a folder that are also in another split, instead of refusing it. A copy in
+            test stays. It changes nothing for TFDS sets and .npz files.
 
     Issues a `DataWarning` for what is not used: files, folders, unreadable pictures, and TFDS splits without labels.
 
@@ -71,13 +80,17 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, ke
         is nothing but train, a tenth goes to test and a tenth to validation. Images stay in memory, decoded once, where
         they take less than a quarter of it, and are read again each epoch where not.
 
+    Warns:
+        DataWarning: pictures of a folder were left out as copies; or images of a TFDS set or an .npz file are in two
+            splits. Splits that are not in memory are not compared.
+
     Raises:
         InputError (a ValueError): unknown, not an image classification set, not to be downloaded, or damaged.
     """
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
     if name != "digits" and Path(name).is_dir():
-        return load_folder(name, image_size, skip_unreadable, keep)
+        return load_folder(name, image_size, skip_unreadable, keep, allow_duplicates)
     if "/" in str(name) and Path(name).parts[0] in ("/", ".", "..", "~"):
         raise InputError(f"expected a folder of pictures, got {name}, which does not exist")
     return load_tfds(name, data_dir, image_size, keep)
@@ -126,7 +139,12 @@ def load_tfds(name, data_dir, image_size, keep):
             stacklevel=2,
         )
     train, validation, test = map(read, SPLITS, instructions)
-    return Dataset(name, train, validation, test, tuple(label.names), image_shape)
+    fingerprint = hash_of_json(
+        [builder.info.full_name, {split: splits[split].shard_lengths for split in sorted(splits)}]
+    )
+    dataset = Dataset(name, train, validation, test, tuple(label.names), image_shape, fingerprint)
+    warn_of_duplicates(dataset)
+    return dataset
 
 
 def unlabeled_splits(name, splits, records_of):
@@ -168,8 +186,8 @@ def in_memory(split):
     return InMemory(images, labels)
 
 
-def load_folder(folder, image_size, skip_unreadable, keep):
-    class_names, found, pictures = find_files(folder, skip_unreadable)
+def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates):
+    class_names, found, pictures = find_files(folder, skip_unreadable, allow_duplicates)
     sizes = {picture.size for picture in pictures}
     height, width = sides(image_size) if image_size else next(iter(sizes))[::-1]
     if not image_size and len(sizes) > 1:
@@ -188,7 +206,8 @@ def load_folder(folder, image_size, skip_unreadable, keep):
         return InMemory(np.stack(images), labels)
 
     train, validation, test = map(read, SPLITS)
-    return Dataset(Path(folder).resolve().name, train, validation, test, tuple(class_names), image_shape)
+    fingerprint = fingerprint_of(class_names, found)
+    return Dataset(Path(folder).resolve().name, train, validation, test, tuple(class_names), image_shape, fingerprint)
 
 
 def load_npz(path, image_size):
@@ -231,14 +250,17 @@ def load_npz(path, image_size):
         return in_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
 
     x, y = images["x_train"], labels["y_train"]
-    return Dataset(
+    dataset = Dataset(
         Path(path).stem,
         split(x[train], y[train]),
         split(x[validation], y[validation]),
         split(images["x_test"], labels["y_test"]),
         tuple(str(number) for number in range(classes)),
         image_shape,
+        hash_of([*images.values(), *labels.values()]),
     )
+    warn_of_duplicates(dataset)
+    return dataset
 
 
 def find(name, data_dir):

@@ -17,6 +17,10 @@ from ..files import cache_folder, write_json
 from ..images import decode
 
 NAMED = 20  # files that a report lists of each kind
+OPTIONS = {  # what lets a data set with such a problem pass
+    "a picture that cannot be decoded": "--skip-unreadable leaves out what cannot be decoded",
+    "one picture in two splits": "--allow-duplicates keeps one copy, in test if test has one",
+}
 ORIENTATION = 0x0112  # the tag of EXIF
 MEMORY = cache_folder() / "checked"
 
@@ -38,7 +42,7 @@ def check_files(folder, paths):
         known = json.loads(memory.read_text())
     except (OSError, ValueError):
         known = {}
-    stamps = {path: [os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in paths}
+    stamps = {path: stamp(path) for path in paths}
     fresh = [path for path in paths if known.get(path, {}).get("stamp") != stamps[path]]
     if fresh:
         with ThreadPoolExecutor() as pool:
@@ -51,6 +55,12 @@ def check_files(folder, paths):
     return {
         path: checked._replace(size=tuple(checked.size)) for path, checked in recalled.items()
     }  # JSON has no tuples
+
+
+def stamp(path):
+    """Size, modification time and status change time of a file. Programs such as `cp -p` cannot set the last one."""
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def track_checked(results, total):
@@ -82,9 +92,9 @@ def report(folder, problems):
             details += [f"{kind}: {len(files) - NAMED} more"] if len(files) > NAMED else []
     if details:
         count = sum(map(len, problems.values()))
+        options = "".join(f"; {option}" for kind, option in OPTIONS.items() if problems.get(kind))
         raise InputError(
-            f"expected every picture in {folder} to be whole and under one class, and every class to have some, got "
-            f"{count} of another kind; mending or moving them would work, and --skip-unreadable leaves out what cannot be "
-            "decoded",
+            f"expected every picture in {folder} to be whole, in one class and in one split, and every class to have some, "
+            f"got {count} of another kind; mending or moving them would work{options}",
             details=details,
         )

@@ -2,10 +2,12 @@
 
 import hashlib
 import warnings
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataWarning, InputError
+from ..files import hash_of_json
 from ..images import SUFFIXES, children, is_picture, pictures_in, warn_of_unused
 from .check import check_files, report
 
@@ -15,30 +17,34 @@ SPLIT_NAMES = {  # of folders, in any case
     "test": ("test", "testing"),
 }
 SPLITS = tuple(SPLIT_NAMES)
-SHARE = 0.1  # of each class, to validation and to test, where the folder does not say
+SHARE = 0.1  # of the pictures of a class, on average, for each split that the folder does not have
+SMALLEST_CLASS = 3  # different pictures; a smaller class stays in training
 NAMED = 3  # files or folders that a warning names
 
 
 class Files(NamedTuple):
-    """Pictures of one split, the number of the class of each, and which TensorFlow may decode."""
+    """Pictures of one split, the number of the class of each, which TensorFlow may decode, and their SHA-256."""
 
     paths: list[str]
     labels: list[int]
     plain_jpegs: list[bool]
+    digests: list[str]
 
 
-def find_files(folder, skip_unreadable=False):
+def find_files(folder, skip_unreadable=False, allow_duplicates=False):
     """Find, check and split the pictures of `folder`.
 
     Class names are the names of the folders, sorted; names that begin with a dot are skipped; links are followed.
     Split folders may also have the other names in `SPLIT_NAMES`, in any case. Files and folders that are
     not used, and pictures that `skip_unreadable` leaves out, are counted in a `DataWarning`.
-    Where there is no folder for validation or test, each class gives a tenth of its training pictures, drawn by a hash
-    of their names: nothing changes for a class when pictures are added to another.
+    Where there is no folder for validation or test, each class gives about a tenth of its training pictures, chosen by
+    `hold_out`. The order of the pictures is that of their SHA-256, so file names change nothing.
 
     Args:
         folder: FOLDER/CLASS/picture, or FOLDER/train|validation|test/CLASS/picture.
         skip_unreadable: leave out pictures that cannot be decoded instead of refusing the folder.
+        allow_duplicates: leave out copies of a picture in another split, with a `DataWarning`, instead of refusing the
+            folder. A copy in test is left out of validation and training, a copy in validation out of training.
 
     Returns:
         class_names, {"train": Files, "validation": Files, "test": Files}, and a `Checked` for each of their pictures.
@@ -46,7 +52,7 @@ def find_files(folder, skip_unreadable=False):
     Raises:
         InputError (a ValueError): two folders for one split, split folders without one for training, no
             pictures, an empty class, a class that is not in every split, pictures that cannot be decoded,
-            the same picture under two classes; `details` name the files.
+            the same picture under two classes or in two splits; `details` name the files.
     """
     folder = Path(folder)
     places, found = find_classes(folder)
@@ -80,14 +86,15 @@ def find_files(folder, skip_unreadable=False):
     if not skip_unreadable:
         problems["a picture that cannot be decoded"] = [f"{path} ({checked[path].error})" for path in unreadable]
     problems["one picture under two classes"] = twice(found, checked)
+    copies = copies_across_splits(found, checked)
+    if not allow_duplicates:
+        problems["one picture in two splits"] = [f"{path} and {other}" for path, other in sorted(copies.items())]
     report(folder, problems)
     if unreadable:
         names = first_few([str(Path(path).relative_to(folder)) for path in unreadable])
         warnings.warn(f"Unreadable pictures that are not used: {len(unreadable)} ({names}).", DataWarning, stacklevel=2)
-    held_out = {name: max(1, round(SHARE * len(paths))) for name, paths in found["train"].items() if len(paths) > 2}
-    for split in ("test", "validation"):
-        if split not in found:
-            found["train"], found[split] = hold_out(found["train"], split, held_out)
+    found = drop_copies(folder, found, copies)
+    found |= hold_out(found["train"], checked, [split for split in ("test", "validation") if split not in found])
     for split, classes in found.items():
         if not any(classes.values()):
             raise InputError(
@@ -189,19 +196,111 @@ def first_few(names):
     return ", ".join(names[:NAMED]) + more
 
 
-def hold_out(classes, split, counts):
-    """Move `counts` of each class out of `classes`, chosen by their names: what is left, and what is held out."""
-    left, held = {}, {}
+def hold_out(classes, checked, splits):
+    """Divide the pictures of each class among `splits` and training by a number from 0 to 1, a hash of their content.
+
+    The first of `splits` takes the numbers below `SHARE`, the next those below twice `SHARE`; training keeps the others.
+    If that leaves a split without pictures of a class, its neighbor in the order of the numbers gives one.
+
+    - Copies of a picture go to the same split, and file names do not matter.
+    - Pictures that are added never move another picture out of training, unless their class had fewer than
+      `SMALLEST_CLASS` different pictures or a single one in training.
+
+    Args:
+        classes: {class: paths}.
+        checked: {path: Checked}.
+        splits: names of the splits to fill; they may be none.
+
+    Returns:
+        {split: {class: paths}} of all `splits` and of "train".
+    """
+    divided: dict[str, dict[str, list[str]]] = {split: {name: [] for name in classes} for split in (*splits, "train")}
+    names = list(divided)
     for name, paths in classes.items():
-        ranked = sorted(paths, key=lambda path: hashlib.sha256(f"{split}/{name}/{Path(path).name}".encode()).digest())
-        held[name], left[name] = sorted(ranked[: counts.get(name, 0)]), sorted(ranked[counts.get(name, 0) :])
-    return left, held
+        numbers = [number_from(checked[path].digest) for path in paths]
+        ranked = sorted(set(numbers))
+        ends = [0] * len(splits) + [len(ranked)]  # of each split in `ranked`
+        if len(ranked) >= SMALLEST_CLASS:
+            for place in reversed(range(len(splits))):
+                below = bisect_left(ranked, (place + 1) * SHARE)
+                ends[place] = min(max(below, place + 1), ends[place + 1] - 1)
+        for path, number in zip(paths, numbers, strict=True):
+            divided[names[bisect_right(ends, bisect_left(ranked, number))]][name].append(path)
+    return divided
+
+
+def number_from(digest):
+    """A number from 0 to 1, spread evenly, that depends on `digest` alone."""
+    return int.from_bytes(hashlib.sha256(f"split {digest}".encode()).digest()[:8]) / 2**64
 
 
 def listed(classes, class_names, checked):
-    pairs = [(path, class_names.index(name)) for name in sorted(classes) for path in classes[name]]
+    pairs = [
+        (path, class_names.index(name))
+        for name in sorted(classes)
+        for path in sorted(classes[name], key=lambda path: (checked[path].digest, path))
+    ]
     paths = [path for path, _ in pairs]
-    return Files(paths, [label for _, label in pairs], [checked[path].plain_jpeg for path in paths])
+    return Files(
+        paths,
+        [label for _, label in pairs],
+        [checked[path].plain_jpeg for path in paths],
+        [checked[path].digest for path in paths],
+    )
+
+
+def fingerprint_of(class_names, found):
+    """SHA-256 over split, class and content of each picture of `found`, {split: Files}; file names do not count."""
+    return hash_of_json(
+        [
+            [split, class_names[label], digest]
+            for split, files in found.items()
+            for label, digest in zip(files.labels, files.digests, strict=True)
+        ]
+    )
+
+
+def copies_across_splits(found, checked):
+    """{path: path of the same content in another split}: what to leave out so that each content is in one split only."""
+    first: dict[str, tuple[str, str]] = {}  # digest: split and path
+    copies = {}
+    for split in ("test", "validation", "train"):
+        for paths in found.get(split, {}).values():
+            for path in paths:
+                other_split, other = first.setdefault(checked[path].digest, (split, path))
+                if other_split != split:
+                    copies[path] = other
+    return copies
+
+
+def drop_copies(folder, found, copies):
+    """`found` without the paths in `copies`, and one `DataWarning` that counts them."""
+    if not copies:
+        return found
+    kept = {
+        split: {name: [path for path in paths if path not in copies] for name, paths in classes.items()}
+        for split, classes in found.items()
+    }
+    emptied = [
+        f"{name} in {split}"
+        for split, classes in found.items()
+        for name, paths in classes.items()
+        if paths and not kept[split][name]
+    ]
+    if emptied:
+        raise InputError(
+            f"--allow-duplicates would leave classes of {folder} without pictures. Received: {len(emptied)} classes with no "
+            "picture that is not also in another split. Add other pictures to them",
+            details=emptied,
+        )
+    before, after = ({split: sum(map(len, of[split].values())) for split in of} for of in (found, kept))
+    counts = [
+        f"{before[split] - after[split]:,} of {before[split]:,} from {split}" for split in found if split != "test"
+    ]
+    warnings.warn(
+        f"{folder}: left out pictures that are also in another split: {', '.join(counts)}", DataWarning, stacklevel=2
+    )
+    return kept
 
 
 def twice(found, checked):

@@ -7,7 +7,7 @@ from ..artifacts import load_keras, strip_auxiliary_heads
 from ..data import load_dataset
 from ..errors import InputError
 from ..files import write_json
-from ..runs import read_labels, read_run
+from ..runs import data_changes, read_run
 from . import export_model, quantization_errors, resized, version_of
 from .proof import Truth, prove
 from .quantization import SUSPECT, suspects
@@ -36,12 +36,11 @@ def open_run(folder, settings, data_dir=None):
     if settings.height is not None:
         size = (settings.height, settings.width)
         model = resized(model, *size)
-    data = load_dataset(recipe.dataset, data_dir or run["data_dir"], size, recipe.skip_unreadable)
-    labels = read_labels(folder / "labels.txt")
-    if len(data.class_names) == model.output_shape[-1] and (data.class_names, data.sizes) != (labels, run["images"]):
+    data = load_dataset(recipe.dataset, data_dir or run["data_dir"], size, **recipe.data_options)
+    if changed := data_changes(folder, run, data):
         raise InputError(
-            f"expected the data that {folder} was trained on, {run['images']} of {', '.join(labels)}, got {data.sizes} of "
-            f"{', '.join(data.class_names)} in {recipe.dataset}"
+            f"{folder} was trained on other data. Received: {recipe.dataset}, where {', '.join(changed)}. Restore the original "
+            "data, or train again"
         )
     return run, model, data
 
