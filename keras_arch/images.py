@@ -1,7 +1,7 @@
 """A picture file as a model wants it: one rule for training, evaluation and prediction, and one piece of code.
 
-Upright by its EXIF tag; grey or red, green and blue by ITU-R 601 luma; transparency is dropped; the largest centre of the
-model's aspect is cut out and resized bilinearly, each output pixel the mean of what it covers.
+Upright by its EXIF tag; grey or red, green and blue by ITU-R 601 luma; transparency is dropped; the largest
+centre of the model's aspect is cut out and resized bilinearly, each output pixel the mean of what it covers.
 """
 
 from pathlib import Path
@@ -11,7 +11,20 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import InputError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}  # of the pictures that are looked for in folders
+# The raster formats that Pillow decodes itself. It passes others, such as EPS, to a program that it finds on the PATH.
+RASTER = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+FORMATS = tuple(name for name in RASTER if name in Image.registered_extensions().values())  # AVIF came with Pillow 11.3
+SUFFIXES = {suffix for name in FORMATS for suffix in RASTER[name]}  # of the pictures that are looked for in folders
 
 
 def find_pictures(paths):
@@ -46,8 +59,8 @@ def read_image(path, shape, box=None):
     """Read a picture.
 
     Args:
-        path: a file that Pillow reads (JPEG, PNG, BMP, GIF, WebP, ...), of any size and mode; of an animation the first
-            frame.
+        path: a file of one of the `FORMATS`, of any size and mode; of an animation the first frame, of a TIFF the first
+            page.
         shape: (height, width, channels); 1 channel is grey, 3 are red, green and blue. A height or width of None
             keeps the picture's own.
         box: what to cut out instead of the centre: a function from the picture's (width, height) to (left, top,
@@ -68,10 +81,15 @@ def read_image(path, shape, box=None):
     return np.asarray(image).reshape(size[1], size[0], channels)
 
 
+def open_image(path):
+    """Open a picture with Pillow, whatever its suffix, as one of `FORMATS` only; no other program is started."""
+    return Image.open(path, formats=FORMATS)
+
+
 def decode(path):
     """The whole picture, upright, as a Pillow image of mode "L" or "RGB", and whether it is grey."""
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
