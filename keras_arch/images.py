@@ -1,6 +1,6 @@
 """A picture file as a model wants it: one rule for training, evaluation and prediction, and one piece of code.
 
-Upright by its EXIF tag; grey or red, green and blue by ITU-R 601 luma; transparency is dropped; the largest
+Upright by its EXIF tag; grey or red, green and blue by ITU-R 601 luma; transparency is composed on white; the largest
 centre of the model's aspect is cut out and resized bilinearly, each output pixel the mean of what it covers.
 """
 
@@ -25,6 +25,8 @@ RASTER = {
 }
 FORMATS = tuple(name for name in RASTER if name in Image.registered_extensions().values())  # AVIF came with Pillow 11.3
 SUFFIXES = {suffix for name in FORMATS for suffix in RASTER[name]}  # of the pictures that are looked for in folders
+GRAY_MODES = ("1", "L", "LA")
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 
 
 def find_pictures(paths):
@@ -87,18 +89,51 @@ def open_image(path):
 
 
 def decode(path):
-    """The whole picture, upright, as a Pillow image of mode "L" or "RGB", and whether it is grey."""
+    """The whole picture, upright and opaque, as a Pillow image of mode "L" or "RGB", and whether it is grey."""
     try:
         with open_image(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-            grey = image.mode in ("1", "L", "LA")
+            image = on_white(in_8_bits(ImageOps.exif_transpose(file), file))
+            grey = image.mode in GRAY_MODES
             return image.convert("L" if grey else "RGB"), grey
     except FileNotFoundError:
         raise InputError(f"expected an image file, got {path}, which does not exist") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"expected an image file such as JPEG or PNG, got {path}: {error}") from error
+
+
+def in_8_bits(image, file):
+    """Return a gray picture of 16 bits as one of 8, and any other as it is.
+
+    Args:
+        image: the picture, upright.
+        file: the same as Pillow opened it, with its format and tags.
+
+    Raises:
+        ValueError: 32 bits or floating point, whose range no file states.
+    """
+    if image.mode in ("I", "F") and not (image.mode == "I" and file.format == "PPM"):  # Pillow scales PPM to 16 bits
+        raise ValueError(f"The range of its pixels is unknown. Received: mode {image.mode}. Save it with 8 or 16 bits.")
+    if not image.mode.startswith("I"):
+        return image
+    tags = getattr(file, "tag_v2", {})
+    (bits,) = tags.get(BITS_PER_SAMPLE, (16,))
+    values = np.asarray(image)
+    found = (values >> (bits - 8)).astype("uint8")
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        found = 255 - found
+    if "transparency" not in image.info:
+        return Image.fromarray(found)
+    opaque = np.where(values == image.info["transparency"], 0, 255).astype("uint8")
+    return Image.merge("LA", [Image.fromarray(found), Image.fromarray(opaque)])
+
+
+def on_white(image):
+    """Compose the transparency of a picture on white; what is gray stays gray."""
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
+    opaque = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return opaque.convert("L" if image.mode in GRAY_MODES else "RGB")
 
 
 def centre(size, target):

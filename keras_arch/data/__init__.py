@@ -18,7 +18,7 @@ from ..errors import InputError, choose, first_line
 from ..images import read_image
 from .digits import Digits
 from .folders import SPLITS, find_files
-from .splits import READ_AT_ONCE, InFiles, InMemory, InStream
+from .splits import READ_AT_ONCE, InFiles, InMemory, InStream, decode
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
 VALIDATION_MOST = 10_000  # images; more would only cost time
@@ -100,7 +100,7 @@ def load_tfds(name, data_dir, image_size, keep):
         encoded = {builder.info.supervised_keys[0]: tfds.decode.SkipDecoding()}
         records = builder.as_dataset(split=instruction, as_supervised=True, shuffle_files=False, decoders=encoded)
         count, size = int(records.cardinality()), sum(split.num_bytes for split in splits.values()) // total
-        stream = InStream(records, count, image_shape, image.decode_example, size)
+        stream = InStream(records, count, image_shape, decoder_of(image), size)
         return in_memory(stream) if split in keep and fits_in_memory(total, image_shape) else stream
 
     train, validation, test = map(read, SPLITS, split_instructions(name, splits))
@@ -244,6 +244,13 @@ def classification_features(name, info):
     )
 
 
+def decoder_of(image):
+    """The function that decodes a record of a TFDS image feature; TFDS's own would drop the transparency of a PNG."""
+    if image.np_dtype != np.uint8:
+        return image.decode_example
+    return lambda record: tf.ensure_shape(decode(record), (*image.shape[:2], 3))
+
+
 def fixed_shape(name, shape, image_size):
     """The one shape that all images of the set are brought to."""
     height, width, channels = shape
@@ -253,7 +260,7 @@ def fixed_shape(name, shape, image_size):
         raise InputError(
             f"expected a size for the images of {name!r}, which differ in size; --image-size 224 would work"
         )
-    return height, width, channels or 3
+    return height, width, 1 if channels == 1 else 3
 
 
 def split_instructions(name, splits):
