@@ -44,13 +44,13 @@ def main():
     model = build(recipe.model, input_shape=data.image_shape, classes=len(data.class_names), **recipe.builder_options)
     anew = transfer_weights(model, recipe.weights, recipe.model) if recipe.weights else set()
     precision = choose_precision(recipe.precision)
-    print(runs.title(recipe, model, data.sizes, precision, anew))
+    cli.say(runs.title(recipe, model, data.sizes, precision, anew))
     with files.whole_folder(folder, "run.json", options.resume) as partial:
         runs.start(partial, recipe, precision, options.data_dir, data)
         history = fit(model, data, recipe, partial, options.resume, options.tensorboard)
         answers = evaluation.predict_splits(open_artifact(partial / "model.keras"), data)
         metrics = runs.finish(partial, history, answers, files.hash_of(model.get_weights()))
-        page.write_report(partial, model, data, history, *answers["test"])
+    page.illustrate(folder, model, data, history, *answers["test"])
     cli.print_table([runs.summary(recipe, metrics)])
     print(f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}")
 
