@@ -9,6 +9,7 @@ import tempfile
 import warnings
 
 from .errors import DataWarning, InputError, ProofError
+from .text import printable, shorten
 
 
 def run(main):
@@ -29,7 +30,7 @@ def run(main):
     except ProofError as error:
         sys.exit(fail(error, status=1))
     except KeyboardInterrupt as stop:
-        print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
+        print(f"\n{printable(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)  # 128 + SIGINT, as shells have it
 
 
@@ -41,7 +42,7 @@ def one_line_warnings():
 
         def show(message, category, *where, **options):
             if issubclass(category, DataWarning):
-                print("warning: " + " ".join(str(message).split()), file=sys.stderr)
+                print("warning: " + printable(" ".join(str(message).split())), file=sys.stderr)
             else:
                 other(message, category, *where, **options)
 
@@ -52,9 +53,9 @@ def one_line_warnings():
 
 def fail(message, status=2):
     """Print `message` as one line on stderr, with its details below, and return the exit status for it."""
-    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    print("error: " + printable(" ".join(str(message).split())), file=sys.stderr)
     for detail in getattr(message, "details", ()):
-        print(f"  {detail}", file=sys.stderr)
+        print(f"  {printable(detail)}", file=sys.stderr)
     return status
 
 
@@ -82,16 +83,22 @@ def list_recipes(recipes, expected):
         print(f"  {name:26}{recipe.summary}\n  {'':26}{expected[name]}")
 
 
+def say(text):
+    """Print one line about files and classes, whose names may hold anything."""
+    print(printable(text))
+
+
 def print_table(rows):
-    """Print `rows`, a list of dicts of text with the same keys."""
+    """Print `rows`, a list of dicts of text with the same keys. Nothing in the text is markup."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(header_style="bold")
     for column, value in rows[0].items():
-        table.add_column(column, overflow="fold", justify="right" if value[:1].isdigit() else "left")
+        table.add_column(Text(shorten(column)), overflow="fold", justify="right" if value[:1].isdigit() else "left")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*(Text(printable(value)) for value in row.values()))
     Console(highlight=False).print(table)
 
 

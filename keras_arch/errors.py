@@ -1,6 +1,8 @@
 """What a user's mistake causes: one exception, whose message a person can act upon."""
 
 import difflib
+import warnings
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -20,6 +22,15 @@ class DataWarning(UserWarning):
 
     Issue it with `warnings.warn`. Scripts print it as one line, `warning: ...`, on stderr.
     """
+
+
+@contextmanager
+def warn_on_failure(file):
+    """Issue a `DataWarning` if the block fails: `file` is not written, but the work that it shows is not lost."""
+    try:
+        yield
+    except Exception as error:  # libraries that draw have their own ways to fail
+        warnings.warn(f"{file} could not be written: {first_line(error)}", DataWarning, stacklevel=3)
 
 
 class ProofError(Exception):

@@ -12,6 +12,7 @@ from sklearn.metrics import (
 )
 
 from .errors import InputError
+from .text import shorten
 
 BATCH = 256
 LATENCY_RUNS = 50  # images one at a time, of which the median is taken
@@ -265,7 +266,7 @@ def class_cells(row):
     classes = sorted(row["classes"].items(), key=lambda one: one[1]["f1"] if len(row["classes"]) > CLASSES else 0)
     return [
         {
-            "class": name,
+            "class": shorten(name),
             **{f"{column} %": f"{100 * found[column]:.2f}" for column in ("precision", "recall", "f1")},
             "images": f"{found['support']:,}",
         }
@@ -275,7 +276,9 @@ def class_cells(row):
 
 def confused_pairs(row):
     """The most frequent mistakes as a sentence."""
-    pairs = (f"{one['true']} taken for {one['predicted']} ({one['images']:,})" for one in row["confused"])
+    pairs = (
+        f"{shorten(one['true'])} taken for {shorten(one['predicted'])} ({one['images']:,})" for one in row["confused"]
+    )
     return f"Most confused: {', '.join(pairs) or 'none'}."
 
 

@@ -1,7 +1,7 @@
 """A picture file as a model wants it: one rule for training, evaluation and prediction, and one piece of code.
 
-Upright by its EXIF tag; grey or red, green and blue by ITU-R 601 luma; transparency is dropped; the largest centre of the
-model's aspect is cut out and resized bilinearly, each output pixel the mean of what it covers.
+Upright by its EXIF tag; grey or red, green and blue by ITU-R 601 luma; transparency is composed on white; the largest
+centre of the model's aspect is cut out and resized bilinearly, each output pixel the mean of what it covers.
 """
 
 import warnings
@@ -12,7 +12,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import DataWarning, InputError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}  # of the pictures that are looked for in folders
+# The raster formats that Pillow decodes itself. It passes others, such as EPS, to a program that it finds on the PATH.
+RASTER = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+FORMATS = tuple(name for name in RASTER if name in Image.registered_extensions().values())  # AVIF came with Pillow 11.3
+SUFFIXES = {suffix for name in FORMATS for suffix in RASTER[name]}  # of the pictures that are looked for in folders
+GRAY_MODES = ("1", "L", "LA")
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 NAMED_KINDS = 5  # of unused files, in a warning
 
 
@@ -105,8 +120,8 @@ def read_image(path, shape, box=None):
     """Read a picture.
 
     Args:
-        path: a file that Pillow reads (JPEG, PNG, BMP, GIF, WebP, ...), of any size and mode; of an animation the first
-            frame.
+        path: a file of one of the `FORMATS`, of any size and mode; of an animation the first frame, of a TIFF the first
+            page.
         shape: (height, width, channels); 1 channel is grey, 3 are red, green and blue. A height or width of None
             keeps the picture's own.
         box: what to cut out instead of the centre: a function from the picture's (width, height) to (left, top,
@@ -127,19 +142,57 @@ def read_image(path, shape, box=None):
     return np.asarray(image).reshape(size[1], size[0], channels)
 
 
+def open_image(path):
+    """Open a picture with Pillow, whatever its suffix, as one of `FORMATS` only; no other program is started."""
+    return Image.open(path, formats=FORMATS)
+
+
 def decode(path):
-    """The whole picture, upright, as a Pillow image of mode "L" or "RGB", and whether it is grey."""
+    """The whole picture, upright and opaque, as a Pillow image of mode "L" or "RGB", and whether it is grey."""
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-            grey = image.mode in ("1", "L", "LA")
+        with open_image(path) as file:
+            image = on_white(in_8_bits(ImageOps.exif_transpose(file), file))
+            grey = image.mode in GRAY_MODES
             return image.convert("L" if grey else "RGB"), grey
     except FileNotFoundError:
         raise InputError(f"expected an image file, got {path}, which does not exist") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"expected an image file such as JPEG or PNG, got {path}: {error}") from error
+
+
+def in_8_bits(image, file):
+    """Return a gray picture of 16 bits as one of 8, and any other as it is.
+
+    Args:
+        image: the picture, upright.
+        file: the same as Pillow opened it, with its format and tags.
+
+    Raises:
+        ValueError: 32 bits or floating point, whose range no file states.
+    """
+    if image.mode in ("I", "F") and not (image.mode == "I" and file.format == "PPM"):  # Pillow scales PPM to 16 bits
+        raise ValueError(f"The range of its pixels is unknown. Received: mode {image.mode}. Save it with 8 or 16 bits.")
+    if not image.mode.startswith("I"):
+        return image
+    tags = getattr(file, "tag_v2", {})
+    (bits,) = tags.get(BITS_PER_SAMPLE, (16,))
+    values = np.asarray(image)
+    found = (values >> (bits - 8)).astype("uint8")
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        found = 255 - found
+    if "transparency" not in image.info:
+        return Image.fromarray(found)
+    opaque = np.where(values == image.info["transparency"], 0, 255).astype("uint8")
+    return Image.merge("LA", [Image.fromarray(found), Image.fromarray(opaque)])
+
+
+def on_white(image):
+    """Compose the transparency of a picture on white; what is gray stays gray."""
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
+    opaque = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return opaque.convert("L" if image.mode in GRAY_MODES else "RGB")
 
 
 def centre(size, target):

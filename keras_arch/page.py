@@ -8,11 +8,13 @@ import json
 
 from . import costs
 from .artifacts import strip_auxiliary_heads
+from .errors import warn_on_failure
 from .evaluation import measure, mistakes
 from .files import save_whole
 from .pictures import draw_confusion, draw_mistakes, draw_reliability
 from .recipes import Recipe
 from .runs import data_name, draw_curves
+from .text import printable
 
 EXPORT = "<!-- export -->"  # where the table of an export goes, once there is one
 STYLE = """
@@ -28,6 +30,14 @@ img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; paddi
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1rem; margin: 0; }
 dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.5rem; }
 """
+
+
+def illustrate(folder, model, dataset, history, probabilities, labels):
+    """Draw curves.png and write report.html of a finished run; see `write_report`. A failure is a `DataWarning`."""
+    with warn_on_failure("curves.png"):
+        draw_curves(folder / "curves.png", {"": history})
+    with warn_on_failure("report.html"):
+        write_report(folder, model, dataset, history, probabilities, labels)
 
 
 def write_report(folder, model, dataset, history, probabilities, labels):
@@ -85,7 +95,7 @@ def write_report(folder, model, dataset, history, probabilities, labels):
     ]
     title = f"{recipe['model']} on {data_name(recipe['dataset'])}"
     parts = [
-        f"<h1>{html.escape(title)}</h1>",
+        f"<h1>{escape(title)}</h1>",
         "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()) + "</dl>",
         *(f"<h2>{name}</h2>{embedded(draw, name)}" for name, draw in drawings.items()),
         "<h2>Classes</h2>" + table(["class", "precision", "recall", "f1", "images"], classes),
@@ -98,7 +108,7 @@ def write_report(folder, model, dataset, history, probabilities, labels):
     ]
     page = (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(title)}</title>\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
     write(folder / "report.html", page)
@@ -119,16 +129,24 @@ def add_export(folder, columns):
 
 def table(titles, rows):
     """An HTML table of text."""
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def embedded(draw, title):
-    """A picture inside the page."""
+    """A picture inside the page, or nothing if it cannot be drawn."""
     file = io.BytesIO()
-    draw(file)
-    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    with warn_on_failure(f"The picture {title!r} of report.html"):
+        draw(file)
+        image = base64.b64encode(file.getvalue()).decode()
+        return f'<img alt="{escape(title)}" src="data:image/png;base64,{image}">'
+    return ""
+
+
+def escape(text):
+    """Text as HTML that shows it, control characters too."""
+    return html.escape(printable(text))
 
 
 def write(path, page):

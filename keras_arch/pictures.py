@@ -1,61 +1,63 @@
 """What an evaluation looks like: a matrix of confusions, a diagram of reliability, the worst mistakes."""
 
 import numpy as np
-from matplotlib.figure import Figure
+from rich.cells import cell_len
 
+from .errors import warn_on_failure
 from .evaluation import mistakes
+from .figures import drawing, label
 from .files import write_json
 
 FEW_CLASSES = 30  # whose names and numbers have room in a matrix
 COLUMNS = 8
+NAME_CELLS = 14  # of a class name above a small image
 
 
 def draw_confusion(path, matrix, class_names):
     """Confusions as shares of each true class, in rows; the numbers are images."""
     matrix = np.asarray(matrix)
     few = len(class_names) <= FEW_CLASSES
-    side = 2 + 0.45 * len(class_names) if few else 9
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
+    names = [label(name) for name in class_names]
+    side = 1.9 + 0.1 * max(map(cell_len, names)) + 0.45 * len(names) if few else 9
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="true")
-    if few:
-        axes.set_xticks(range(len(class_names)), class_names, rotation=90)
-        axes.set_yticks(range(len(class_names)), class_names)
-        for (row, column), images in np.ndenumerate(matrix):
-            if images:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(images), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path, dpi=100)
+    with drawing(path, (side, side)) as figure:
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set(xlabel="predicted", ylabel="true")
+        if few:
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.set_yticks(range(len(names)), names)
+            for (row, column), images in np.ndenumerate(matrix):
+                if images:
+                    colour = "white" if shares[row, column] > 0.5 else "black"
+                    axes.text(column, row, str(images), ha="center", va="center", color=colour, fontsize=8)
 
 
 def draw_reliability(path, calibration, ece):
     """Accuracy over confidence: on the diagonal, a model is right as often as it says. Below, where the images are."""
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     confidence = [one["confidence"] for one in calibration]
-    upper.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
-    upper.plot(confidence, [one["accuracy"] for one in calibration], marker="o")
-    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"expected calibration error {ece:.2%}")
-    lower.bar(confidence, [one["images"] for one in calibration], width=0.04)
-    lower.set(xlabel="confidence", ylabel="images", yscale="log")
-    for axes in (upper, lower):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=100)
+    with drawing(path, (5, 5)) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        upper.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
+        upper.plot(confidence, [one["accuracy"] for one in calibration], marker="o")
+        upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"expected calibration error {ece:.2%}")
+        lower.bar(confidence, [one["images"] for one in calibration], width=0.04)
+        lower.set(xlabel="confidence", ylabel="images", yscale="log")
+        for axes in (upper, lower):
+            axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_mistakes(path, worst):
     """Images under what they are, and what they were taken for and how surely; as `evaluation.mistakes` has them."""
     rows = max(1, -(-len(worst) // COLUMNS))
-    figure = Figure(figsize=(1.6 * COLUMNS, 2.1 * rows), layout="constrained")
-    grid = figure.subplots(rows, COLUMNS, squeeze=False).flat
-    for axes, (image, true, predicted, confidence) in zip(grid, worst, strict=False):
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"{true}, taken for\n{predicted} at {confidence:.1%}", fontsize=8)
-    for axes in figure.axes:
-        axes.axis("off")
-    figure.savefig(path, dpi=100)
+    with drawing(path, (1.6 * COLUMNS, 2.1 * rows)) as figure:
+        grid = figure.subplots(rows, COLUMNS, squeeze=False).flat
+        for axes, (image, true, predicted, confidence) in zip(grid, worst, strict=False):
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+            true, predicted = label(true, NAME_CELLS), label(predicted, NAME_CELLS)
+            axes.set_title(f"{true}, taken for\n{predicted} at {confidence:.1%}", fontsize=8)
+        for axes in figure.axes:
+            axes.axis("off")
 
 
 def write_evaluation(folder, dataset, split, names, rows, answers, labels):
@@ -68,10 +70,11 @@ def write_evaluation(folder, dataset, split, names, rows, answers, labels):
         names: of the artifacts, which the pictures' names begin with.
         rows, answers, labels: what `evaluation.compare` returned.
     """
+    write_json(folder / "metrics.json", {"dataset": dataset.name, "split": split, "artifacts": rows})
     for name, row, probabilities in zip(names, rows, answers, strict=True):
         picture = folder / name.replace(".", "_")
         picture.parent.mkdir(parents=True, exist_ok=True)
-        draw_confusion(f"{picture}_confusion.png", row["confusion"], dataset.class_names)
-        draw_reliability(f"{picture}_reliability.png", row["calibration"], row["ece"])
-        draw_mistakes(f"{picture}_mistakes.png", mistakes(probabilities, labels, dataset, split))
-    write_json(folder / "metrics.json", {"dataset": dataset.name, "split": split, "artifacts": rows})
+        with warn_on_failure(f"A picture of {name}"):
+            draw_confusion(f"{picture}_confusion.png", row["confusion"], dataset.class_names)
+            draw_reliability(f"{picture}_reliability.png", row["calibration"], row["ece"])
+            draw_mistakes(f"{picture}_mistakes.png", mistakes(probabilities, labels, dataset, split))

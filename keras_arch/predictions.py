@@ -6,7 +6,9 @@ import sys
 
 from .errors import InputError
 from .images import read_image
+from .text import printable
 
+STEM = 60  # characters of a picture's name that an explained picture keeps: a file name has 255 bytes
 SHOWN = 256  # pixels that the longer side of an explained picture has, about
 
 
@@ -24,7 +26,7 @@ def classify(artifact, paths, labels, top):
             if len(paths) == 1:
                 raise
             unread += 1
-            print(f"left out: {error}", file=sys.stderr)
+            print(f"left out: {printable(error)}", file=sys.stderr)
             continue
         probabilities = artifact.predict(image[None])[0]
         best = probabilities.argsort()[::-1][:top]
@@ -36,7 +38,8 @@ def classify(artifact, paths, labels, top):
 
 def write_table(rows):
     for row in rows:
-        print(f"{row['image']}: " + ", ".join(f"{one['label']} {one['probability']:.1%}" for one in row["classes"]))
+        shares = ", ".join(f"{one['label']} {one['probability']:.1%}" for one in row["classes"])
+        print(printable(f"{row['image']}: {shares}"))
 
 
 def write_json(rows):
@@ -72,4 +75,6 @@ def explain(artifact, paths, folder):
             continue
         heat = grad_cam(model, image[None])[0]
         scale = max(1, SHOWN // max(heat.shape))
-        overlay(image, heat, scale).save(folder / f"{number:04}_{path.stem}.png")  # two folders may hold one name
+        overlay(image, heat, scale).save(
+            folder / f"{number:04}_{path.stem[:STEM]}.png"
+        )  # two folders may hold one name

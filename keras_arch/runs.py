@@ -17,6 +17,7 @@ from pathlib import Path
 from .errors import DataWarning, InputError
 from .files import CHECKPOINT, partial_name, refuse_foreign, save_whole, write_json
 from .recipes import Recipe
+from .text import shorten
 
 LABELS = "labels.txt"  # of a run, and packed into its .tflite files
 
@@ -110,19 +111,19 @@ def read_history(folder):
 
 def draw_curves(path, histories):
     """Loss and accuracy over the epochs of runs {name: history}, as a picture: validation drawn through, training dashed."""
-    from matplotlib.figure import Figure
+    from .figures import drawing, label
 
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for number, (name, history) in enumerate(histories.items()):
-            epochs = range(1, len(history[metric]) + 1)
-            axes.plot(epochs, history[f"val_{metric}"], color=f"C{number}", label=f"{name} validation".strip())
-            axes.plot(epochs, history[metric], color=f"C{number}", linestyle="--", label=f"{name} training".strip())
-        axes.set(xlabel="epoch", title=metric)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=120)
+    with drawing(path, (9, 3.5), dpi=120) as figure:
+        for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            for number, (name, history) in enumerate(histories.items()):
+                epochs, color, told = range(1, len(history[metric]) + 1), f"C{number}", label(name)
+                # The name is last: matplotlib leaves a label that begins with an underscore out of the legend.
+                axes.plot(epochs, history[f"val_{metric}"], color=color, label=f"validation {told}".strip())
+                axes.plot(epochs, history[metric], color=color, linestyle="--", label=f"training {told}".strip())
+            axes.set(xlabel="epoch", title=metric)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, fontsize="small")
 
 
 def comparison(folder, run, history, cost):
@@ -138,7 +139,7 @@ def comparison(folder, run, history, cost):
         raise InputError(f"expected a run that has ended, got {folder}, whose run.json has no metrics")
     return {
         "model": run["recipe"].model,
-        "dataset": data_name(run["recipe"].dataset),
+        "dataset": shorten(data_name(run["recipe"].dataset)),
         "parameters": f"{cost.parameters:,}",
         "multiply-adds": f"{cost.multiply_adds:,}",
         "epochs": str(len(history["loss"])),
@@ -212,7 +213,7 @@ def data_changes(folder, run, dataset):
 
 
 def finish(folder, history, answers, weights_sha256):
-    """Write curves.png and, into run.json, how right the kept model's `answers` are; return what is written there.
+    """Write into run.json how right the kept model's `answers` are; return what is written there.
 
     Args:
         folder: of the run.
@@ -222,7 +223,6 @@ def finish(folder, history, answers, weights_sha256):
     """
     from .evaluation import accuracy
 
-    draw_curves(folder / "curves.png", {"": history})
     run = json.loads((folder / "run.json").read_text())
     run["metrics"] = {
         "best_epoch": best_epoch(history) + 1,
@@ -247,7 +247,7 @@ def summary(recipe, metrics):
     """A row for the screen of what `finish` returned."""
     return {
         "model": recipe.model,
-        "dataset": data_name(recipe.dataset),
+        "dataset": shorten(data_name(recipe.dataset)),
         "best epoch": str(metrics["best_epoch"]),
         "validation": f"{metrics['validation']['top1']:.2%}",
         "test": f"{metrics['test']['top1']:.2%}",

@@ -43,7 +43,7 @@ def main():
     cli.print_table(cli.turned(dict(zip(names, rows, strict=True))))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     runs.draw_curves(options.output, dict(zip(names, histories, strict=True)))
-    print(f"The curves are in {options.output}.")
+    cli.say(f"The curves are in {options.output}.")
 
 
 if __name__ == "__main__":

@@ -44,15 +44,15 @@ def main():
         runs.check_labels(artifact, dataset.class_names)
     runs.warn_of_changes(artifacts, name, dataset)
     found = rows, *_ = evaluation.compare(artifacts, dataset, options.split, cli.progress)
-    print(f"{folder}: {name}, {options.split} split, {rows[0]['images']:,} images")
+    cli.say(f"{folder}: {name}, {options.split} split, {rows[0]['images']:,} images")
     cli.print_table(cli.turned({short: evaluation.cells(row) for short, row in zip(names, rows, strict=True)}))
     print(evaluation.legend(rows))
-    print(f"{names[0]}, class by class:")
+    cli.say(f"{names[0]}, class by class:")
     cli.print_table(evaluation.class_cells(rows[0]))
     print(evaluation.confused_pairs(rows[0]))
     if options.output:
         pictures.write_evaluation(options.output, dataset, options.split, names, *found)
-        print(f"metrics.json and pictures are in {options.output}.")
+        cli.say(f"metrics.json and pictures are in {options.output}.")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main():
         cli.print_table(rows)
         print(of_run.ERROR_LEGEND)
         return print(f"Next: the same with --keep-float {' '.join(names)} instead." if names else "No layer does.")
-    print(f"Exporting {options.run / 'model.keras'} to {folder}, then running each file:")
+    cli.say(f"Exporting {options.run / 'model.keras'} to {folder}, then running each file:")
     with files.whole_folder(folder, "export.json") as partial:
         with cli.quiet():
             found = of_run.export_and_prove(run, model, data, partial, settings, cli.announced)
@@ -50,7 +50,7 @@ def main():
         if problems := report.problems_of(found):
             raise ProofError(folder, problems)
     page.add_export(options.run, table)
-    print(f"Next: python scripts/predict.py {folder / report.smallest(found)} PICTURE_OR_FOLDER, and docs/mobile.md")
+    cli.say(f"Next: python scripts/predict.py {folder / report.smallest(found)} PICTURE_OR_FOLDER, and docs/mobile.md")
 
 
 if __name__ == "__main__":

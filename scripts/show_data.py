@@ -9,6 +9,7 @@ import tyro
 
 from keras_arch import cli
 from keras_arch.recipes import Augment
+from keras_arch.text import shorten
 
 
 @dataclass
@@ -42,12 +43,15 @@ def main():
     data_options = {"skip_unreadable": options.skip_unreadable, "allow_duplicates": options.allow_duplicates}
     dataset = load_dataset(options.dataset, options.data_dir, options.image_size, **data_options)
     height, width, channels = dataset.image_shape
-    print(f"{dataset.name}: {height}x{width} pixels, {'colour' if channels == 3 else 'grey'}")
+    cli.say(f"{dataset.name}: {height}x{width} pixels, {'colour' if channels == 3 else 'grey'}")
     cli.print_table(
-        [{"class": name, **{split: f"{n:,}" for split, n in row.items()}} for name, row in counts(dataset).items()]
+        [
+            {"class": shorten(name), **{split: f"{n:,}" for split, n in row.items()}}
+            for name, row in counts(dataset).items()
+        ]
     )
     draw_grid(options.output, dataset, options.augment, options.seed)
-    print(f"{options.output}: training images of the first epoch, augment={options.augment}")
+    cli.say(f"{options.output}: training images of the first epoch, augment={options.augment}")
 
 
 if __name__ == "__main__":

@@ -48,16 +48,18 @@ def main():
     with cli.quiet():
         recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
         precision = choose_precision(recipe.precision, recorded)
-    print(runs.title(recipe, model, data.sizes, precision.name, anew))
+    cli.say(runs.title(recipe, model, data.sizes, precision.name, anew))
     with files.whole_folder(folder, "run.json", options.resume) as partial:
         runs.start(partial, recipe, precision, options.data_dir, data)
         chosen = replace(recipe, precision=precision.name)
         history = fit(model, data, chosen, partial, options.resume, options.tensorboard)
         answers = evaluation.predict_splits(open_artifact(partial / "model.keras"), data)
         metrics = runs.finish(partial, history, answers, files.hash_of(model.get_weights()))
-        page.write_report(partial, model, data, history, *answers["test"])
+    page.illustrate(folder, model, data, history, *answers["test"])
     cli.print_table([runs.summary(recipe, metrics)])
-    print(f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}")
+    cli.say(
+        f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}"
+    )
 
 
 if __name__ == "__main__":

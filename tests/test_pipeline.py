@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import keras_arch
 from keras_arch.data import Dataset
-from keras_arch.data.augment import POLICIES, TOP, inception_box
+from keras_arch.data.augment import FLIP, LEFT, POLICIES, TOP, inception_box
 from keras_arch.data.pipeline import training_batches
 from keras_arch.data.splits import RANDOM_NUMBERS, InMemory, InStream, resize
 from keras_arch.recipes import Augment
@@ -122,6 +122,22 @@ def test_crop_cuts_every_image_from_its_padded_self(policy):
         mirrored += found[0][2]
     assert len(places) > 20  # of 25
     assert mirrored == 0 if policy == "crop" else 30 < mirrored < 70
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 256), (256, 16), (8, 128), (32, 32), (7, 30)])
+def test_crop_pads_each_side_by_an_eighth_of_itself(height, width):
+    """Padded, cut and mirrored one by one in NumPy, from the same random numbers."""
+    images = RNG.integers(1, 256, (40, height, width, 1)).astype("uint8")
+    random = RNG.uniform(size=(40, RANDOM_NUMBERS)).astype("float32")
+    rows, columns = height // 8, width // 8
+    for policy in ("crop", "flip_crop"):
+        found = apply(POLICIES[policy].pixels[0], images, random)
+        for image, numbers, after in zip(images, random, found, strict=True):
+            top, left = int(numbers[TOP] * (2 * rows + 1)), int(numbers[LEFT] * (2 * columns + 1))
+            padded = np.pad(image, ((rows, rows), (columns, columns), (0, 0)))
+            cut = padded[top : top + height, left : left + width]
+            flipped = policy == "flip_crop" and numbers[FLIP] < 0.5
+            np.testing.assert_array_equal(after, cut[:, ::-1] if flipped else cut)
 
 
 def test_inception_box_covers_what_the_paper_says():

@@ -21,7 +21,7 @@ from ..images import read_image
 from .digits import Digits
 from .duplicates import warn_of_duplicates
 from .folders import SPLIT_NAMES, SPLITS, find_files, fingerprint_of
-from .splits import READ_AT_ONCE, InFiles, InMemory, InStream
+from .splits import READ_AT_ONCE, InFiles, InMemory, InStream, decode
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
 VALIDATION_MOST = 10_000  # images; more would only cost time
@@ -121,7 +121,7 @@ def load_tfds(name, data_dir, image_size, keep):
     def read(split, instruction):
         records = records_of(instruction)
         count, size = int(records.cardinality()), sum(split.num_bytes for split in splits.values()) // total
-        stream = InStream(records, count, image_shape, image.decode_example, size)
+        stream = InStream(records, count, image_shape, decoder_of(image), size)
         if split not in keep or not fits_in_memory(total, image_shape):
             return stream
         decoded = in_memory(stream)
@@ -316,6 +316,13 @@ def classification_features(name, info):
     )
 
 
+def decoder_of(image):
+    """The function that decodes a record of a TFDS image feature; TFDS's own would drop the transparency of a PNG."""
+    if image.np_dtype != np.uint8:
+        return image.decode_example
+    return lambda record: tf.ensure_shape(decode(record), (*image.shape[:2], 3))
+
+
 def fixed_shape(name, shape, image_size):
     """The one shape that all images of the set are brought to."""
     height, width, channels = shape
@@ -325,7 +332,7 @@ def fixed_shape(name, shape, image_size):
         raise InputError(
             f"expected a size for the images of {name!r}, which differ in size; --image-size 224 would work"
         )
-    return height, width, channels or 3
+    return height, width, 1 if channels == 1 else 3
 
 
 def split_instructions(name, splits):

@@ -43,7 +43,7 @@ class Policy(NamedTuple):
 
 
 def crop(images, random):
-    """Pad by an eighth of the size (4 pixels of CIFAR-10's 32) and cut out at a random place (He et al. 2015)."""
+    """Pad each side by an eighth of it (4 pixels of CIFAR-10's 32) and cut out at a random place (He et al. 2015)."""
     return shift(images, random, mirror=None)
 
 
@@ -55,14 +55,14 @@ def flip_crop(images, random):
 def shift(images, random, mirror):
     """Padding, cropping and mirroring are one gather of pixels by their numbers."""
     height, width, channels = images.shape[1:]
-    pad = max(height, width) // 8
-    images = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
-    rows = whole(random[:, TOP], 2 * pad + 1)[:, tf.newaxis] + tf.range(height)
-    columns = whole(random[:, LEFT], 2 * pad + 1)[:, tf.newaxis] + tf.range(width)
+    pad_height, pad_width = height // 8, width // 8
+    images = tf.pad(images, [[0, 0], [pad_height, pad_height], [pad_width, pad_width], [0, 0]])
+    rows = whole(random[:, TOP], 2 * pad_height + 1)[:, tf.newaxis] + tf.range(height)
+    columns = whole(random[:, LEFT], 2 * pad_width + 1)[:, tf.newaxis] + tf.range(width)
     if mirror is not None:
         columns = tf.where(mirror[:, tf.newaxis], columns[:, ::-1], columns)
-    numbers = rows[:, :, tf.newaxis] * (width + 2 * pad) + columns[:, tf.newaxis, :]
-    flat = tf.reshape(images, (-1, (height + 2 * pad) * (width + 2 * pad), channels))
+    numbers = rows[:, :, tf.newaxis] * (width + 2 * pad_width) + columns[:, tf.newaxis, :]
+    flat = tf.reshape(images, (-1, (height + 2 * pad_height) * (width + 2 * pad_width), channels))
     return tf.gather(flat, numbers, axis=1, batch_dims=1)
 
 

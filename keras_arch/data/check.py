@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from ..errors import InputError, first_line
 from ..files import cache_folder, write_json
-from ..images import decode
+from ..images import decode, open_image
 
 NAMED = 20  # files that a report lists of each kind
 OPTIONS = {  # what lets a data set with such a problem pass
@@ -22,7 +21,8 @@ OPTIONS = {  # what lets a data set with such a problem pass
     "one picture in two splits": "--allow-duplicates keeps one copy, in test if test has one",
 }
 ORIENTATION = 0x0112  # the tag of EXIF
-MEMORY = cache_folder() / "checked"
+# The name changes whenever `keras_arch.images` reads pictures by another rule: what was remembered is then void.
+MEMORY = cache_folder() / "checked2"
 
 
 class Checked(NamedTuple):
@@ -75,7 +75,7 @@ def check(path):
     try:
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         image, grey = decode(path)
-        with Image.open(path) as file:
+        with open_image(path) as file:
             turned = file.getexif().get(ORIENTATION, 1) != 1
             plain_jpeg = file.format == "JPEG" and file.mode in ("RGB", "L") and not turned
         return Checked(None, digest, image.size, grey, plain_jpeg)

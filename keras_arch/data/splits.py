@@ -19,6 +19,8 @@ RANDOM_NUMBERS = 16  # with each example; augment.py says which is for what
 READ_AT_ONCE = 256  # images
 THREADS = os.cpu_count()
 SHUFFLE_MEMORY = 2**30  # bytes of records that a stream shuffles together
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
+PNG_BITS = 24  # place of the byte that holds the bits per channel
 
 
 def untuned(batches):
@@ -238,6 +240,32 @@ def read_window(path, shape, box, random):
         lambda: tf.image.resize(image, (height, width)),
     )
     return tf.cast(tf.round(image), tf.uint8)
+
+
+def decode(content):
+    """Decode the bytes of a JPEG, PNG, GIF or BMP file; the transparency of a PNG is composed on white.
+
+    TensorFlow decodes no other transparency: the transparent pixels of a GIF are black, and a BMP loses its alpha channel.
+
+    Returns:
+        uint8 (height, width, 3); of an animation the first frame.
+    """
+    return tf.cond(
+        tf.strings.substr(content, 0, len(PNG)) == PNG,
+        lambda: decode_png(content),
+        lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
+    )
+
+
+def decode_png(content):
+    """Decode the bytes of a PNG file and compose it on white, rounded as Pillow does: uint8 (height, width, 3)."""
+    image = tf.cast(tf.io.decode_png(content, channels=4), tf.int32)
+    color, alpha = image[..., :3], image[..., 3:]
+    # Where a file of 1, 2 or 4 bits is opaque, TensorFlow sets alpha to the largest number of so many bits instead of 255.
+    bits = tf.cast(tf.io.decode_raw(tf.strings.substr(content, PNG_BITS, 1), tf.uint8)[0], tf.int32)
+    largest = 2 ** tf.minimum(bits, 8) - 1
+    alpha = tf.where(tf.reduce_all(alpha == largest), 255, alpha)
+    return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def pixels(box, size):

@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 from ..formats import FORMATS
 from ..runs import cpu_name, git_commit
+from ..text import in_markdown
 
 FEW_CLASSES = 20  # that a model card names all of
 
@@ -114,15 +115,18 @@ def operators_of(report):
 def model_card(report, run, class_names):
     """The text of MODEL_CARD.md."""
     recipe = run["recipe"]
+    dataset = in_markdown(recipe.dataset)
     metrics = run["metrics"]
     files = [row for row in report["artifacts"].values() if "top1" in row]
     height, width = report["image_size"]
-    names = f": {', '.join(class_names)}" if len(class_names) <= FEW_CLASSES else ", listed in labels.txt"
+    names = (
+        f": {', '.join(map(in_markdown, class_names))}" if len(class_names) <= FEW_CLASSES else ", listed in labels.txt"
+    )
     lines = [
-        f"# {report['model']} on {recipe.dataset}",
+        f"# {in_markdown(report['model'])} on {dataset}",
         "",
         f"An image classifier of {len(class_names)} classes{names}.",
-        f"Version {report['version']} (of its weights). License of the weights: {report['license']}.",
+        f"Version {report['version']} (of its weights). License of the weights: {in_markdown(report['license'])}.",
         "",
         "## Input and output",
         "",
@@ -149,15 +153,15 @@ def model_card(report, run, class_names):
         "",
         "## How it was made",
         "",
-        f"Trained on {run['images']['train']:,} images of {recipe.dataset}, chosen by {run['images']['validation']:,} for "
-        f"validation (epoch {metrics['best_epoch']}, {metrics['validation']['top1']:.2%}); {recipe.summary}, seed "
+        f"Trained on {run['images']['train']:,} images of {dataset}, chosen by {run['images']['validation']:,} for "
+        f"validation (epoch {metrics['best_epoch']}, {metrics['validation']['top1']:.2%}); {in_markdown(recipe.summary)}, seed "
         f"{recipe.seed}. Integer ranges were measured on {report['calibration']['images']} un-augmented training images.",
         f"The test split, evaluated once: {metrics['test']['top1']:.2%} of {metrics['test']['images']:,} images.",
         "",
         "## Limits",
         "",
         f"It answers with one of its classes whatever it is shown. It has been measured on the test split of "
-        f"{recipe.dataset} and on nothing else.",
+        f"{dataset} and on nothing else.",
         "",
     ]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ..data.splits import resize
+from ..data.splits import decode, resize
 
 
 class Classifier(tf.Module):
@@ -33,10 +33,10 @@ class Classifier(tf.Module):
     def serve_bytes(self, image):
         """Encoded JPEG or PNG pictures (batch,) of any size, brought to the model's by the rule of the data stage."""
 
-        def decode(content):
-            return resize(tf.io.decode_image(content, channels=3, expand_animations=False), self._shape)
+        def read(content):
+            return resize(decode(content), self._shape)
 
-        return self._classify(tf.map_fn(decode, image, fn_output_signature=tf.TensorSpec(self._shape, tf.uint8)))
+        return self._classify(tf.map_fn(read, image, fn_output_signature=tf.TensorSpec(self._shape, tf.uint8)))
 
 
 def write_saved_model(model, folder, labels_file, class_names):

@@ -1,0 +1,37 @@
+"""Names that come from outside, shown as text: on a screen, in a figure, in Markdown."""
+
+import re
+import unicodedata
+
+from rich.cells import cell_len, set_cell_size
+
+# Control, format and surrogate characters, and separators of lines: they move the cursor, hide text or cannot be encoded.
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+JOINERS = "\u200c\u200d"  # format characters that Persian, Indic scripts and emoji need
+NAME_CELLS = 40  # of a name in a table on the screen
+
+
+def printable(text):
+    """Return `text` with each control character as its escape sequence, such as `\\t` or `\\x1b`."""
+    return "".join(
+        repr(char)[1:-1] if unicodedata.category(char) in UNSEEN and char not in JOINERS else char for char in str(text)
+    )
+
+
+def shorten(text, cells=NAME_CELLS):
+    """Return `text` as `printable` does, with an ellipsis in its middle if it is wider than `cells`.
+
+    Args:
+        text: a name.
+        cells: columns of a terminal. A Chinese character takes two.
+    """
+    text = printable(text)
+    if cell_len(text) <= cells:
+        return text
+    head, tail = cells // 2, (cells - 1) // 2
+    return f"{set_cell_size(text, head)}…{set_cell_size(text[::-1], tail)[::-1]}"
+
+
+def in_markdown(text):
+    """Return `text` as Markdown that shows it unchanged, in a table too."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&$])", r"\\\1", printable(text))

@@ -1,0 +1,252 @@
+"""One picture: which files are opened, and what becomes of their modes, depths and transparency."""
+
+import io
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import keras_arch
+from keras_arch import data
+from keras_arch.data.check import check
+from keras_arch.export.saved_model import Classifier
+from keras_arch.images import FORMATS, RASTER, SUFFIXES, read_image
+
+RNG = np.random.default_rng(0)
+NOISE = RNG.integers(0, 256, (6, 9, 4)).astype("uint8")
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def on_white(colors, alpha):
+    """The definition of composition, in real numbers."""
+    share = alpha[..., np.newaxis] / 255
+    return np.floor(share * colors + (1 - share) * 255 + 0.5)
+
+
+# --- formats ---
+
+
+@pytest.fixture
+def ghostscript(tmp_path, monkeypatch):
+    """The trace of a program `gs` on the PATH, which is there once the program has been started."""
+    from PIL import EpsImagePlugin
+
+    program, trace = tmp_path / "bin" / "gs", tmp_path / "started"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {trace}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # so that Pillow looks for it
+    return trace
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.eps"])
+def test_eps_starts_no_program(tmp_path, ghostscript, name):
+    (tmp_path / name).write_bytes(EPS)
+    with pytest.raises(keras_arch.InputError, match="cannot identify image file"):
+        read_image(tmp_path / name, (8, 8, 3))
+    assert "cannot identify" in check(str(tmp_path / name)).error
+    assert not ghostscript.exists()
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+def test_each_suffix_opens_what_pillow_writes(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    mode = "L" if suffix in (".pgm", ".pbm") else "RGB"
+    Image.new(mode, (9, 6), "white").save(path)
+    assert read_image(path, (None, None, 3)).shape == (6, 9, 3)
+    assert read_image(path, (None, None, 3)).min() > 250
+    path.rename(tmp_path / "named_otherwise.png")
+    assert check(str(tmp_path / "named_otherwise.png")).size == (9, 6)
+
+
+def test_no_format_of_another_program_or_without_decoder():
+    assert not set(RASTER) & {"EPS", "WMF", "PDF", "FITS", "GRIB", "BUFR", "HDF5", "MPEG"}
+    assert set(FORMATS) <= set(RASTER)
+    assert {".jpg", ".png", ".tif", ".tiff", ".jfif", ".jpe", ".ppm", ".webp"} <= SUFFIXES
+    assert (".avif" in SUFFIXES) == (".avif" in Image.registered_extensions())
+
+
+# --- depths ---
+
+
+def test_first_page_of_a_tiff(tmp_path):
+    pages = [Image.new("L", (4, 4), value) for value in (10, 200)]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif", (4, 4, 1)), 10)
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.png", "x.pgm", "x.jp2"])
+def test_16_bits_become_8(tmp_path, name):
+    deep = np.array([[0, 255, 256], [4096, 0xCF12, 65535]], "uint16")
+    Image.fromarray(deep).save(tmp_path / name)
+    np.testing.assert_array_equal(read_image(tmp_path / name, (2, 3, 1))[..., 0], [[0, 0, 1], [16, 0xCF, 255]])
+    assert check(str(tmp_path / name)).grey
+
+
+def test_tiff_of_12_bits_and_of_white_zero(tmp_path):
+    """Bits as the TIFF 6.0 specification packs them: 0xFFF and 0x800 in three bytes; white is zero where its tag is 0."""
+    write_tiff(tmp_path / "12.tif", bits=12, photometric=1, pixels=b"\xff\xf8\x00")
+    np.testing.assert_array_equal(read_image(tmp_path / "12.tif", (1, 2, 1)).ravel(), [255, 128])
+    write_tiff(tmp_path / "16.tif", bits=16, photometric=0, pixels=b"\xff\xff\x00\x00")
+    np.testing.assert_array_equal(read_image(tmp_path / "16.tif", (1, 2, 1)).ravel(), [0, 255])
+
+
+def write_tiff(path, bits, photometric, pixels):
+    """A gray TIFF of two pixels, one row."""
+    tags = {
+        256: 2,
+        257: 1,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 8 + 2 + 12 * 9 + 4,
+        277: 1,
+        278: 1,
+        279: len(pixels),
+    }
+    entries = b"".join(
+        number.to_bytes(2, "little") + b"\x04\0" + b"\x01\0\0\0" + value.to_bytes(4, "little")
+        for number, value in tags.items()
+    )
+    path.write_bytes(b"II*\0\x08\0\0\0" + len(tags).to_bytes(2, "little") + entries + bytes(4) + pixels)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_pixels_of_unknown_range_are_refused(tmp_path, dtype):
+    Image.fromarray(np.linspace(0, 1000, 16).reshape(4, 4).astype(dtype)).save(tmp_path / "x.tif")
+    with pytest.raises(keras_arch.InputError, match=r"range of its pixels is unknown\. Received: mode [FI]\. Save it"):
+        read_image(tmp_path / "x.tif", (4, 4, 1))
+    assert "unknown" in check(str(tmp_path / "x.tif")).error
+
+
+# --- transparency ---
+
+
+def test_transparency_is_composed_on_white(tmp_path):
+    Image.fromarray(NOISE).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png", (6, 9, 3)), on_white(NOISE[..., :3], NOISE[..., 3]))
+    Image.fromarray(NOISE[..., :2]).save(tmp_path / "la.png")
+    expected = on_white(NOISE[..., :1], NOISE[..., 1])
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png", (6, 9, 1)), expected)
+    assert check(str(tmp_path / "la.png")).grey
+    assert not check(str(tmp_path / "rgba.png")).grey
+
+
+def test_transparent_palettes(tmp_path):
+    numbers = RNG.integers(0, 4, (6, 9)).astype("uint8")
+    palette, alpha = NOISE[0, :4, :3], np.array([0, 128, 255, 255])
+    image = Image.fromarray(numbers)
+    image.putpalette(palette.tobytes())
+    image.save(tmp_path / "p.png", transparency=bytes(alpha.tolist()))
+    expected = on_white(palette[numbers], alpha[numbers])
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png", (6, 9, 3)), expected)
+    image.save(tmp_path / "p.gif", transparency=2)
+    expected = np.where(numbers[..., np.newaxis] == 2, 255, palette[numbers])
+    np.testing.assert_array_equal(read_image(tmp_path / "p.gif", (6, 9, 3)), expected)
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_a_transparent_shade_of_gray(tmp_path, depth):
+    shades = np.array([[0, 100], [30, 100]], depth) * (1 if depth == "uint8" else 257)
+    Image.fromarray(shades).save(tmp_path / "l.png", transparency=int(shades[0, 1]))
+    np.testing.assert_array_equal(read_image(tmp_path / "l.png", (2, 2, 1))[..., 0], [[0, 255], [30, 255]])
+    assert check(str(tmp_path / "l.png")).grey
+
+
+def test_a_transparent_color(tmp_path):
+    Image.fromarray(NOISE[..., :3]).save(tmp_path / "rgb.png", transparency=tuple(NOISE[2, 3, :3].tolist()))
+    expected = NOISE[..., :3].copy()
+    expected[2, 3] = 255
+    np.testing.assert_array_equal(read_image(tmp_path / "rgb.png", (6, 9, 3)), expected)
+
+
+# --- the same by TensorFlow: servers and TFDS ---
+
+
+def encoded(image, kind, **options):
+    """The bytes of a Pillow image as a file."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+PICTURE = Image.fromarray(NOISE)
+GRAY = Image.fromarray(NOISE[..., 0])
+PALETTE = PICTURE.convert("RGB").quantize(8)
+FILES = {
+    "rgba": encoded(PICTURE, "PNG"),
+    "la": encoded(PICTURE.convert("LA"), "PNG"),
+    "palette": encoded(PALETTE, "PNG", transparency=bytes([0, 40, 255, 200, 100, 0, 7, 255])),
+    "one of a palette": encoded(PALETTE, "PNG", transparency=3),
+    "rgb with a transparent color": encoded(
+        PICTURE.convert("RGB"), "PNG", transparency=tuple(NOISE[2, 3, :3].tolist())
+    ),
+    "gray with a transparent shade": encoded(GRAY, "PNG", transparency=int(NOISE[2, 3, 0])),
+    "rgb": encoded(PICTURE.convert("RGB"), "PNG"),
+    "gray": encoded(GRAY, "PNG"),
+    "palette without transparency": encoded(PALETTE, "PNG"),
+    "palette of four": encoded(PICTURE.convert("RGB").quantize(4), "PNG", transparency=1),
+    "gray of 1 bit": encoded(GRAY.convert("1"), "PNG"),
+    "gray of 1 bit with a transparent one": encoded(GRAY.convert("1"), "PNG", transparency=1),
+    "gray of 16 bits": encoded(Image.fromarray(NOISE[..., 0].astype("uint16") * 250), "PNG"),
+    "gif": encoded(PALETTE, "GIF"),
+    "bmp": encoded(PICTURE.convert("RGB"), "BMP"),
+    "jpeg": encoded(PICTURE.convert("RGB"), "JPEG", quality=95),
+    "gray jpeg": encoded(GRAY, "JPEG", quality=95),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_server_composes_on_white_as_we_do(tmp_path, channels):
+    """Each pixel is an output of the model, and each is that of Pillow, but for JPEG: TensorFlow decodes it faster."""
+    image = keras.Input((6, 9, channels))
+    (tmp_path / "labels.txt").write_text("")
+    classifier = Classifier(
+        keras.Model(image, keras.layers.Flatten()(image)), tmp_path / "labels.txt", [""] * 54 * channels
+    )
+    answers = classifier.serve_bytes(tf.constant([*FILES.values()]))["probabilities"].numpy()
+    for (name, content), answer in zip(FILES.items(), answers, strict=True):
+        (tmp_path / "picture").write_bytes(content)
+        expected = read_image(tmp_path / "picture", (6, 9, channels)).astype(int)
+        # To gray, TensorFlow cuts where Pillow rounds.
+        tolerance = 8 * ("jpeg" in name) + (channels == 1 and "gray" not in name and name != "la")
+        np.testing.assert_allclose(answer.reshape(6, 9, channels), expected, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_tfds_records_are_composed_on_white(tmp_path, channels, monkeypatch):
+    """A feature of 1, 3 or 4 channels keeps the files that it was given, transparent or not."""
+    names = ("la", "gray with a transparent shade", "gray") if channels == 1 else ("rgba", "palette", "rgb")
+
+    with tfds.core.registered.skip_registration():
+
+        class Icons(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self):
+                features = {
+                    "image": tfds.features.Image(shape=(6, 9, channels), encoding_format="png"),
+                    "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
+                }
+                return tfds.core.DatasetInfo(
+                    builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
+                )
+
+            def _split_generators(self, dl_manager):
+                return {split: self._generate_examples() for split in ("train", "validation", "test")}
+
+            def _generate_examples(self):
+                for label, name in enumerate(names):
+                    yield label, {"image": io.BytesIO(FILES[name]), "label": label}
+
+    monkeypatch.setattr(data, "find", lambda name, data_dir: Icons(data_dir=data_dir))
+    monkeypatch.setattr(data, "prepare", lambda name, builder: builder.download_and_prepare())
+    dataset = keras_arch.load_dataset("icons", tmp_path)
+    assert dataset.image_shape == (6, 9, min(channels, 3))
+    for image, label in zip(dataset.test.images, dataset.test.labels, strict=True):
+        (tmp_path / "picture").write_bytes(FILES[names[label]])
+        np.testing.assert_array_equal(image, read_image(tmp_path / "picture", dataset.image_shape))

@@ -1,0 +1,250 @@
+"""Names are text: in figures, tables, pages and model cards, whatever characters they have."""
+
+import csv
+import html
+import io
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from rich.cells import cell_len
+
+import keras_arch
+from keras_arch import cli, evaluation, figures, page, pictures, predictions, runs
+from keras_arch.data.show import draw_grid
+from keras_arch.data.splits import InMemory
+from keras_arch.errors import DataWarning
+from keras_arch.export.report import model_card
+from keras_arch.text import in_markdown, printable, shorten
+
+RNG = np.random.default_rng(0)
+NAMES = (
+    "$x",
+    "a$b$",
+    "tab\t esc\x1b[31m",
+    "猫と犬 🐱",
+    "x" * 59 + "y",
+    "[/red]",
+    "<b>&",
+    "_under",
+    "a|b `c` [d](e)",
+    "\\$",
+)
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but the newline
+
+
+@pytest.fixture
+def noise():
+    labels = np.arange(60) % len(NAMES)
+    split = InMemory(RNG.integers(0, 256, (60, 4, 4, 1)).astype("uint8"), labels)
+    return keras_arch.data.Dataset("a$b$ [/red]", split, split, split, NAMES, (4, 4, 1))
+
+
+@pytest.fixture
+def answers():
+    return RNG.dirichlet(np.ones(len(NAMES)), 60).astype("float32")
+
+
+# --- the text itself ---
+
+
+def test_control_characters_are_escaped_and_others_stay():
+    assert printable("a\tb\r\n\x1b[0m\x85\u2028\u202e\udce9") == r"a\tb\r\n\x1b[0m\x85\u2028\u202e\udce9"
+    for name in ("naïve Ä", "猫", "👩\u200d🔬", "a\u3000b", "[/red] $x$ \\"):
+        assert printable(name) == name
+
+
+def test_long_names_keep_both_ends():
+    assert shorten("short", 10) == "short"
+    assert shorten("left" + "x" * 60 + "right", 11) == "leftx…right"
+    assert cell_len(shorten("猫" * 60, 20)) <= 20
+
+
+def test_markdown_shows_a_name_unchanged():
+    """By another program: rich's Markdown."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    for name in (*NAMES, "*a* _b_", "~~x~~", "&amp;", "# x", "<script>"):
+        console = Console(file=io.StringIO(), width=200)
+        console.print(Markdown(f"on {in_markdown(name)}."))
+        assert console.file.getvalue().strip() == f"on {printable(name)}."
+
+
+# --- figures ---
+
+
+def rendered(text, **options):
+    figure, file = Figure(figsize=(4, 1)), io.BytesIO()
+    figure.text(0.1, 0.5, text, **options)
+    figure.savefig(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["$x", "a$b$", "\\$", "$$", "a\\$b$", "\\"])
+def test_no_name_is_a_formula(name):
+    assert rendered(figures.label(name)) == rendered(name, parse_math=False)
+
+
+def texts(monkeypatch):
+    """All that figures write from now on."""
+    drawn = []
+    save = Figure.savefig
+
+    def savefig(figure, *arguments, **options):
+        drawn.extend(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return drawn
+
+
+def test_figures_of_an_evaluation(noise, answers, tmp_path, monkeypatch):
+    drawn = texts(monkeypatch)
+    row = evaluation.measure(answers, noise.test.labels, NAMES)
+    pictures.write_evaluation(tmp_path, noise, "test", ["one"], [row], [answers], noise.test.labels)
+    assert len(list(tmp_path.glob("*.png"))) == 3
+    assert {figures.label(name) for name in NAMES} <= set(drawn)
+    assert not any(CONTROLS.search(text) or "x" * 30 in text for text in drawn)
+    assert json.loads((tmp_path / "metrics.json").read_text())["artifacts"][0]["classes"].keys() == set(NAMES)
+
+
+def test_curves_of_runs(tmp_path, monkeypatch):
+    drawn = texts(monkeypatch)
+    history = {name: [0.5, 0.4] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
+    runs.draw_curves(tmp_path / "curves.png", dict.fromkeys(NAMES, history))
+    for name in NAMES:  # matplotlib leaves out of a legend what begins with an underscore
+        assert f"validation {figures.label(name)}" in drawn
+
+
+def test_grid_of_training_images(noise, tmp_path, monkeypatch):
+    drawn = texts(monkeypatch)
+    draw_grid(tmp_path / "grid.png", noise, "none", 0)
+    assert {figures.label(name, 16) for name in NAMES} <= set(drawn)
+
+
+# --- the screen ---
+
+
+def test_tables_on_the_screen(capsys):
+    cli.print_table([{"class": name, name: "[red]:smile:"} for name in NAMES[:1]])
+    cli.print_table([{"class": shorten(name), "[/red] head": "[red]:smile:"} for name in NAMES])
+    printed = capsys.readouterr().out
+    assert not CONTROLS.search(printed)
+    for told in ("[/red] head", "[red]:smile:", r"tab\t esc\x1b[31m", "猫と犬", "a|b `c` [d](e)", "…", "$x"):
+        assert told in printed
+
+
+def test_rows_of_an_evaluation(noise, answers):
+    row = evaluation.measure(answers, noise.test.labels, NAMES)
+    told = [cells["class"] for cells in evaluation.class_cells(row)] + [evaluation.confused_pairs(row)]
+    assert not any(CONTROLS.search(text) or "x" * 40 in text for text in told)
+
+
+def test_predictions_for_people_and_for_programs(tmp_path, capsys):
+    path = tmp_path / "a\tb\n.png"
+    Image.new("L", (4, 4)).save(path)
+    names = (*NAMES[:-1], "cr\r, lf\n")
+    artifact = SimpleNamespace(
+        image_shape=(4, 4, 1), predict=lambda images: np.linspace(0, 1, len(names))[np.newaxis, ::-1]
+    )
+    told = {}
+    for form, write in predictions.WRITERS.items():
+        write(predictions.classify(artifact, [path], names, len(names)))
+        told[form] = capsys.readouterr().out
+    assert len(told["table"].splitlines()) == 1
+    assert not CONTROLS.search(told["table"])
+    assert r"tab\t esc\x1b[31m" in told["table"]
+    row = json.loads(told["json"])
+    assert [one["label"] for one in row["classes"]] == list(names)
+    (row,) = csv.DictReader(io.StringIO(told["csv"], newline=""))
+    assert [row[f"label_{number}"] for number in range(1, len(names) + 1)] == list(names)
+    assert row["image"] == str(path)
+
+
+def test_messages_are_one_line(capsys):
+    assert cli.fail(keras_arch.InputError("a\n\x1b[31mb", details=["x\ny\x1b"])) == 2
+    assert capsys.readouterr().err == "error: a \\x1b[31mb\n  x\\ny\\x1b\n"
+
+
+# --- a page, a card, and a run that is complete before it is drawn ---
+
+
+@pytest.fixture
+def run(tmp_path, noise):
+    """A folder as train.py has it before it draws: of a tiny model whose layer has a name of its own."""
+    image = keras.Input((4, 4, 1))
+    outputs = keras.layers.Dense(len(NAMES), "softmax", name="[red]")(keras.layers.Flatten()(image))
+    model = keras.Model(image, outputs, name="m")
+    recipe = keras_arch.Recipe("resnet8", "/data/<b> $x$", epochs=1, learning_rate=0.1)
+    runs.start(tmp_path, recipe, "float32", None, noise)
+    history = {name: [0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy", "seconds")}
+    return SimpleNamespace(folder=tmp_path, model=model, recipe=recipe, history=history)
+
+
+def finish(run, noise, answers):
+    splits = dict.fromkeys(("validation", "test"), (answers, noise.test.labels))
+    return runs.finish(run.folder, run.history, splits, "0")
+
+
+def test_report_and_card(run, noise, answers):
+    metrics = finish(run, noise, answers)
+    page.illustrate(run.folder, run.model, noise, run.history, answers, noise.test.labels)
+    assert (run.folder / "curves.png").exists()
+    text = (run.folder / "report.html").read_text()
+    assert "<title>resnet8 on &lt;b&gt; $x$</title>" in text
+    assert not CONTROLS.search(text)
+    cells = [html.unescape(cell) for cell in re.findall("<td>(.*?)</td>", text)]
+    assert {printable(name) for name in NAMES} <= set(cells)
+    report = {
+        "model": "[/red]",
+        "license": "see [x](y)",
+        "version": "1",
+        "image_size": (4, 4),
+        "artifacts": {},
+        "proof": {"images": 1, "top1": 1.0},
+        "calibration": {"images": 1},
+    }
+    card = model_card(report, {"recipe": run.recipe, "metrics": metrics, "images": noise.sizes}, NAMES)
+    assert card.startswith("# \\[/red\\] on /data/\\<b\\> \\$x\\$\n")
+    assert f": {', '.join(map(in_markdown, NAMES))}." in card
+    assert "[x](y)" not in card
+
+
+def test_nothing_is_lost_to_a_drawing(run, noise, answers, monkeypatch):
+    def fail(*arguments):
+        raise ValueError("ParseSyntaxException:\n^")
+
+    metrics = finish(run, noise, answers)
+    monkeypatch.setattr(page, "draw_confusion", fail)
+    with pytest.warns(DataWarning, match="Confusions.* ParseSyntaxException:$"):
+        page.illustrate(run.folder, run.model, noise, run.history, answers, noise.test.labels)
+    assert (run.folder / "report.html").read_text().count("data:image/png;base64,") == 3
+    monkeypatch.setattr(page, "draw_curves", fail)
+    monkeypatch.setattr(page, "table", fail)
+    with pytest.warns(DataWarning) as warned:
+        page.illustrate(run.folder, run.model, noise, run.history, answers, noise.test.labels)
+    assert [str(one.message).split(" ")[0] for one in warned] == ["curves.png", "The", "The", "report.html"]
+    assert runs.read_run(run.folder)["metrics"] == metrics
+
+
+def test_train_keeps_a_run_whose_figures_fail(script, tmp_path, capfd, monkeypatch):
+    for number in range(10):
+        for name in NAMES[:5]:
+            path = tmp_path / "pictures" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(RNG.integers(0, 256, (8, 8)).astype("uint8")).save(path)
+    monkeypatch.setattr("keras_arch.data.check.MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(page, "write_report", lambda *arguments: 1 / 0)
+    words = "train.py quickstart --epochs 1 --batch-size 8 --precision float32 --dataset"
+    assert script(*words.split(), tmp_path / "pictures", "--output", tmp_path / "run") == 0
+    told = capfd.readouterr()
+    assert told.err.splitlines() == ["warning: report.html could not be written: division by zero"]
+    assert {"model.keras", "run.json", "curves.png"} <= {path.name for path in Path(tmp_path / "run").iterdir()}
+    assert "metrics" in runs.read_run(tmp_path / "run")
