@@ -9,12 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from keras import layers
 
-from keras_arch.export import export_model
+import keras_arch
+from keras_arch.artifacts import open_artifact, strip_auxiliary_heads
+from keras_arch.explain import grad_cam
+from keras_arch.export import export_model, quantization_errors, resized
 from keras_arch.export.tflite import full_range
 from keras_arch.formats import ExportSettings
 
 NAMES = ("a", "b", "c")
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype="uint8")
+ONLY_FLOAT32 = ExportSettings(formats=("float32",))
 
 
 def features():
@@ -64,3 +68,81 @@ def test_an_int8_file_takes_pixels_as_they_are_where_contrast_spans_252(tmp_path
     export_model(classifier(), tmp_path, NAMES, images, ExportSettings(formats=("int8",)))
     (image,) = Interpreter(str(tmp_path / "model_int8.tflite")).get_input_details()
     assert image["quantization"] == (1.0, 0)
+
+
+# --- several outputs ---
+
+
+def two_classifiers():
+    image, x = features()
+    return keras.Model(image, [layers.Dense(3, activation="softmax", name=name)(x) for name in ("species", "color")])
+
+
+def classes_and_embedding():
+    image, x = features()
+    embedding = layers.Dense(3, name="embedding")(x)
+    species = layers.Dense(3, activation="softmax", name="species")(embedding)
+    return keras.Model(image, {"species": species, "color": embedding})
+
+
+def heads_of_another_model():
+    """Names that begin as those of our training heads and are others."""
+    image, x = features()
+    names = ("species", "auxiliary_color")
+    return keras.Model(image, [layers.Dense(3, activation="softmax", name=name)(x) for name in names])
+
+
+def inside_a_model():
+    image = keras.Input((8, 8, 3), name="image")
+    return keras.Model(image, two_classifiers()(image))
+
+
+TAKERS = {
+    "strip_auxiliary_heads": lambda model, folder: strip_auxiliary_heads(model),
+    "export_model": lambda model, folder: export_model(model, folder, NAMES, IMAGES, ONLY_FLOAT32),
+    "resized": lambda model, folder: resized(model, 16, 16),
+    "quantization_errors": lambda model, folder: quantization_errors(model, IMAGES, IMAGES),
+    "grad_cam": lambda model, folder: grad_cam(model, IMAGES),
+}
+
+
+@pytest.mark.parametrize("take", TAKERS)
+def test_several_outputs_are_refused_by_name(take, tmp_path):
+    for build, names in ((two_classifiers, "species, color"), (classes_and_embedding, "color, species")):
+        with pytest.raises(keras_arch.InputError, match=rf"one output.*Received: 2 outputs: {names}\.") as refused:
+            TAKERS[take](build(), tmp_path)
+        assert len(str(refused.value)) < 300
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("build", [heads_of_another_model, inside_a_model])
+def test_other_outputs_are_no_training_heads(build):
+    with pytest.raises(keras_arch.InputError, match="Received: 2 outputs"):
+        strip_auxiliary_heads(build())
+
+
+@pytest.mark.parametrize("build", [two_classifiers, classes_and_embedding])
+def test_a_file_with_several_outputs_is_refused_by_name(build, tmp_path):
+    build().save(tmp_path / "model.keras")
+    with pytest.raises(keras_arch.InputError, match=r"Received: 2 outputs: .*species"):
+        open_artifact(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("wrap", [list, lambda outputs: dict(zip("zya", outputs, strict=True))], ids=["list", "dict"])
+def test_our_training_heads_are_stripped_however_wrapped(wrap):
+    image, x = features()
+    heads = ("predictions", "auxiliary_4a", "auxiliary_4d")
+    outputs = [layers.Dense(3, activation="softmax", name=name)(x) for name in heads]
+    stripped = strip_auxiliary_heads(keras.Model(image, wrap(outputs)))
+    assert stripped.output is outputs[0]
+
+
+@pytest.mark.parametrize("wrap", [lambda one: {"species": one}, lambda one: [one]], ids=["dict", "list"])
+def test_one_output_is_one_output_however_wrapped(wrap, tmp_path):
+    plain = classifier()
+    wrapped = keras.Model(plain.input, wrap(plain.output), name="small")
+    export_model(wrapped, tmp_path, NAMES, IMAGES, ExportSettings(formats=("saved_model", "float32")))
+    wrapped.save(tmp_path / "model.keras")
+    expected = plain.predict_on_batch(IMAGES)
+    for file in ("model.keras", "model_float32.tflite", "saved_model"):
+        np.testing.assert_allclose(open_artifact(tmp_path / file).predict(IMAGES), expected, atol=1e-6)
