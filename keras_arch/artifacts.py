@@ -20,6 +20,7 @@ KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 ROUNDING = 1e-3  # by which a probability may leave 0 to 1
 TRAINING_HEAD = re.compile(r"auxiliary_\d[a-z]")  # how GoogLeNet names its training heads
 NAMES_SHOWN = 5  # of the outputs that an error lists
+STEP = 1 / 256  # between the probabilities of an 8-bit file; each may be off by one in the sum
 METADATA = b"TFLITE_METADATA"  # how a .tflite file names what it says about itself
 
 
@@ -63,11 +64,14 @@ def open_artifact(path):
 
 
 def probabilities(answers, path):
-    """The same answers, or InputError where they cannot be probabilities."""
+    """Return the answers (images, classes) of a file, or raise InputError unless they can be probabilities."""
     low, high = np.min(answers), np.max(answers)
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that NaN is caught, too
+    sums = np.sum(answers, axis=-1, dtype="float64")
+    off = ROUNDING + STEP * np.shape(answers)[-1]
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING and np.abs(sums - 1).max() <= off):  # NaN is refused, too
         raise InputError(
-            f"expected probabilities from {path}, got values of {low:.3g} to {high:.3g}; a softmax at its end would work"
+            f"{path} must give class probabilities. Received: values from {low:.3g} to {high:.3g}, whose sums for each image "
+            f"are {sums.min():.3g} to {sums.max():.3g}. End the model in a softmax"
         )
     return answers
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from keras import layers
+from scipy.special import expit, softmax
 
 import keras_arch
-from keras_arch.artifacts import open_artifact, strip_auxiliary_heads
+from keras_arch.artifacts import open_artifact, probabilities, strip_auxiliary_heads
 from keras_arch.explain import grad_cam
 from keras_arch.export import export_model, quantization_errors, resized
 from keras_arch.export.tflite import full_range
@@ -146,3 +147,45 @@ def test_one_output_is_one_output_however_wrapped(wrap, tmp_path):
     expected = plain.predict_on_batch(IMAGES)
     for file in ("model.keras", "model_float32.tflite", "saved_model"):
         np.testing.assert_allclose(open_artifact(tmp_path / file).predict(IMAGES), expected, atol=1e-6)
+
+
+# --- probabilities ---
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid", "relu"])
+def test_outputs_that_are_no_probabilities_are_refused(activation, tmp_path):
+    model = classifier(activation)
+    outputs = model.predict_on_batch(IMAGES)
+    with pytest.raises(keras_arch.InputError, match=r'classifier_activation="softmax".*Softmax') as refused:
+        export_model(model, tmp_path, NAMES, IMAGES, ONLY_FLOAT32)
+    message = str(refused.value)
+    sums = outputs.sum(axis=1)
+    for number in (outputs.min(), outputs.max(), sums.min(), sums.max()):
+        assert f"{number:.3g}" in message
+    assert len(message) < 300
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_softmax_behind_logits_makes_probabilities(tmp_path):
+    logits = classifier(None)
+    model = keras.Model(logits.input, layers.Softmax()(logits.output))
+    assert list(export_model(model, tmp_path, NAMES, IMAGES, ONLY_FLOAT32)[0]) == ["float32"]
+
+
+SCORES = np.random.default_rng(0).normal(0, 2, (20, 1000))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_probabilities_of_8_bits_are_taken(classes):
+    """Their sums are off by what each rounds away: at 1,000 unsure classes everything."""
+    for spread in (0, 1, 20):
+        exact = softmax(spread * SCORES[:, :classes], axis=1)
+        rounded = np.minimum(np.round(exact * 256), 255) / 256  # as uint8 of scale 1/256
+        for answers in (exact, exact.astype("float16"), rounded):
+            assert probabilities(answers, "model.tflite") is answers
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 1000])
+def test_independent_scores_of_a_file_are_refused(classes):
+    with pytest.raises(keras_arch.InputError, match=r"model.keras must give class probabilities\. Received: .*sums"):
+        probabilities(expit(SCORES[:, :classes]), "model.keras")

@@ -10,6 +10,7 @@ from ..errors import InputError, choose, first_line
 from ..files import hash_of
 from ..formats import FORMATS, ExportSettings
 from ..runs import LABELS, write_labels
+from .checks import check_probabilities
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
 from .onnx import check_installed, write_onnx
 from .proof import Promise
@@ -34,7 +35,8 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
     Raises:
         InputError (a ValueError): the model has no fixed image size, which a TFLite file needs, or another number of
             classes or another image shape than class_names and calibration; an unknown layer in settings.keep_float; a
-            package is missing that a format takes.
+            package is missing that a format takes; the model has several outputs, or its outputs
+            are not probabilities.
     """
     forms = {choose("a format", name, list(FORMATS)): FORMATS[name] for name in settings.formats}
     if "onnx" in forms:
@@ -45,6 +47,7 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
     model = strip_auxiliary_heads(model)
     calibration = np.asarray(calibration)
     check_model(model, class_names, calibration)
+    check_probabilities(model, calibration)
     phone = phone_model(model, settings.keep_channels)
     calibration = np.broadcast_to(calibration, (len(calibration), *phone.input_shape[1:]))
     metadata = describe(model, phone.input_shape[1:], settings.license)
@@ -154,6 +157,9 @@ def quantization_errors(model, calibration, images, keep_channels=False):
         calibration: images (count, height, width, channels) of 0-255 that the ranges are measured on.
         images: such images that the errors are measured on.
         keep_channels: as in `ExportSettings`.
+
+    Raises:
+        InputError (a ValueError): the model has several outputs.
     """
     model = strip_auxiliary_heads(model)
     phone = phone_model(model, keep_channels)

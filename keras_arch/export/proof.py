@@ -19,6 +19,7 @@ from ..data.splits import resize
 from ..errors import InputError, first_line
 from ..evaluation import accuracy, agreement
 from ..files import size_of
+from ..models import are_probabilities
 from ..runs import LABELS, packed_labels, read_labels
 from .metadata import read_metadata
 
@@ -83,8 +84,7 @@ def prove(folder, promises, truth, progress=lambda items, total: items):
         probabilities, "confidence_difference", the mean one of the model's top class, "latency_ms" {threads: [median, 95th
         percentile]} at batch 1, "peak_memory" in bytes beyond the empty process, and "operators" of a .tflite file.
     """
-    sums = truth.probabilities.sum(axis=1)
-    if not (truth.probabilities.min() >= 0 and np.abs(sums - 1).max() < 1e-3):
+    if not are_probabilities(truth.probabilities):
         raise InputError("expected a model that gives probabilities, got one whose answers do not add up to 1")
     with tempfile.TemporaryDirectory() as scratch:
         return {
