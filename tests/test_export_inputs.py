@@ -14,6 +14,7 @@ import keras_arch
 from keras_arch.artifacts import open_artifact, probabilities, strip_auxiliary_heads
 from keras_arch.explain import grad_cam
 from keras_arch.export import export_model, quantization_errors, resized
+from keras_arch.export.proof import Truth, prove
 from keras_arch.export.tflite import full_range
 from keras_arch.formats import ExportSettings
 
@@ -189,3 +190,50 @@ def test_probabilities_of_8_bits_are_taken(classes):
 def test_independent_scores_of_a_file_are_refused(classes):
     with pytest.raises(keras_arch.InputError, match=r"model.keras must give class probabilities\. Received: .*sums"):
         probabilities(expit(SCORES[:, :classes]), "model.keras")
+
+
+# --- images ---
+
+
+def with_nan(images):
+    images = images.astype("float32")
+    images[2, 0, 0, 0] = np.nan
+    return images
+
+
+BAD_IMAGES = {  # name -> (images, what the message says)
+    "none": (IMAGES[:0], r"at least one image.*shape=\(0, 8, 8, 3\)"),
+    "an empty list": ([], r"at least one image.*shape=\(0,\)"),
+    "one image without a batch": (IMAGES[0], r"shape=\(8, 8, 3\)"),
+    "text": (IMAGES.astype(str), r"dtype=<U"),
+    "NaN": (with_nan(IMAGES), "finite.*Received: NaN or infinity in 1 of 6 images"),
+    "infinity": (np.full_like(IMAGES, np.inf, "float32"), "6 of 6 images"),
+    "-1 to 1": (IMAGES / 127.5 - 1, r"Received: pixels from -1 to 1\. .*takes raw 0-255 pixels"),
+    "0 to 1": (IMAGES / 255, r"Received: pixels from 0 to 1\. .*takes raw 0-255 pixels"),
+    "ImageNet's mean and deviation": ((IMAGES / 255 - 0.45) / 0.225, r"pixels from -2 to 2\.44444\."),
+    "16 bits": (IMAGES.astype("uint16") * 257, r"pixels from 0 to 65535\."),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_IMAGES)
+def test_images_of_another_scale_are_refused(bad, tmp_path):
+    images, complaint = BAD_IMAGES[bad]
+    model = classifier()
+    truth = Truth(np.asarray(images), np.zeros(len(images), int), np.full((len(images), 3), 1 / 3), NAMES)
+    takers = {
+        "calibration": lambda: export_model(model, tmp_path, NAMES, images, ONLY_FLOAT32),
+        "calibration ": lambda: quantization_errors(model, images, IMAGES),
+        "images": lambda: quantization_errors(model, IMAGES, images),
+        "images ": lambda: prove(tmp_path, {}, truth),
+    }
+    for name, take in takers.items():
+        with pytest.raises(keras_arch.InputError, match=f"`{name.strip()}`.*{complaint}") as refused:
+            take()
+        assert len(str(refused.value)) < 300
+    assert not any(tmp_path.iterdir())
+
+
+def test_dark_pixels_are_no_normalized_ones(tmp_path):
+    """Whole numbers of 0 and 1 are raw pixels, as of a mask."""
+    promises, _ = export_model(classifier(), tmp_path, NAMES, IMAGES % 2, ONLY_FLOAT32)
+    assert list(promises) == ["float32"]

@@ -21,6 +21,7 @@ from ..evaluation import accuracy, agreement
 from ..files import size_of
 from ..models import are_probabilities
 from ..runs import LABELS, packed_labels, read_labels
+from .checks import check_images
 from .metadata import read_metadata
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -84,6 +85,7 @@ def prove(folder, promises, truth, progress=lambda items, total: items):
         probabilities, "confidence_difference", the mean one of the model's top class, "latency_ms" {threads: [median, 95th
         percentile]} at batch 1, "peak_memory" in bytes beyond the empty process, and "operators" of a .tflite file.
     """
+    check_images(truth.images, "images")
     if not are_probabilities(truth.probabilities):
         raise InputError("expected a model that gives probabilities, got one whose answers do not add up to 1")
     with tempfile.TemporaryDirectory() as scratch:
