@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,9 @@ KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 
 
 ROUNDING = 1e-3  # by which a probability may leave 0 to 1
+TRAINING_HEAD = re.compile(r"auxiliary_\d[a-z]")  # how GoogLeNet names its training heads
+NAMES_SHOWN = 5  # of the outputs that an error lists
+STEP = 1 / 256  # between the probabilities of an 8-bit file; each may be off by one in the sum
 METADATA = b"TFLITE_METADATA"  # how a .tflite file names what it says about itself
 
 
@@ -60,11 +64,14 @@ def open_artifact(path):
 
 
 def probabilities(answers, path):
-    """The same answers, or InputError where they cannot be probabilities."""
+    """Return the answers (images, classes) of a file, or raise InputError unless they can be probabilities."""
     low, high = np.min(answers), np.max(answers)
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that NaN is caught, too
+    sums = np.sum(answers, axis=-1, dtype="float64")
+    off = ROUNDING + STEP * np.shape(answers)[-1]
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING and np.abs(sums - 1).max() <= off):  # NaN is refused, too
         raise InputError(
-            f"expected probabilities from {path}, got values of {low:.3g} to {high:.3g}; a softmax at its end would work"
+            f"{path} must give class probabilities. Received: values from {low:.3g} to {high:.3g}, whose sums for each image "
+            f"are {sums.min():.3g} to {sums.max():.3g}. End the model in a softmax"
         )
     return answers
 
@@ -90,7 +97,12 @@ def strip_auxiliary_heads(model):
         model: a `keras.Model`, such as `GoogLeNet(auxiliary_heads=True)`.
 
     Returns:
-        A `keras.Model` whose one output is the first of `model`, the main head.
+        A `keras.Model` with one output, the main head. An only output is unwrapped from its list or
+        dict.
+
+    Raises:
+        InputError (a ValueError): the model has several outputs that are not the training heads of
+            GoogLeNet.
 
     Example:
         model = keras_arch.GoogLeNet(auxiliary_heads=True)
@@ -100,9 +112,19 @@ def strip_auxiliary_heads(model):
     """
     import keras
 
-    if len(model.outputs) == 1:
+    names = [output._keras_history.operation.name for output in model.outputs]
+    main = [output for output, name in zip(model.outputs, names, strict=True) if not TRAINING_HEAD.fullmatch(name)]
+    main = main or model.outputs
+    if len(main) != 1:
+        names = sorted(model.output) if isinstance(model.output, dict) else names
+        more = ", ..." if len(names) > NAMES_SHOWN else ""
+        raise InputError(
+            f"{model.name} must have one output, the class probabilities. Received: {len(names)} outputs: "
+            f"{', '.join(names[:NAMES_SHOWN])}{more}. Keep one of them: keras.Model(model.input, model.outputs[0])"
+        )
+    if getattr(model, "output", main[0]) is main[0]:  # a Sequential may have no `output`
         return model
-    return keras.Model(model.input, model.outputs[0], name=model.name)
+    return keras.Model(model.input, main[0], name=model.name)
 
 
 def load_keras(path):

@@ -6,6 +6,7 @@ import tensorflow as tf
 from matplotlib import colormaps
 from PIL import Image
 
+from .artifacts import strip_auxiliary_heads
 from .errors import InputError, first_line
 
 
@@ -41,6 +42,7 @@ def grad_cam(model, images):
 
 def with_last_maps(model):
     """The same model with two outputs: its last feature maps, and its answer."""
+    model = strip_auxiliary_heads(model)
     maps = [layer.output for layer in model.layers if len(layer.output.shape) == 4]
     try:
         return keras.Model(model.inputs, [maps[-1], model.outputs[0]])

@@ -273,11 +273,20 @@ def available_cores():
 
 
 def git_commit():
-    """The commit of the code that runs, with a + where files differ from it; None outside a checkout."""
+    """Return the commit of the code that runs, with a + if files differ from it.
+
+    The commit is None if Git does not track this file, as for a package that is installed in the
+    .venv of a project: the project's commit says nothing about the package.
+    """
+    file = Path(__file__)
+
+    def git(*arguments):
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=file.parent, check=True, capture_output=True, text=True).stdout.strip()
+
     try:
-        command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
-        here = Path(__file__).parent
-        return subprocess.run(command, cwd=here, check=True, capture_output=True, text=True).stdout.strip()
+        git("ls-files", "--error-unmatch", file.name)
+        return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
     except (OSError, subprocess.CalledProcessError):
         return None
 

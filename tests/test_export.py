@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
-from conftest import ROOT
+from conftest import ROOT, write_tflite
 from keras import layers
 
 import keras_arch
 from keras_arch.export import describe, export_model, promise, quantization_errors, resized
 from keras_arch.export.metadata import image_classifier_metadata, pack_labels, with_metadata
-from keras_arch.export.proof import Truth, drop_interval, prove
+from keras_arch.export.proof import Truth, batch_norms, drop_interval, prove
 from keras_arch.export.quantization import suspects
-from keras_arch.export.tflite import GREY, phone_model, traced
+from keras_arch.export.tflite import GREY, convert, phone_model, traced
 from keras_arch.formats import FORMATS, ExportSettings
 from keras_arch.runs import packed_labels, write_labels
 
@@ -269,16 +269,86 @@ def with_two_outputs(model):
         return tf.lite.TFLiteConverter.from_saved_model(source).convert()
 
 
-def with_statistics():
-    """A norm by the mean and variance of the image at hand, as a batch norm in training mode has it."""
-    image = keras.Input((8, 8, 3), batch_size=1, name="image")
-    x = layers.Conv2D(10, 3, name="conv")(image)
-    mean = keras.ops.mean(x, axis=(1, 2), keepdims=True)
-    variance = keras.ops.mean(keras.ops.square(x - mean), axis=(1, 2), keepdims=True)
-    x = (x - mean) / keras.ops.sqrt(variance + 1e-3)
-    x = layers.Softmax()(layers.GlobalAveragePooling2D()(x))
+class Training(layers.BatchNormalization):
+    """A batch norm that always normalizes by the mean and variance of the batch."""
+
+    def call(self, inputs, training=None):
+        return super().call(inputs, training=True)
+
+
+def small_tflite(*between, name="float32"):
+    """The bytes of a .tflite file: the layers `between`, an average pool and a softmax."""
+    image = x = keras.Input((8, 8, 3), batch_size=1, name="image")
+    rng = np.random.default_rng(0)
+    for layer in between:
+        x = layer(x)
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, weights.shape) for weights in layer.get_weights()])
+    x = layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(x))
     with traced(keras.Model(image, {"probabilities": x})) as source:
-        return tf.lite.TFLiteConverter.from_saved_model(source).convert()
+        return convert(source, name, FORMATS[name], rng.integers(0, 256, (4, 8, 8, 3)))
+
+
+def norms_left(content):
+    return list(batch_norms(schema.ModelT.InitFromPackedBuf(content, 0)))
+
+
+class PositionEmbedding(layers.Layer):
+    """A learned number for each position and channel, as in vision transformers."""
+
+    def build(self, shape):
+        self.embedding = self.add_weight(shape=(1, *shape[1:]), initializer="normal")
+
+    def call(self, inputs):
+        return inputs + self.embedding
+
+
+def conv(activation=None):
+    return layers.Conv2D(4, 3, activation=activation)
+
+
+INNOCENT = {  # name -> the layers of a network in which nothing is left that conversion could fold
+    "norm behind a relu": lambda: [conv("relu"), layers.BatchNormalization()],
+    "norm behind a dense layer's relu": lambda: [layers.Dense(4, "relu"), layers.BatchNormalization()],
+    "hard sigmoid": lambda: [conv("hard_sigmoid")],
+    "hard sigmoid behind a norm": lambda: [conv(), layers.BatchNormalization(), layers.Activation("hard_sigmoid")],
+    "pre-activation behind a stem": lambda: [
+        conv(),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.BatchNormalization(),  # of the first block
+        layers.ReLU(),
+        conv(),
+    ],
+    "layer normalization": lambda: [conv(), layers.LayerNormalization()],
+    "group normalization": lambda: [conv(), layers.GroupNormalization(2)],
+    "position embedding": lambda: [conv(), PositionEmbedding()],
+    "one minus a convolution": lambda: [conv(), layers.Lambda(lambda x: 1 - x)],
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [*((network, "float32") for network in INNOCENT), ("hard sigmoid", "float16"), ("norm behind a relu", "int8")],
+)
+def test_what_cannot_be_folded_is_no_batch_norm_left(network, name):
+    assert norms_left(small_tflite(*INNOCENT[network](), name=name)) == []
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "int8"])
+def test_a_batch_norm_left_is_found(name):
+    """A norm behind a relu that is taken out of the file could have been folded."""
+    model = schema.ModelT.InitFromPackedBuf(small_tflite(conv("relu"), layers.BatchNormalization(), name=name), 0)
+    assert list(batch_norms(model)) == []
+    (first, *_) = (one for one in model.subgraphs[0].operators if isinstance(one.builtinOptions, schema.Conv2DOptionsT))
+    first.builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.NONE
+    assert [norm.split(" (")[0] for norm in batch_norms(model)] == ["MUL behind a convolution"]
+
+
+@pytest.mark.parametrize(("name", "activation"), [("float32", None), ("int8", "relu")])
+def test_a_batch_norm_in_training_mode_is_found(name, activation):
+    content = small_tflite(conv(activation), Training(), name=name)
+    assert [norm.split(" (")[0] for norm in norms_left(content)] == ["SQUARED_DIFFERENCE, statistics of the batch"]
 
 
 def with_multiplication(model):
@@ -392,7 +462,10 @@ FILE_FAULTS = {  # what happens to model_float32.tflite: name -> (fault, complai
     "a Flex operator": (replaced(with_flex), "operator: FlexAdjustHue is not built into the runtime"),
     "an auxiliary head left": (replaced(with_two_outputs), r"output: expected \['probabilities'\], got \["),
     "a batch norm left": (replaced(with_multiplication), r"batch norm: MUL behind a convolution \(scaled\) is left"),
-    "batch statistics": (replaced(lambda _: with_statistics()), "batch norm: SQUARED_DIFFERENCE, statistics"),
+    "batch statistics": (
+        replaced(lambda _: small_tflite(conv(), Training())),
+        "batch norm: SQUARED_DIFFERENCE, statistics of the batch",
+    ),
     "other labels beside it": (labels_beside, "labels: expected '0' for output 0, got 'zero'"),
     "no numbers": (replaced(with_nan), "output: expected 10 finite numbers for each image"),
     "truncated": (cut(0.5), "file: cannot be run"),
@@ -450,6 +523,19 @@ def test_norms_that_cannot_be_folded_are_no_fault(tmp_path):
     promises, _ = export_model(model, tmp_path, tuple("abcd"), images, only("float32"))
     truth = Truth(images, np.zeros(30, int), model.predict(images, verbose=0), tuple("abcd"))
     assert prove(tmp_path, promises, truth)["float32"]["problems"] == []
+
+
+@pytest.mark.slow
+def test_networks_of_others_have_no_batch_norm_left(tmp_path):
+    """Hard sigmoids, and norms behind the relu of a stem."""
+    networks = (
+        keras.applications.MobileNetV3Small(weights=None, input_shape=(32, 32, 3), classes=4),
+        keras_arch.ResNet50V2(input_shape=(32, 32, 3), classes=4, stem="cifar"),
+        keras_arch.ResNet164V2(input_shape=(32, 32, 3), classes=4),
+    )
+    for model in networks:
+        write_tflite(model, tmp_path / "model.tflite")
+        assert norms_left((tmp_path / "model.tflite").read_bytes()) == [], model.name
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from ..errors import InputError, choose, first_line
 from ..files import hash_of
 from ..formats import FORMATS, ExportSettings
 from ..runs import LABELS, write_labels
+from .checks import check_images, check_probabilities
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
 from .onnx import check_installed, write_onnx
 from .proof import Promise
@@ -34,7 +35,8 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
     Raises:
         InputError (a ValueError): the model has no fixed image size, which a TFLite file needs, or another number of
             classes or another image shape than class_names and calibration; an unknown layer in settings.keep_float; a
-            package is missing that a format takes.
+            package is missing that a format takes; the model has several outputs, or its outputs
+            are not probabilities; the calibration images are none, not finite or not in 0-255.
     """
     forms = {choose("a format", name, list(FORMATS)): FORMATS[name] for name in settings.formats}
     if "onnx" in forms:
@@ -43,8 +45,9 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
         ends = ("float32", "float32") if settings.keep_float else ("uint8", settings.int8_output)
         forms["int8"] = replace(forms["int8"], input_type=ends[0], output_type=ends[1])
     model = strip_auxiliary_heads(model)
-    calibration = np.asarray(calibration)
+    calibration = check_images(calibration, "calibration")
     check_model(model, class_names, calibration)
+    check_probabilities(model, calibration)
     phone = phone_model(model, settings.keep_channels)
     calibration = np.broadcast_to(calibration, (len(calibration), *phone.input_shape[1:]))
     metadata = describe(model, phone.input_shape[1:], settings.license)
@@ -154,8 +157,13 @@ def quantization_errors(model, calibration, images, keep_channels=False):
         calibration: images (count, height, width, channels) of 0-255 that the ranges are measured on.
         images: such images that the errors are measured on.
         keep_channels: as in `ExportSettings`.
+
+    Raises:
+        InputError (a ValueError): the model has several outputs; images are none, not finite or not
+            in 0-255.
     """
     model = strip_auxiliary_heads(model)
+    calibration, images = check_images(calibration, "calibration"), check_images(images, "images")
     phone = phone_model(model, keep_channels)
     calibration, images = (np.broadcast_to(one, (len(one), *phone.input_shape[1:])) for one in (calibration, images))
     with traced(phone) as source:

@@ -19,7 +19,9 @@ from ..data.splits import resize
 from ..errors import InputError, first_line
 from ..evaluation import accuracy, agreement
 from ..files import size_of
+from ..models import are_probabilities
 from ..runs import LABELS, packed_labels, read_labels
+from .checks import check_images
 from .metadata import read_metadata
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -33,6 +35,7 @@ Z = 1.959964  # standard deviations: 95% of a normal distribution are within
 
 OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 CONSTANT_STEPS = {"MUL", "ADD", "SUB", "DIV"}  # what an unfolded batch norm consists of
+SQUARES = {"SQUARED_DIFFERENCE", "SQUARE"}  # whose mean is a variance
 WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}  # what it could have been folded into
 
 
@@ -82,8 +85,8 @@ def prove(folder, promises, truth, progress=lambda items, total: items):
         probabilities, "confidence_difference", the mean one of the model's top class, "latency_ms" {threads: [median, 95th
         percentile]} at batch 1, "peak_memory" in bytes beyond the empty process, and "operators" of a .tflite file.
     """
-    sums = truth.probabilities.sum(axis=1)
-    if not (truth.probabilities.min() >= 0 and np.abs(sums - 1).max() < 1e-3):
+    check_images(truth.images, "images")
+    if not are_probabilities(truth.probabilities):
         raise InputError("expected a model that gives probabilities, got one whose answers do not add up to 1")
     with tempfile.TemporaryDirectory() as scratch:
         return {
@@ -165,15 +168,11 @@ def png(image):
 def read_tflite(path, promise, class_names):
     """{operator: count} of a .tflite file, and what is wrong with it before it is run."""
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    custom = [code.customCode.decode() if code.customCode else None for code in model.operatorCodes]
-    builtin = [
-        OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes
-    ]  # old codes, below 127, stand in the deprecated field
-    names = [own or name for own, name in zip(custom, builtin, strict=True)]
+    custom, names = operator_names(model)
     graph = model.subgraphs[0]
     operators = Counter(names[operator.opcodeIndex] for operator in graph.operators)
     problems = [f"operator: {name} is not built into the runtime" for name in custom if name]
-    problems += [f"batch norm: {name} is left" for name in batch_norms(model, graph, names)]
+    problems += [f"batch norm: {name} is left" for name in batch_norms(model)]
     if not model.metadata or read_metadata(model) != promise.metadata:
         problems.append("metadata: not what was written")
     if promise.integers:
@@ -185,33 +184,64 @@ def read_tflite(path, promise, class_names):
     return dict(sorted(operators.items())), problems
 
 
-def batch_norms(model, graph, names):
-    """Names of the operators that are a batch norm, or a part of one, which conversion should have folded away.
+def operator_names(model):
+    """Return two lists of names of a file's operator codes: the custom ones, else None; and all.
 
-    It cannot where something else reads what stands before the norm, or no convolution does: the pre-activation ResNets'
-    norms, which follow an addition, stay and are not named here.
+    Args:
+        model: an unpacked `schema.ModelT`.
     """
+    custom = [code.customCode.decode() if code.customCode else None for code in model.operatorCodes]
+    builtin = [
+        OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes
+    ]  # old codes, below 127, stand in the deprecated field
+    return custom, [own or name for own, name in zip(custom, builtin, strict=True)]
+
+
+def batch_norms(model):
+    """Yield the operators of a batch norm that the converter should have folded away.
+
+    The converter can fold a constant for each channel into a convolution or dense layer that has no
+    activation and no other reader. A norm behind an activation or an addition stays, as in
+    pre-activation ResNets. Layer, instance and group normalization stay, too: their statistics are
+    not over the batch. What stays is not a fault.
+
+    Args:
+        model: an unpacked `schema.ModelT`.
+    """
+    graph, (_, names) = model.subgraphs[0], operator_names(model)
     makers = {output: operator for operator in graph.operators for output in operator.outputs}
     readers = Counter(tensor for operator in graph.operators for tensor in operator.inputs)
 
     def name_of(tensor):
         return names[makers[tensor].opcodeIndex] if tensor in makers else None
 
-    def constant(tensor):
+    def data(tensor):
         if name_of(tensor) == "DEQUANTIZE":  # a float16 file's weights
             tensor = makers[tensor].inputs[0]
-        return model.buffers[graph.tensors[tensor].buffer].data is not None
+        return model.buffers[graph.tensors[tensor].buffer].data
+
+    def for_each_channel(tensor):
+        return data(tensor) is not None and all(side == 1 for side in graph.tensors[tensor].shape[:-1])
+
+    def foldable(tensor):
+        if name_of(tensor) not in WEIGHTED or readers[tensor] > 1:
+            return False
+        return makers[tensor].builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.NONE
+
+    def over_batch(values, axes):
+        rank = len(graph.tensors[values].shape)
+        return 0 in np.frombuffer(bytes(data(axes)), "int32") % rank
 
     for operator in graph.operators:
         name, inputs = names[operator.opcodeIndex], list(operator.inputs)
-        tensor = graph.tensors[operator.outputs[0]].name.decode()
-        folds = any(constant(one) for one in inputs) and any(
-            name_of(one) in WEIGHTED and readers[one] == 1 for one in inputs
-        )
-        if name in CONSTANT_STEPS and folds:
-            yield f"{name} behind a convolution ({tensor})"
-        if name == "SQUARED_DIFFERENCE":
-            yield f"{name}, statistics of the image at hand ({tensor})"
+        if name in CONSTANT_STEPS and foldable(inputs[0]) and for_each_channel(inputs[1]):
+            yield f"{name} behind a convolution ({output_name(graph, operator)})"
+        if name == "MEAN" and name_of(inputs[0]) in SQUARES and over_batch(*inputs):
+            yield f"{name_of(inputs[0])}, statistics of the batch ({output_name(graph, operator)})"
+
+
+def output_name(graph, operator):
+    return graph.tensors[operator.outputs[0]].name.decode()
 
 
 def check_labels(labels, class_names):

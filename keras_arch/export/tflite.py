@@ -77,7 +77,8 @@ def full_range(images):
     best = (high - low).argmax()
     if high[best] == low[best]:
         raise InputError("expected calibration images with something in them, got none but of a single colour each")
-    images[best] = (images[best] - low[best]) * (255 / (high - low)[best])
+    # In float64 the brightest pixel becomes exactly 255. A factor in float32 can give 254.99998.
+    images[best] = (images[best].astype("float64") - low[best]) * 255 / (high[best].astype("float64") - low[best])
     return images
 
 

@@ -1,0 +1,54 @@
+"""What an export demands of images and of a model's outputs before it writes anything."""
+
+import numpy as np
+
+from ..errors import InputError
+from ..models import are_probabilities
+
+LOOKED_AT = 16  # calibration images whose outputs are checked
+
+
+def check_images(images, name):
+    """Return `images` as an array, or raise InputError unless they are raw images.
+
+    Args:
+        images: array-like (count, height, width, channels) of 0-255.
+        name: of the argument, for the message.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or not images.size or images.dtype.kind not in "uif":
+        raise InputError(
+            f"`{name}` must be at least one image, as an array of numbers (count, height, width, channels). "
+            f"Received: shape={images.shape}, dtype={images.dtype}"
+        )
+    finite = np.isfinite(images).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise InputError(
+            f"`{name}` must be finite pixels of 0-255. Received: NaN or infinity in {np.sum(~finite)} of {len(images)} "
+            "images. Leave these images out or read them again"
+        )
+    low, high = images.min(), images.max()
+    normalized = images.dtype.kind == "f" and high <= 1  # integers of 0 and 1 are raw, as of a mask
+    if low < 0 or high > 255 or normalized:
+        raise InputError(
+            f"`{name}` must be pixels of 0-255. Received: pixels from {low:.6g} to {high:.6g}. The model takes raw 0-255 "
+            "pixels and normalizes them itself"
+        )
+    return images
+
+
+def check_probabilities(model, images):
+    """Raise InputError unless `model` gives class probabilities for the first of `images`.
+
+    Args:
+        model: a `keras.Model` with one output.
+        images: what `check_images` returned.
+    """
+    outputs = np.asarray(model(images[:LOOKED_AT].astype("float32"), training=False))
+    if not are_probabilities(outputs):
+        sums = outputs.sum(axis=-1)
+        raise InputError(
+            f"{model.name} must give class probabilities. Received: outputs from {outputs.min():.3g} to "
+            f"{outputs.max():.3g}, whose sums for each image are {sums.min():.3g} to {sums.max():.3g}. Build the model with "
+            'classifier_activation="softmax", or append keras.layers.Softmax() to logits'
+        )

@@ -1,0 +1,239 @@
+"""What an export demands of a model and of images before it writes anything, and the input of an int8 file."""
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from keras import layers
+from scipy.special import expit, softmax
+
+import keras_arch
+from keras_arch.artifacts import open_artifact, probabilities, strip_auxiliary_heads
+from keras_arch.explain import grad_cam
+from keras_arch.export import export_model, quantization_errors, resized
+from keras_arch.export.proof import Truth, prove
+from keras_arch.export.tflite import full_range
+from keras_arch.formats import ExportSettings
+
+NAMES = ("a", "b", "c")
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype="uint8")
+ONLY_FLOAT32 = ExportSettings(formats=("float32",))
+
+
+def features():
+    image = keras.Input((8, 8, 3), name="image")
+    return image, layers.GlobalAveragePooling2D(name="avg_pool")(layers.Rescaling(1 / 255)(image))
+
+
+def classifier(activation="softmax"):
+    image, x = features()
+    return keras.Model(image, layers.Dense(3, activation=activation, name="predictions")(x), name="small")
+
+
+# --- the range of int8 ---
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_every_span_is_stretched_to_exactly_255(dtype):
+    for span in range(1, 256):
+        for low in {0, (255 - span) // 2, 255 - span}:
+            image = np.arange(low, low + span + 1).astype(dtype)[np.newaxis, :, np.newaxis, np.newaxis]
+            stretched = full_range(image)
+            assert stretched.dtype == np.float32
+            assert (stretched.min(), stretched.max()) == (0, 255), (low, span)
+
+
+@given(arrays.arrays("uint8", (3, 4, 4, 1)).filter(lambda images: np.ptp(images[0]) > 0))
+@settings(max_examples=200, deadline=None)
+def test_any_calibration_images_span_0_to_255(images):
+    before = images.copy()
+    stretched = full_range(images)
+    assert (stretched.min(), stretched.max()) == (0, 255)
+    assert (images == before).all()
+    kept = np.arange(3) != np.ptp(images, axis=(1, 2, 3)).argmax()
+    np.testing.assert_array_equal(stretched[kept], images[kept])
+
+
+@given(st.lists(st.floats(0, 255, width=32), min_size=2, max_size=9, unique=True))
+@settings(max_examples=300, deadline=None)
+def test_stretched_fractions_stay_within_0_to_255(pixels):
+    stretched = full_range(np.array(pixels, "float32").reshape(1, -1, 1, 1))
+    assert (stretched.min(), stretched.max()) == (0, 255)
+
+
+def test_an_int8_file_takes_pixels_as_they_are_where_contrast_spans_252(tmp_path):
+    images = IMAGES % 253  # 0 to 252
+    assert np.ptp(images) == 252
+    export_model(classifier(), tmp_path, NAMES, images, ExportSettings(formats=("int8",)))
+    (image,) = Interpreter(str(tmp_path / "model_int8.tflite")).get_input_details()
+    assert image["quantization"] == (1.0, 0)
+
+
+# --- several outputs ---
+
+
+def two_classifiers():
+    image, x = features()
+    return keras.Model(image, [layers.Dense(3, activation="softmax", name=name)(x) for name in ("species", "color")])
+
+
+def classes_and_embedding():
+    image, x = features()
+    embedding = layers.Dense(3, name="embedding")(x)
+    species = layers.Dense(3, activation="softmax", name="species")(embedding)
+    return keras.Model(image, {"species": species, "color": embedding})
+
+
+def heads_of_another_model():
+    """Names that begin as those of our training heads and are others."""
+    image, x = features()
+    names = ("species", "auxiliary_color")
+    return keras.Model(image, [layers.Dense(3, activation="softmax", name=name)(x) for name in names])
+
+
+def inside_a_model():
+    image = keras.Input((8, 8, 3), name="image")
+    return keras.Model(image, two_classifiers()(image))
+
+
+TAKERS = {
+    "strip_auxiliary_heads": lambda model, folder: strip_auxiliary_heads(model),
+    "export_model": lambda model, folder: export_model(model, folder, NAMES, IMAGES, ONLY_FLOAT32),
+    "resized": lambda model, folder: resized(model, 16, 16),
+    "quantization_errors": lambda model, folder: quantization_errors(model, IMAGES, IMAGES),
+    "grad_cam": lambda model, folder: grad_cam(model, IMAGES),
+}
+
+
+@pytest.mark.parametrize("take", TAKERS)
+def test_several_outputs_are_refused_by_name(take, tmp_path):
+    for build, names in ((two_classifiers, "species, color"), (classes_and_embedding, "color, species")):
+        with pytest.raises(keras_arch.InputError, match=rf"one output.*Received: 2 outputs: {names}\.") as refused:
+            TAKERS[take](build(), tmp_path)
+        assert len(str(refused.value)) < 300
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("build", [heads_of_another_model, inside_a_model])
+def test_other_outputs_are_no_training_heads(build):
+    with pytest.raises(keras_arch.InputError, match="Received: 2 outputs"):
+        strip_auxiliary_heads(build())
+
+
+@pytest.mark.parametrize("build", [two_classifiers, classes_and_embedding])
+def test_a_file_with_several_outputs_is_refused_by_name(build, tmp_path):
+    build().save(tmp_path / "model.keras")
+    with pytest.raises(keras_arch.InputError, match=r"Received: 2 outputs: .*species"):
+        open_artifact(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("wrap", [list, lambda outputs: dict(zip("zya", outputs, strict=True))], ids=["list", "dict"])
+def test_our_training_heads_are_stripped_however_wrapped(wrap):
+    image, x = features()
+    heads = ("predictions", "auxiliary_4a", "auxiliary_4d")
+    outputs = [layers.Dense(3, activation="softmax", name=name)(x) for name in heads]
+    stripped = strip_auxiliary_heads(keras.Model(image, wrap(outputs)))
+    assert stripped.output is outputs[0]
+
+
+@pytest.mark.parametrize("wrap", [lambda one: {"species": one}, lambda one: [one]], ids=["dict", "list"])
+def test_one_output_is_one_output_however_wrapped(wrap, tmp_path):
+    plain = classifier()
+    wrapped = keras.Model(plain.input, wrap(plain.output), name="small")
+    export_model(wrapped, tmp_path, NAMES, IMAGES, ExportSettings(formats=("saved_model", "float32")))
+    wrapped.save(tmp_path / "model.keras")
+    expected = plain.predict_on_batch(IMAGES)
+    for file in ("model.keras", "model_float32.tflite", "saved_model"):
+        np.testing.assert_allclose(open_artifact(tmp_path / file).predict(IMAGES), expected, atol=1e-6)
+
+
+# --- probabilities ---
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid", "relu"])
+def test_outputs_that_are_no_probabilities_are_refused(activation, tmp_path):
+    model = classifier(activation)
+    outputs = model.predict_on_batch(IMAGES)
+    with pytest.raises(keras_arch.InputError, match=r'classifier_activation="softmax".*Softmax') as refused:
+        export_model(model, tmp_path, NAMES, IMAGES, ONLY_FLOAT32)
+    message = str(refused.value)
+    sums = outputs.sum(axis=1)
+    for number in (outputs.min(), outputs.max(), sums.min(), sums.max()):
+        assert f"{number:.3g}" in message
+    assert len(message) < 300
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_softmax_behind_logits_makes_probabilities(tmp_path):
+    logits = classifier(None)
+    model = keras.Model(logits.input, layers.Softmax()(logits.output))
+    assert list(export_model(model, tmp_path, NAMES, IMAGES, ONLY_FLOAT32)[0]) == ["float32"]
+
+
+SCORES = np.random.default_rng(0).normal(0, 2, (20, 1000))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_probabilities_of_8_bits_are_taken(classes):
+    """Their sums are off by what each rounds away: at 1,000 unsure classes everything."""
+    for spread in (0, 1, 20):
+        exact = softmax(spread * SCORES[:, :classes], axis=1)
+        rounded = np.minimum(np.round(exact * 256), 255) / 256  # as uint8 of scale 1/256
+        for answers in (exact, exact.astype("float16"), rounded):
+            assert probabilities(answers, "model.tflite") is answers
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 1000])
+def test_independent_scores_of_a_file_are_refused(classes):
+    with pytest.raises(keras_arch.InputError, match=r"model.keras must give class probabilities\. Received: .*sums"):
+        probabilities(expit(SCORES[:, :classes]), "model.keras")
+
+
+# --- images ---
+
+
+def with_nan(images):
+    images = images.astype("float32")
+    images[2, 0, 0, 0] = np.nan
+    return images
+
+
+BAD_IMAGES = {  # name -> (images, what the message says)
+    "none": (IMAGES[:0], r"at least one image.*shape=\(0, 8, 8, 3\)"),
+    "an empty list": ([], r"at least one image.*shape=\(0,\)"),
+    "one image without a batch": (IMAGES[0], r"shape=\(8, 8, 3\)"),
+    "text": (IMAGES.astype(str), r"dtype=<U"),
+    "NaN": (with_nan(IMAGES), "finite.*Received: NaN or infinity in 1 of 6 images"),
+    "infinity": (np.full_like(IMAGES, np.inf, "float32"), "6 of 6 images"),
+    "-1 to 1": (IMAGES / 127.5 - 1, r"Received: pixels from -1 to 1\. .*takes raw 0-255 pixels"),
+    "0 to 1": (IMAGES / 255, r"Received: pixels from 0 to 1\. .*takes raw 0-255 pixels"),
+    "ImageNet's mean and deviation": ((IMAGES / 255 - 0.45) / 0.225, r"pixels from -2 to 2\.44444\."),
+    "16 bits": (IMAGES.astype("uint16") * 257, r"pixels from 0 to 65535\."),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_IMAGES)
+def test_images_of_another_scale_are_refused(bad, tmp_path):
+    images, complaint = BAD_IMAGES[bad]
+    model = classifier()
+    truth = Truth(np.asarray(images), np.zeros(len(images), int), np.full((len(images), 3), 1 / 3), NAMES)
+    takers = {
+        "calibration": lambda: export_model(model, tmp_path, NAMES, images, ONLY_FLOAT32),
+        "calibration ": lambda: quantization_errors(model, images, IMAGES),
+        "images": lambda: quantization_errors(model, IMAGES, images),
+        "images ": lambda: prove(tmp_path, {}, truth),
+    }
+    for name, take in takers.items():
+        with pytest.raises(keras_arch.InputError, match=f"`{name.strip()}`.*{complaint}") as refused:
+            take()
+        assert len(str(refused.value)) < 300
+    assert not any(tmp_path.iterdir())
+
+
+def test_dark_pixels_are_no_normalized_ones(tmp_path):
+    """Whole numbers of 0 and 1 are raw pixels, as of a mask."""
+    promises, _ = export_model(classifier(), tmp_path, NAMES, IMAGES % 2, ONLY_FLOAT32)
+    assert list(promises) == ["float32"]
