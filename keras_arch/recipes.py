@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .errors import InputError
+from .options import check_options
 
 Augment = Literal[
     "none", "crop", "flip_crop", "inception_crop", "trivial_augment", "random_erasing", "mixup", "cutmix"
@@ -77,6 +78,7 @@ class Recipe:
     end with the same weights."""
 
     def __post_init__(self):
+        check_options(self)
         for field in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, field) > 0:
                 raise InputError(f"expected {field} to be greater than 0, got {getattr(self, field)}")

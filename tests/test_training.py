@@ -1,10 +1,14 @@
 """Training: schedules by hand, the best epoch kept, plain files, NaN and Ctrl-C."""
 
 import dataclasses
+import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
+import typing
 
 import keras
 import numpy as np
@@ -78,6 +82,68 @@ def test_weight_decay_spares_biases_and_batch_norm():
 def test_recipes_refuse_nonsense(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(RECIPE, **change)
+
+
+@pytest.mark.parametrize("options", [RECIPE, keras_arch.ExportSettings()], ids=["Recipe", "ExportSettings"])
+def test_every_option_is_checked_against_its_annotation(options):
+    """Each field refuses what its annotation does not have, and each word of a Literal is taken."""
+    wrong = {
+        str: [3, None],
+        bool: [1, None, "no"],
+        int: [1.5, "1", True],
+        float: ["0.1", True, math.nan, math.inf, 10**400],
+    }
+    for name, annotation in typing.get_type_hints(type(options)).items():
+        kinds = typing.get_args(annotation) if type(None) in typing.get_args(annotation) else (annotation,)
+        kind = kinds[0]
+        if typing.get_origin(kind) is typing.Literal:
+            words = typing.get_args(kind)
+            for word in words:
+                assert getattr(dataclasses.replace(options, **{name: word}), name) == word
+            values = [words[0] * 2, None, ["none"], 2.0, np.zeros(3)]
+        elif typing.get_origin(kind) is tuple:
+            values = ["int8", 3, None, (3,)]
+        else:
+            values = wrong[kind]
+        for value in values:
+            if value is None and len(kinds) == 2:
+                continue
+            with pytest.raises(keras_arch.InputError, match=name) as refused:
+                dataclasses.replace(options, **{name: value})
+            assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": "adam"}, "expected optimizer, got 'adam'; did you mean adamw"),
+        ({"class_weights": "balance"}, "expected class_weights, got 'balance'; did you mean balanced"),
+        ({"freeze": "all"}, "expected freeze, got 'all'; there are none, backbone"),
+        ({"augment": "cut_mix"}, "expected augment, got 'cut_mix'; did you mean cutmix"),
+        ({"kernel_5x5": 4}, "`kernel_5x5` must be one of 3, 5. Received: kernel_5x5=4."),
+        ({"epochs": "3"}, "`epochs` must be an integer. Received: epochs='3'."),
+        ({"learning_rate": math.nan}, "`learning_rate` must be a finite number. Received: learning_rate=nan."),
+    ],
+)
+def test_a_wrong_word_or_number_is_named(change, message):
+    with pytest.raises(keras_arch.InputError, match=re.escape(message)):
+        dataclasses.replace(RECIPE, **change)
+
+
+def test_numbers_of_numpy_become_plain(tmp_path):
+    """They could not be written as JSON otherwise."""
+    recipe = dataclasses.replace(
+        RECIPE,
+        **{"epochs": np.int64(3), "learning_rate": np.float32(0.5), "auxiliary_heads": np.bool_(True)},
+        **{"kernel_5x5": np.int32(3), "weights": tmp_path / "run"},
+    )
+    found = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    assert found["epochs"] == 3
+    assert found["learning_rate"] == 0.5
+    assert found["auxiliary_heads"] is True
+    assert found["kernel_5x5"] == 3
+    assert found["weights"] == str(tmp_path / "run")
+    assert keras_arch.ExportSettings(formats=["int8"], keep_float=["a"]).formats == ("int8",)
 
 
 def test_one_cycle_schedule():
