@@ -194,6 +194,31 @@ def test_the_test_split_is_not_touched(digits, tmp_path):
     assert history["learning_rate"][0] == pytest.approx(0.1)  # of the last step of the warm-up
 
 
+def small_model(activations):
+    """A model with a head for each of `activations`, which computes independent scores of random images."""
+    image = keras.Input((8, 8, 1), name="image")
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    heads = [keras.layers.Dense(10, activation, name=f"head_{number}")(flat) for number, activation in activations]
+    return keras.Model(image, heads, name="small")
+
+
+@pytest.mark.parametrize(
+    ("activations", "head"),
+    [([None], "head_0"), (["sigmoid"], "head_0"), (["softmax", "linear"], "head_1"), (["log_softmax"], "head_0")],
+)
+def test_outputs_that_are_no_probabilities_are_refused(few, tmp_path, activations, head):
+    """The loss would take logits for probabilities and teach nothing."""
+    model = small_model(enumerate(activations))
+    before = model.get_weights()
+    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
+    with pytest.raises(keras_arch.InputError, match=f'`{head}`.*classifier_activation="softmax"') as refused:
+        keras_arch.fit(model, few, recipe, tmp_path)
+    assert len(str(refused.value)) < 300
+    assert list(tmp_path.iterdir()) == []
+    for mine, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
     """Heads as GoogLeNet has them, on a network that is quick to trace."""
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")

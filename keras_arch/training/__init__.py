@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from ..errors import InputError
+from ..models import are_probabilities
 from ..weights import head_of
 from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
 from .checkpoint import load_checkpoint
@@ -38,8 +40,10 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
         The history, {column: [value of each epoch]}: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
 
     Raises:
-        InputError (a ValueError): the loss is no longer a number, or the checkpoint in `folder` is of another network.
+        InputError (a ValueError): the model gives no probabilities, the loss is no longer a number, or the checkpoint in
+            `folder` is of another network.
     """
+    refuse_logits(model, dataset, recipe.seed)
     steps, precision = steps_per_epoch(dataset, recipe), choose_precision(recipe.precision)
     trained = compiled_copy(model, recipe, steps, precision)
     history = load_checkpoint(folder, trained) if resume else {}
@@ -48,6 +52,19 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
         run_epochs(trained, model, dataset, recipe, folder, history, tensorboard)
     model.load_weights(folder / "model.keras")
     return history
+
+
+def refuse_logits(model, dataset, seed):
+    """Raise InputError if an output of the model is no probabilities for two training images, as the losses need it."""
+    images, _ = dataset.train.sample(2, seed)
+    outputs = keras.tree.flatten(model(images, training=False))
+    for name, output in zip(model.output_names, map(keras.ops.convert_to_numpy, outputs), strict=True):
+        # Infinite or NaN outputs say nothing about the last layer. The loss stops training then.
+        if np.isfinite(output).all() and not are_probabilities(output):
+            raise InputError(
+                f"The output `{name}` must be class probabilities. Received: values from {output.min():.3g} to "
+                f'{output.max():.3g}. Build the model with classifier_activation="softmax", or end it with a Softmax layer.'
+            )
 
 
 def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
