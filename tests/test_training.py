@@ -23,7 +23,7 @@ from keras_arch.data import Dataset
 from keras_arch.data.splits import InMemory
 from keras_arch.runs import best_epoch
 from keras_arch.training.fast import fast_copy
-from keras_arch.training.optimizers import build_optimizer, build_schedule
+from keras_arch.training.optimizers import averages, build_optimizer, build_schedule
 
 RECIPE = keras_arch.Recipe("resnet8", "digits", epochs=10, learning_rate=0.5)
 
@@ -259,24 +259,40 @@ def few(digits):
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_what_is_saved_is_the_average_of_the_weights(few, tmp_path, monkeypatch, precision):
-    """The average by a second way: NumPy over the weights of every step."""
-    steps = []
+    """The average by a second way: NumPy over the weights of every step, at the decay that TensorFlow documents."""
+    steps, decay = [], 0.4  # which the warm-up reaches at the sixth of eight steps
 
     class Watch(training.Report):
         def on_train_batch_end(self, batch, logs=None):
             steps.append([variable.numpy() for variable in self.model.trainable_variables])
 
     monkeypatch.setattr(training, "Report", Watch)
-    model, history = train(few, tmp_path / "a", ema=0.9, precision=precision)
+    model, history = train(few, tmp_path / "a", ema=decay, precision=precision)
     assert len(steps) == 8
     epochs, average = [], steps[0]
-    for number, step in enumerate(steps, start=1):
-        average = [0.9 * old + 0.1 * new for old, new in zip(average, step, strict=True)] if number > 1 else step
-        if number % 4 == 0:
+    for number, step in enumerate(steps[1:], start=1):
+        kept = min(decay, (1 + number) / (10 + number))
+        average = [kept * old + (1 - kept) * new for old, new in zip(average, step, strict=True)]
+        if number % 4 == 3:
             epochs.append(average)
     best = epochs[best_epoch(history)]
     for mine, theirs in zip(model.trainable_variables, best, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
+def test_the_average_forgets_the_random_weights(optimizer):
+    """A weight that leaves its random value after the first step: a tenth of it is left at most after thirty steps."""
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, ema=0.999, weight_decay=0)
+    weight = keras.Variable([100.0])
+    built = build_optimizer(recipe, 100)
+    built.apply([keras.ops.zeros(1)], [weight])
+    weight.assign([0.0])
+    for _ in range(30):
+        built.apply([keras.ops.zeros(1)], [weight])
+        weight.assign([0.0])
+    ((_, average),) = averages(built)
+    assert 0 <= float(average[0]) < 0.1
 
 
 def test_classes_that_are_rare_count_as_much(few, tmp_path):

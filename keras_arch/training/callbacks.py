@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..files import save_whole
 from ..runs import best_epoch, write_history
 from .checkpoint import save_checkpoint
-from .optimizers import inner, rate_of
+from .optimizers import averages, inner, rate_of
 
 EXPLODED = 100  # times the loss of guessing: far above what a bad start gives
 
@@ -29,9 +29,7 @@ class Averages(keras.callbacks.Callback):
         self.swap()
 
     def swap(self):
-        optimizer = inner(self.model.optimizer)
-        averages = optimizer._model_variables_moving_average
-        for variable, average in zip(optimizer._trainable_variables, averages, strict=True):
+        for variable, average in averages(self.model.optimizer):
             held = keras.ops.convert_to_numpy(variable)
             variable.assign(average)
             average.assign(held)
