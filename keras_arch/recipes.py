@@ -44,7 +44,8 @@ class Recipe:
     label_smoothing: float = 0
     """Share of the target that is spread over all classes, 0 to 1."""
     class_weights: Literal["none", "balanced"] = "none"
-    """Balanced: images of rare classes weigh more in the loss, so that all classes count alike."""
+    """Balanced: images of rare classes weigh more in the loss, so that all classes count alike. The best epoch is then
+    that of the highest balanced accuracy (mean recall) in validation."""
     ema: float | None = None
     """Share that a moving average of the weights keeps at each step, such as 0.999; the average is what is validated and
     saved."""

@@ -15,14 +15,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 
 import keras_arch
 from keras_arch import files, training
 from keras_arch.data import Dataset
 from keras_arch.data.splits import InMemory
-from keras_arch.runs import best_epoch
+from keras_arch.evaluation import balanced_accuracy
+from keras_arch.runs import best_epoch, comparison, read_history, read_run
+from keras_arch.training.callbacks import patience_is_over
 from keras_arch.training.fast import fast_copy
+from keras_arch.training.metrics import BalancedAccuracy
 from keras_arch.training.optimizers import averages, build_optimizer, build_schedule
 
 RECIPE = keras_arch.Recipe("resnet8", "digits", epochs=10, learning_rate=0.5)
@@ -190,6 +194,7 @@ def test_the_test_split_is_not_touched(digits, tmp_path):
     blind = dataclasses.replace(digits, test=None)
     model = keras_arch.ResNet8(input_shape=(8, 8, 1))
     history = keras_arch.fit(model, blind, dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=2), tmp_path)
+    assert list(history) == ["accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"]
     assert len(history["val_loss"]) == 2
     assert history["learning_rate"][0] == pytest.approx(0.1)  # of the last step of the warm-up
 
@@ -231,9 +236,10 @@ def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
         flat = keras.layers.GlobalAveragePooling2D()(x)
         outputs.append(keras.layers.Dense(2, activation="softmax", name=name)(flat))
     model = keras.Model(pixels, [outputs[2], outputs[0], outputs[1]])
-    recipe = keras_arch.Recipe("googlenet", "x", epochs=1, learning_rate=0.01, batch_size=8)
+    recipe = keras_arch.Recipe("googlenet", "x", 1, learning_rate=0.01, batch_size=8, class_weights="balanced")
     history = keras_arch.fit(model, data, recipe, tmp_path)
     assert history["accuracy"] == history["predictions_accuracy"]
+    assert history["val_balanced_accuracy"] == history["val_predictions_balanced_accuracy"]
     heads = [history[f"{name}_loss"][0] for name in ("predictions", "auxiliary_4a", "auxiliary_4d")]
     assert history["loss"][0] == pytest.approx(heads[0] + 0.3 * heads[1] + 0.3 * heads[2], rel=1e-3)
     assert keras_arch.evaluate(keras_arch.open_artifact(tmp_path / "model.keras"), data)["images"] == 16
@@ -304,8 +310,70 @@ def test_classes_that_are_rare_count_as_much(few, tmp_path):
     probabilities = fast_copy(model, "float32")(few.train.images, training=True).numpy()
     weights = compute_class_weight("balanced", classes=np.arange(3), y=labels)[labels]
     expected = np.mean(weights * -np.log(probabilities[np.arange(128), labels]))
-    _, history = train(data, tmp_path / "a", model, epochs=1, batch_size=128, class_weights="balanced", augment="none")
+    changes = {"epochs": 1, "batch_size": 128, "class_weights": "balanced", "augment": "none", "precision": "float32"}
+    _, history = train(data, tmp_path / "a", model, **changes)
     assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_balanced_accuracy_is_that_of_scikit_learn():
+    """Over batches of other sizes and one class without images, of soft labels, too."""
+    random = np.random.default_rng(0)
+    labels, outputs = random.choice(5, 500, p=[0.7, 0.2, 0.08, 0.02, 0]), random.random((500, 5)).astype("float32")
+    metric = BalancedAccuracy(5)
+    for part in np.split(np.arange(500), [256, 300, 301]):
+        metric.update_state(0.9 * np.eye(5)[labels[part]] + 0.02, outputs[part])
+    assert float(metric.result()) == pytest.approx(balanced_accuracy_score(labels, outputs.argmax(axis=1)), rel=1e-6)
+    metric.reset_state()
+    metric.update_state(np.eye(5)[[0, 0, 1]], np.eye(5)[[0, 1, 2]])
+    assert float(metric.result()) == pytest.approx(0.25)
+    assert balanced_accuracy(outputs, labels) == pytest.approx(balanced_accuracy_score(labels, outputs.argmax(axis=1)))
+
+
+def test_with_class_weights_the_epoch_is_chosen_by_mean_recall():
+    plain = {"loss": [1.0] * 4, "val_accuracy": [0.95, 0.90, 0.90, 0.90], "val_loss": [0.2, 0.4, 0.3, 0.5]}
+    balanced = {**plain, "val_balanced_accuracy": [0.60, 0.80, 0.80, 0.70]}
+    assert best_epoch(plain) == 0  # of runs without class weights, and of those from before the column was there
+    assert best_epoch(balanced) == 2
+    assert patience_is_over(plain, 2)
+    assert not patience_is_over(balanced, 2)
+
+
+def test_class_weights_add_the_column_and_keep_its_best_model(few, tmp_path):
+    """Of a validation split with a rare class; the kept model has the column's value by scikit-learn."""
+    labels = few.train.labels % 2 * (np.arange(128) % 5 == 0)  # some 6% of class 1
+    rare = InMemory(few.train.images, labels)
+    data = dataclasses.replace(few, train=rare, validation=rare, class_names=("often", "rarely"))
+    changes = {"epochs": 3, "class_weights": "balanced", "augment": "none", "precision": "float32"}
+    model, history = train(data, tmp_path / "a", **changes)
+    scores = history["val_balanced_accuracy"]
+    predicted = np.asarray(model(rare.images)).argmax(axis=1)
+    assert scores[best_epoch(history)] == max(scores)
+    assert max(scores) == pytest.approx(balanced_accuracy_score(labels, predicted), abs=1e-6)
+    assert read_history(tmp_path / "a") == {name: pytest.approx(column) for name, column in history.items()}
+    assert list(history)[-2:] == ["learning_rate", "seconds"]
+
+
+def test_class_weights_show_the_mean_recall(script, digits, data_dir, tmp_path, capfd):
+    """On the screen, in run.json and the report, and beside runs that do not have it."""
+    run, command = tmp_path / "run", ("train.py", "quickstart", "--epochs", "1", "--data-dir", data_dir)
+    assert script(*command, "--output", run, "--class-weights", "balanced") == 0
+    printed = capfd.readouterr().out
+    metrics = json.loads((run / "run.json").read_text())["metrics"]
+    model, page = keras.models.load_model(run / "model.keras"), (run / "report.html").read_text()
+    for split in ("validation", "test"):
+        part = getattr(digits, split)
+        expected = balanced_accuracy_score(part.labels, np.asarray(model(part.images)).argmax(axis=1))
+        assert metrics[split]["balanced_accuracy"] == pytest.approx(expected)
+        assert f"{expected:.2%}" in printed
+        assert f"<dd>{expected:.2%}</dd>" in page
+    assert "val_balanced" in printed
+    history = read_history(run)
+    found = comparison(run, read_run(run), history, keras_arch.cost(model))
+    assert found["test, balanced"] == f"{metrics['test']['balanced_accuracy']:.2%}"
+    del metrics["test"]["balanced_accuracy"], metrics["validation"]["balanced_accuracy"]
+    older = comparison(run, {**read_run(run), "metrics": metrics}, history, keras_arch.cost(model))
+    assert set(found) - set(older) == {"validation, balanced", "test, balanced"}
 
 
 def test_explosion_is_of_one_step_and_validation_may_be_far_off():

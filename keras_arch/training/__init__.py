@@ -13,6 +13,7 @@ from ..weights import head_of
 from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
 from .checkpoint import load_checkpoint
 from .fast import choose_precision, fast_copy
+from .metrics import BalancedAccuracy
 from .optimizers import build_optimizer
 
 EVALUATION_BATCH = 256
@@ -37,7 +38,8 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
         tensorboard: write logs for TensorBoard into `folder`/tensorboard.
 
     Returns:
-        The history, {column: [value of each epoch]}: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
+        The history, {column: [value of each epoch]}: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds. With
+        class weights also balanced_accuracy and val_balanced_accuracy, which then chooses the best epoch.
 
     Raises:
         InputError (a ValueError): the model gives no probabilities, the loss is no longer a number, or the checkpoint in
@@ -102,11 +104,14 @@ def compiled_copy(model, recipe, steps, precision):
         head = head_of(model)
         for layer in trained.layers:
             layer.trainable = layer.name in head
+    metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
+    if recipe.class_weights == "balanced":
+        metrics.append(BalancedAccuracy(model.outputs[0].shape[-1]))
     trained.compile(
         optimizer=build_optimizer(recipe, steps, precision),
         loss=[keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing) for _ in range(heads)],
         loss_weights=[1.0] + [AUXILIARY_LOSS_WEIGHT] * (heads - 1),
-        metrics=[[keras.metrics.CategoricalAccuracy(name="accuracy")]] + [[]] * (heads - 1),
+        metrics=[metrics] + [[]] * (heads - 1),
     )
     trained.optimizer.build(trained.trainable_variables)
     return trained

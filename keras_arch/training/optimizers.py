@@ -46,7 +46,7 @@ def averages(optimizer):
     return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
 
 
-class WarmUpAverage:
+class WarmUpAverage(keras.optimizers.Optimizer):
     """Give a Keras optimizer a moving average of the weights that forgets the random ones.
 
     Keras starts the average at the weights after the first step and keeps the share `ema_momentum` of it at every step.
