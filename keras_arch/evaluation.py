@@ -9,6 +9,7 @@ from sklearn.metrics import (
     confusion_matrix,
     log_loss,
     precision_recall_fscore_support,
+    recall_score,
 )
 
 from .errors import InputError
@@ -94,6 +95,17 @@ def accuracy(probabilities, labels):
         own = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
         metrics["top5"] = float(np.mean(np.sum(probabilities >= own, axis=1) <= 5))
     return metrics
+
+
+def balanced_accuracy(probabilities, labels):
+    """Return the recall of each class, 0 to 1, averaged over the classes that have images.
+
+    Args:
+        probabilities: (images, classes).
+        labels: (images,) numbers of the true classes.
+    """
+    predicted = probabilities.argmax(axis=1)
+    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0))
 
 
 def measure(probabilities, labels, class_names):

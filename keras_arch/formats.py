@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .errors import InputError
+from .options import check_options
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class ExportSettings:
     """Of the trained weights, for the model card and the files' metadata."""
 
     def __post_init__(self):
+        check_options(self)
         for field in ("calibration_images", "proof_images", "height", "width"):
             if getattr(self, field) is not None and getattr(self, field) < 1:
                 raise InputError(f"expected {field} to be 1 or more, got {getattr(self, field)}")

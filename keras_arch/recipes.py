@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .errors import InputError
+from .options import check_options
 
 Augment = Literal[
     "none", "crop", "flip_crop", "inception_crop", "trivial_augment", "random_erasing", "mixup", "cutmix"
@@ -43,7 +44,8 @@ class Recipe:
     label_smoothing: float = 0
     """Share of the target that is spread over all classes, 0 to 1."""
     class_weights: Literal["none", "balanced"] = "none"
-    """Balanced: images of rare classes weigh more in the loss, so that all classes count alike."""
+    """Balanced: images of rare classes weigh more in the loss, so that all classes count alike. The best epoch is then
+    that of the highest balanced accuracy (mean recall) in validation."""
     ema: float | None = None
     """Share that a moving average of the weights keeps at each step, such as 0.999; the average is what is validated and
     saved."""
@@ -79,6 +81,7 @@ class Recipe:
     end with the same weights."""
 
     def __post_init__(self):
+        check_options(self)
         for field in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, field) > 0:
                 raise InputError(f"expected {field} to be greater than 0, got {getattr(self, field)}")

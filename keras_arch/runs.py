@@ -146,14 +146,19 @@ def comparison(folder, run, history, cost):
         "training loss": f"{history['loss'][-1]:.4f}",
         "validation": f"{metrics['validation']['top1']:.2%}",
         "test": f"{metrics['test']['top1']:.2%}",
+        **balanced_cells(metrics),
         "training": f"{metrics['training_seconds']:.0f} s",
         "size": f"{(folder / 'model.keras').stat().st_size / 1e6:.2f} MB",
     }
 
 
 def best_epoch(history):
-    """The epoch, from 0, of the highest validation accuracy; of the lowest loss where that is equal; of the first."""
-    scores = list(zip(history["val_accuracy"], (-loss for loss in history["val_loss"]), strict=True))
+    """Return the epoch, counted from 0, of the highest validation accuracy, or balanced accuracy with class weights.
+
+    Of equal ones it is that of the lowest validation loss, then the first.
+    """
+    accuracy = history.get("val_balanced_accuracy", history["val_accuracy"])
+    scores = list(zip(accuracy, (-loss for loss in history["val_loss"]), strict=True))
     return max(range(len(scores)), key=scores.__getitem__)
 
 
@@ -221,7 +226,7 @@ def finish(folder, history, answers, weights_sha256):
         answers: {split: (probabilities, labels)}.
         weights_sha256: of the kept model.
     """
-    from .evaluation import accuracy
+    from .evaluation import accuracy, balanced_accuracy
 
     run = json.loads((folder / "run.json").read_text())
     run["metrics"] = {
@@ -230,6 +235,9 @@ def finish(folder, history, answers, weights_sha256):
         "training_seconds": round(sum(history["seconds"]), 1),
         "weights_sha256": weights_sha256,
     }
+    if run["recipe"]["class_weights"] == "balanced":
+        for split, answer in answers.items():
+            run["metrics"][split]["balanced_accuracy"] = balanced_accuracy(*answer)
     write_json(folder / "run.json", run)
     return run["metrics"]
 
@@ -251,8 +259,15 @@ def summary(recipe, metrics):
         "best epoch": str(metrics["best_epoch"]),
         "validation": f"{metrics['validation']['top1']:.2%}",
         "test": f"{metrics['test']['top1']:.2%}",
+        **balanced_cells(metrics),
         "training": f"{metrics['training_seconds']:.0f} s",
     }
+
+
+def balanced_cells(metrics):
+    """{title: text} of the balanced accuracies of a run that was trained with class weights; empty for any other."""
+    splits = [split for split in ("validation", "test") if "balanced_accuracy" in metrics[split]]
+    return {f"{split}, balanced": f"{metrics[split]['balanced_accuracy']:.2%}" for split in splits}
 
 
 def cpu_name():

@@ -22,6 +22,7 @@ from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
 from keras_arch.export.report import model_card
 from keras_arch.text import in_markdown, printable, shorten
+from keras_arch.training.precision import Precision
 
 RNG = np.random.default_rng(0)
 NAMES = (
@@ -183,7 +184,7 @@ def run(tmp_path, noise):
     outputs = keras.layers.Dense(len(NAMES), "softmax", name="[red]")(keras.layers.Flatten()(image))
     model = keras.Model(image, outputs, name="m")
     recipe = keras_arch.Recipe("resnet8", "/data/<b> $x$", epochs=1, learning_rate=0.1)
-    runs.start(tmp_path, recipe, "float32", None, noise)
+    runs.start(tmp_path, recipe, Precision("float32"), None, noise)
     history = {name: [0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy", "seconds")}
     return SimpleNamespace(folder=tmp_path, model=model, recipe=recipe, history=history)
 

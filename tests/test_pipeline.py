@@ -220,3 +220,20 @@ def test_resize_takes_the_centre():
     wide[:, 10:20] = 200
     np.testing.assert_array_equal(resize(tf.constant(wide), (5, 5, 1)), 200)
     assert resize(tf.constant(wide), (8, 8, 3)).shape == (8, 8, 3)
+
+
+def test_a_stream_is_read_no_further_than_asked():
+    """A few images of a set as large as ImageNet take no pass through all of it."""
+    read = []
+
+    def records():
+        for number in range(1000):
+            read.append(number)
+            yield np.full((2, 2, 1), number % 256, "uint8"), number
+
+    form = (tf.TensorSpec((2, 2, 1), tf.uint8), tf.TensorSpec((), tf.int64))
+    stream = InStream(tf.data.Dataset.from_generator(records, output_signature=form), 1000, (2, 2, 1))
+    images, labels = stream.at([4, 1])
+    assert labels.tolist() == [4, 1]
+    assert images[:, 0, 0, 0].tolist() == [4, 1]
+    assert max(read) < 10

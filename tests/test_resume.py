@@ -37,7 +37,14 @@ def test_state_is_the_same_to_the_bit(digits, tmp_path, monkeypatch):
     """Weights, what the optimizer keeps, averages, dropout's random state and history, with all that has a state on."""
     data = dataclasses.replace(digits, train=InMemory(digits.train.images[:128], digits.train.labels[:128]))
     recipe = keras_arch.Recipe(
-        *("nin", "digits"), epochs=4, learning_rate=1e-3, batch_size=32, optimizer="adamw", ema=0.9, augment="mixup"
+        *("nin", "digits"),
+        epochs=4,
+        learning_rate=1e-3,
+        batch_size=32,
+        optimizer="adamw",
+        ema=0.9,
+        augment="mixup",
+        class_weights="balanced",
     )
 
     def train(folder, resume=False):

@@ -1,25 +1,33 @@
 """Training: schedules by hand, the best epoch kept, plain files, NaN and Ctrl-C."""
 
 import dataclasses
+import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
+import typing
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 
 import keras_arch
 from keras_arch import files, training
 from keras_arch.data import Dataset
 from keras_arch.data.splits import InMemory
-from keras_arch.runs import best_epoch
+from keras_arch.evaluation import balanced_accuracy
+from keras_arch.runs import best_epoch, comparison, read_history, read_run
+from keras_arch.training.callbacks import patience_is_over
 from keras_arch.training.fast import fast_copy
-from keras_arch.training.optimizers import build_optimizer, build_schedule
+from keras_arch.training.metrics import BalancedAccuracy
+from keras_arch.training.optimizers import averages, build_optimizer, build_schedule
 
 RECIPE = keras_arch.Recipe("resnet8", "digits", epochs=10, learning_rate=0.5)
 
@@ -80,6 +88,68 @@ def test_recipes_refuse_nonsense(change, message):
         dataclasses.replace(RECIPE, **change)
 
 
+@pytest.mark.parametrize("options", [RECIPE, keras_arch.ExportSettings()], ids=["Recipe", "ExportSettings"])
+def test_every_option_is_checked_against_its_annotation(options):
+    """Each field refuses what its annotation does not have, and each word of a Literal is taken."""
+    wrong = {
+        str: [3, None],
+        bool: [1, None, "no"],
+        int: [1.5, "1", True],
+        float: ["0.1", True, math.nan, math.inf, 10**400],
+    }
+    for name, annotation in typing.get_type_hints(type(options)).items():
+        kinds = typing.get_args(annotation) if type(None) in typing.get_args(annotation) else (annotation,)
+        kind = kinds[0]
+        if typing.get_origin(kind) is typing.Literal:
+            words = typing.get_args(kind)
+            for word in words:
+                assert getattr(dataclasses.replace(options, **{name: word}), name) == word
+            values = [words[0] * 2, None, ["none"], 2.0, np.zeros(3)]
+        elif typing.get_origin(kind) is tuple:
+            values = ["int8", 3, None, (3,)]
+        else:
+            values = wrong[kind]
+        for value in values:
+            if value is None and len(kinds) == 2:
+                continue
+            with pytest.raises(keras_arch.InputError, match=name) as refused:
+                dataclasses.replace(options, **{name: value})
+            assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": "adam"}, "expected optimizer, got 'adam'; did you mean adamw"),
+        ({"class_weights": "balance"}, "expected class_weights, got 'balance'; did you mean balanced"),
+        ({"freeze": "all"}, "expected freeze, got 'all'; there are none, backbone"),
+        ({"augment": "cut_mix"}, "expected augment, got 'cut_mix'; did you mean cutmix"),
+        ({"kernel_5x5": 4}, "`kernel_5x5` must be one of 3, 5. Received: kernel_5x5=4."),
+        ({"epochs": "3"}, "`epochs` must be an integer. Received: epochs='3'."),
+        ({"learning_rate": math.nan}, "`learning_rate` must be a finite number. Received: learning_rate=nan."),
+    ],
+)
+def test_a_wrong_word_or_number_is_named(change, message):
+    with pytest.raises(keras_arch.InputError, match=re.escape(message)):
+        dataclasses.replace(RECIPE, **change)
+
+
+def test_numbers_of_numpy_become_plain(tmp_path):
+    """They could not be written as JSON otherwise."""
+    recipe = dataclasses.replace(
+        RECIPE,
+        **{"epochs": np.int64(3), "learning_rate": np.float32(0.5), "auxiliary_heads": np.bool_(True)},
+        **{"kernel_5x5": np.int32(3), "weights": tmp_path / "run"},
+    )
+    found = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    assert found["epochs"] == 3
+    assert found["learning_rate"] == 0.5
+    assert found["auxiliary_heads"] is True
+    assert found["kernel_5x5"] == 3
+    assert found["weights"] == str(tmp_path / "run")
+    assert keras_arch.ExportSettings(formats=["int8"], keep_float=["a"]).formats == ("int8",)
+
+
 def test_one_cycle_schedule():
     found = rates(10, schedule="onecycle", warmup_epochs=3)
     climb = 0.02 + 0.48 * np.arange(1, 31) / 30
@@ -124,8 +194,34 @@ def test_the_test_split_is_not_touched(digits, tmp_path):
     blind = dataclasses.replace(digits, test=None)
     model = keras_arch.ResNet8(input_shape=(8, 8, 1))
     history = keras_arch.fit(model, blind, dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=2), tmp_path)
+    assert list(history) == ["accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"]
     assert len(history["val_loss"]) == 2
     assert history["learning_rate"][0] == pytest.approx(0.1)  # of the last step of the warm-up
+
+
+def small_model(activations):
+    """A model with a head for each of `activations`, which computes independent scores of random images."""
+    image = keras.Input((8, 8, 1), name="image")
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    heads = [keras.layers.Dense(10, activation, name=f"head_{number}")(flat) for number, activation in activations]
+    return keras.Model(image, heads, name="small")
+
+
+@pytest.mark.parametrize(
+    ("activations", "head"),
+    [([None], "head_0"), (["sigmoid"], "head_0"), (["softmax", "linear"], "head_1"), (["log_softmax"], "head_0")],
+)
+def test_outputs_that_are_no_probabilities_are_refused(few, tmp_path, activations, head):
+    """The loss would take logits for probabilities and teach nothing."""
+    model = small_model(enumerate(activations))
+    before = model.get_weights()
+    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
+    with pytest.raises(keras_arch.InputError, match=f'`{head}`.*classifier_activation="softmax"') as refused:
+        keras_arch.fit(model, few, recipe, tmp_path)
+    assert len(str(refused.value)) < 300
+    assert list(tmp_path.iterdir()) == []
+    for mine, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
@@ -140,9 +236,10 @@ def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
         flat = keras.layers.GlobalAveragePooling2D()(x)
         outputs.append(keras.layers.Dense(2, activation="softmax", name=name)(flat))
     model = keras.Model(pixels, [outputs[2], outputs[0], outputs[1]])
-    recipe = keras_arch.Recipe("googlenet", "x", epochs=1, learning_rate=0.01, batch_size=8)
+    recipe = keras_arch.Recipe("googlenet", "x", 1, learning_rate=0.01, batch_size=8, class_weights="balanced")
     history = keras_arch.fit(model, data, recipe, tmp_path)
     assert history["accuracy"] == history["predictions_accuracy"]
+    assert history["val_balanced_accuracy"] == history["val_predictions_balanced_accuracy"]
     heads = [history[f"{name}_loss"][0] for name in ("predictions", "auxiliary_4a", "auxiliary_4d")]
     assert history["loss"][0] == pytest.approx(heads[0] + 0.3 * heads[1] + 0.3 * heads[2], rel=1e-3)
     assert keras_arch.evaluate(keras_arch.open_artifact(tmp_path / "model.keras"), data)["images"] == 16
@@ -154,7 +251,7 @@ def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
 def train(data, folder, model=None, **changes):
     """A short training in this process: the model, its history."""
     keras.utils.set_random_seed(0)
-    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], **{"epochs": 2, **changes})
+    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], **{"epochs": 2, "precision": "float32", **changes})
     model = model or keras_arch.ResNet8(input_shape=data.image_shape, classes=len(data.class_names))
     folder.mkdir(exist_ok=True)
     return model, keras_arch.fit(model, data, recipe, folder)
@@ -168,24 +265,40 @@ def few(digits):
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_what_is_saved_is_the_average_of_the_weights(few, tmp_path, monkeypatch, precision):
-    """The average by a second way: NumPy over the weights of every step."""
-    steps = []
+    """The average by a second way: NumPy over the weights of every step, at the decay that TensorFlow documents."""
+    steps, decay = [], 0.4  # which the warm-up reaches at the sixth of eight steps
 
     class Watch(training.Report):
         def on_train_batch_end(self, batch, logs=None):
             steps.append([variable.numpy() for variable in self.model.trainable_variables])
 
     monkeypatch.setattr(training, "Report", Watch)
-    model, history = train(few, tmp_path / "a", ema=0.9, precision=precision)
+    model, history = train(few, tmp_path / "a", ema=decay, precision=precision)
     assert len(steps) == 8
     epochs, average = [], steps[0]
-    for number, step in enumerate(steps, start=1):
-        average = [0.9 * old + 0.1 * new for old, new in zip(average, step, strict=True)] if number > 1 else step
-        if number % 4 == 0:
+    for number, step in enumerate(steps[1:], start=1):
+        kept = min(decay, (1 + number) / (10 + number))
+        average = [kept * old + (1 - kept) * new for old, new in zip(average, step, strict=True)]
+        if number % 4 == 3:
             epochs.append(average)
     best = epochs[best_epoch(history)]
     for mine, theirs in zip(model.trainable_variables, best, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
+def test_the_average_forgets_the_random_weights(optimizer):
+    """A weight that leaves its random value after the first step: a tenth of it is left at most after thirty steps."""
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, ema=0.999, weight_decay=0)
+    weight = keras.Variable([100.0])
+    built = build_optimizer(recipe, 100)
+    built.apply([keras.ops.zeros(1)], [weight])
+    weight.assign([0.0])
+    for _ in range(30):
+        built.apply([keras.ops.zeros(1)], [weight])
+        weight.assign([0.0])
+    ((_, average),) = averages(built)
+    assert 0 <= float(average[0]) < 0.1
 
 
 def test_classes_that_are_rare_count_as_much(few, tmp_path):
@@ -197,8 +310,70 @@ def test_classes_that_are_rare_count_as_much(few, tmp_path):
     probabilities = fast_copy(model, "float32")(few.train.images, training=True).numpy()
     weights = compute_class_weight("balanced", classes=np.arange(3), y=labels)[labels]
     expected = np.mean(weights * -np.log(probabilities[np.arange(128), labels]))
-    _, history = train(data, tmp_path / "a", model, epochs=1, batch_size=128, class_weights="balanced", augment="none")
+    changes = {"epochs": 1, "batch_size": 128, "class_weights": "balanced", "augment": "none", "precision": "float32"}
+    _, history = train(data, tmp_path / "a", model, **changes)
     assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_balanced_accuracy_is_that_of_scikit_learn():
+    """Over batches of other sizes and one class without images, of soft labels, too."""
+    random = np.random.default_rng(0)
+    labels, outputs = random.choice(5, 500, p=[0.7, 0.2, 0.08, 0.02, 0]), random.random((500, 5)).astype("float32")
+    metric = BalancedAccuracy(5)
+    for part in np.split(np.arange(500), [256, 300, 301]):
+        metric.update_state(0.9 * np.eye(5)[labels[part]] + 0.02, outputs[part])
+    assert float(metric.result()) == pytest.approx(balanced_accuracy_score(labels, outputs.argmax(axis=1)), rel=1e-6)
+    metric.reset_state()
+    metric.update_state(np.eye(5)[[0, 0, 1]], np.eye(5)[[0, 1, 2]])
+    assert float(metric.result()) == pytest.approx(0.25)
+    assert balanced_accuracy(outputs, labels) == pytest.approx(balanced_accuracy_score(labels, outputs.argmax(axis=1)))
+
+
+def test_with_class_weights_the_epoch_is_chosen_by_mean_recall():
+    plain = {"loss": [1.0] * 4, "val_accuracy": [0.95, 0.90, 0.90, 0.90], "val_loss": [0.2, 0.4, 0.3, 0.5]}
+    balanced = {**plain, "val_balanced_accuracy": [0.60, 0.80, 0.80, 0.70]}
+    assert best_epoch(plain) == 0  # of runs without class weights, and of those from before the column was there
+    assert best_epoch(balanced) == 2
+    assert patience_is_over(plain, 2)
+    assert not patience_is_over(balanced, 2)
+
+
+def test_class_weights_add_the_column_and_keep_its_best_model(few, tmp_path):
+    """Of a validation split with a rare class; the kept model has the column's value by scikit-learn."""
+    labels = few.train.labels % 2 * (np.arange(128) % 5 == 0)  # some 6% of class 1
+    rare = InMemory(few.train.images, labels)
+    data = dataclasses.replace(few, train=rare, validation=rare, class_names=("often", "rarely"))
+    changes = {"epochs": 3, "class_weights": "balanced", "augment": "none", "precision": "float32"}
+    model, history = train(data, tmp_path / "a", **changes)
+    scores = history["val_balanced_accuracy"]
+    predicted = np.asarray(model(rare.images)).argmax(axis=1)
+    assert scores[best_epoch(history)] == max(scores)
+    assert max(scores) == pytest.approx(balanced_accuracy_score(labels, predicted), abs=1e-6)
+    assert read_history(tmp_path / "a") == {name: pytest.approx(column) for name, column in history.items()}
+    assert list(history)[-2:] == ["learning_rate", "seconds"]
+
+
+def test_class_weights_show_the_mean_recall(script, digits, data_dir, tmp_path, capfd):
+    """On the screen, in run.json and the report, and beside runs that do not have it."""
+    run, command = tmp_path / "run", ("train.py", "quickstart", "--epochs", "1", "--data-dir", data_dir)
+    assert script(*command, "--output", run, "--class-weights", "balanced") == 0
+    printed = capfd.readouterr().out
+    metrics = json.loads((run / "run.json").read_text())["metrics"]
+    model, page = keras.models.load_model(run / "model.keras"), (run / "report.html").read_text()
+    for split in ("validation", "test"):
+        part = getattr(digits, split)
+        expected = balanced_accuracy_score(part.labels, np.asarray(model(part.images)).argmax(axis=1))
+        assert metrics[split]["balanced_accuracy"] == pytest.approx(expected)
+        assert f"{expected:.2%}" in printed
+        assert f"<dd>{expected:.2%}</dd>" in page
+    assert "val_balanced" in printed
+    history = read_history(run)
+    found = comparison(run, read_run(run), history, keras_arch.cost(model))
+    assert found["test, balanced"] == f"{metrics['test']['balanced_accuracy']:.2%}"
+    del metrics["test"]["balanced_accuracy"], metrics["validation"]["balanced_accuracy"]
+    older = comparison(run, {**read_run(run), "metrics": metrics}, history, keras_arch.cost(model))
+    assert set(found) - set(older) == {"validation, balanced", "test, balanced"}
 
 
 def test_explosion_is_of_one_step_and_validation_may_be_far_off():

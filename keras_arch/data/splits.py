@@ -186,7 +186,8 @@ class InStream:
     def at(self, numbers):
         """The images and labels of these numbers, as arrays; what lies between them is read and not decoded."""
         wanted = tf.constant(numbers, tf.int64)
-        records = self.records.enumerate().filter(lambda number, _: tf.reduce_any(number == wanted))
+        needed = self.records.take(max(map(int, numbers), default=-1) + 1)
+        records = needed.enumerate().filter(lambda number, _: tf.reduce_any(number == wanted))
         found = [
             (number, resize(self.decode(record), self.shape).numpy(), label.numpy())
             for number, (record, label) in untuned(records)

@@ -7,11 +7,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..artifacts import strip_auxiliary_heads
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from ..errors import InputError
+from ..models import are_probabilities
 from ..weights import head_of
 from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
 from .checkpoint import load_checkpoint, recorded_precision
 from .fast import fast_copy
+from .metrics import BalancedAccuracy
 from .optimizers import build_optimizer
 from .precision import choose_precision
 
@@ -37,11 +41,15 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
         tensorboard: write logs for TensorBoard into `folder`/tensorboard.
 
     Returns:
-        The history, {column: [value of each epoch]}: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
+        The history, {column: [value of each epoch]}: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds. With
+        class weights also balanced_accuracy and val_balanced_accuracy, which then chooses the best epoch.
 
     Raises:
-        InputError (a ValueError): the loss is no longer a number, or the checkpoint in `folder` is of another network.
+        InputError (a ValueError): the model gives no probabilities, the loss is no longer a number, or the checkpoint in
+            `folder` is of another network.
     """
+    strip_auxiliary_heads(model)  # refuses other outputs than training heads
+    refuse_logits(model, dataset, recipe.seed)
     precision = choose_precision(recipe.precision, recorded_precision(folder) if resume else None).name
     trained = compiled_copy(model, recipe, steps_per_epoch(dataset, recipe), precision)
     history = load_checkpoint(folder, trained) if resume else {}
@@ -50,6 +58,19 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
         run_epochs(trained, model, dataset, replace(recipe, precision=precision), folder, history, tensorboard)
     model.load_weights(folder / "model.keras")
     return history
+
+
+def refuse_logits(model, dataset, seed):
+    """Raise InputError if an output of the model is no probabilities for two training images, as the losses need it."""
+    images, _ = dataset.train.sample(2, seed)
+    outputs = keras.tree.flatten(model(images, training=False))
+    for name, output in zip(model.output_names, map(keras.ops.convert_to_numpy, outputs), strict=True):
+        # Infinite or NaN outputs say nothing about the last layer. The loss stops training then.
+        if np.isfinite(output).all() and not are_probabilities(output):
+            raise InputError(
+                f"The output `{name}` must be class probabilities. Received: values from {output.min():.3g} to "
+                f'{output.max():.3g}. Build the model with classifier_activation="softmax", or end it with a Softmax layer.'
+            )
 
 
 def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
@@ -87,11 +108,14 @@ def compiled_copy(model, recipe, steps, precision):
         head = head_of(model)
         for layer in trained.layers:
             layer.trainable = layer.name in head
+    metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
+    if recipe.class_weights == "balanced":
+        metrics.append(BalancedAccuracy(model.outputs[0].shape[-1]))
     trained.compile(
         optimizer=build_optimizer(recipe, steps, precision),
         loss=[keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing) for _ in range(heads)],
         loss_weights=[1.0] + [AUXILIARY_LOSS_WEIGHT] * (heads - 1),
-        metrics=[[keras.metrics.CategoricalAccuracy(name="accuracy")]] + [[]] * (heads - 1),
+        metrics=[metrics] + [[]] * (heads - 1),
     )
     trained.optimizer.build(trained.trainable_variables)
     return trained

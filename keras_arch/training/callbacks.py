@@ -1,5 +1,6 @@
 """What happens between the steps and epochs of `fit`, in the order in which it happens."""
 
+import itertools
 import math
 import time
 
@@ -11,7 +12,7 @@ from ..errors import InputError
 from ..files import save_whole
 from ..runs import best_epoch, write_history
 from .checkpoint import save_checkpoint
-from .optimizers import inner, rate_of
+from .optimizers import averages, inner, rate_of
 
 EXPLODED = 100  # times the loss of guessing: far above what a bad start gives
 
@@ -29,22 +30,20 @@ class Averages(keras.callbacks.Callback):
         self.swap()
 
     def swap(self):
-        optimizer = inner(self.model.optimizer)
-        averages = optimizer._model_variables_moving_average
-        for variable, average in zip(optimizer._trainable_variables, averages, strict=True):
+        for variable, average in averages(self.model.optimizer):
             held = keras.ops.convert_to_numpy(variable)
             variable.assign(average)
             average.assign(held)
 
 
 class MainHead(keras.callbacks.Callback):
-    """Where there are several heads, call the accuracy of the first what it is called where there is one."""
+    """Where there are several heads, call the metrics of the first what they are called where there is one."""
 
     def on_epoch_end(self, epoch, logs=None):
         main = self.model.output_names[0]
-        for part in ("", "val_"):
-            if f"{part}{main}_accuracy" in logs:
-                logs[f"{part}accuracy"] = logs[f"{part}{main}_accuracy"]
+        for part, metric in itertools.product(("", "val_"), ("accuracy", "balanced_accuracy")):
+            if f"{part}{main}_{metric}" in logs:
+                logs[f"{part}{metric}"] = logs[f"{part}{main}_{metric}"]
 
 
 class StopAtNaN(keras.callbacks.Callback):
@@ -118,10 +117,14 @@ class Report(keras.callbacks.Callback):
     def __init__(self, recipe, steps, batch_size, progress):
         super().__init__()
         self.epochs, self.steps, self.batch_size, self.progress = recipe.epochs, steps, batch_size, progress
+        self.balanced = recipe.class_weights == "balanced"
 
     def on_train_begin(self, logs=None):
         self.spent = []  # seconds of each epoch of this sitting
-        self.progress.console.print("  epoch    loss  accuracy  val_loss  val_accuracy  learning_rate   img/s    left")
+        balanced = "  val_balanced" if self.balanced else ""
+        self.progress.console.print(
+            f"  epoch    loss  accuracy  val_loss  val_accuracy{balanced}  learning_rate   img/s    left"
+        )
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.started = epoch, time.perf_counter()
@@ -144,9 +147,10 @@ class Report(keras.callbacks.Callback):
         logs["seconds"] = round(self.spent[-1], 3)
         left = sum(self.spent) / len(self.spent) * (self.epochs - epoch - 1)
         speed = self.steps * self.batch_size / self.training_seconds
+        balanced = f" {logs['val_balanced_accuracy']:13.2%}" if self.balanced else ""
         self.progress.console.print(
             f"{epoch + 1:3}/{self.epochs:<3} {logs['loss']:7.4f} {logs['accuracy']:9.2%} {short(logs['val_loss']):>9} "
-            f"{logs['val_accuracy']:13.2%} {logs['learning_rate']:14.5f} {speed:7,.0f} {clock(left):>7}"
+            f"{logs['val_accuracy']:13.2%}{balanced} {logs['learning_rate']:14.5f} {speed:7,.0f} {clock(left):>7}"
         )
 
 

@@ -24,11 +24,8 @@ def build_optimizer(recipe, steps, precision="float32"):
         "ema_momentum": recipe.ema or 0.99,
     }
     if recipe.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(schedule, momentum=MOMENTUM, nesterov=True, **options)
-    elif recipe.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(schedule, **options)
-    else:
-        optimizer = keras.optimizers.Lamb(schedule, **options)
+        options |= {"momentum": MOMENTUM, "nesterov": True}
+    optimizer = OPTIMIZERS[recipe.optimizer](schedule, **options)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
@@ -41,6 +38,46 @@ def inner(optimizer):
 def rate_of(optimizer, step):
     """The learning rate of a step, counted from 0."""
     return float(inner(optimizer)._learning_rate(step))
+
+
+def averages(optimizer):
+    """Return (weight, its moving average) for each weight that is trained with `ema`."""
+    optimizer = inner(optimizer)
+    return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
+
+
+class WarmUpAverage(keras.optimizers.Optimizer):
+    """Give a Keras optimizer a moving average of the weights that forgets the random ones.
+
+    Keras starts the average at the weights after the first step and keeps the share `ema_momentum` of it at every step.
+    At 0.999, a third of the average is still random weights after 1,000 steps. Here, step t (counted from 0) keeps
+    min(ema_momentum, (1 + t) / (10 + t)), as in `tf.train.ExponentialMovingAverage`. The step is part of the
+    optimizer's state, so that training that is resumed continues with the same decay.
+    """
+
+    @property
+    def ema_momentum(self):
+        step = ops.cast(self.iterations, "float32")
+        return ops.minimum(self.final_ema_momentum, (1 + step) / (10 + step))
+
+    @ema_momentum.setter
+    def ema_momentum(self, share):
+        self.final_ema_momentum = share
+
+
+class SGD(WarmUpAverage, keras.optimizers.SGD):
+    pass
+
+
+class AdamW(WarmUpAverage, keras.optimizers.AdamW):
+    pass
+
+
+class Lamb(WarmUpAverage, keras.optimizers.Lamb):
+    pass
+
+
+OPTIMIZERS = {"sgd": SGD, "adamw": AdamW, "lamb": Lamb}
 
 
 def build_schedule(recipe, steps):
