@@ -40,6 +40,8 @@ def load_weights(model, weights, architecture):
         InputError (a ValueError): no such file or checkpoint, no network, damaged, or made for another model.
     """
     if weights == "imagenet":
+        if architecture in PUBLISHED:  # else `download` says which are
+            check_shortcuts(model, weights)
         load_torchvision_weights(model, download(architecture), skip_head=not has_head(model))
     elif Path(weights).suffix in (".safetensors", ".pth", ".pt"):
         load_torchvision_weights(model, weights, skip_head=not has_head(model))
@@ -67,6 +69,7 @@ def transfer_weights(model, source, architecture):
     if path.is_dir():
         path = path / "model.keras"
     if source == "imagenet" or path.suffix in (".safetensors", ".pth", ".pt"):
+        check_shortcuts(model, source)
         tensors = read_tensors(download(architecture) if source == "imagenet" else path)
         anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
         load_torchvision_weights(model, tensors, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
@@ -133,8 +136,9 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
 
     Raises:
         InputError (a ValueError): tensors are missing, unexpected or of another shape; they are named, and the model
-            is as it was.
+            is as it was. Or the model has shortcuts that pad channels with zeros, as ResNet20 has by default.
     """
+    check_shortcuts(model, source)
     tensors = {
         name: np.asarray(tensor)
         for name, tensor in read_tensors(source).items()
@@ -172,6 +176,21 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
         if variable.path in values:
             variable.assign(values[variable.path])
     return model
+
+
+def check_shortcuts(model, source):
+    """Raise InputError if a shortcut of the model pads channels with zeros.
+
+    PyTorch's networks of this kind put the zeros behind the channels, before them or on both sides. Their tensors have
+    the same names and shapes, so that weights of another network load without an error and classify worse.
+    """
+    if any(layer.name.endswith("_shortcut_pad") for layer in model.layers):
+        received = "a mapping" if hasattr(source, "items") else source
+        raise InputError(
+            f"PyTorch's weights cannot be loaded into {model.name}: its shortcuts pad channels with zeros, and PyTorch's "
+            f"tensors do not show on which side theirs do. Received: {received}. Use shortcut='projection' and weights "
+            "trained with it, or a .keras or .weights.h5 file."
+        )
 
 
 # What torchvision calls our layers; it counts blocks from 0.

@@ -248,3 +248,58 @@ def test_no_network_and_nothing_published(server, monkeypatch):
         build("resnet18", weights="imagenet")
     with pytest.raises(keras_arch.InputError, match="resnet18, resnet34"):
         keras_arch.ResNet20(weights="imagenet")
+
+
+# --- shortcuts that tensors do not describe ---
+
+
+@pytest.fixture(scope="module")
+def zero_padding_state():
+    """A state_dict in PyTorch's names that has every tensor of ResNet8 and would fit it exactly."""
+    model = keras_arch.ResNet8(classes=10)
+    named = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    return {name: np.ascontiguousarray(tensor) for name, tensor in named.items()}
+
+
+@pytest.mark.parametrize("way", ["mapping", "builder", "transfer"])
+def test_pytorch_weights_are_refused_where_shortcuts_pad_with_zeros(zero_padding_state, tmp_path, way):
+    """PyTorch's networks pad channels on one side or on both, and their tensors are the same."""
+    path = tmp_path / "theirs.safetensors"
+    save_file(zero_padding_state, path)
+    model = keras_arch.ResNet8()
+    before = model.get_weights()
+    load = {
+        "mapping": lambda: keras_arch.load_torchvision_weights(model, zero_padding_state),
+        "builder": lambda: keras_arch.ResNet8(weights=path),
+        "transfer": lambda: keras_arch.transfer_weights(model, path, "resnet8"),
+    }[way]
+    with pytest.raises(keras_arch.InputError, match=r"pad channels with zeros.* Received: .*shortcut='projection'"):
+        load()
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_pytorch_weights_of_a_projection_load(tmp_path):
+    model = keras_arch.ResNet8(shortcut="projection")
+    theirs = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in theirs.items()}, tmp_path / "b.safetensors")
+    assert same_weights(keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "b.safetensors"), theirs)
+
+
+def test_zero_padding_is_refused_before_a_download(server):
+    """The server has nothing: only a refusal that comes first is not about the network."""
+    with pytest.raises(keras_arch.InputError, match="pad channels with zeros"):
+        build("resnet18", shortcut="zero_padding", weights="imagenet")
+    with pytest.raises(keras_arch.InputError, match="pad channels with zeros"):
+        keras_arch.transfer_weights(build("resnet18", shortcut="zero_padding"), "imagenet", "resnet18")
+
+
+@pytest.mark.parametrize("name", ["own.keras", "own.weights.h5"])
+def test_own_files_of_zero_padding_still_load(name, tmp_path):
+    model = keras_arch.ResNet8()
+    (model.save if name.endswith(".keras") else model.save_weights)(tmp_path / name)
+    again, other = keras_arch.ResNet8(weights=tmp_path / name), keras_arch.ResNet8()
+    assert keras_arch.transfer_weights(other, tmp_path / name, "resnet8") == set()
+    for mine, loaded, transferred in zip(*(m.get_weights() for m in (model, again, other)), strict=True):
+        np.testing.assert_array_equal(mine, loaded)
+        np.testing.assert_array_equal(mine, transferred)
