@@ -303,3 +303,49 @@ def test_own_files_of_zero_padding_still_load(name, tmp_path):
     for mine, loaded, transferred in zip(*(m.get_weights() for m in (model, again, other)), strict=True):
         np.testing.assert_array_equal(mine, loaded)
         np.testing.assert_array_equal(mine, transferred)
+
+
+# --- weights that were trained with another normalization ---
+
+
+@pytest.mark.parametrize("way", ["builder", "transfer"])
+@pytest.mark.parametrize("name", ["resnet18", "googlenet"])
+def test_imagenet_weights_need_their_own_normalization(server, name, way):
+    """Before a download: the server has nothing."""
+    cifar = {"mean": (0.491, 0.482, 0.447), "std": (0.247, 0.243, 0.262)}
+    with pytest.raises(keras_arch.InputError, match=r"normaliz.* Received: mean=.*0\.491.*, std=.*0\.247"):
+        if way == "builder":
+            build(name, weights="imagenet", **cifar)
+        else:
+            keras_arch.transfer_weights(build(name, **cifar), "imagenet", name)
+
+
+def test_imagenet_weights_take_their_normalization_in_words(state, server, monkeypatch):
+    publish(server, state, monkeypatch)
+    own = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    assert same_weights(build("resnet18", weights="imagenet", **own), state)
+
+
+OTHER_NETWORKS = {
+    "plain20": ({}, r"Received: stage1_block1_add is missing"),
+    "resnet20": ({"mean": (0.4, 0.4, 0.4)}, r"Received: normalization is mean=\(0.4, 0.4, 0.4\)"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_NETWORKS)
+def test_a_keras_file_of_another_network_is_refused(name, tmp_path):
+    """Both have the weights of ResNet20, in its order."""
+    options, message = OTHER_NETWORKS[name]
+    keras_arch.build(name, **options).save(tmp_path / "other.keras")
+    with pytest.raises(keras_arch.InputError, match=message):
+        keras_arch.ResNet20(weights=tmp_path / "other.keras")
+    with pytest.raises(keras_arch.InputError, match=r"stage1_block1_add is missing|normalization is mean"):
+        keras_arch.transfer_weights(keras_arch.ResNet20(), tmp_path / "other.keras", "resnet20")
+
+
+def test_features_take_the_weights_of_a_whole_network(tmp_path):
+    """The head of the file is left out, and what is left answers as before."""
+    whole = keras_arch.ResNet8(mean=(0.4, 0.4, 0.4))
+    whole.save(tmp_path / "whole.keras")
+    features = keras_arch.ResNet8(include_top=False, mean=(0.4, 0.4, 0.4), weights=tmp_path / "whole.keras")
+    np.testing.assert_array_equal(features.get_weights()[-1], whole.get_weights()[-3])
