@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import threading
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import numpy as np
 
 from .errors import InputError, first_line
 from .files import size_of
+from .tflite_metadata import read_metadata
 
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 
@@ -21,7 +23,7 @@ ROUNDING = 1e-3  # by which a probability may leave 0 to 1
 TRAINING_HEAD = re.compile(r"auxiliary_\d[a-z]")  # how GoogLeNet names its training heads
 NAMES_SHOWN = 5  # of the outputs that an error lists
 STEP = 1 / 256  # between the probabilities of an 8-bit file; each may be off by one in the sum
-METADATA = b"TFLITE_METADATA"  # how a .tflite file names what it says about itself
+NARROW = 0.1  # share of the pixels' values; an integer input that holds fewer was made for other numbers
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def open_saved_model(path):
     def predict(images, module=module):
         return signature(**{input_name: tf.cast(images, image.dtype)})[output_name].numpy()
 
+    predict = in_batches(predict, image.shape[0])
     return Artifact(path, "saved_model", tuple(image.shape[1:]), probabilities.shape[-1], size_of(path), predict)
 
 
@@ -178,41 +181,104 @@ def open_tflite(path):
 
     def started(threads):
         interpreter = Interpreter(str(path), num_threads=threads)
-        interpreter.allocate_tensors()
+        if not any(is_open(tensor) for tensor in interpreter.get_input_details()):
+            interpreter.allocate_tensors()
         return interpreter
 
     try:
         first = started(os.cpu_count())
     except (ValueError, RuntimeError) as error:
         raise InputError(f"expected a whole .tflite file, got {path}: {first_line(error)}") from error
-    if METADATA in path.read_bytes() and not zipfile.is_zipfile(path):  # its labels lie behind the model
+    metadata = metadata_of(path)
+    if metadata.has_files and not zipfile.is_zipfile(path):  # its labels lie behind the model
         raise InputError(f"expected a whole .tflite file, got {path}, whose labels are cut off")
     inputs, outputs = first.get_input_details(), first.get_output_details()
-    check_signature(path, [tensor["shape"] for tensor in inputs], [tensor["shape"] for tensor in outputs])
+    check_signature(path, [signature_of(tensor) for tensor in inputs], [tensor["shape"] for tensor in outputs])
     (image,), (probabilities,) = inputs, outputs
+    batch, *image_shape = signature_of(image)
+    check_normalization(path, image, metadata)
+
+    def run(interpreter, images):
+        interpreter.set_tensor(image["index"], as_input(images, image, metadata))
+        interpreter.invoke()
+        return dequantize(interpreter.get_tensor(probabilities["index"]), probabilities)
 
     def classify(interpreter, images):
-        answers = []
-        for pixels in images:
-            interpreter.set_tensor(image["index"], quantize(pixels[np.newaxis], image))
-            interpreter.invoke()
-            answers.append(dequantize(interpreter.get_tensor(probabilities["index"])[0], probabilities))
-        return np.stack(answers)
+        try:
+            if is_open(image):
+                interpreter.resize_tensor_input(image["index"], (batch or 1, *images.shape[1:]), strict=True)
+                interpreter.allocate_tensors()
+            return in_batches(functools.partial(run, interpreter), batch or 1)(images)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{path} cannot classify images of this shape. Received: {images.shape[1:]}. Use images of "
+                f"{tuple(image_shape)}, larger ones where None is ({first_line(error)})."
+            ) from error
 
     several = functools.cache(lambda: [started(1) for _ in range(os.cpu_count() or 1)])
+    lock = threading.Lock()  # an interpreter works for one caller at a time
 
     def predict(images):
         images = np.asarray(images)
-        if len(images) == 1:
-            return classify(first, images)
-        # The file takes one image at a time, so that images, and not the rows of one, are shared out among the cores.
-        parts = [part for part in np.array_split(images, len(several())) if len(part)]
-        with ThreadPoolExecutor(len(parts)) as pool:
-            return np.concatenate(list(pool.map(classify, several(), parts)))
+        with lock:
+            if len(images) <= (batch or 1):
+                return classify(first, images)
+            # Images, and not the rows of one, are shared out among the cores.
+            parts = [part for part in np.array_split(images, len(several())) if len(part)]
+            with ThreadPoolExecutor(len(parts)) as pool:
+                return np.concatenate(list(pool.map(classify, several(), parts)))
 
-    _, height, width, channels = image["shape"].tolist()
     classes = probabilities["shape"].tolist()[-1]
-    return Artifact(path, "tflite", (height, width, channels), classes, path.stat().st_size, predict)
+    return Artifact(path, "tflite", tuple(image_shape), classes, path.stat().st_size, predict)
+
+
+def signature_of(tensor):
+    """The shape of a LiteRT tensor with None for what the file leaves open, which `shape` gives as 1."""
+    return [None if side == -1 else side for side in tensor["shape_signature"].tolist()]
+
+
+def is_open(tensor):
+    """Whether height, width or channels of a LiteRT input are left open."""
+    return None in signature_of(tensor)[1:]
+
+
+def metadata_of(path):
+    """The `Metadata` of a .tflite file, or InputError if they are damaged."""
+    try:
+        return read_metadata(path.read_bytes())
+    except Exception as error:  # whatever their bytes happen to mean
+        raise InputError(
+            f"The metadata of {path} are damaged. Received: {first_line(error)}. Write them again."
+        ) from error
+
+
+def check_normalization(path, tensor, metadata):
+    """Raise InputError unless (pixels - mean) / std makes sense for a LiteRT input."""
+    mean, std, channels = metadata.mean, metadata.std, tensor["shape"][-1]
+    if not {len(mean), len(std)} <= {1, channels} or not np.isfinite([*mean, *std]).all() or not (std > 0).all():
+        raise InputError(
+            f"The normalization of {path} must be finite numbers, 1 or {channels} of each, and std greater than 0. "
+            f"Received: mean={mean.tolist()}, std={std.tolist()}. Write its metadata again."
+        )
+    if tensor["dtype"] in (np.float32, np.uint8) or tensor["quantization"][0] == 0:
+        return
+    limits = np.iinfo(tensor["dtype"])
+    low, high = dequantize(np.array([limits.min, limits.max]), tensor)
+    if high - low < NARROW * (255 / std).max():
+        raise InputError(
+            f"{path} does not say how pixels of 0-255 become values of its {np.dtype(tensor['dtype'])} input. "
+            f"Received: an input of {low:.3g} to {high:.3g}. Add NormalizationOptions to its metadata."
+        )
+
+
+def as_input(images, tensor, metadata):
+    """Raw pixels of 0-255 as a LiteRT input takes them.
+
+    A uint8 input takes the pixels as they are, as in MediaPipe: its scale and zero point undo the normalization.
+    """
+    if tensor["dtype"] == np.uint8:
+        return quantize(images, {**tensor, "quantization": (1.0, 0)})
+    return quantize((images - metadata.mean) / metadata.std, tensor)
 
 
 def open_onnx(path):
@@ -231,10 +297,37 @@ def open_onnx(path):
     def predict(images):
         return session.run([probabilities.name], {image.name: np.asarray(images, "float32")})[0]
 
-    height, width = (side if isinstance(side, int) else None for side in image.shape[1:3])
+    batch, height, width = (side if isinstance(side, int) else None for side in image.shape[:3])
+    predict = in_batches(predict, batch)
     return Artifact(
         path, "onnx", (height, width, image.shape[3]), probabilities.shape[-1], path.stat().st_size, predict
     )
+
+
+def in_batches(predict, batch):
+    """Make a function of `batch` images take any number of them.
+
+    Args:
+        predict: a function from images (batch, height, width, channels) to probabilities (batch, classes).
+        batch: how many images it takes at once. None if it takes any number already.
+
+    Returns:
+        A function from images (any number of them, height, width, channels) to probabilities. The last batch is
+        filled up with black images.
+    """
+    if batch is None:
+        return predict
+
+    def predict_all(images):
+        answers = []
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch]
+            missing = batch - len(part)
+            full = np.pad(part, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else part
+            answers.append(predict(full)[: len(part)])
+        return np.concatenate(answers)
+
+    return predict_all
 
 
 def quantize(values, tensor):
@@ -255,7 +348,8 @@ def dequantize(values, tensor):
 
 def check_signature(path, inputs, outputs):
     """Raise InputError unless the shapes are those of one image in and one vector of classes out."""
-    if [len(shape) for shape in inputs] != [4] or [len(shape) for shape in outputs] != [2]:
+    fit = [len(shape) for shape in inputs] == [4] and [len(shape) for shape in outputs] == [2]
+    if not fit or not isinstance(inputs[0][3], int):
         inputs, outputs = (", ".join(str(tuple(shape)) for shape in shapes) for shapes in (inputs, outputs))
         raise InputError(
             f"expected an image classifier, (batch, height, width, channels) to (batch, classes), got {path} from "

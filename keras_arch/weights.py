@@ -4,7 +4,9 @@ import hashlib
 import re
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -22,6 +24,19 @@ PUBLISHED = {
     "resnet152": "resnet152-394f9c45.pth",
     "googlenet": "googlenet-1378be20.pth",
 }
+
+
+class Normalization(NamedTuple):
+    """The input of a network is (x / 255 - mean) / std. One number for each of red, green and blue."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of ImageNet's training images
+HALVES = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # -1 to 1
+TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
+
 CACHE_DIR = None  # Keras's own, ~/.keras
 NAMES_SHOWN = 5  # of the tensors that an error lists
 TRAINING_HEADS = "auxiliary_"  # how names of their layers begin
@@ -40,10 +55,12 @@ def load_weights(model, weights, architecture):
         InputError (a ValueError): no such file or checkpoint, no network, damaged, or made for another model.
     """
     if weights == "imagenet":
-        load_torchvision_weights(model, download(architecture), skip_head=not has_head(model))
+        load_torchvision_weights(model, download_for(model, architecture), skip_head=not has_head(model))
     elif Path(weights).suffix in (".safetensors", ".pth", ".pt"):
         load_torchvision_weights(model, weights, skip_head=not has_head(model))
     else:
+        if Path(weights).suffix == ".keras":
+            check_same_network(model, load_keras(weights), weights)
         load_keras_weights(model, weights)
 
 
@@ -67,7 +84,8 @@ def transfer_weights(model, source, architecture):
     if path.is_dir():
         path = path / "model.keras"
     if source == "imagenet" or path.suffix in (".safetensors", ".pth", ".pt"):
-        tensors = read_tensors(download(architecture) if source == "imagenet" else path)
+        check_shortcuts(model, source)
+        tensors = read_tensors(download_for(model, architecture) if source == "imagenet" else path)
         anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
         load_torchvision_weights(model, tensors, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
         return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
@@ -90,6 +108,7 @@ def copy_weights(model, other, path):
         else:
             problems.append(f"{name} is {found[0]} and not {layer.weights[0].shape}" if found else f"{name} is missing")
     problems += [f"{name} is unexpected" for name in theirs if name not in ours and not name.startswith(TRAINING_HEADS)]
+    problems += different_normalization(model, other)
     if problems:
         more = f" and {len(problems) - NAMES_SHOWN} more" if len(problems) > NAMES_SHOWN else ""
         raise InputError(
@@ -98,6 +117,34 @@ def copy_weights(model, other, path):
     for layer, arrays in values.items():
         layer.set_weights(arrays)
     return anew
+
+
+def different_normalization(model, other):
+    """What is wrong with taking the weights of `other`, as a list of none or one: it normalizes images otherwise."""
+    if not all(any(layer.name == "normalise" for layer in network.layers) for network in (model, other)):
+        return []
+    ours, theirs = normalization_of(model), normalization_of(other)
+    if np.allclose(ours.mean, theirs.mean, atol=1e-6) and np.allclose(ours.std, theirs.std, atol=1e-6):
+        return []
+    return [
+        f"normalization is mean={numbers(theirs.mean)}, std={numbers(theirs.std)} and not "
+        f"mean={numbers(ours.mean)}, std={numbers(ours.std)}"
+    ]
+
+
+def check_same_network(model, other, path):
+    """Raise InputError unless branches meet in the same places, and images are normalized by the same numbers.
+
+    Keras pairs weights by their order, and a plain network has those of a residual one.
+    """
+    meeting, expected = (
+        {layer.name for layer in net.layers if isinstance(layer.input, list)} for net in (other, model)
+    )
+    problems = [f"{name} is missing" for name in sorted(expected - meeting)]
+    problems += [f"{name} is unexpected" for name in sorted(meeting - expected)]
+    problems += different_normalization(model, other)
+    if problems:
+        raise InputError(f"{path} holds the weights of another network than {model.name}. Received: {problems[0]}.")
 
 
 def layers_that_matter(model):
@@ -133,8 +180,9 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
 
     Raises:
         InputError (a ValueError): tensors are missing, unexpected or of another shape; they are named, and the model
-            is as it was.
+            is as it was. Or the model has shortcuts that pad channels with zeros, as ResNet20 has by default.
     """
+    check_shortcuts(model, source)
     tensors = {
         name: np.asarray(tensor)
         for name, tensor in read_tensors(source).items()
@@ -172,6 +220,45 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
         if variable.path in values:
             variable.assign(values[variable.path])
     return model
+
+
+def check_shortcuts(model, source):
+    """Raise InputError if a shortcut of the model pads channels with zeros.
+
+    PyTorch's networks of this kind put the zeros behind the channels, before them or on both sides. Their tensors have
+    the same names and shapes, so that weights of another network load without an error and classify worse.
+    """
+    if any(layer.name.endswith("_shortcut_pad") for layer in model.layers):
+        received = "a mapping" if hasattr(source, "items") else source
+        raise InputError(
+            f"PyTorch's weights cannot be loaded into {model.name}: its shortcuts pad channels with zeros, and PyTorch's "
+            f"tensors do not show on which side theirs do. Received: {received}. Use shortcut='projection' and weights "
+            "trained with it, or a .keras or .weights.h5 file."
+        )
+
+
+def check_normalization(model, architecture):
+    """Raise InputError unless the model normalizes images as torchvision did when it trained `architecture`."""
+    mean, std = normalization_of(model)
+    wanted = TRAINED_WITH[architecture]
+    if model.input_shape[-1] != 3:
+        wanted = Normalization(*([float(np.mean(values))] for values in wanted))
+    if not (np.allclose(mean, wanted.mean, atol=1e-6) and np.allclose(std, wanted.std, atol=1e-6)):
+        raise InputError(
+            "weights='imagenet' need the normalization that they were trained with. "
+            f"Received: mean={numbers(mean)}, std={numbers(std)}. Leave out `mean` and `std`."
+        )
+
+
+def normalization_of(model):
+    """The `Normalization` of a model that a builder of ours made."""
+    layer = model.get_layer("normalise")
+    std = 1 / (255 * np.asarray(layer.scale))
+    return Normalization((-np.asarray(layer.offset) * std).tolist(), std.tolist())
+
+
+def numbers(values):
+    return f"({', '.join(f'{value:.4g}' for value in values)})"
 
 
 # What torchvision calls our layers; it counts blocks from 0.
@@ -235,6 +322,14 @@ def read_tensors(source):
         ) from None
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         raise InputError(f"expected a whole .safetensors or .pth file, got {source}: {first_line(error)}") from error
+
+
+def download_for(model, architecture):
+    """Download torchvision's checkpoint, unless it would be wrong for the model: then raise InputError at once."""
+    if architecture in PUBLISHED:  # else `download` says which are
+        check_shortcuts(model, "imagenet")
+        check_normalization(model, architecture)
+    return download(architecture)
 
 
 def download(name):

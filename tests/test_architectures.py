@@ -1,5 +1,6 @@
 """Builders: numbers as published, options, refusals."""
 
+import inspect
 import math
 import re
 
@@ -10,6 +11,7 @@ from conftest import ROOT, write_tflite
 from golden.write_variables import variables_of
 
 import keras_arch
+from keras_arch.architectures import BUILDERS
 from keras_arch.architectures.googlenet import local_response_norm
 from keras_arch.architectures.layers import conv
 
@@ -194,6 +196,57 @@ def test_normalisation_is_torchvisions():
     images = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
     expected = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(normalised(images), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("resnet8", 1), ("resnet8", 3), ("resnet8", 4), ("plain20", 3), ("resnet20v2", 3), ("googlenet", 3), ("nin", 1)],
+)
+def test_mean_and_std_of_ones_own(name, channels):
+    """(x / 255 - mean) / std with the numbers of another training."""
+    mean, std = np.linspace(0.3, 0.6, channels), np.linspace(0.2, 0.3, channels)
+    shape = (*SHAPE[:2], channels)
+    model = small(name, input_shape=shape, mean=tuple(mean), std=std.tolist())
+    normalised = keras.Model(model.input, model.get_layer("normalise").output)
+    images = np.random.default_rng(0).uniform(0, 255, (1, *shape)).astype("float32")
+    np.testing.assert_allclose(normalised(images), (images / 255 - mean) / std, rtol=1e-5, atol=1e-5)
+    again = keras.models.model_from_json(model.to_json())
+    assert again.get_layer("normalise").get_config() == model.get_layer("normalise").get_config()
+
+
+@pytest.mark.parametrize("name", keras_arch.available())
+def test_every_builder_takes_mean_and_std_as_keywords(name):
+    parameters = inspect.signature(BUILDERS[name]).parameters
+    assert [parameters[option].kind for option in ("mean", "std")] == [inspect.Parameter.KEYWORD_ONLY] * 2
+    assert all(f"        {option}: " in BUILDERS[name].__doc__ for option in ("mean", "std"))
+
+
+def test_mean_of_ones_own_and_the_default_std():
+    """Images of four channels take the average of red, green and blue."""
+    model = small("resnet8", input_shape=(32, 32, 4), mean=(0.1, 0.2, 0.3, 0.4))
+    normalised = keras.Model(model.input, model.get_layer("normalise").output)
+    images = np.full((1, 32, 32, 4), 51, "float32")
+    expected = (0.2 - np.array([0.1, 0.2, 0.3, 0.4])) / ((0.229 + 0.224 + 0.225) / 3)
+    np.testing.assert_allclose(normalised(images)[0, 0, 0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mean": (0.5,)}, r"`mean` must be 3 .* Received: mean=\(0.5,\)"),
+        ({"std": (0.2, 0.2, 0.2), "input_shape": (32, 32, 1)}, r"`std` must be 1 .* Received: std="),
+        ({"std": (0.2, 0.0, 0.2)}, r"`std` must be 3 .* greater than 0.* Received: std="),
+        ({"std": (0.2, -0.1, 0.2)}, r"`std` must be 3 .* greater than 0.* Received: std="),
+        ({"mean": (0.5, float("nan"), 0.5)}, r"`mean` must be 3 .* Received: mean="),
+        ({"std": (0.5, float("inf"), 0.5)}, r"`std` must be 3 .* Received: std="),
+        ({"mean": 0.5}, r"`mean` must be 3 .* Received: mean=0.5"),
+        ({"mean": "0.5"}, r"`mean` must be 3 .* Received: mean='0.5'"),
+        ({"mean": (123.7, 116.3, 103.5)}, r"`mean` must be 3 .*0 to 1.* Received: mean=\(123.7"),
+    ],
+)
+def test_mean_and_std_that_cannot_be_used(options, message):
+    with pytest.raises(keras_arch.InputError, match=message):
+        small("resnet8", **options)
 
 
 def model_names(model):

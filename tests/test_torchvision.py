@@ -248,3 +248,104 @@ def test_no_network_and_nothing_published(server, monkeypatch):
         build("resnet18", weights="imagenet")
     with pytest.raises(keras_arch.InputError, match="resnet18, resnet34"):
         keras_arch.ResNet20(weights="imagenet")
+
+
+# --- shortcuts that tensors do not describe ---
+
+
+@pytest.fixture(scope="module")
+def zero_padding_state():
+    """A state_dict in PyTorch's names that has every tensor of ResNet8 and would fit it exactly."""
+    model = keras_arch.ResNet8(classes=10)
+    named = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    return {name: np.ascontiguousarray(tensor) for name, tensor in named.items()}
+
+
+@pytest.mark.parametrize("way", ["mapping", "builder", "transfer"])
+def test_pytorch_weights_are_refused_where_shortcuts_pad_with_zeros(zero_padding_state, tmp_path, way):
+    """PyTorch's networks pad channels on one side or on both, and their tensors are the same."""
+    path = tmp_path / "theirs.safetensors"
+    save_file(zero_padding_state, path)
+    model = keras_arch.ResNet8()
+    before = model.get_weights()
+    load = {
+        "mapping": lambda: keras_arch.load_torchvision_weights(model, zero_padding_state),
+        "builder": lambda: keras_arch.ResNet8(weights=path),
+        "transfer": lambda: keras_arch.transfer_weights(model, path, "resnet8"),
+    }[way]
+    with pytest.raises(keras_arch.InputError, match=r"pad channels with zeros.* Received: .*shortcut='projection'"):
+        load()
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_pytorch_weights_of_a_projection_load(tmp_path):
+    model = keras_arch.ResNet8(shortcut="projection")
+    theirs = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in theirs.items()}, tmp_path / "b.safetensors")
+    assert same_weights(keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "b.safetensors"), theirs)
+
+
+def test_zero_padding_is_refused_before_a_download(server):
+    """The server has nothing: only a refusal that comes first is not about the network."""
+    with pytest.raises(keras_arch.InputError, match="pad channels with zeros"):
+        build("resnet18", shortcut="zero_padding", weights="imagenet")
+    with pytest.raises(keras_arch.InputError, match="pad channels with zeros"):
+        keras_arch.transfer_weights(build("resnet18", shortcut="zero_padding"), "imagenet", "resnet18")
+
+
+@pytest.mark.parametrize("name", ["own.keras", "own.weights.h5"])
+def test_own_files_of_zero_padding_still_load(name, tmp_path):
+    model = keras_arch.ResNet8()
+    (model.save if name.endswith(".keras") else model.save_weights)(tmp_path / name)
+    again, other = keras_arch.ResNet8(weights=tmp_path / name), keras_arch.ResNet8()
+    assert keras_arch.transfer_weights(other, tmp_path / name, "resnet8") == set()
+    for mine, loaded, transferred in zip(*(m.get_weights() for m in (model, again, other)), strict=True):
+        np.testing.assert_array_equal(mine, loaded)
+        np.testing.assert_array_equal(mine, transferred)
+
+
+# --- weights that were trained with another normalization ---
+
+
+@pytest.mark.parametrize("way", ["builder", "transfer"])
+@pytest.mark.parametrize("name", ["resnet18", "googlenet"])
+def test_imagenet_weights_need_their_own_normalization(server, name, way):
+    """Before a download: the server has nothing."""
+    cifar = {"mean": (0.491, 0.482, 0.447), "std": (0.247, 0.243, 0.262)}
+    with pytest.raises(keras_arch.InputError, match=r"normaliz.* Received: mean=.*0\.491.*, std=.*0\.247"):
+        if way == "builder":
+            build(name, weights="imagenet", **cifar)
+        else:
+            keras_arch.transfer_weights(build(name, **cifar), "imagenet", name)
+
+
+def test_imagenet_weights_take_their_normalization_in_words(state, server, monkeypatch):
+    publish(server, state, monkeypatch)
+    own = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    assert same_weights(build("resnet18", weights="imagenet", **own), state)
+
+
+OTHER_NETWORKS = {
+    "plain20": ({}, r"Received: stage1_block1_add is missing"),
+    "resnet20": ({"mean": (0.4, 0.4, 0.4)}, r"Received: normalization is mean=\(0.4, 0.4, 0.4\)"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_NETWORKS)
+def test_a_keras_file_of_another_network_is_refused(name, tmp_path):
+    """Both have the weights of ResNet20, in its order."""
+    options, message = OTHER_NETWORKS[name]
+    keras_arch.build(name, **options).save(tmp_path / "other.keras")
+    with pytest.raises(keras_arch.InputError, match=message):
+        keras_arch.ResNet20(weights=tmp_path / "other.keras")
+    with pytest.raises(keras_arch.InputError, match=r"stage1_block1_add is missing|normalization is mean"):
+        keras_arch.transfer_weights(keras_arch.ResNet20(), tmp_path / "other.keras", "resnet20")
+
+
+def test_features_take_the_weights_of_a_whole_network(tmp_path):
+    """The head of the file is left out, and what is left answers as before."""
+    whole = keras_arch.ResNet8(mean=(0.4, 0.4, 0.4))
+    whole.save(tmp_path / "whole.keras")
+    features = keras_arch.ResNet8(include_top=False, mean=(0.4, 0.4, 0.4), weights=tmp_path / "whole.keras")
+    np.testing.assert_array_equal(features.get_weights()[-1], whole.get_weights()[-3])

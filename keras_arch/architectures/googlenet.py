@@ -12,6 +12,7 @@ import keras
 from keras import layers, ops
 
 from ..errors import InputError, choose
+from ..weights import HALVES
 from .layers import (
     check_classes,
     classifier_head,
@@ -184,6 +185,8 @@ def GoogLeNet(
     batch_norm=True,
     kernel_5x5=5,
     auxiliary_heads=False,
+    mean=None,
+    std=None,
 ):
     """GoogLeNet: raw images in, class probabilities out.
 
@@ -205,6 +208,9 @@ def GoogLeNet(
             `keras_arch.fit` gives each the paper's loss weight of 0.3; in one's own code it is
             `model.compile(..., loss=[loss] * 3, loss_weights=[1, 0.3, 0.3])` and `model.fit(images, [labels] * 3)`.
             `keras_arch.strip_auxiliary_heads(model)` takes them off.
+        mean: what images of 0 to 1 have subtracted, one number from 0 to 1 for each channel. None is 0.5.
+        std: what they are divided by then, one number above 0 to 1 for each channel. None is 0.5. Set both to
+            load weights that were trained with another normalization.
 
     Returns:
         A functional `keras.Model` from images (batch, height, width, channels), 0-255, to (batch, classes), or to a
@@ -235,8 +241,7 @@ def GoogLeNet(
     conv = conv if width == 1 else slimmer(conv, width)
     pool_sizes = {"4a": 3, "5a": 2 if kernel_5x5 == 3 else 3}
     smallest = stem.stride * 2 ** len(POOLED_BEFORE)
-    half = (0.5, 0.5, 0.5)
-    x = images = image_input(input_shape, input_tensor, (224, 224, 3), smallest, mean=half, std=half)
+    x = images = image_input(input_shape, input_tensor, (224, 224, 3), smallest, mean, std, default=HALVES)
     x = stem.build(x, conv, norm)
     auxiliary = []
     for row in TABLE_1:

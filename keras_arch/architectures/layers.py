@@ -9,14 +9,10 @@ import keras
 from keras import layers
 
 from ..errors import InputError
-from ..weights import load_weights
-
-# Mean and deviation of ImageNet's training images, red, green, blue, for values of 0 to 1: torchvision's constants.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from ..weights import IMAGENET, load_weights
 
 
-def image_input(input_shape, input_tensor, default_shape, smallest, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, default=IMAGENET):
     """The entrance of every model: raw images of 0-255, normalised inside the graph.
 
     Args:
@@ -24,13 +20,14 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean=IMAGENE
         input_tensor: a Keras tensor of raw images to build upon, or None for a new `keras.Input` named "image".
         default_shape: the shape that the architecture was published with.
         smallest: the least height and width in pixels, the product of the architecture's strides.
-        mean, std: what the network was trained to expect subtracted and divided by, a channel each, for values of 0-1.
+        mean, std: as the builder got them: one number for each channel, for values of 0-1, or None for `default`.
+        default: a `Normalization` of red, green and blue. Images that are not RGB take the average of the three.
 
     Returns:
         A tensor (batch, height, width, channels) of about zero mean and unit deviation.
 
     Raises:
-        InputError: the shape is not one of an image, or smaller than `smallest`.
+        InputError: the shape is not one of an image, or smaller than `smallest`; `mean` or `std` do not fit.
     """
     if keras.config.image_data_format() != "channels_last":
         raise InputError("expected keras.config.image_data_format() to be 'channels_last', got 'channels_first'")
@@ -51,14 +48,36 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean=IMAGENE
             f"expected images of at least {smallest}x{smallest} pixels (the product of the strides), got "
             f"{shape[0]}x{shape[1]}; larger images would work, or a stem of less stride where there is one"
         )
+    mean = default_values(default.mean, shape[-1]) if mean is None else channel_values("mean", mean, shape[-1])
+    std = default_values(default.std, shape[-1]) if std is None else channel_values("std", std, shape[-1])
     images = keras.Input(shape, name="image") if input_tensor is None else input_tensor
-    return normalise(images, list(mean), list(std))
+    return normalise(images, mean, std)
+
+
+def default_values(values, channels):
+    """The values of red, green and blue, or their average in each channel of images that are not RGB."""
+    return list(values) if channels == 3 else [sum(values) / 3] * channels
+
+
+def channel_values(name, values, channels):
+    """The values of a builder's `mean` or `std` as a list, or InputError."""
+    try:
+        given = [float(value) for value in values]
+    except (TypeError, ValueError):
+        given = []
+    # NaN is not between 0 and 1, either.
+    fit = len(given) == channels and all(0 <= value <= 1 for value in given)
+    if not fit or (name == "std" and 0 in given):
+        zero = " and greater than 0" if name == "std" else ""
+        raise InputError(
+            f"`{name}` must be {channels} numbers from 0 to 1{zero}, one for each channel of images of 0 to 1. "
+            f"Received: {name}={values!r}. Divide values for pixels of 0-255 by 255."
+        )
+    return given
 
 
 def normalise(images, mean, std):
-    """(images / 255 - mean) / std, a channel each; an image that is not RGB takes the average of the three."""
-    if images.shape[-1] != 3:
-        mean, std = [sum(mean) / 3], [sum(std) / 3]
+    """(images / 255 - mean) / std, a channel each."""
     scale = [1 / (255 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
     return layers.Rescaling(scale, offset, name="normalise")(images)

@@ -44,6 +44,9 @@ def NetworkInNetwork(
     classes=10,
     classifier_activation="softmax",
     name="nin",
+    *,
+    mean=None,
+    std=None,
 ):
     """Network in Network for CIFAR-10: raw images in, class probabilities out, no dense layer in between.
 
@@ -57,6 +60,11 @@ def NetworkInNetwork(
         classes: number of classes, 2 or more.
         classifier_activation: of the last layer; None gives logits.
         name: of the model.
+        mean: what images of 0 to 1 have subtracted, one number from 0 to 1 for each channel. None is ImageNet's
+            (0.485, 0.456, 0.406), or their average if the images are not RGB.
+        std: what they are divided by then, one number above 0 to 1 for each channel. None is ImageNet's
+            (0.229, 0.224, 0.225), or their average. Set both to load weights that were trained with another
+            normalization.
 
     Returns:
         A functional `keras.Model` from images (batch, height, width, channels), 0-255, to (batch, classes).
@@ -73,7 +81,7 @@ def NetworkInNetwork(
         model.fit(images, labels)  # images: 0-255, as they come
     """
     first, second, third = TABLE
-    x = images = image_input(input_shape, input_tensor, (32, 32, 3), smallest=4)
+    x = images = image_input(input_shape, input_tensor, (32, 32, 3), smallest=4, mean=mean, std=std)
     x = mlpconv(x, first.filters, first.kernel_size, name="mlpconv1")
     x = max_pool_ceil(x, 3, 2, name="pool1")
     x = layers.Dropout(DROPOUT, name="dropout1")(x)

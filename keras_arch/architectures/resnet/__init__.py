@@ -76,6 +76,8 @@ def builder(title, network):
         zero_init_residual=False,
         stochastic_depth_rate=0.0,
         squeeze_excitation_ratio=0.0,
+        mean=None,
+        std=None,
     ):
         replaced = VARIANTS[choose("variant", variant, VARIANTS)]
         stem = STEMS[choose("stem", replaced.get(stem, stem), STEMS)]
@@ -92,7 +94,7 @@ def builder(title, network):
                 branch_end=squeeze_excitations(squeeze_excitation_ratio),
             )
         smallest = stem.stride * 2 ** (len(network.blocks) - 1)
-        x = images = image_input(input_shape, input_tensor, network.input_shape, smallest)
+        x = images = image_input(input_shape, input_tensor, network.input_shape, smallest, mean, std)
         x = stem.build(x, network.filters[0])
         x = stages(x, network, parts, stochastic_depth_rate)
         if network.final is not None:
@@ -165,7 +167,12 @@ DOCSTRING = """{title}: raw images in, class probabilities out.
         name: of the model.
         stem: "imagenet" (7x7/2 and max pool, divides the size by 4), "deep" (three 3x3 and max pool, the same) or
             "cifar" (3x3, keeps the size).
-{options}
+{options}        mean: what images of 0 to 1 have subtracted, one number from 0 to 1 for each channel. None is ImageNet's
+            (0.485, 0.456, 0.406), or their average if the images are not RGB.
+        std: what they are divided by then, one number above 0 to 1 for each channel. None is ImageNet's
+            (0.229, 0.224, 0.225), or their average. Set both to load weights that were trained with another
+            normalization.
+
     Returns:
         A functional `keras.Model` from images (batch, height, width, channels), 0-255, to (batch, classes).
 
