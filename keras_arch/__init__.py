@@ -51,7 +51,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
     from .artifacts import open_artifact, strip_auxiliary_heads
     from .costs import cost
     from .data import load_dataset
-    from .errors import InputError
+    from .errors import DataWarning, InputError
     from .evaluation import evaluate
     from .export import export_model
     from .formats import ExportSettings
@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
 
 __all__ = [
     "RECIPES",
+    "DataWarning",
     "ExportSettings",
     "GoogLeNet",
     "Inception",
@@ -115,6 +116,7 @@ __all__ = [
 
 _ROOMS = {
     "RECIPES": "recipes",
+    "DataWarning": "errors",
     "ExportSettings": "formats",
     "Inception": "architectures.googlenet",
     "InputError": "errors",
