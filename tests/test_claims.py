@@ -1,0 +1,201 @@
+"""Every documented training option, trained on digits: none costs more than 3 points of validation accuracy.
+
+An option that the documentation or `Recipe` names and that no table here has fails the first test.
+"""
+
+import dataclasses
+import functools
+import re
+import types
+import typing
+
+import keras
+import pytest
+from conftest import ROOT
+
+import keras_arch
+from keras_arch.runs import best_epoch
+
+# A run of about two seconds that reaches 99% in validation. Precision and seed are fixed.
+BASE = keras_arch.Recipe("small", "digits", 5, learning_rate=0.1, batch_size=32, precision="float32")
+LOSES = 0.03  # of 144 images: four
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One option, which is the first of `changes`, on top of a base run without it."""
+
+    changes: dict
+    base: dict = dataclasses.field(default_factory=dict)  # of the trial, too
+    loses: float = LOSES
+
+    @property
+    def option(self):
+        return next(iter(self.changes.items()))
+
+    @property
+    def name(self):
+        return "{}={}".format(*self.option)
+
+
+# Mirrored digits are other shapes, which takes more epochs to learn.
+MIRRORED = {"augment": "flip_crop", "epochs": 30}
+# Adaptive optimizers have learning rates of their own.
+QUICK = [
+    Trial({"ema": 0.999}),
+    Trial({"optimizer": "adamw", "learning_rate": 3e-3}),
+    Trial({"optimizer": "lamb", "learning_rate": 0.01}),
+    Trial({"schedule": "onecycle", "warmup_epochs": 2}),
+    Trial({"class_weights": "balanced"}),
+    Trial({"label_smoothing": 0.1}),
+]
+SLOW = [
+    Trial({"clip_norm": 1}),
+    Trial({"ema": 0.99}),
+    Trial({"schedule": "step"}),
+    Trial({"schedule": "constant"}),
+    Trial({"warmup_epochs": 2}),
+    Trial({"learning_rate": 0.01}),
+    Trial({"batch_size": 64}),
+    Trial({"weight_decay": 5e-3}),
+    Trial({"patience": 10}, {"epochs": 30}),
+    Trial({"image_size": 16}),
+    Trial({"augment": "crop"}),
+    Trial({"augment": "flip_crop"}, {"epochs": 30}, loses=0.05),  # a 2 in the mirror is no 2
+    Trial({"augment": "inception_crop"}, MIRRORED),
+    Trial({"augment": "trivial_augment"}, MIRRORED),
+    Trial({"augment": "random_erasing"}, MIRRORED),
+    Trial({"augment": "mixup"}, MIRRORED),
+    Trial({"augment": "cutmix"}, MIRRORED),
+    Trial({"weights": "RUN"}),
+    Trial({"freeze": "backbone"}, {"weights": "RUN"}),
+    Trial({"auxiliary_heads": True}, {"model": "googlenet", "stem": "cifar", "width": 0.125, "image_size": 16}),
+]
+# Options, or values of them, that are not trained here, and why.
+NOT_TRAINED = {
+    "model": "names the network: tests/test_contract.py",
+    "stem": "builds another network: tests/test_architectures.py",
+    "width": "builds another network: tests/test_architectures.py",
+    "kernel_5x5": "builds another network: tests/test_architectures.py",
+    "dataset": "names the data: tests/test_data.py, tests/test_folders.py",
+    "skip_unreadable": "changes the data: tests/test_folders.py",
+    "image_size=64": "digits are of 8 pixels; 16 is trained",
+    "image_size=224": "digits are of 8 pixels; 16 is trained",
+    "weights=imagenet": "needs a download: tests/test_torchvision.py",
+    "augment=POLICY": "stands for each policy",
+    "epochs": "is how long a run takes",
+    "precision": "is fixed here: tests/test_fast.py, tests/test_training.py",
+    "seed": "is fixed here: tests/test_pipeline.py",
+}
+
+
+def kind_of(option):
+    """The annotation of a field of `Recipe`, without None."""
+    annotation = typing.get_type_hints(keras_arch.Recipe)[option]
+    return typing.get_args(annotation)[0] if isinstance(annotation, types.UnionType) else annotation
+
+
+def values_of(option):
+    """The words of an option's Literal; none if it has another type."""
+    kind = kind_of(option)
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+
+
+def documented(text):
+    """{(option, value)} of train.py in the code of a Markdown text; the value is None where none follows."""
+    blocks = re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE)
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+    code = [line for block in blocks for line in block.splitlines()] + inline
+    code = [line for line in code if "train.py" in line or not re.search(r"\b\w+\.(py|ipynb)\b", line)]
+    found = set()
+    for option, value in re.findall(r"--([a-z][a-z0-9-]*)(?:[ =]([\w./+]+))?", "\n".join(code)):
+        option = option.replace("-", "_")
+        if option in keras_arch.Recipe.__dataclass_fields__:
+            found.add((option, True if kind_of(option) is bool else typed(value, option)))
+    return found
+
+
+def typed(value, option):
+    kind = kind_of(option)
+    return None if value == "" else kind(value) if kind in (int, float) else value
+
+
+def claims():
+    """What the documentation and the fields of `Recipe` promise, as {(option, value or None)}."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    found = set().union(*(documented(page.read_text()) for page in pages))
+    for option in keras_arch.Recipe.__dataclass_fields__:
+        found |= {(option, None), *((option, value) for value in values_of(option))}
+    return found
+
+
+def missing(claimed):
+    """Those of `claimed` that no table has and that are not the base's."""
+    tried = {trial.option for trial in QUICK + SLOW}
+    return sorted(
+        f"{option}={value}"
+        for option, value in claimed
+        if (option, value) not in tried
+        and not (value is None and option in dict(tried))
+        and not {option, f"{option}={value}"} & set(NOT_TRAINED)
+        and value != getattr(BASE, option)
+    )
+
+
+def test_every_documented_option_is_in_a_table():
+    text = "`--ema 0.9`, `--patience`\n```\npython scripts/train.py digits --ema 0.999 --auxiliary-heads\n"
+    text += "python scripts/export.py RUN --seed 3\n```\n--epochs 7"
+    found = documented(text)
+    assert found == {("ema", 0.9), ("ema", 0.999), ("patience", None), ("auxiliary_heads", True)}
+    assert missing({*found, ("optimizer", "muon"), ("optimizer", "sgd")}) == ["ema=0.9", "optimizer=muon"]
+    assert len(claims()) > 50
+    assert missing(claims()) == []
+
+
+def small_network(input_shape, classes):
+    """Two convolutions with batch norm: learns digits in seconds."""
+    x = image = keras.Input(input_shape, name="image")
+    x = keras.layers.Rescaling(1 / 255)(x)
+    for number, filters in enumerate((32, 64)):
+        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{number}")(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"bn{number}")(x)
+        x = keras.layers.ReLU()(x)
+        x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.Flatten()(x)
+    return keras.Model(image, keras.layers.Dense(classes, activation="softmax", name="predictions")(x))
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir, tmp_path_factory):
+    """A function of the changes to BASE: the folder of the run and its validation accuracy, trained once each."""
+
+    @functools.cache
+    def train(changes):
+        recipe, folder = dataclasses.replace(BASE, **dict(changes)), tmp_path_factory.mktemp("run")
+        data = keras_arch.load_dataset("digits", data_dir, recipe.image_size)
+        keras.utils.set_random_seed(0)
+        shape, classes = data.image_shape, len(data.class_names)
+        if recipe.model == "small":
+            model = small_network(shape, classes)
+        else:
+            model = keras_arch.build(recipe.model, input_shape=shape, classes=classes, **recipe.builder_options)
+        if recipe.weights:
+            assert keras_arch.transfer_weights(model, train(())[0], recipe.model) == set()
+        history = keras_arch.fit(model, data, recipe, folder)
+        return folder, history["val_accuracy"][best_epoch(history)]
+
+    return lambda changes: train(tuple(sorted(changes.items())))
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        *(pytest.param(trial, id=trial.name) for trial in QUICK),
+        *(pytest.param(trial, id=trial.name, marks=pytest.mark.slow) for trial in SLOW),
+    ],
+)
+def test_a_documented_option_costs_no_accuracy(trained, trial):
+    _, without = trained(trial.base)
+    _, found = trained({**trial.base, **trial.changes})
+    assert without >= 0.95
+    assert found >= without - trial.loses
