@@ -79,6 +79,7 @@ NOT_TRAINED = {
     "kernel_5x5": "builds another network: tests/test_architectures.py",
     "dataset": "names the data: tests/test_data.py, tests/test_folders.py",
     "skip_unreadable": "changes the data: tests/test_folders.py",
+    "allow_duplicates": "changes the data: tests/test_splits.py",
     "image_size=64": "digits are of 8 pixels; 16 is trained",
     "image_size=224": "digits are of 8 pixels; 16 is trained",
     "weights=imagenet": "needs a download: tests/test_torchvision.py",

@@ -199,21 +199,29 @@ def test_the_test_split_is_not_touched(digits, tmp_path):
     assert history["learning_rate"][0] == pytest.approx(0.1)  # of the last step of the warm-up
 
 
+HEADS = ("predictions", "auxiliary_4a")
+
+
 def small_model(activations):
     """A model with a head for each of `activations`, which computes independent scores of random images."""
     image = keras.Input((8, 8, 1), name="image")
     flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
-    heads = [keras.layers.Dense(10, activation, name=f"head_{number}")(flat) for number, activation in activations]
+    heads = [keras.layers.Dense(10, kind, name=name)(flat) for kind, name in zip(activations, HEADS, strict=False)]
     return keras.Model(image, heads, name="small")
 
 
 @pytest.mark.parametrize(
     ("activations", "head"),
-    [([None], "head_0"), (["sigmoid"], "head_0"), (["softmax", "linear"], "head_1"), (["log_softmax"], "head_0")],
+    [
+        ([None], "predictions"),
+        (["sigmoid"], "predictions"),
+        (["log_softmax"], "predictions"),
+        (["softmax", "linear"], "auxiliary_4a"),
+    ],
 )
 def test_outputs_that_are_no_probabilities_are_refused(few, tmp_path, activations, head):
     """The loss would take logits for probabilities and teach nothing."""
-    model = small_model(enumerate(activations))
+    model = small_model(activations)
     before = model.get_weights()
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
     with pytest.raises(keras_arch.InputError, match=f'`{head}`.*classifier_activation="softmax"') as refused:
@@ -222,6 +230,16 @@ def test_outputs_that_are_no_probabilities_are_refused(few, tmp_path, activation
     assert list(tmp_path.iterdir()) == []
     for mine, theirs in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_other_outputs_than_training_heads_are_refused(few, tmp_path):
+    """They would be trained on the classes, too, without a word."""
+    model = small_model(["softmax", "softmax"])
+    other = keras.Model(model.input, [model.outputs[0], keras.layers.Dense(10, "softmax", name="b")(model.outputs[1])])
+    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
+    with pytest.raises(keras_arch.InputError, match="predictions, b"):
+        keras_arch.fit(other, few, recipe, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
