@@ -14,6 +14,9 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as scripts do
 
+# The files that take longest start first, so that neither worker waits for the other at the end; test_export.py makes
+# the quickstart that several files use.
+FIRST = ("test_export", "test_resume", "test_contract", "test_training", "test_architectures", "test_examples")
 ROOT = Path(__file__).parent.parent
 PATIENCE = 300  # seconds for another worker's training
 
@@ -48,6 +51,10 @@ def auto_precision(pytestconfig):
         speeds = {"float32": 1.0, "bfloat16": 2.0 if wanted == "mixed_bfloat16" else 0.5}
         with suppress(FileNotFoundError):  # the other worker has moved the same file into place
             write_json(cache_folder() / "precision.json", {machine_key(): speeds})
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
 
 
 def run_script(name, *arguments):
