@@ -21,6 +21,7 @@ from ..images import read_image
 from .digits import Digits
 from .duplicates import warn_of_duplicates
 from .folders import SPLIT_NAMES, SPLITS, find_files, fingerprint_of
+from .npz import hold_out, read_npz
 from .splits import READ_AT_ONCE, InFiles, InMemory, InStream, decode
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
@@ -211,37 +212,9 @@ def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates):
 
 
 def load_npz(path, image_size):
-    from sklearn.model_selection import train_test_split
-
-    wanted = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with open(path, "rb") as opened, np.load(opened) as file:
-            arrays = {name: file[name] for name in wanted}
-    except FileNotFoundError:
-        raise InputError(f"expected an .npz file, got {path}, which does not exist") from None
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
-        raise InputError(f"expected an .npz file with {', '.join(wanted)}, got {path}: {first_line(error)}") from error
-    images = {name: x[..., np.newaxis] if x.ndim == 3 else x for name, x in arrays.items() if name.startswith("x")}
-    labels = {name: y.reshape(-1).astype("int64") for name, y in arrays.items() if name.startswith("y")}
-    for part in ("train", "test"):
-        x, y = images[f"x_{part}"], labels[f"y_{part}"]
-        if (
-            x.ndim != 4
-            or x.shape[-1] not in (1, 3)
-            or x.dtype != np.uint8
-            or len(x) != len(y)
-            or not len(x)
-            or y.min() < 0
-        ):
-            raise InputError(
-                f"expected x_{part} as uint8 (images, height, width[, 1 or 3]) with as many y_{part} from 0, got "
-                f"{x.dtype} {x.shape} and {y.shape} in {path}"
-            )
-    classes = int(max(y.max() for y in labels.values())) + 1
-    train, validation = train_test_split(
-        np.arange(len(labels["y_train"])), test_size=VALIDATION_SHARE, random_state=0, stratify=labels["y_train"]
-    )
-    shape = images["x_train"].shape[1:]
+    images, labels, class_names = read_npz(path)
+    train, validation = hold_out(path, labels["train"])
+    shape = images["train"].shape[1:]
     image_shape = shape if image_size is None else (*sides(image_size), shape[-1])
 
     def split(x, y):
@@ -249,13 +222,13 @@ def load_npz(path, image_size):
             return InMemory(x, y)
         return in_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
 
-    x, y = images["x_train"], labels["y_train"]
+    x, y = images["train"], labels["train"]
     dataset = Dataset(
         Path(path).stem,
         split(x[train], y[train]),
         split(x[validation], y[validation]),
-        split(images["x_test"], labels["y_test"]),
-        tuple(str(number) for number in range(classes)),
+        split(images["test"], labels["test"]),
+        class_names,
         image_shape,
         hash_of([*images.values(), *labels.values()]),
     )
