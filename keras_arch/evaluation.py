@@ -29,7 +29,7 @@ def predict_split(artifact, dataset, split="test", progress=lambda batches, tota
     Args:
         artifact: what `keras_arch.open_artifact` gave.
         dataset: a `keras_arch.data.Dataset`.
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test" or "all".
         progress: a function of the batches and their number that gives the batches on, and may count them.
 
     Returns:
@@ -199,6 +199,8 @@ def compare(artifacts, dataset, split="test", progress=lambda batches, total: ba
     """
     for artifact in artifacts:
         check_match(artifact, dataset)
+    if not getattr(dataset, split).count:
+        raise InputError(f"Data set {dataset.name!r} has no images in its {split} split. Evaluate --split all")
     rows: list[dict] = []
     answers: list[np.ndarray] = []
     images = np.stack([image for image, _ in getattr(dataset, split).examples.take(LATENCY_RUNS).as_numpy_iterator()])
@@ -262,8 +264,9 @@ def legend(rows):
 
 
 def class_cells(row):
-    """A row of text for each class of what `compare` gives, the worst first where they are many."""
-    classes = sorted(row["classes"].items(), key=lambda one: one[1]["f1"] if len(row["classes"]) > CLASSES else 0)
+    """A row of text for each class that has images, of what `compare` gives, the worst first where they are many."""
+    present = [(name, found) for name, found in row["classes"].items() if found["support"]]
+    classes = sorted(present, key=lambda one: one[1]["f1"] if len(present) > CLASSES else 0)
     return [
         {
             "class": shorten(name),
@@ -272,6 +275,13 @@ def class_cells(row):
         }
         for name, found in classes[:CLASSES]
     ]
+
+
+def absent_classes(row):
+    """The classes without images as a sentence, or nothing if there are none."""
+    names = [shorten(name) for name, found in row["classes"].items() if not found["support"]]
+    more = f" and {len(names) - CLASSES:,} more" if len(names) > CLASSES else ""
+    return f"No images of: {', '.join(names[:CLASSES])}{more}." if names else ""
 
 
 def confused_pairs(row):

@@ -26,10 +26,12 @@ def findable(recipe):
     """The recipe with whole paths where it names folders or files, so that run.json finds them from anywhere."""
     if recipe.freeze == "backbone" and recipe.weights is None:
         raise InputError("expected --weights with --freeze backbone, got none: a random backbone would never learn")
-    names = {"dataset": recipe.dataset, "weights": recipe.weights}
-    words = ("digits", "imagenet", None)
-    paths = {field: Path(name).resolve() for field, name in names.items() if name not in words and Path(name).exists()}
-    return dataclasses.replace(recipe, **{field: str(path) for field, path in paths.items()})
+    return dataclasses.replace(recipe, dataset=full_path(recipe.dataset), weights=full_path(recipe.weights))
+
+
+def full_path(name):
+    """The absolute path of a file or folder that is there; any other name as it is."""
+    return name if name in ("digits", "imagenet", None) or not Path(name).exists() else str(Path(name).resolve())
 
 
 def data_name(dataset):
@@ -356,17 +358,18 @@ def check_labels(artifact, class_names):
         )
 
 
-def warn_of_changes(artifacts, name, dataset):
-    """Issue a `DataWarning` for each run of `artifacts` that was trained on data called `name` with other contents.
+def warn_of_changes(artifacts, name, dataset, split="test"):
+    """Issue a `DataWarning` for each run of `artifacts` whose training images may be among those to evaluate.
+
+    The run was trained on data of this name with other contents, or `split` is "all" and the contents are the same.
 
     Args:
         artifacts: opened artifacts; one outside a run folder is not compared.
         name: what `dataset` was loaded from, as a recipe names it.
         dataset: a `keras_arch.data.Dataset`.
+        split: which split of it is evaluated.
     """
-    found = {find_beside(artifact.path, "run.json") for artifact in artifacts}
-    for folder in sorted(path.parent for path in found if path):
-        run = read_run(folder)
+    for folder, run in runs_of(artifacts):
         if run["recipe"].dataset == name and (changed := data_changes(folder, run, dataset)):
             warnings.warn(
                 f"{folder} was trained on other data: here {', '.join(changed)}. The images to evaluate may be among those "
@@ -374,6 +377,28 @@ def warn_of_changes(artifacts, name, dataset):
                 DataWarning,
                 stacklevel=2,
             )
+        elif split == "all" and dataset.fingerprint and dataset.fingerprint == run.get("data_fingerprint"):
+            warnings.warn(
+                f"{folder} was trained on the same data. Evaluate --split test for images that it was not trained on",
+                DataWarning,
+                stacklevel=2,
+            )
+
+
+def runs_of(artifacts):
+    """(folder, what `read_run` gives) of each run that opened artifacts lie in."""
+    found = {find_beside(artifact.path, "run.json") for artifact in artifacts}
+    return [(path.parent, read_run(path.parent)) for path in sorted(filter(None, found))]
+
+
+def is_training_data(artifacts, name):
+    """Whether a run of opened artifacts was trained on data of this name, as a recipe names it."""
+    return any(run["recipe"].dataset == name for _, run in runs_of(artifacts))
+
+
+def class_names_of(artifacts):
+    """The class names of the first of opened artifacts that has some, or None."""
+    return next(filter(None, map(known_labels, artifacts)), None)
 
 
 def first_difference(labels, class_names):
@@ -395,6 +420,6 @@ def dataset_of(artifact, name=None, data_dir=None):
             f"expected {artifact} in a run folder, whose run.json names its data; --dataset NAME would work"
         )
     if path is None:
-        return name, data_dir, {}
+        return full_path(name), data_dir, {}
     run = read_run(path.parent)
-    return name or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].data_options
+    return full_path(name) or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].data_options

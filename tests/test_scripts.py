@@ -198,7 +198,7 @@ MISTAKES = [
     ("evaluate.py EMPTY/cut_model --dataset digits", "expected a whole SavedModel folder"),
     ("evaluate.py EMPTY/seven.keras --dataset digits", "model of 10 classes, as data set 'digits' has, got .* with 7"),
     ("evaluate.py EMPTY/seven.keras", "--dataset NAME would work"),
-    ("evaluate.py RUN/model.keras --split all", "validation"),
+    ("evaluate.py RUN/model.keras --split every", "validation"),
     ("predict.py RUN/model.keras RUN/labels.txt", "expected an image file such as JPEG or PNG"),
     ("predict.py RUN/model.keras EMPTY/cut.png", "expected an image file such as JPEG or PNG"),
     ("predict.py RUN/model.keras nothing.png", "does not exist"),

@@ -7,6 +7,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,21 @@ class Dataset:
         """The number of images in each split."""
         return {split: getattr(self, split).count for split in SPLITS}
 
+    @cached_property
+    def all(self):
+        """The images of all three splits as one split. The three must be of one kind."""
+        return type(self.train).join([self.train, self.validation, self.test])
 
-def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, keep=SPLITS, allow_duplicates=False):
+
+def load_dataset(
+    name,
+    data_dir=None,
+    image_size=None,
+    skip_unreadable=False,
+    keep=SPLITS,
+    allow_duplicates=False,
+    allow_absent_classes=False,
+):
     """Load images and their classes.
 
     Args:
@@ -72,6 +86,7 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, ke
         keep: the splits whose images are decoded now and stay in memory, if all would fit; the others' are read when asked for.
         allow_duplicates: leave out pictures of a folder that are also in another split, instead of refusing it. A copy in
             test stays. It changes nothing for TFDS sets and .npz files.
+        allow_absent_classes: for evaluation: a folder may have a single class, classes without pictures and empty splits.
 
     Issues a `DataWarning` for what is not used: files, folders, unreadable pictures, and TFDS splits without labels.
 
@@ -91,7 +106,7 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, ke
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
     if name != "digits" and Path(name).is_dir():
-        return load_folder(name, image_size, skip_unreadable, keep, allow_duplicates)
+        return load_folder(name, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes)
     if "/" in str(name) and Path(name).parts[0] in ("/", ".", "..", "~"):
         raise InputError(f"expected a folder of pictures, got {name}, which does not exist")
     return load_tfds(name, data_dir, image_size, keep)
@@ -187,8 +202,8 @@ def in_memory(split):
     return InMemory(images, labels)
 
 
-def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates):
-    class_names, found, pictures = find_files(folder, skip_unreadable, allow_duplicates)
+def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes):
+    class_names, found, pictures = find_files(folder, skip_unreadable, allow_duplicates, allow_absent_classes)
     sizes = {picture.size for picture in pictures}
     height, width = sides(image_size) if image_size else next(iter(sizes))[::-1]
     if not image_size and len(sizes) > 1:
@@ -204,7 +219,7 @@ def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates):
             return InFiles(files.paths, labels, image_shape, np.array(files.plain_jpegs))
         with ThreadPoolExecutor() as pool:
             images = list(pool.map(lambda path: read_image(path, image_shape), files.paths))
-        return InMemory(np.stack(images), labels)
+        return InMemory(np.array(images, "uint8").reshape(-1, *image_shape), labels)
 
     train, validation, test = map(read, SPLITS)
     fingerprint = fingerprint_of(class_names, found)

@@ -1,4 +1,4 @@
-"""Images and labels of an .npz file with x_train, y_train, x_test and y_test, as keras.datasets has them."""
+"""Images and labels of an .npz file with the arrays that keras.datasets gives."""
 
 import warnings
 from pathlib import Path
