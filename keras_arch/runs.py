@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+import reprlib
 import subprocess
 import warnings
 import zipfile
@@ -14,12 +15,13 @@ from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 
-from .errors import DataWarning, InputError
+from .errors import DataWarning, InputError, first_line
 from .files import CHECKPOINT, partial_name, refuse_foreign, save_whole, write_json
-from .recipes import Recipe
+from .record import damaged, read_record
 from .text import shorten
 
 LABELS = "labels.txt"  # of a run, and packed into its .tflite files
+CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")  # columns of history.csv that every run has
 
 
 def findable(recipe):
@@ -103,12 +105,25 @@ def read_history(folder):
     path = folder / "history.csv"
     try:
         with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not rows:
-            raise ValueError("it has no epoch")
-        return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"expected {path} as scripts/train.py writes it, got: {error}") from error
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, ValueError, csv.Error) as error:
+        raise damaged(path, first_line(error)) from error
+    if len(rows) < 2:
+        raise damaged(path, "no epoch")
+    if len({len(row) for row in rows}) > 1:
+        raise damaged(path, "rows of different lengths")
+    columns = {name: texts for name, *texts in zip(*rows, strict=True)}
+    if missing := [name for name in CURVES if name not in columns]:
+        raise damaged(path, f"no column {missing[0]}")
+    return {name: [number_in(path, name, text) for text in texts] for name, texts in columns.items() if name != "epoch"}
+
+
+def number_in(path, column, text):
+    """The number in a field of history.csv."""
+    try:
+        return float(text)
+    except ValueError:
+        raise damaged(path, f"{reprlib.repr(column)} of {reprlib.repr(text)}, which must be a number") from None
 
 
 def draw_curves(path, histories):
@@ -168,7 +183,7 @@ def start(folder, recipe, precision, data_dir, dataset):
         InputError (a ValueError): the unfinished run was started with other data or in another precision.
     """
     if (folder / CHECKPOINT).exists():
-        before = json.loads((folder / "run.json").read_text())
+        before = read_run(folder)
         changed = data_changes(folder, before, dataset)
         if precision.name != before["precision"]:
             changed.append(f"precision {precision.name} instead of {before['precision']}")
@@ -292,7 +307,10 @@ def find_beside(artifact, name):
 
 def read_labels(path):
     """The class names of a labels.txt, in the order of the model's outputs."""
-    return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
+    try:
+        return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} must be UTF-8 text, one class a line. Received: {error.reason}") from error
 
 
 def packed_labels(path):
@@ -317,11 +335,7 @@ def read_run(folder):
         raise InputError(
             f"expected a run folder that scripts/train.py wrote, got {folder}, which has no run.json{hint}"
         )
-    try:
-        run = json.loads(path.read_text())
-        return {**run, "recipe": Recipe(**run["recipe"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"expected {path} as scripts/train.py of this version writes it, got: {error}") from error
+    return read_record(path)
 
 
 def known_labels(artifact):
