@@ -16,7 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from .errors import DataWarning, InputError, first_line
-from .files import CHECKPOINT, partial_name, refuse_foreign, save_whole, write_json
+from .files import CHECKPOINT, partial_name, refuse_foreign, refuse_inside, save_whole, write_json
 from .record import damaged, read_record
 from .text import shorten
 
@@ -48,6 +48,9 @@ def default_folder(recipe):
 
 def free_folder(folder, recipe, overwrite, resume):
     """`folder`, or InputError where a run or an unfinished one would be lost or mixed with another without being asked."""
+    refuse_inside(folder, [recipe.dataset])
+    if Path(recipe.dataset).exists() and folder.resolve() in Path(recipe.dataset).resolve().parents:
+        raise InputError(f"{folder} holds the data, {recipe.dataset}, and must not be replaced. Pass another --output")
     refuse_foreign(folder, "run.json")
     above = next(parent for parent in folder.resolve().parents if parent.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from keras_arch import cli
+from keras_arch import cli, files
 from keras_arch.errors import InputError
 
 
@@ -42,6 +42,8 @@ def main():
         artifacts = [open_artifact(path) for path in options.artifacts]
     folder, names = cli.short_names(options.artifacts)
     name, data_dir, data_options = runs.dataset_of(artifacts[0].path, options.dataset, options.data_dir)
+    if options.output:
+        files.refuse_inside(options.output, [name])
     held_out = is_unsplit(name) and not runs.is_training_data(artifacts, name)
     split = options.split or ("all" if held_out else "test")
     keep = SPLITS if split == "all" else (split,)
