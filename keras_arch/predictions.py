@@ -64,9 +64,10 @@ WRITERS = {"table": write_table, "json": write_json, "csv": write_csv}
 def explain(artifact, paths, folder):
     """Write a picture of where the .keras file `artifact` looked for each of `paths` into `folder`, under its name."""
     from .artifacts import load_keras, strip_auxiliary_heads
-    from .explain import grad_cam, overlay
+    from .explain import grad_cam, overlay, with_last_maps
 
     model = strip_auxiliary_heads(load_keras(artifact))
+    with_last_maps(model)  # a model that cannot be explained is refused before there is a folder
     folder.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths):
         try:
