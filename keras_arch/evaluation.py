@@ -76,8 +76,8 @@ def evaluate(artifact, dataset, split="test"):
     """Accuracy of an artifact on one split.
 
     Returns:
-        {"images": count, "top1": share, "top5": share where there are more than five classes}, shares of 0 to 1. Among the
-        top five, a class as probable as the true one stands before it.
+        {"images": count, "top1": share, "top5": share where there are more than five classes}, shares of 0 to 1. Of
+        equally probable classes the first stands before the others.
 
     Raises:
         InputError (a ValueError): the artifact has another number of classes, or another image shape.
@@ -90,9 +90,11 @@ def accuracy(probabilities, labels):
     classes = probabilities.shape[1]
     metrics = {"images": len(labels), "top1": float(accuracy_score(labels, probabilities.argmax(axis=1)))}
     if classes > 5:
-        # A class that is as probable stands before: integer files give many classes the same, zero above all.
+        # Integer files give many classes the same probability. Of these the first stands before, as for argmax.
         own = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
-        metrics["top5"] = float(np.mean(np.sum(probabilities >= own, axis=1) <= 5))
+        earlier = np.arange(classes) < labels[:, np.newaxis]
+        before = (probabilities > own) | ((probabilities == own) & earlier)
+        metrics["top5"] = float(np.mean(np.sum(before, axis=1) < 5))
     return metrics
 
 

@@ -4,6 +4,8 @@ import csv
 import json
 import sys
 
+import numpy as np
+
 from .errors import InputError
 from .images import read_image
 from .text import printable
@@ -29,7 +31,7 @@ def classify(artifact, paths, labels, top):
             print(f"left out: {printable(error)}", file=sys.stderr)
             continue
         probabilities = artifact.predict(image[None])[0]
-        best = probabilities.argsort()[::-1][:top]
+        best = np.argsort(-probabilities, kind="stable")[:top]  # of equal ones the first, as argmax takes it
         classes = [{"label": labels[index], "probability": float(probabilities[index])} for index in best]
         yield {"image": str(path), "classes": classes}
     if unread:

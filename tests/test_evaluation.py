@@ -43,7 +43,7 @@ SIX = np.array(
         [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
         [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
         [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
-        [1.00, 0.00, 0.00, 0.00, 0.00, 0.00],  # an integer file: of five zeros the true one comes last
+        [1.00, 0.00, 0.00, 0.00, 0.00, 0.00],  # an integer file: of five zeros the true one comes first
     ],
     "float32",
 )
@@ -51,8 +51,9 @@ SIX = np.array(
 
 def test_top5_by_hand():
     found = evaluation.measure(SIX, np.array([0, 4, 5, 1]), "abcdef")
-    assert (found["top1"], found["top5"]) == (1 / 4, 2 / 4)
-    assert found["top5_interval"] == evaluation.interval(2, 4)
+    assert (found["top1"], found["top5"]) == (1 / 4, 3 / 4)
+    assert found["top5_interval"] == evaluation.interval(3, 4)
+    assert evaluation.accuracy(SIX[3:], np.array([5]))["top5"] == 0
 
 
 def test_artifacts_are_compared_with_the_first(digits, monkeypatch):

@@ -16,7 +16,8 @@ from keras import layers
 from PIL import Image
 
 import keras_arch
-from keras_arch import runs
+from keras_arch import evaluation, predictions, runs
+from keras_arch.artifacts import Artifact
 from keras_arch.explain import grad_cam
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
@@ -111,6 +112,19 @@ def test_grad_cam_finds_the_pixels_that_count(weight):
     assert heat.shape == (2, 8, 8)
     np.testing.assert_allclose(heat[:, :, :4], 1, atol=1e-6)
     np.testing.assert_allclose(heat[:, :, 4:], 0, atol=1e-6)
+
+
+def test_the_first_of_equally_probable_classes_is_named_first(tmp_path):
+    """Integer files give many classes the same probability; `evaluate` counts the first, too."""
+    Image.new("L", (2, 2)).save(tmp_path / "black.png")
+    shares = np.array([0, 64, 0, 128, 64, 0, 0], "float32") / 256
+    artifact = Artifact(None, "tflite", (2, 2, 1), 7, 0, lambda images: np.tile(shares, (len(images), 1)))
+    (row,) = predictions.classify(artifact, [tmp_path / "black.png"], "abcdefg", 6)
+    assert [one["label"] for one in row["classes"]] == ["d", "b", "e", "a", "c", "f"]
+    told = [evaluation.accuracy(shares[None], np.array([label])) for label in range(7)]
+    assert [one["top1"] for one in told] == [0, 0, 0, 1, 0, 0, 0]
+    top5 = {one["label"] for one in row["classes"][:5]}
+    assert [one["top5"] for one in told] == [name in top5 for name in "abcdefg"]
 
 
 # --- which feature maps Grad-CAM looks at ---
