@@ -6,7 +6,6 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
-    confusion_matrix,
     log_loss,
     precision_recall_fscore_support,
 )
@@ -111,7 +110,8 @@ def measure(probabilities, labels, class_names):
         the true class's probability; "ece", the expected calibration error (Guo et al. 2017, arXiv:1706.04599), and
         "calibration", a dict of "images", "confidence" and "accuracy" for each of 15 bins that is not empty; "classes", a
         dict of "precision", "recall", "f1" and "support" for each name; "confused", the most frequent mistakes as
-        {"true", "predicted", "images"}; "confusion", a matrix as lists, true classes in rows.
+        {"true", "predicted", "images"}; "confusion", a list of [true class, predicted class, images] with the numbers of the
+        classes, for each pair that occurs, sorted.
     """
     found = accuracy(probabilities, labels)
     numbers = np.arange(len(class_names))
@@ -131,9 +131,8 @@ def measure(probabilities, labels, class_names):
         name: {column: value.item() for column, value in zip(columns, row, strict=True)}
         for name, row in zip(class_names, zip(*table, strict=True), strict=True)
     }
-    matrix = confusion_matrix(labels, predicted, labels=numbers)
-    found["confused"] = confused(matrix, class_names)
-    found["confusion"] = matrix.tolist()
+    found["confusion"] = confusion(labels, predicted)
+    found["confused"] = confused(found["confusion"], class_names)
     return found
 
 
@@ -161,15 +160,18 @@ def calibration(confidence, right):
     ]
 
 
-def confused(matrix, class_names):
-    """The pairs of classes that are confused most, the true one first."""
-    wrong = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED_PAIRS]
-    pairs = [np.unravel_index(place, matrix.shape) for place in order]
+def confusion(labels, predicted):
+    """[true class, predicted class, images] of each pair of class numbers that occurs, sorted."""
+    pairs, images = np.unique(np.stack([labels, predicted], axis=1), axis=0, return_counts=True)
+    return [[*pair, count] for pair, count in zip(pairs.tolist(), images.tolist(), strict=True)]
+
+
+def confused(counts, class_names):
+    """The pairs of classes that are confused most, the true one first, of what `confusion` gives."""
+    wrong = [one for one in counts if one[0] != one[1]]
     return [
-        {"true": class_names[true], "predicted": class_names[other], "images": int(wrong[true, other])}
-        for true, other in pairs
-        if wrong[true, other]
+        {"true": class_names[true], "predicted": class_names[other], "images": images}
+        for true, other, images in sorted(wrong, key=lambda one: -one[2])[:CONFUSED_PAIRS]
     ]
 
 
