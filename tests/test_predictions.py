@@ -46,11 +46,13 @@ def test_folders_and_formats(quickstart, script, tmp_path, capfd):
 
 
 def test_hidden_and_damaged_pictures_do_not_end_a_folder(quickstart, script, tmp_path, capfd):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
     for name in ("a.png", "c.png"):
-        shutil.copy(DIGIT, tmp_path / name)
-    (tmp_path / "._a.png").write_bytes(b"what a Mac leaves")
-    (tmp_path / "b.png").write_bytes(DIGIT.read_bytes()[:90])
-    assert script("predict.py", quickstart, tmp_path, "--explain", tmp_path / "why") == 2
+        shutil.copy(DIGIT, pictures / name)
+    (pictures / "._a.png").write_bytes(b"what a Mac leaves")
+    (pictures / "b.png").write_bytes(DIGIT.read_bytes()[:90])
+    assert script("predict.py", quickstart, pictures, "--explain", tmp_path / "why") == 2
     assert len(list((tmp_path / "why").iterdir())) == 2
     told = capfd.readouterr()
     assert [line.partition(":")[0][-5:] for line in told.out.splitlines()] == ["a.png", "c.png"]
