@@ -18,6 +18,7 @@ def run(main):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # oneDNN's kernels, which TensorFlow leaves off where a processor has no AVX-512: half of the speed there.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    escape_what_cannot_be_encoded()
     try:
         with one_line_warnings():
             main()
@@ -32,6 +33,13 @@ def run(main):
     except KeyboardInterrupt as stop:
         print(f"\n{printable(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)  # 128 + SIGINT, as shells have it
+
+
+def escape_what_cannot_be_encoded():
+    """Let stdout and stderr escape the characters that their encoding lacks, such as Chinese ones in cp1252."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

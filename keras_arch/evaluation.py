@@ -6,7 +6,6 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
-    confusion_matrix,
     log_loss,
     precision_recall_fscore_support,
     recall_score,
@@ -30,7 +29,7 @@ def predict_split(artifact, dataset, split="test", progress=lambda batches, tota
     Args:
         artifact: what `keras_arch.open_artifact` gave.
         dataset: a `keras_arch.data.Dataset`.
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test" or "all".
         progress: a function of the batches and their number that gives the batches on, and may count them.
 
     Returns:
@@ -77,8 +76,8 @@ def evaluate(artifact, dataset, split="test"):
     """Accuracy of an artifact on one split.
 
     Returns:
-        {"images": count, "top1": share, "top5": share where there are more than five classes}, shares of 0 to 1. Among the
-        top five, a class as probable as the true one stands before it.
+        {"images": count, "top1": share, "top5": share where there are more than five classes}, shares of 0 to 1. Of
+        equally probable classes the first stands before the others.
 
     Raises:
         InputError (a ValueError): the artifact has another number of classes, or another image shape.
@@ -91,9 +90,11 @@ def accuracy(probabilities, labels):
     classes = probabilities.shape[1]
     metrics = {"images": len(labels), "top1": float(accuracy_score(labels, probabilities.argmax(axis=1)))}
     if classes > 5:
-        # A class that is as probable stands before: integer files give many classes the same, zero above all.
+        # Integer files give many classes the same probability. Of these the first stands before, as for argmax.
         own = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
-        metrics["top5"] = float(np.mean(np.sum(probabilities >= own, axis=1) <= 5))
+        earlier = np.arange(classes) < labels[:, np.newaxis]
+        before = (probabilities > own) | ((probabilities == own) & earlier)
+        metrics["top5"] = float(np.mean(np.sum(before, axis=1) < 5))
     return metrics
 
 
@@ -121,7 +122,8 @@ def measure(probabilities, labels, class_names):
         the true class's probability; "ece", the expected calibration error (Guo et al. 2017, arXiv:1706.04599), and
         "calibration", a dict of "images", "confidence" and "accuracy" for each of 15 bins that is not empty; "classes", a
         dict of "precision", "recall", "f1" and "support" for each name; "confused", the most frequent mistakes as
-        {"true", "predicted", "images"}; "confusion", a matrix as lists, true classes in rows.
+        {"true", "predicted", "images"}; "confusion", a list of [true class, predicted class, images] with the numbers of the
+        classes, for each pair that occurs, sorted.
     """
     found = accuracy(probabilities, labels)
     numbers = np.arange(len(class_names))
@@ -141,9 +143,8 @@ def measure(probabilities, labels, class_names):
         name: {column: value.item() for column, value in zip(columns, row, strict=True)}
         for name, row in zip(class_names, zip(*table, strict=True), strict=True)
     }
-    matrix = confusion_matrix(labels, predicted, labels=numbers)
-    found["confused"] = confused(matrix, class_names)
-    found["confusion"] = matrix.tolist()
+    found["confusion"] = confusion(labels, predicted)
+    found["confused"] = confused(found["confusion"], class_names)
     return found
 
 
@@ -171,15 +172,18 @@ def calibration(confidence, right):
     ]
 
 
-def confused(matrix, class_names):
-    """The pairs of classes that are confused most, the true one first."""
-    wrong = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED_PAIRS]
-    pairs = [np.unravel_index(place, matrix.shape) for place in order]
+def confusion(labels, predicted):
+    """[true class, predicted class, images] of each pair of class numbers that occurs, sorted."""
+    pairs, images = np.unique(np.stack([labels, predicted], axis=1), axis=0, return_counts=True)
+    return [[*pair, count] for pair, count in zip(pairs.tolist(), images.tolist(), strict=True)]
+
+
+def confused(counts, class_names):
+    """The pairs of classes that are confused most, the true one first, of what `confusion` gives."""
+    wrong = [one for one in counts if one[0] != one[1]]
     return [
-        {"true": class_names[true], "predicted": class_names[other], "images": int(wrong[true, other])}
-        for true, other in pairs
-        if wrong[true, other]
+        {"true": class_names[true], "predicted": class_names[other], "images": images}
+        for true, other, images in sorted(wrong, key=lambda one: -one[2])[:CONFUSED_PAIRS]
     ]
 
 
@@ -211,6 +215,8 @@ def compare(artifacts, dataset, split="test", progress=lambda batches, total: ba
     """
     for artifact in artifacts:
         check_match(artifact, dataset)
+    if not getattr(dataset, split).count:
+        raise InputError(f"Data set {dataset.name!r} has no images in its {split} split. Evaluate --split all")
     rows: list[dict] = []
     answers: list[np.ndarray] = []
     images = np.stack([image for image, _ in getattr(dataset, split).examples.take(LATENCY_RUNS).as_numpy_iterator()])
@@ -274,8 +280,9 @@ def legend(rows):
 
 
 def class_cells(row):
-    """A row of text for each class of what `compare` gives, the worst first where they are many."""
-    classes = sorted(row["classes"].items(), key=lambda one: one[1]["f1"] if len(row["classes"]) > CLASSES else 0)
+    """A row of text for each class that has images, of what `compare` gives, the worst first where they are many."""
+    present = [(name, found) for name, found in row["classes"].items() if found["support"]]
+    classes = sorted(present, key=lambda one: one[1]["f1"] if len(present) > CLASSES else 0)
     return [
         {
             "class": shorten(name),
@@ -284,6 +291,13 @@ def class_cells(row):
         }
         for name, found in classes[:CLASSES]
     ]
+
+
+def absent_classes(row):
+    """The classes without images as a sentence, or nothing if there are none."""
+    names = [shorten(name) for name, found in row["classes"].items() if not found["support"]]
+    more = f" and {len(names) - CLASSES:,} more" if len(names) > CLASSES else ""
+    return f"No images of: {', '.join(names[:CLASSES])}{more}." if names else ""
 
 
 def confused_pairs(row):

@@ -7,13 +7,13 @@ from matplotlib import colormaps
 from PIL import Image
 
 from .artifacts import strip_auxiliary_heads
-from .errors import InputError, first_line
+from .errors import InputError
 
 
 def grad_cam(model, images):
     """For each image, where the most probable class has its evidence.
 
-    The last feature maps are weighed by how much each one's mean raises the logarithm of the class's odds; what lowers them
+    The last feature maps larger than one pixel are weighed by how much each one's mean raises the logarithm of the class's odds; what lowers them
     is left out. Of odds, since a probability that rounds to 1 has no slope.
 
     Args:
@@ -24,7 +24,7 @@ def grad_cam(model, images):
         (batch, height, width) of 0-1, resized to the images; all zero where nothing raises the class.
 
     Raises:
-        InputError (a ValueError): no feature maps that lead to the answer, as where they are inside another model.
+        InputError (a ValueError): no feature maps larger than one pixel, or they are inside another model with the head.
 
     Reference: Selvaraju et al. 2017, arXiv:1610.02391.
     """
@@ -41,16 +41,30 @@ def grad_cam(model, images):
 
 
 def with_last_maps(model):
-    """The same model with two outputs: its last feature maps, and its answer."""
+    """The same model with two outputs: its last feature maps that are larger than one pixel, and its answer."""
     model = strip_auxiliary_heads(model)
-    maps = [layer.output for layer in model.layers if len(layer.output.shape) == 4]
-    try:
-        return keras.Model(model.inputs, [maps[-1], model.outputs[0]])
-    except (IndexError, ValueError) as error:
-        raise InputError(
-            f"expected a model whose convolutions are layers of its own, to see where it looks, got {model.name}: "
-            f"{first_line(error)}"
-        ) from error
+    tensors = [model.outputs[0]]
+    while tensors:
+        if maps := [tensor for tensor in tensors if is_map(tensor)]:
+            return keras.Model(model.inputs, [maps[-1], model.outputs[0]])
+        tensors = list({id(source): source for tensor in tensors for source in sources(tensor)}.values())
+    raise InputError(
+        f"Grad-CAM cannot explain {model.name!r}: no feature maps larger than one pixel lead to its output in the model "
+        "itself. Explain a classifier inside another model on its own"
+    )
+
+
+def sources(tensor):
+    """The tensors that a tensor is computed from; none if a whole model computes it, or if it is an input."""
+    layer, node, _ = tensor._keras_history
+    return [] if isinstance(layer, keras.Model) else layer._inbound_nodes[node].input_tensors
+
+
+def is_map(tensor):
+    """Whether a tensor is (batch, height, width, channels) of more than one pixel, and not an input."""
+    layer = tensor._keras_history.operation
+    large = len(tensor.shape) == 4 and tuple(tensor.shape[1:3]) != (1, 1)
+    return large and not isinstance(layer, keras.layers.InputLayer)
 
 
 def overlay(image, heat, scale):

@@ -1,5 +1,6 @@
 """Files and folders that are written beside their final name and moved into place: a crash leaves the old or the new."""
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,33 @@ def partial_name(folder):
     """Where a run or an export is written until it is whole."""
     folder = folder.resolve()
     return folder.with_name(folder.name + ".partial")
+
+
+def real_path(path):
+    """Return an absolute path without links.
+
+    Raises:
+        InputError (a ValueError): the links on the path lead back to themselves.
+    """
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path} cannot be used: its links lead back to themselves. Remove the link") from error
+    return Path(path).resolve()
+
+
+def refuse_inside(output, data):
+    """Raise InputError if a file or folder that is going to be written is a folder of data or inside one.
+
+    Args:
+        output: path of what is going to be written.
+        data: names of data, as `keras_arch.load_dataset` takes them. Only folders matter.
+    """
+    output = real_path(output)
+    for folder in (Path(name) for name in data if name != "digits" and Path(name).is_dir()):
+        if folder.resolve() in (output, *output.parents):
+            raise InputError(f"{output} must not be inside the data in {folder}. Pass another --output or --explain")
 
 
 def refuse_foreign(folder, marker):

@@ -120,6 +120,11 @@ def add_export(folder, columns):
     path = folder / "report.html"
     if not path.exists():  # a run of before there were reports
         return
+    with warn_on_failure("The table of exported files in report.html"):
+        insert_export(path, columns)
+
+
+def insert_export(path, columns):
     before, _, rest = path.read_text(encoding="utf-8").partition(EXPORT)
     behind = rest.rpartition(EXPORT)[2]
     titles = dict.fromkeys(title for column in columns.values() for title in column)

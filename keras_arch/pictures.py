@@ -13,9 +13,17 @@ COLUMNS = 8
 NAME_CELLS = 14  # of a class name above a small image
 
 
-def draw_confusion(path, matrix, class_names):
-    """Confusions as shares of each true class, in rows; the numbers are images."""
-    matrix = np.asarray(matrix)
+def draw_confusion(path, counts, class_names):
+    """Draw confusions as shares of each true class, in rows; the numbers are images.
+
+    Args:
+        path: of the picture.
+        counts: [true class, predicted class, images] of each pair that occurs.
+        class_names: one for each class.
+    """
+    matrix = np.zeros((len(class_names), len(class_names)), "int64")
+    for true, predicted, images in counts:
+        matrix[true, predicted] = images
     few = len(class_names) <= FEW_CLASSES
     names = [label(name) for name in class_names]
     side = 1.9 + 0.1 * max(map(cell_len, names)) + 0.45 * len(names) if few else 9

@@ -4,6 +4,8 @@ import csv
 import json
 import sys
 
+import numpy as np
+
 from .errors import InputError
 from .images import read_image
 from .text import printable
@@ -29,7 +31,7 @@ def classify(artifact, paths, labels, top):
             print(f"left out: {printable(error)}", file=sys.stderr)
             continue
         probabilities = artifact.predict(image[None])[0]
-        best = probabilities.argsort()[::-1][:top]
+        best = np.argsort(-probabilities, kind="stable")[:top]  # of equal ones the first, as argmax takes it
         classes = [{"label": labels[index], "probability": float(probabilities[index])} for index in best]
         yield {"image": str(path), "classes": classes}
     if unread:
@@ -64,9 +66,10 @@ WRITERS = {"table": write_table, "json": write_json, "csv": write_csv}
 def explain(artifact, paths, folder):
     """Write a picture of where the .keras file `artifact` looked for each of `paths` into `folder`, under its name."""
     from .artifacts import load_keras, strip_auxiliary_heads
-    from .explain import grad_cam, overlay
+    from .explain import grad_cam, overlay, with_last_maps
 
     model = strip_auxiliary_heads(load_keras(artifact))
+    with_last_maps(model)  # a model that cannot be explained is refused before there is a folder
     folder.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths):
         try:

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+import reprlib
 import subprocess
 import warnings
 import zipfile
@@ -14,22 +15,25 @@ from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 
-from .errors import DataWarning, InputError
-from .files import CHECKPOINT, partial_name, refuse_foreign, save_whole, write_json
-from .recipes import Recipe
+from .errors import DataWarning, InputError, first_line
+from .files import CHECKPOINT, partial_name, refuse_foreign, refuse_inside, save_whole, write_json
+from .record import damaged, read_record
 from .text import shorten
 
 LABELS = "labels.txt"  # of a run, and packed into its .tflite files
+CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")  # columns of history.csv that every run has
 
 
 def findable(recipe):
     """The recipe with whole paths where it names folders or files, so that run.json finds them from anywhere."""
     if recipe.freeze == "backbone" and recipe.weights is None:
         raise InputError("expected --weights with --freeze backbone, got none: a random backbone would never learn")
-    names = {"dataset": recipe.dataset, "weights": recipe.weights}
-    words = ("digits", "imagenet", None)
-    paths = {field: Path(name).resolve() for field, name in names.items() if name not in words and Path(name).exists()}
-    return dataclasses.replace(recipe, **{field: str(path) for field, path in paths.items()})
+    return dataclasses.replace(recipe, dataset=full_path(recipe.dataset), weights=full_path(recipe.weights))
+
+
+def full_path(name):
+    """The absolute path of a file or folder that is there; any other name as it is."""
+    return name if name in ("digits", "imagenet", None) or not Path(name).exists() else str(Path(name).resolve())
 
 
 def data_name(dataset):
@@ -44,6 +48,9 @@ def default_folder(recipe):
 
 def free_folder(folder, recipe, overwrite, resume):
     """`folder`, or InputError where a run or an unfinished one would be lost or mixed with another without being asked."""
+    refuse_inside(folder, [recipe.dataset])
+    if Path(recipe.dataset).exists() and folder.resolve() in Path(recipe.dataset).resolve().parents:
+        raise InputError(f"{folder} holds the data, {recipe.dataset}, and must not be replaced. Pass another --output")
     refuse_foreign(folder, "run.json")
     above = next(parent for parent in folder.resolve().parents if parent.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
@@ -101,12 +108,25 @@ def read_history(folder):
     path = folder / "history.csv"
     try:
         with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not rows:
-            raise ValueError("it has no epoch")
-        return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"expected {path} as scripts/train.py writes it, got: {error}") from error
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, ValueError, csv.Error) as error:
+        raise damaged(path, first_line(error)) from error
+    if len(rows) < 2:
+        raise damaged(path, "no epoch")
+    if len({len(row) for row in rows}) > 1:
+        raise damaged(path, "rows of different lengths")
+    columns = {name: texts for name, *texts in zip(*rows, strict=True)}
+    if missing := [name for name in CURVES if name not in columns]:
+        raise damaged(path, f"no column {missing[0]}")
+    return {name: [number_in(path, name, text) for text in texts] for name, texts in columns.items() if name != "epoch"}
+
+
+def number_in(path, column, text):
+    """The number in a field of history.csv."""
+    try:
+        return float(text)
+    except ValueError:
+        raise damaged(path, f"{reprlib.repr(column)} of {reprlib.repr(text)}, which must be a number") from None
 
 
 def draw_curves(path, histories):
@@ -171,7 +191,7 @@ def start(folder, recipe, precision, data_dir, dataset):
         InputError (a ValueError): the unfinished run was started with other data or in another precision.
     """
     if (folder / CHECKPOINT).exists():
-        before = json.loads((folder / "run.json").read_text())
+        before = read_run(folder)
         changed = data_changes(folder, before, dataset)
         if precision.name != before["precision"]:
             changed.append(f"precision {precision.name} instead of {before['precision']}")
@@ -314,7 +334,10 @@ def find_beside(artifact, name):
 
 def read_labels(path):
     """The class names of a labels.txt, in the order of the model's outputs."""
-    return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
+    try:
+        return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} must be UTF-8 text, one class a line. Received: {error.reason}") from error
 
 
 def packed_labels(path):
@@ -339,11 +362,7 @@ def read_run(folder):
         raise InputError(
             f"expected a run folder that scripts/train.py wrote, got {folder}, which has no run.json{hint}"
         )
-    try:
-        run = json.loads(path.read_text())
-        return {**run, "recipe": Recipe(**run["recipe"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"expected {path} as scripts/train.py of this version writes it, got: {error}") from error
+    return read_record(path)
 
 
 def known_labels(artifact):
@@ -380,17 +399,18 @@ def check_labels(artifact, class_names):
         )
 
 
-def warn_of_changes(artifacts, name, dataset):
-    """Issue a `DataWarning` for each run of `artifacts` that was trained on data called `name` with other contents.
+def warn_of_changes(artifacts, name, dataset, split="test"):
+    """Issue a `DataWarning` for each run of `artifacts` whose training images may be among those to evaluate.
+
+    The run was trained on data of this name with other contents, or `split` is "all" and the contents are the same.
 
     Args:
         artifacts: opened artifacts; one outside a run folder is not compared.
         name: what `dataset` was loaded from, as a recipe names it.
         dataset: a `keras_arch.data.Dataset`.
+        split: which split of it is evaluated.
     """
-    found = {find_beside(artifact.path, "run.json") for artifact in artifacts}
-    for folder in sorted(path.parent for path in found if path):
-        run = read_run(folder)
+    for folder, run in runs_of(artifacts):
         if run["recipe"].dataset == name and (changed := data_changes(folder, run, dataset)):
             warnings.warn(
                 f"{folder} was trained on other data: here {', '.join(changed)}. The images to evaluate may be among those "
@@ -398,6 +418,28 @@ def warn_of_changes(artifacts, name, dataset):
                 DataWarning,
                 stacklevel=2,
             )
+        elif split == "all" and dataset.fingerprint and dataset.fingerprint == run.get("data_fingerprint"):
+            warnings.warn(
+                f"{folder} was trained on the same data. Evaluate --split test for images that it was not trained on",
+                DataWarning,
+                stacklevel=2,
+            )
+
+
+def runs_of(artifacts):
+    """(folder, what `read_run` gives) of each run that opened artifacts lie in."""
+    found = {find_beside(artifact.path, "run.json") for artifact in artifacts}
+    return [(path.parent, read_run(path.parent)) for path in sorted(filter(None, found))]
+
+
+def is_training_data(artifacts, name):
+    """Whether a run of opened artifacts was trained on data of this name, as a recipe names it."""
+    return any(run["recipe"].dataset == name for _, run in runs_of(artifacts))
+
+
+def class_names_of(artifacts):
+    """The class names of the first of opened artifacts that has some, or None."""
+    return next(filter(None, map(known_labels, artifacts)), None)
 
 
 def first_difference(labels, class_names):
@@ -419,6 +461,6 @@ def dataset_of(artifact, name=None, data_dir=None):
             f"expected {artifact} in a run folder, whose run.json names its data; --dataset NAME would work"
         )
     if path is None:
-        return name, data_dir, {}
+        return full_path(name), data_dir, {}
     run = read_run(path.parent)
-    return name or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].data_options
+    return full_path(name) or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].data_options

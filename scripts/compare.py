@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from keras_arch import cli
+from keras_arch import cli, files
 from keras_arch.errors import InputError
 
 
@@ -27,7 +27,8 @@ def main():
         raise InputError(f"expected two run folders or more, got {len(options.runs)}")
     if options.output.suffix != ".png":
         raise InputError(f"expected --output to be a .png file, got {options.output}")
-    if len({folder.resolve() for folder in options.runs}) < len(options.runs):
+    files.real_path(options.output)
+    if len({files.real_path(folder) for folder in options.runs}) < len(options.runs):
         raise InputError(f"expected different run folders, got {' '.join(map(str, options.runs))}")
     from keras_arch import runs
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from keras_arch import cli
+from keras_arch import cli, files
 from keras_arch.errors import InputError
 
 
@@ -21,8 +21,8 @@ class Options:
     """A name, a folder or an .npz file; the data of the first artifact's run if not given."""
     data_dir: Path | None = None
     """Folder of prepared TFDS data sets; the one that the run was trained from if not given."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which images."""
+    split: Literal["train", "validation", "test", "all"] | None = None
+    """Images to evaluate. Default: all of a --dataset folder without split folders that is not the training data, else test."""
     output: Path | None = None
     """Folder for metrics.json and, of each artifact, confusion matrix, reliability diagram and worst mistakes."""
 
@@ -35,23 +35,36 @@ def main():
         raise InputError(f"expected --output to be a folder, got {options.output}")
     with cli.quiet():
         from keras_arch import evaluation, load_dataset, open_artifact, pictures, runs
+        from keras_arch.data import SPLITS
+        from keras_arch.data.classes import with_classes
+        from keras_arch.data.folders import is_unsplit
 
         artifacts = [open_artifact(path) for path in options.artifacts]
     folder, names = cli.short_names(options.artifacts)
     name, data_dir, data_options = runs.dataset_of(artifacts[0].path, options.dataset, options.data_dir)
-    dataset = load_dataset(name, data_dir, artifacts[0].image_size, keep=(options.split,), **data_options)
+    if options.output:
+        files.refuse_inside(options.output, [name])
+    held_out = is_unsplit(name) and not runs.is_training_data(artifacts, name)
+    split = options.split or ("all" if held_out else "test")
+    keep = SPLITS if split == "all" else (split,)
+    dataset = load_dataset(
+        name, data_dir, artifacts[0].image_size, keep=keep, allow_absent_classes=True, **data_options
+    )
+    runs.warn_of_changes(artifacts, name, dataset, split)
+    dataset = with_classes(dataset, runs.class_names_of(artifacts) or dataset.class_names)
     for artifact in artifacts:
         runs.check_labels(artifact, dataset.class_names)
-    runs.warn_of_changes(artifacts, name, dataset)
-    found = rows, *_ = evaluation.compare(artifacts, dataset, options.split, cli.progress)
-    cli.say(f"{folder}: {name}, {options.split} split, {rows[0]['images']:,} images")
+    found = rows, *_ = evaluation.compare(artifacts, dataset, split, cli.progress)
+    cli.say(f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {rows[0]['images']:,} images")
     cli.print_table(cli.turned({short: evaluation.cells(row) for short, row in zip(names, rows, strict=True)}))
     print(evaluation.legend(rows))
     cli.say(f"{names[0]}, class by class:")
     cli.print_table(evaluation.class_cells(rows[0]))
     print(evaluation.confused_pairs(rows[0]))
+    if absent := evaluation.absent_classes(rows[0]):
+        print(absent)
     if options.output:
-        pictures.write_evaluation(options.output, dataset, options.split, names, *found)
+        pictures.write_evaluation(options.output, dataset, split, names, *found)
         cli.say(f"metrics.json and pictures are in {options.output}.")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from keras_arch import cli
+from keras_arch import cli, files
 from keras_arch.errors import InputError
 
 
@@ -35,6 +35,8 @@ def main():
         raise InputError("expected one IMAGE or more, got none; examples/digit.png would work")
     if options.top < 1:
         raise InputError(f"expected --top to be 1 or more, got {options.top}")
+    if options.explain:
+        files.refuse_inside(options.explain, options.images)
     paths = images.find_pictures(options.images)
     with cli.quiet():
         artifact = open_artifact(options.artifact)

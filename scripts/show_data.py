@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from keras_arch import cli
+from keras_arch import cli, files
 from keras_arch.recipes import Augment
 from keras_arch.text import shorten
 
@@ -36,6 +36,7 @@ class Options:
 
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="show_data.py")
+    files.refuse_inside(options.output, [options.dataset])
     with cli.quiet():
         from keras_arch import load_dataset
         from keras_arch.data.show import counts, draw_grid

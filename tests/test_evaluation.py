@@ -1,5 +1,6 @@
 """Numbers of an evaluation, against other ways of computing them."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix
 
 import keras_arch
-from keras_arch import evaluation
+from keras_arch import evaluation, pictures
 from keras_arch.artifacts import Artifact
 from keras_arch.data.splits import InMemory, InStream
 
@@ -28,7 +31,7 @@ def test_measures_by_hand():
     assert found["top1"] == pytest.approx(4 / 6)
     assert "top5" not in found
     assert found["nll"] == pytest.approx(-sum(map(math.log, (0.9, 0.8, 0.3, 0.7, 0.2, 0.8))) / 6, rel=1e-6)
-    assert found["confusion"] == [[2, 1, 0], [1, 1, 0], [0, 0, 1]]
+    assert found["confusion"] == [[0, 0, 2], [0, 1, 1], [1, 0, 1], [1, 1, 1], [2, 2, 1]]
     assert found["classes"]["a"] == {"precision": 2 / 3, "recall": 2 / 3, "f1": pytest.approx(2 / 3), "support": 3}
     assert found["confused"] == [
         {"true": "a", "predicted": "b", "images": 1},
@@ -38,12 +41,45 @@ def test_measures_by_hand():
     assert found["ece"] == pytest.approx((0.1 + 2 * 0.2 + 2 * 0.2 + 0.6) / 6, abs=1e-6)
 
 
+def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
+    """3,000 classes: a matrix of them in JSON takes over 100 MB, counts of the pairs that occur take less than 2."""
+    monkeypatch.setattr(pictures, "draw_confusion", lambda *_: None)
+    rng, classes = np.random.default_rng(0), 3000
+    labels = rng.integers(0, classes, 1000)
+    predicted = np.where(rng.random(1000) < 0.7, labels, rng.integers(0, classes, 1000))
+    probabilities = np.full((1000, classes), 0.1 / (classes - 1), "float32")
+    probabilities[np.arange(1000), predicted] = 0.9
+    names = tuple(f"class {number}" for number in range(classes))
+    row = {"artifact": "a", "bytes": 1, **evaluation.measure(probabilities, labels, names)}
+    split = InMemory(np.zeros((1000, 1, 1, 1), "uint8"), labels)
+    data = keras_arch.data.Dataset("many", split, split, split, names, (1, 1, 1))
+    pictures.write_evaluation(tmp_path, data, "test", ["a"], [row], [probabilities], labels)
+    path = tmp_path / "metrics.json"
+    assert path.stat().st_size < 2e6
+    counts = json.loads(path.read_text())["artifacts"][0]["confusion"]
+    matrix = confusion_matrix(labels, predicted, labels=np.arange(classes))
+    assert all(matrix[true, other] == images for true, other, images in counts)
+    assert len(counts) == np.count_nonzero(matrix)
+    assert sum(images for *_, images in counts) == 1000
+    wrong = matrix - np.diag(np.diag(matrix))
+    assert [pair["images"] for pair in row["confused"]] == np.sort(wrong, axis=None)[
+        : -evaluation.CONFUSED_PAIRS - 1 : -1
+    ].tolist()
+
+
+def test_the_picture_of_confusions_shows_the_counts(tmp_path, monkeypatch):
+    shown = {}
+    monkeypatch.setattr(Axes, "imshow", lambda axes, image, **options: shown.update(image=image))
+    pictures.draw_confusion(tmp_path / "a.png", [[0, 0, 3], [0, 2, 1], [2, 2, 5]], ("a", "b", "c"))
+    np.testing.assert_array_equal(shown["image"], [[0.75, 0, 0.25], [0, 0, 0], [0, 0, 1]])
+
+
 SIX = np.array(
     [
         [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
         [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
         [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
-        [1.00, 0.00, 0.00, 0.00, 0.00, 0.00],  # an integer file: of five zeros the true one comes last
+        [1.00, 0.00, 0.00, 0.00, 0.00, 0.00],  # an integer file: of five zeros the true one comes first
     ],
     "float32",
 )
@@ -51,8 +87,9 @@ SIX = np.array(
 
 def test_top5_by_hand():
     found = evaluation.measure(SIX, np.array([0, 4, 5, 1]), "abcdef")
-    assert (found["top1"], found["top5"]) == (1 / 4, 2 / 4)
-    assert found["top5_interval"] == evaluation.interval(2, 4)
+    assert (found["top1"], found["top5"]) == (1 / 4, 3 / 4)
+    assert found["top5_interval"] == evaluation.interval(3, 4)
+    assert evaluation.accuracy(SIX[3:], np.array([5]))["top5"] == 0
 
 
 def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
@@ -154,8 +191,7 @@ def test_logits_are_no_probabilities(tmp_path):
         artifact.predict(np.full((1, 4, 4, 1), 200, "float32"))
 
 
-def test_classes_in_another_order_are_refused(quickstart, script, tmp_path, digits, capfd):
-    """Folders sort by name: eight, five, four ..."""
+def test_classes_with_other_names_are_refused(quickstart, script, tmp_path, digits, capfd):
     names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     for label, name in enumerate(names):
         (tmp_path / "words" / name).mkdir(parents=True)
@@ -163,7 +199,7 @@ def test_classes_in_another_order_are_refused(quickstart, script, tmp_path, digi
             image = digits.test.images[digits.test.labels == label][number, ..., 0]
             Image.fromarray(image).save(tmp_path / "words" / name / f"{number}.png")
     assert script("evaluate.py", quickstart / "model.keras", "--dataset", tmp_path / "words") == 2
-    assert "number 0 is 'eight' and not '0'" in capfd.readouterr().err
+    assert "classes that the model does not have. Received: eight, five, four and 7 more" in capfd.readouterr().err
 
 
 def test_evaluation_writes_pictures(quickstart, script, tmp_path, capfd, monkeypatch):

@@ -16,7 +16,8 @@ from keras import layers
 from PIL import Image
 
 import keras_arch
-from keras_arch import runs
+from keras_arch import evaluation, predictions, runs
+from keras_arch.artifacts import Artifact
 from keras_arch.explain import grad_cam
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
@@ -45,11 +46,13 @@ def test_folders_and_formats(quickstart, script, tmp_path, capfd):
 
 
 def test_hidden_and_damaged_pictures_do_not_end_a_folder(quickstart, script, tmp_path, capfd):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
     for name in ("a.png", "c.png"):
-        shutil.copy(DIGIT, tmp_path / name)
-    (tmp_path / "._a.png").write_bytes(b"what a Mac leaves")
-    (tmp_path / "b.png").write_bytes(DIGIT.read_bytes()[:90])
-    assert script("predict.py", quickstart, tmp_path, "--explain", tmp_path / "why") == 2
+        shutil.copy(DIGIT, pictures / name)
+    (pictures / "._a.png").write_bytes(b"what a Mac leaves")
+    (pictures / "b.png").write_bytes(DIGIT.read_bytes()[:90])
+    assert script("predict.py", quickstart, pictures, "--explain", tmp_path / "why") == 2
     assert len(list((tmp_path / "why").iterdir())) == 2
     told = capfd.readouterr()
     assert [line.partition(":")[0][-5:] for line in told.out.splitlines()] == ["a.png", "c.png"]
@@ -92,11 +95,6 @@ def test_explained_pictures(quickstart, script, tmp_path, capfd):
         assert picture.size == (256, 256)
         assert picture.mode == "RGB"
         assert len(picture.getcolors(maxcolors=2**16)) > 4
-    backbone = keras_arch.ResNet8(include_top=False, input_shape=(8, 8, 1))
-    nested = keras.Sequential([backbone, layers.GlobalAveragePooling2D(), layers.Dense(10, "softmax")])
-    nested.save(tmp_path / "nested.keras")
-    assert script("predict.py", tmp_path / "nested.keras", DIGIT, "--explain", tmp_path / "not") == 2
-    assert "expected a model whose convolutions are layers of its own" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.6])
@@ -116,3 +114,134 @@ def test_grad_cam_finds_the_pixels_that_count(weight):
     assert heat.shape == (2, 8, 8)
     np.testing.assert_allclose(heat[:, :, :4], 1, atol=1e-6)
     np.testing.assert_allclose(heat[:, :, 4:], 0, atol=1e-6)
+
+
+def test_the_first_of_equally_probable_classes_is_named_first(tmp_path):
+    """Integer files give many classes the same probability; `evaluate` counts the first, too."""
+    Image.new("L", (2, 2)).save(tmp_path / "black.png")
+    shares = np.array([0, 64, 0, 128, 64, 0, 0], "float32") / 256
+    artifact = Artifact(None, "tflite", (2, 2, 1), 7, 0, lambda images: np.tile(shares, (len(images), 1)))
+    (row,) = predictions.classify(artifact, [tmp_path / "black.png"], "abcdefg", 6)
+    assert [one["label"] for one in row["classes"]] == ["d", "b", "e", "a", "c", "f"]
+    told = [evaluation.accuracy(shares[None], np.array([label])) for label in range(7)]
+    assert [one["top1"] for one in told] == [0, 0, 0, 1, 0, 0, 0]
+    top5 = {one["label"] for one in row["classes"][:5]}
+    assert [one["top5"] for one in told] == [name in top5 for name in "abcdefg"]
+
+
+# --- which feature maps Grad-CAM looks at ---
+
+
+def gray():
+    return keras.Input((8, 8, 1))
+
+
+def sequential(image):
+    return [image, layers.Conv2D(4, 3, name="maps"), layers.ReLU(), layers.GlobalAveragePooling2D()]
+
+
+def nested(image):
+    inside = keras.Input((8, 8, 1))
+    backbone = keras.Model(inside, layers.ReLU()(layers.Conv2D(4, 3)(layers.Conv2D(4, 3)(inside))))
+    return [image, backbone, layers.GlobalAveragePooling2D()]
+
+
+def preprocessing_inside(image):
+    before = keras.Sequential([layers.Rescaling(1 / 255), layers.ZeroPadding2D(1)])
+    return [image, before, layers.Conv2D(4, 5), layers.Flatten()]
+
+
+def one_pixel_at_the_end(image):
+    return [image, layers.Conv2D(4, 3, strides=2), layers.Conv2D(4, 3, strides=2), layers.Flatten()]
+
+
+def convolution_as_classifier(image):
+    pooled = layers.GlobalAveragePooling2D(keepdims=True)
+    return [image, layers.Conv2D(4, 3), pooled, layers.Conv2D(4, 1), layers.Flatten()]
+
+
+MODELS = [sequential, nested, preprocessing_inside, one_pixel_at_the_end, convolution_as_classifier]
+
+
+@pytest.fixture
+def build(tmp_path):
+    """A function that builds a classifier from layers and optionally saves and loads it."""
+
+    def build(parts, loaded, functional):
+        image, *parts = [*parts, layers.Dense(3, "softmax")]
+        if functional:
+            outputs = image
+            for part in parts:
+                outputs = part(outputs)
+            model = keras.Model(image, outputs)
+        else:
+            model = keras.Sequential([image, *parts])
+        for weight in model.trainable_weights:
+            if weight.ndim > 1:  # positive kernels: no ReLU is dead
+                weight.assign(np.random.default_rng(0).uniform(0, 0.01, weight.shape))
+        if not loaded:
+            return model
+        model.save(tmp_path / "model.keras")
+        return keras.models.load_model(tmp_path / "model.keras")
+
+    return build
+
+
+@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("parts", MODELS)
+def test_grad_cam_takes_the_last_maps_larger_than_a_pixel(build, parts, loaded, functional):
+    """The maps are those of a second way: the model cut in two by hand at its last layer of several pixels."""
+    model = build(parts(gray()), loaded, functional)
+    images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 1)).astype("uint8")
+    heat = grad_cam(model, images)
+    np.testing.assert_allclose(heat, by_hand(model, images), atol=1e-4)
+    assert np.ptp(heat, axis=(1, 2)).max() > 0.1
+
+
+def by_hand(model, images):
+    import tensorflow as tf
+
+    stages = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    features, cut = images.astype("float32"), 0
+    outputs = features
+    for number, stage in enumerate(stages, start=1):
+        outputs = stage(outputs)
+        if len(outputs.shape) == 4 and max(outputs.shape[1:3]) > 1:
+            features, cut = outputs, number
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        outputs = features
+        for stage in stages[cut:]:
+            outputs = stage(outputs)
+        best = tf.reduce_max(outputs, axis=1)
+        score = tf.math.log(best) - tf.math.log(1 - best)
+    weights = tf.reduce_mean(tape.gradient(score, features), axis=(1, 2), keepdims=True)
+    heat = tf.image.resize(tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True)), (8, 8))[
+        ..., 0
+    ].numpy()
+    return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
+
+
+def dense_alone(image):
+    return [image, layers.Flatten()]
+
+
+def pixels_alone(image):
+    return [image, layers.Conv2D(4, 8), layers.Conv2D(4, 1), layers.Flatten()]
+
+
+def classifier_inside(image):
+    inside = keras.Input((8, 8, 1))
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inside))
+    return [image, layers.Rescaling(1 / 255), keras.Model(inside, pooled)]
+
+
+@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("parts", [dense_alone, pixels_alone, classifier_inside])
+def test_models_without_feature_maps_are_refused_in_one_line(build, parts, functional, script, tmp_path, capfd):
+    build(parts(gray()), True, functional)
+    assert script("predict.py", tmp_path / "model.keras", DIGIT, "--explain", tmp_path / "why") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "no feature maps larger than one pixel" in line
+    assert not (tmp_path / "why").exists()

@@ -150,7 +150,8 @@ def test_resume_wants_the_same_recipe(script, tmp_path, data_dir, capfd):
     partial = tmp_path / "run.partial"
     partial.mkdir()
     recipe = dataclasses.asdict(keras_arch.RECIPES["quickstart"])
-    (partial / "run.json").write_text(json.dumps({"recipe": recipe, "precision": "int4", "images": {}}))
+    run = {"recipe": recipe, "data_dir": None, "precision": "int4", "images": {}}
+    (partial / "run.json").write_text(json.dumps(run))
     (partial / "checkpoint.npz").touch()
     assert script(*arguments, "--resume") == 2
     error = capfd.readouterr().err
@@ -239,11 +240,15 @@ def test_runs_without_a_fingerprint_are_compared_by_class_names_and_sizes(starte
         runs.start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
 
 
+RIGHT = {"images": 8, "top1": 1.0}
+METRICS = {"best_epoch": 1, "training_seconds": 1.0, "validation": RIGHT, "test": RIGHT}
+
+
 @pytest.mark.parametrize("change", [rename_a_class, replace_all_pictures])
 def test_export_with_other_data_is_refused(change, started):
     folder, partial = started
     run = json.loads((partial / "run.json").read_text())
-    (partial / "run.json").write_text(json.dumps({**run, "metrics": {}}))
+    (partial / "run.json").write_text(json.dumps({**run, "metrics": METRICS}))
     keras_arch.ResNet8(input_shape=(8, 8, 3), classes=2).save(partial / "model.keras")
     assert open_run(partial, ExportSettings())[2].fingerprint == run["data_fingerprint"]
     change(folder)

@@ -7,6 +7,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..images import read_image
 from .digits import Digits
 from .duplicates import warn_of_duplicates
 from .folders import SPLIT_NAMES, SPLITS, find_files, fingerprint_of
+from .npz import hold_out, read_npz
 from .splits import READ_AT_ONCE, InFiles, InMemory, InStream, decode
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
@@ -56,8 +58,21 @@ class Dataset:
         """The number of images in each split."""
         return {split: getattr(self, split).count for split in SPLITS}
 
+    @cached_property
+    def all(self):
+        """The images of all three splits as one split. The three must be of one kind."""
+        return type(self.train).join([self.train, self.validation, self.test])
 
-def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, keep=SPLITS, allow_duplicates=False):
+
+def load_dataset(
+    name,
+    data_dir=None,
+    image_size=None,
+    skip_unreadable=False,
+    keep=SPLITS,
+    allow_duplicates=False,
+    allow_absent_classes=False,
+):
     """Load images and their classes.
 
     Args:
@@ -71,6 +86,7 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, ke
         keep: the splits whose images are decoded now and stay in memory, if all would fit; the others' are read when asked for.
         allow_duplicates: leave out pictures of a folder that are also in another split, instead of refusing it. A copy in
             test stays. It changes nothing for TFDS sets and .npz files.
+        allow_absent_classes: for evaluation: a folder may have a single class, classes without pictures and empty splits.
 
     Issues a `DataWarning` for what is not used: files, folders, unreadable pictures, and TFDS splits without labels.
 
@@ -90,7 +106,7 @@ def load_dataset(name, data_dir=None, image_size=None, skip_unreadable=False, ke
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
     if name != "digits" and Path(name).is_dir():
-        return load_folder(name, image_size, skip_unreadable, keep, allow_duplicates)
+        return load_folder(name, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes)
     if "/" in str(name) and Path(name).parts[0] in ("/", ".", "..", "~"):
         raise InputError(f"expected a folder of pictures, got {name}, which does not exist")
     return load_tfds(name, data_dir, image_size, keep)
@@ -186,8 +202,8 @@ def in_memory(split):
     return InMemory(images, labels)
 
 
-def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates):
-    class_names, found, pictures = find_files(folder, skip_unreadable, allow_duplicates)
+def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes):
+    class_names, found, pictures = find_files(folder, skip_unreadable, allow_duplicates, allow_absent_classes)
     sizes = {picture.size for picture in pictures}
     height, width = sides(image_size) if image_size else next(iter(sizes))[::-1]
     if not image_size and len(sizes) > 1:
@@ -203,7 +219,7 @@ def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates):
             return InFiles(files.paths, labels, image_shape, np.array(files.plain_jpegs))
         with ThreadPoolExecutor() as pool:
             images = list(pool.map(lambda path: read_image(path, image_shape), files.paths))
-        return InMemory(np.stack(images), labels)
+        return InMemory(np.array(images, "uint8").reshape(-1, *image_shape), labels)
 
     train, validation, test = map(read, SPLITS)
     fingerprint = fingerprint_of(class_names, found)
@@ -211,37 +227,9 @@ def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates):
 
 
 def load_npz(path, image_size):
-    from sklearn.model_selection import train_test_split
-
-    wanted = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with open(path, "rb") as opened, np.load(opened) as file:
-            arrays = {name: file[name] for name in wanted}
-    except FileNotFoundError:
-        raise InputError(f"expected an .npz file, got {path}, which does not exist") from None
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
-        raise InputError(f"expected an .npz file with {', '.join(wanted)}, got {path}: {first_line(error)}") from error
-    images = {name: x[..., np.newaxis] if x.ndim == 3 else x for name, x in arrays.items() if name.startswith("x")}
-    labels = {name: y.reshape(-1).astype("int64") for name, y in arrays.items() if name.startswith("y")}
-    for part in ("train", "test"):
-        x, y = images[f"x_{part}"], labels[f"y_{part}"]
-        if (
-            x.ndim != 4
-            or x.shape[-1] not in (1, 3)
-            or x.dtype != np.uint8
-            or len(x) != len(y)
-            or not len(x)
-            or y.min() < 0
-        ):
-            raise InputError(
-                f"expected x_{part} as uint8 (images, height, width[, 1 or 3]) with as many y_{part} from 0, got "
-                f"{x.dtype} {x.shape} and {y.shape} in {path}"
-            )
-    classes = int(max(y.max() for y in labels.values())) + 1
-    train, validation = train_test_split(
-        np.arange(len(labels["y_train"])), test_size=VALIDATION_SHARE, random_state=0, stratify=labels["y_train"]
-    )
-    shape = images["x_train"].shape[1:]
+    images, labels, class_names = read_npz(path)
+    train, validation = hold_out(path, labels["train"])
+    shape = images["train"].shape[1:]
     image_shape = shape if image_size is None else (*sides(image_size), shape[-1])
 
     def split(x, y):
@@ -249,13 +237,13 @@ def load_npz(path, image_size):
             return InMemory(x, y)
         return in_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
 
-    x, y = images["x_train"], labels["y_train"]
+    x, y = images["train"], labels["train"]
     dataset = Dataset(
         Path(path).stem,
         split(x[train], y[train]),
         split(x[validation], y[validation]),
-        split(images["x_test"], labels["y_test"]),
-        tuple(str(number) for number in range(classes)),
+        split(images["test"], labels["test"]),
+        class_names,
         image_shape,
         hash_of([*images.values(), *labels.values()]),
     )

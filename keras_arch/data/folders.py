@@ -31,7 +31,7 @@ class Files(NamedTuple):
     digests: list[str]
 
 
-def find_files(folder, skip_unreadable=False, allow_duplicates=False):
+def find_files(folder, skip_unreadable=False, allow_duplicates=False, allow_absent_classes=False):
     """Find, check and split the pictures of `folder`.
 
     Class names are the names of the folders, sorted; names that begin with a dot are skipped; links are followed.
@@ -45,6 +45,7 @@ def find_files(folder, skip_unreadable=False, allow_duplicates=False):
         skip_unreadable: leave out pictures that cannot be decoded instead of refusing the folder.
         allow_duplicates: leave out copies of a picture in another split, with a `DataWarning`, instead of refusing the
             folder. A copy in test is left out of validation and training, a copy in validation out of training.
+        allow_absent_classes: take a single class, classes without pictures in some split, and empty splits.
 
     Returns:
         class_names, {"train": Files, "validation": Files, "test": Files}, and a `Checked` for each of their pictures.
@@ -57,7 +58,8 @@ def find_files(folder, skip_unreadable=False, allow_duplicates=False):
     folder = Path(folder)
     places, found = find_classes(folder)
     class_names = sorted({name for classes in found.values() for name in classes})
-    if len(class_names) < 2 or not any(files for classes in found.values() for files in classes.values()):
+    few = len(class_names) < 2 and not allow_absent_classes
+    if few or not any(files for classes in found.values() for files in classes.values()):
         raise InputError(
             f"expected {folder}/CLASS/picture, or {folder}/train/CLASS/picture, for two classes or more, got "
             f"{len(class_names)} folders with pictures ({', '.join(sorted(SUFFIXES))})"
@@ -70,19 +72,7 @@ def find_files(folder, skip_unreadable=False, allow_duplicates=False):
             split: {name: [path for path in files if not checked[path].error] for name, files in classes.items()}
             for split, classes in found.items()
         }
-    problems = {
-        "an empty class": [
-            f"{places[split] / name}" + (f" (none of its {count} pictures can be decoded)" if count else "")
-            for (split, name), count in counts.items()
-            if not found[split][name]
-        ],
-        "a class that is not in every split": [
-            f"{name} (not in {split})"
-            for split, classes in found.items()
-            for name in class_names
-            if name not in classes
-        ],
-    }
+    problems = {} if allow_absent_classes else absent_classes(places, found, counts)
     if not skip_unreadable:
         problems["a picture that cannot be decoded"] = [f"{path} ({checked[path].error})" for path in unreadable]
     problems["one picture under two classes"] = twice(found, checked)
@@ -95,14 +85,38 @@ def find_files(folder, skip_unreadable=False, allow_duplicates=False):
         warnings.warn(f"Unreadable pictures that are not used: {len(unreadable)} ({names}).", DataWarning, stacklevel=2)
     found = drop_copies(folder, found, copies)
     found |= hold_out(found["train"], checked, [split for split in ("test", "validation") if split not in found])
-    for split, classes in found.items():
-        if not any(classes.values()):
-            raise InputError(
-                f"expected three pictures or more in some class of {folder}, of which one is held out for validation and one "
-                f"for test, got none for {split}"
-            )
+    empty = [split for split, classes in found.items() if not any(classes.values())]
+    if len(empty) > (2 if allow_absent_classes else 0):
+        raise InputError(
+            f"expected three pictures or more in some class of {folder}, of which one is held out for validation and one "
+            f"for test, got none for {empty[0]}"
+        )
     kept = [checked[path] for classes in found.values() for paths in classes.values() for path in paths]
     return class_names, {split: listed(found[split], class_names, checked) for split in SPLITS}, kept
+
+
+def absent_classes(places, found, counts):
+    """{kind of problem: classes} of the classes that have no pictures in some split.
+
+    Args:
+        places: {split: its folder}.
+        found: {split: {class: paths}}.
+        counts: {(split, class): number of pictures}, with those that cannot be decoded.
+    """
+    class_names = sorted({name for _, name in counts})
+    return {
+        "an empty class": [
+            f"{places[split] / name}" + (f" (none of its {count} pictures can be decoded)" if count else "")
+            for (split, name), count in counts.items()
+            if not found[split][name]
+        ],
+        "a class that is not in every split": [
+            f"{name} (not in {split})"
+            for split, classes in found.items()
+            for name in class_names
+            if name not in classes
+        ],
+    }
 
 
 def find_classes(folder):
@@ -159,6 +173,11 @@ def split_folders(folder):
             "Move the training pictures to train/CLASS, or rename these folders if they are classes."
         )
     return {}
+
+
+def is_unsplit(name):
+    """Whether the name of a data set is a folder without split folders."""
+    return name != "digits" and Path(name).is_dir() and not split_folders(Path(name))
 
 
 def holds_only_pictures(folder):

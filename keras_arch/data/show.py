@@ -32,7 +32,7 @@ def draw_grid(path, dataset, augment, seed):
         for axes, *example in zip(figure.subplots(ROWS, COLUMNS).flat, images, labels, strict=False):
             image, shares = example
             axes.imshow(np.round(image).astype("uint8"), cmap="gray", vmin=0, vmax=255)
-            named = [f"{names[one]} {shares[one]:.0%}" for one in shares.argsort()[::-1] if shares[one] > 0]
+            named = [f"{names[one]} {shares[one]:.0%}" for one in np.argsort(-shares, kind="stable") if shares[one] > 0]
             axes.set_title("\n".join(named[:2]).removesuffix(" 100%"), fontsize=8)
         for axes in figure.axes:
             axes.axis("off")

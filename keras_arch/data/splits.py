@@ -6,9 +6,10 @@ epoch alone. Random numbers come with each example: a row of uniform numbers, a 
 number, whichever thread works on it.
 """
 
+import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -64,6 +65,15 @@ class InMemory:
     images: np.ndarray
     labels: np.ndarray
 
+    @classmethod
+    def join(cls, splits):
+        """One split with the examples of all `splits`, in their order."""
+        return cls(*(np.concatenate([getattr(split, what) for split in splits]) for what in ("images", "labels")))
+
+    def relabel(self, numbers):
+        """The same images; `numbers` has the new label for each old one."""
+        return replace(self, labels=numbers[self.labels])
+
     @property
     def count(self):
         return len(self.labels)
@@ -106,6 +116,18 @@ class InFiles:
     labels: np.ndarray
     shape: tuple[int, int, int]
     plain_jpegs: np.ndarray  # (count,) truths: which files TensorFlow decodes to the same pixels as Pillow
+
+    @classmethod
+    def join(cls, splits):
+        """One split with the examples of all `splits`, in their order."""
+        labels, plain_jpegs = (
+            np.concatenate([getattr(split, what) for split in splits]) for what in ("labels", "plain_jpegs")
+        )
+        return cls([path for split in splits for path in split.paths], labels, splits[0].shape, plain_jpegs)
+
+    def relabel(self, numbers):
+        """The same images; `numbers` has the new label for each old one."""
+        return replace(self, labels=numbers[self.labels])
 
     @property
     def count(self):
@@ -167,6 +189,16 @@ class InStream:
     shape: tuple[int, int, int]
     decode: Callable = tf.identity  # a record -> image of any size, uint8
     record_bytes: int | None = None  # of one record on average; those of a whole image if not given
+
+    @classmethod
+    def join(cls, splits):
+        """One split with the examples of all `splits`, in their order."""
+        records = functools.reduce(tf.data.Dataset.concatenate, [split.records for split in splits])
+        return replace(splits[0], records=records, count=sum(split.count for split in splits))
+
+    def relabel(self, numbers):
+        """The same images; `numbers` has the new label for each old one."""
+        return replace(self, records=self.records.map(lambda record, label: (record, tf.gather(numbers, label))))
 
     @property
     def labels(self):

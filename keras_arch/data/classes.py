@@ -1,0 +1,32 @@
+"""The classes of data and those of a model, matched by name."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import InputError
+from .folders import SPLITS, first_few
+
+
+def with_classes(dataset, class_names):
+    """Return the same images with labels that are numbers of other class names.
+
+    Args:
+        dataset: a `keras_arch.data.Dataset`.
+        class_names: those of a model, in the order of its outputs. The data may lack some of them.
+
+    Raises:
+        InputError (a ValueError): the data have a class that is not among `class_names`.
+    """
+    if dataset.class_names == tuple(class_names):
+        return dataset
+    places = {name: number for number, name in enumerate(class_names)}
+    unknown = [name for name in dataset.class_names if name not in places]
+    if unknown:
+        raise InputError(
+            f"Data set {dataset.name!r} has classes that the model does not have. Received: {first_few(unknown)}. "
+            f"Rename them to classes of the model: {first_few(class_names)}"
+        )
+    numbers = np.array([places[name] for name in dataset.class_names], "int64")
+    splits = {split: getattr(dataset, split).relabel(numbers) for split in SPLITS}
+    return replace(dataset, class_names=tuple(class_names), **splits)

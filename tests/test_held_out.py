@@ -1,0 +1,167 @@
+"""Evaluation of data that a model was not trained on: all of it, in the model's classes."""
+
+import dataclasses
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_arch
+from keras_arch.data.classes import with_classes
+from keras_arch.data.splits import InFiles, InMemory, InStream
+from keras_arch.recipes import Recipe
+
+LABELS = ("bright", "dark", "middle")
+LEVELS = {"dark": 25, "middle": 128, "bright": 230}
+
+
+def save(folder, count, level, seed=0):
+    """Gray pictures of about one level, each another one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        noise = np.random.default_rng([seed, level, number]).integers(-9, 9, (8, 8))
+        Image.fromarray((level + noise).astype("uint8")).save(folder / f"{level}_{number}.png")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder: its model tells `LABELS` apart by mean brightness, and has been trained on `pictures` next to it."""
+    folder = tmp_path_factory.mktemp("run")
+    image = keras.Input((8, 8, 1))
+    level = keras.layers.GlobalAveragePooling2D()(image)
+    model = keras.Model(image, keras.layers.Dense(3, "softmax", name="head")(level))
+    centers = np.array([LEVELS[name] for name in LABELS]) / 255
+    model.get_layer("head").set_weights([(100 * centers / 255)[None], -50 * centers**2])
+    model.save(folder / "model.keras")
+    (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
+    pictures = folder / "pictures"
+    for name in LABELS:
+        save(pictures / name, 20, LEVELS[name])
+    data = keras_arch.load_dataset(pictures)
+    recipe = dataclasses.asdict(Recipe("resnet8", str(pictures), epochs=1, learning_rate=1))
+    about = {"recipe": recipe, "data_dir": None, "precision": "float32", "images": data.sizes}
+    (folder / "run.json").write_text(json.dumps({**about, "data_fingerprint": data.fingerprint}))
+    return folder
+
+
+@pytest.fixture
+def evaluate(run, script, tmp_path, capfd):
+    """A function that evaluates the run on a folder and returns metrics.json, what is printed and the exit status."""
+
+    def evaluate(dataset, *options):
+        status = script("evaluate.py", run, "--dataset", dataset, "--output", tmp_path / "told", *options)
+        told = capfd.readouterr()
+        path = tmp_path / "told" / "metrics.json"
+        return json.loads(path.read_text()) if path.exists() else None, told, status
+
+    return evaluate
+
+
+def test_all_pictures_of_a_folder_count_in_the_classes_of_the_model(evaluate, tmp_path):
+    """The class in the middle is absent, another has a single picture."""
+    save(tmp_path / "held/bright", 9, LEVELS["bright"], seed=1)
+    save(tmp_path / "held/bright", 2, LEVELS["dark"], seed=1)  # two mistakes
+    save(tmp_path / "held/middle", 1, LEVELS["middle"], seed=1)
+    metrics, told, status = evaluate(tmp_path / "held")
+    assert (status, metrics["split"]) == (0, "all")
+    (row,) = metrics["artifacts"]
+    assert (row["images"], row["top1"]) == (12, 10 / 12)
+    assert {name: one["support"] for name, one in row["classes"].items()} == {"bright": 11, "dark": 0, "middle": 1}
+    assert row["confused"] == [{"true": "bright", "predicted": "dark", "images": 2}]
+    assert "held, all splits, 12 images" in told.out
+    assert "No images of: dark." in told.out
+    assert told.err == ""
+
+
+def test_a_folder_of_one_class(evaluate, tmp_path):
+    save(tmp_path / "held/middle", 2, LEVELS["middle"], seed=1)
+    metrics, _, status = evaluate(tmp_path / "held")
+    assert (status, metrics["artifacts"][0]["images"], metrics["artifacts"][0]["top1"]) == (0, 2, 1)
+
+
+def test_a_split_may_lack_a_class(evaluate, tmp_path):
+    for name in LABELS:
+        save(tmp_path / "held/train" / name, 4, LEVELS[name], seed=1)
+    save(tmp_path / "held/test/bright", 5, LEVELS["bright"], seed=2)
+    metrics, _, status = evaluate(tmp_path / "held")
+    assert (status, metrics["split"], metrics["artifacts"][0]["images"]) == (0, "test", 5)
+    metrics, _, status = evaluate(tmp_path / "held", "--split", "all")
+    assert (status, metrics["split"], metrics["artifacts"][0]["images"]) == (0, "all", 17)
+
+
+def test_unknown_classes_are_refused(evaluate, tmp_path):
+    save(tmp_path / "held/bright", 2, LEVELS["bright"], seed=1)
+    save(tmp_path / "held/brigth", 2, LEVELS["bright"], seed=2)
+    metrics, told, status = evaluate(tmp_path / "held")
+    assert (status, metrics) == (2, None)
+    (line,) = told.err.splitlines()
+    assert "'held' has classes that the model does not have. Received: brigth." in line
+
+
+def test_an_empty_split_is_refused(evaluate, tmp_path):
+    save(tmp_path / "held/bright", 2, LEVELS["bright"], seed=1)
+    metrics, told, status = evaluate(tmp_path / "held", "--split", "test")
+    assert (status, metrics) == (2, None)
+    (line,) = told.err.splitlines()
+    assert "no images in its test split" in line
+    assert "--split all" in line
+
+
+def test_of_the_training_data_only_the_test_split_is_evaluated(run, evaluate, tmp_path, monkeypatch):
+    test_images = keras_arch.load_dataset(run / "pictures").sizes["test"]
+    monkeypatch.chdir(run)
+    for name in ("pictures", run / "pictures"):
+        metrics, told, status = evaluate(name)
+        assert (status, told.err, metrics["split"]) == (0, "", "test")
+        assert metrics["artifacts"][0]["images"] == test_images
+    copy = shutil.copytree(run / "pictures", tmp_path / "copy")
+    metrics, told, _ = evaluate(copy)
+    assert metrics["artifacts"][0]["images"] == 60
+    (warning,) = told.err.splitlines()
+    assert "was trained on the same data" in warning
+    assert "--split test" in warning
+
+
+@pytest.mark.parametrize("kind", [InMemory, InFiles, InStream])
+def test_classes_are_mapped_by_name_in_every_kind_of_split(run, tmp_path, monkeypatch, kind):
+    path = run / "pictures"
+    if kind is InStream:
+        every = keras_arch.load_dataset(path)
+        images, labels = (
+            np.concatenate([getattr(split, what) for split in (every.train, every.test)])
+            for what in ("images", "labels")
+        )
+        data = dataclasses.replace(every, train=stream(images[:50], labels[:50]), test=stream(images[50:], labels[50:]))
+        data = dataclasses.replace(data, validation=stream(every.validation.images, every.validation.labels))
+    else:
+        monkeypatch.setattr("keras_arch.data.MEMORY_SHARE", 0 if kind is InFiles else 1)
+        data = keras_arch.load_dataset(path)
+    mapped = with_classes(data, ("night", *LABELS))
+    assert type(data.train) is type(mapped.all) is kind
+    assert mapped.class_names == ("night", *LABELS)
+    assert mapped.all.count == 60
+    numbers = [1, 25, 59]
+    some, some_labels = mapped.all.at(numbers)
+    pairs = list(mapped.all.examples.as_numpy_iterator())
+    for number, image, label in zip(numbers, some, some_labels, strict=True):
+        np.testing.assert_array_equal(image, pairs[number][0])
+        assert label == pairs[number][1]
+    assert len({image.tobytes() for image, _ in pairs}) == 60
+    levels = np.array([0, *(LEVELS[name] for name in LABELS)])
+    assert max(abs(image.mean() - levels[label]) for image, label in pairs) < 10
+
+
+def stream(images, labels):
+    import tensorflow as tf
+
+    return InStream(tf.data.Dataset.from_tensor_slices((images, labels)), len(labels), images.shape[1:])
+
+
+def test_a_single_class_is_refused_for_training(tmp_path):
+    save(tmp_path / "one/bright", 9, 230)
+    with pytest.raises(keras_arch.InputError, match="two classes or more"):
+        keras_arch.load_dataset(tmp_path / "one")
+    assert keras_arch.load_dataset(tmp_path / "one", allow_absent_classes=True).all.count == 9

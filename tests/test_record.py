@@ -1,0 +1,168 @@
+"""Run folders that were edited or damaged: one line that names the file and the field."""
+
+import dataclasses
+import json
+import re
+from typing import get_type_hints
+
+import keras
+import pytest
+
+import keras_arch
+from keras_arch import record, runs
+from keras_arch.recipes import Recipe
+
+RIGHT = {"images": 360, "top1": 0.9}
+RUN = {
+    "recipe": dataclasses.asdict(Recipe("resnet8", "digits", epochs=2, learning_rate=0.1)),
+    "data_dir": None,
+    "precision": "float32",
+    "images": {"train": 8, "validation": 1, "test": 1},
+    "metrics": {"best_epoch": 1, "training_seconds": 3, "validation": RIGHT, "test": RIGHT},
+}
+WHOLE = json.dumps(RUN)
+HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy,seconds\n1,2,.5,2.5,.4,1\n2,1,.7,1.5,.6,1\n"
+
+
+def changed(path, value):
+    """RUN with another value at a dotted path, or without it."""
+    run = json.loads(json.dumps(RUN))
+    *above, last = path.split(".")
+    place = run
+    for name in above:
+        place = place[name]
+    if value is KeyError:
+        del place[last]
+    else:
+        place[last] = value
+    return json.dumps(run)
+
+
+CHANGES = [
+    ("recipe", None, "recipe=None, which must be an object"),
+    ("recipe.dataset", None, "recipe.dataset=None, which must be text"),
+    ("recipe.dataset", 7, "recipe.dataset=7, which must be text"),
+    ("recipe.dataset", ["digits"], r"recipe.dataset=\['digits'\], which must be text"),
+    ("recipe.dataset", KeyError, "no recipe.dataset"),
+    ("recipe.model", True, "recipe.model=True, which must be text"),
+    ("recipe.epochs", 2.5, "recipe.epochs=2.5, which must be a whole number"),
+    ("recipe.epochs", True, "recipe.epochs=True, which must be a whole number"),
+    ("recipe.epochs", 0, "epochs to be greater than 0, got 0"),
+    ("recipe.learning_rate", float("nan"), "recipe.learning_rate=nan, which must be a finite number"),
+    ("recipe.learning_rate", 10**400, "recipe.learning_rate=1000.*, which must be a finite number"),
+    ("recipe.ema", "x" * 9999, "recipe.ema='xxxx.*', which must be a finite number or null"),
+    ("recipe.optimizer", "adam", "recipe.optimizer='adam', which must be one of sgd, adamw, lamb"),
+    ("recipe.stem", [], r"recipe.stem=\[\], which must be one of imagenet, cifar, cifar_stride2 or null"),
+    ("recipe.modle", "resnet8", "unexpected keyword argument 'modle'"),
+    ("data_dir", KeyError, "no data_dir"),
+    ("data_dir", 3, "data_dir=3, which must be text or null"),
+    ("images", "many", "images='many', which must be an object"),
+    ("precision", {}, "precision={}, which must be text"),
+    ("data_fingerprint", 1, "data_fingerprint=1, which must be text"),
+    ("metrics", None, "metrics=None, which must be an object"),
+    ("metrics", [1], r"metrics=\[1\], which must be an object"),
+    ("metrics.test", KeyError, "no metrics.test"),
+    ("metrics.test", 0.9, "metrics.test=0.9, which must be an object"),
+    ("metrics.test.top1", KeyError, "no metrics.test.top1"),
+    ("metrics.validation.top1", "90%", "metrics.validation.top1='90%', which must be a finite number"),
+    ("metrics.training_seconds", KeyError, "no metrics.training_seconds"),
+]
+FILES = {
+    "a list": ("[1, 2]", r"\[1, 2\], which must be an object"),
+    "null": ("null", "None, which must be an object"),
+    "half a file": (json.dumps(RUN)[:50], "Unterminated|Expecting"),
+    "empty": ("", "Expecting value"),
+    "deep nesting": ("[" * 100_000, "recursion"),
+    "deep values": ('{"recipe": ' * 100_000, "recursion"),
+    "a long number": ("9" * 5000, "digits"),
+    "latin-1": ('{"recipe": "\xe9"}'.encode("latin-1"), "utf-8"),
+}
+HISTORIES = {
+    "no column": (HISTORY.replace("loss,", "lost,", 1), "no column loss"),
+    "no column of validation": (HISTORY.replace("val_accuracy", "x"), "no column val_accuracy"),
+    "no epoch": (HISTORY.splitlines()[0], "no epoch"),
+    "empty": ("", "no epoch"),
+    "text": (HISTORY.replace("2.5", "x" * 9999), "'val_loss' of 'xxx.*', which must be a number"),
+    "empty field": (HISTORY.replace("2.5", ""), "'val_loss' of '', which must be a number"),
+    "a long field": (HISTORY.replace("2.5", "1" * 200_000), "field larger than field limit"),
+    "cut": (HISTORY[:-8], "rows of different lengths"),
+    "zeros": (HISTORY.replace("2.5", "\0"), "NUL|number"),
+    "latin-1": (HISTORY.replace("2.5", "\xe9").encode("latin-1"), "decode"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(run=WHOLE, history=HISTORY):
+        for name, content in (("run.json", run), ("history.csv", history)):
+            (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tmp_path
+
+    return write
+
+
+def refusal_of(read, folder):
+    with pytest.raises(keras_arch.InputError) as refused:
+        read(folder)
+    (line,) = str(refused.value).splitlines()
+    assert len(line) < 300 + len(str(folder))
+    return line
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"), CHANGES, ids=[f"{path}={value!r:.20}" for path, value, _ in CHANGES]
+)
+def test_a_changed_field_is_named(folder, path, value, message):
+    assert_matches(refusal_of(runs.read_run, folder(changed(path, value))), "run.json", message)
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_damaged_run_json_is_named(folder, case):
+    content, message = FILES[case]
+    assert_matches(refusal_of(runs.read_run, folder(content)), "run.json", message)
+
+
+@pytest.mark.parametrize("case", HISTORIES)
+def test_a_damaged_history_is_named(folder, case):
+    content, message = HISTORIES[case]
+    assert_matches(refusal_of(runs.read_history, folder(history=content)), "history.csv", message)
+
+
+def assert_matches(line, file, message):
+    assert re.search(rf"/{file} is damaged or of another version\. Received: .*({message})", line), line
+
+
+def test_what_train_writes_is_read(folder):
+    run = runs.read_run(folder())
+    assert run == {**RUN, "recipe": Recipe("resnet8", "digits", epochs=2, learning_rate=0.1)}
+    assert runs.read_history(folder()) == {
+        "loss": [2, 1],
+        "accuracy": [0.5, 0.7],
+        "val_loss": [2.5, 1.5],
+        "val_accuracy": [0.4, 0.6],
+        "seconds": [1, 1],
+    }
+    assert "metrics" not in runs.read_run(folder(changed("metrics", KeyError)))
+
+
+def test_every_field_of_a_recipe_can_be_described():
+    for name, annotation in get_type_hints(Recipe).items():
+        assert record.misfit(name, object(), annotation).endswith(f", which must be {record.describe(annotation)}")
+
+
+def test_compare_names_the_damaged_run(folder, script, tmp_path, tmp_path_factory, capfd):
+    other = tmp_path_factory.mktemp("other")
+    for name, content in (("run.json", changed("metrics.test", None)), ("history.csv", HISTORY)):
+        (other / name).write_text(content)
+    image = keras.Input((8, 8, 1))
+    keras.Model(image, keras.layers.Flatten()(image)).save(tmp_path / "model.keras")
+    assert script("compare.py", folder(), other, "--output", tmp_path / "both.png") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"{other / 'run.json'} is damaged or of another version. Received: metrics.test=None" in line
+    assert not (tmp_path / "both.png").exists()
+
+
+def test_labels_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "labels.txt").write_bytes("caf\xe9\n".encode("latin-1"))
+    with pytest.raises(keras_arch.InputError, match=r"labels.txt must be UTF-8 text"):
+        runs.read_labels(tmp_path / "labels.txt")
