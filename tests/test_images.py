@@ -1,6 +1,7 @@
 """One picture: which files are opened, and what becomes of their modes, depths and transparency."""
 
 import io
+import struct
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 import keras_arch
 from keras_arch import data
 from keras_arch.data.check import check
+from keras_arch.errors import DataWarning
 from keras_arch.export.saved_model import Classifier
 from keras_arch.images import FORMATS, RASTER, SUFFIXES, read_image
 
@@ -121,6 +123,116 @@ def test_pixels_of_unknown_range_are_refused(tmp_path, dtype):
     with pytest.raises(keras_arch.InputError, match=r"range of its pixels is unknown\. Received: mode [FI]\. Save it"):
         read_image(tmp_path / "x.tif", (4, 4, 1))
     assert "unknown" in check(str(tmp_path / "x.tif")).error
+
+
+# --- EXIF ---
+
+BYTE, ASCII, SHORT, LONG, RATIONAL, FLOAT = 1, 2, 3, 4, 5, 11  # kinds of numbers in TIFF
+SIDEWAYS = (0x0112, SHORT, 1, b"\6\0")  # orientation 6
+
+
+def exif_block(*entries, order="<", count=None, offset=8):
+    """An EXIF block with one directory of `entries`: tag, kind, count, and four bytes for the value or its place."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", offset)
+    rows = [struct.pack(f"{order}HHI", *entry[:3]) + entry[3].ljust(4, b"\0")[:4] for entry in entries]
+    return head + struct.pack(f"{order}H", len(rows) if count is None else count) + b"".join(rows) + bytes(4)
+
+
+def orientation_block(value, kind=SHORT, count=1):
+    return exif_block((0x0112, kind, count, value))
+
+
+FAR = struct.pack("<I", 2**31)
+DIRECTORY = struct.pack("<I", 8)  # where the first one is
+ODD_EXIF = {
+    "empty": (b"", False),
+    "one byte": (b"I", False),
+    "text": (b"not a directory", False),
+    "header alone": (b"II*\0\x08\0\0\0", False),
+    "unknown byte order": (b"XX*\0" + exif_block(SIDEWAYS)[4:], False),
+    "directory behind the end": (exif_block(SIDEWAYS, offset=10_000), False),
+    "directory at 4 GiB": (exif_block(SIDEWAYS, offset=2**32 - 1), False),
+    "directory in the header": (exif_block(SIDEWAYS, offset=0), False),
+    "no entry": (exif_block(), False),
+    "65,535 entries": (exif_block(SIDEWAYS, count=65_535), True),
+    "65,535 entries without one": (exif_block((0x010F, ASCII, 4, b"abc"), count=65_535), False),
+    "cut in the entry": (exif_block(SIDEWAYS)[:15], False),
+    "orientation 0": (orientation_block(b"\0"), False),
+    "orientation 9": (orientation_block(b"\x09"), False),
+    "orientation 65,535": (orientation_block(b"\xff\xff"), False),
+    "orientation as text": (orientation_block(b"6\0", ASCII, 2), False),
+    "orientation as a float": (orientation_block(struct.pack("<f", 6.5), FLOAT), False),
+    "orientation as not a number": (orientation_block(struct.pack("<f", float("nan")), FLOAT), False),
+    "orientation as two bytes": (orientation_block(b"\6\6", BYTE, 2), False),
+    "orientation as two numbers": (orientation_block(b"\6\0\6\0", SHORT, 2), False),
+    "orientation of no number": (orientation_block(b"\6\0", SHORT, 0), False),
+    "orientation of 4 billion numbers": (orientation_block(FAR, SHORT, 2**32 - 1), False),
+    "orientation as a fraction nowhere": (orientation_block(FAR, RATIONAL), False),
+    "orientation of an unknown kind": (orientation_block(b"\6\0", 99), False),
+    "resolution nowhere": (exif_block((0x011A, RATIONAL, 1, FAR), SIDEWAYS), True),
+    "resolution as text": (exif_block(SIDEWAYS, (0x011A, ASCII, 4, b"abc"), (0x0128, ASCII, 4, b"abc")), True),
+    "resolution of two numbers": (
+        exif_block(SIDEWAYS, (0x011A, SHORT, 2, b"\0\0\0\0"), (0x0128, SHORT, 1, b"\2")),
+        True,
+    ),
+    "resolution that divides by zero": (exif_block(SIDEWAYS, (0x011A, RATIONAL, 1, DIRECTORY)), True),
+    "maker's note nowhere": (exif_block(SIDEWAYS, (0x8769, LONG, 1, FAR), (0x8825, LONG, 1, FAR)), True),
+    "a directory in itself": (exif_block(SIDEWAYS, (0x8769, LONG, 1, DIRECTORY)), True),
+    "a directory that is text": (exif_block(SIDEWAYS, (0x8769, ASCII, 4, b"abc"), (0x8825, FLOAT, 1, b"")), True),
+    "a string cut short": (exif_block((0x010F, ASCII, 100, DIRECTORY), SIDEWAYS), True),
+    "text of a camera cut short": (exif_block((0x9286, 7, 3, b"ab"), SIDEWAYS, (0x0110, 8, 3, b"a")), True),
+}
+CONTAINERS = {"jpg": {"quality": 100, "subsampling": 0}, "png": {}, "webp": {"lossless": True}}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_odd_exif_is_no_reason_to_refuse_a_picture(tmp_path, suffix):
+    """Pictures of 12x6 pixels, white on the left. Sideways means 6x12, white on top: orientation 6 of the standard."""
+    picture = Image.fromarray(np.repeat(np.array([[255] * 6 + [0] * 6], "uint8"), 6, axis=0)).convert("RGB")
+    for name, (block, sideways) in ODD_EXIF.items():
+        path = tmp_path / f"{name}.{suffix}"
+        picture.save(path, exif=b"Exif\0\0" + block, **CONTAINERS[suffix])
+        image = read_image(path, (None, None, 3)).astype(int)
+        assert image.shape == ((12, 6, 3) if sideways else (6, 12, 3)), name
+        assert image[:3, :3].min() > 250, name
+        assert image[-3:, -3:].max() < 5, name
+        checked = check(str(path))
+        assert (checked.error, checked.size) == (None, image.shape[1::-1]), name
+        assert checked.plain_jpeg == (suffix == "jpg" and not sideways), name
+
+
+# Where the standard (EXIF 2.32, 4.6.4) has the first row and the first column of each orientation.
+CORNERS = {1: "ab cd", 2: "ba dc", 3: "dc ba", 4: "cd ab", 5: "ac bd", 6: "ca db", 7: "db ca", 8: "bd ac"}
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+@pytest.mark.parametrize("order", "<>")
+def test_the_eight_orientations(tmp_path, suffix, order):
+    """Each quarter of a picture is another gray, a, b in its first row and c, d in its second."""
+    grays = {"a": 0, "b": 80, "c": 160, "d": 240}
+    quarters = np.kron(np.array([[0, 80], [160, 240]], "uint8"), np.ones((8, 16), "uint8"))
+    for orientation, corners in CORNERS.items():
+        block = exif_block((0x0112, SHORT, 1, struct.pack(f"{order}H", orientation)), order=order)
+        path = tmp_path / f"{orientation}.{suffix}"
+        Image.fromarray(quarters).convert("RGB").save(path, exif=b"Exif\0\0" + block, **CONTAINERS[suffix])
+        image = read_image(path, (None, None, 3))[..., 0].astype(int)
+        assert image.shape == ((16, 32) if orientation < 5 else (32, 16))
+        found = [[image[0, 0], image[0, -1]], [image[-1, 0], image[-1, -1]]]
+        np.testing.assert_allclose(found, [[grays[corner] for corner in row] for row in corners.split()], atol=2)
+
+
+def test_a_picture_that_makes_pillow_fail_is_named(tmp_path, monkeypatch):
+    """A decoder may raise anything. The file is named all the same."""
+
+    def fail(file):
+        raise AssertionError
+
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load_end", fail)
+    with pytest.raises(keras_arch.InputError, match=r"x\.png: AssertionError"):
+        read_image(tmp_path / "x.png", (4, 4, 1))
+    assert check(str(tmp_path / "x.png")).error == "AssertionError"
 
 
 # --- transparency ---
@@ -245,7 +357,8 @@ def test_tfds_records_are_composed_on_white(tmp_path, channels, monkeypatch):
 
     monkeypatch.setattr(data, "find", lambda name, data_dir: Icons(data_dir=data_dir))
     monkeypatch.setattr(data, "prepare", lambda name, builder: builder.download_and_prepare())
-    dataset = keras_arch.load_dataset("icons", tmp_path)
+    with pytest.warns(DataWarning, match="3 of 3 test images are also in the train split"):
+        dataset = keras_arch.load_dataset("icons", tmp_path)
     assert dataset.image_shape == (6, 9, min(channels, 3))
     for image, label in zip(dataset.test.images, dataset.test.labels, strict=True):
         (tmp_path / "picture").write_bytes(FILES[names[label]])

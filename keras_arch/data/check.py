@@ -13,16 +13,15 @@ from rich.progress import track
 
 from ..errors import InputError, first_line
 from ..files import cache_folder, write_json
-from ..images import decode, open_image
+from ..images import decode, open_image, orientation
 
 NAMED = 20  # files that a report lists of each kind
 OPTIONS = {  # what lets a data set with such a problem pass
     "a picture that cannot be decoded": "--skip-unreadable leaves out what cannot be decoded",
     "one picture in two splits": "--allow-duplicates keeps one copy, in test if test has one",
 }
-ORIENTATION = 0x0112  # the tag of EXIF
 # The name changes whenever `keras_arch.images` reads pictures by another rule: what was remembered is then void.
-MEMORY = cache_folder() / "checked2"
+MEMORY = cache_folder() / "checked3"
 
 
 class Checked(NamedTuple):
@@ -76,8 +75,7 @@ def check(path):
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         image, grey = decode(path)
         with open_image(path) as file:
-            turned = file.getexif().get(ORIENTATION, 1) != 1
-            plain_jpeg = file.format == "JPEG" and file.mode in ("RGB", "L") and not turned
+            plain_jpeg = file.format == "JPEG" and file.mode in ("RGB", "L") and orientation(file) == 1
         return Checked(None, digest, image.size, grey, plain_jpeg)
     except (InputError, OSError) as error:
         return Checked(first_line(error.__cause__ or error), path)
