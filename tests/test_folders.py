@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,6 +208,37 @@ def test_what_was_checked_is_remembered(folder, monkeypatch):
     save(folder / "zero" / "bild 0 ü.jpg", 1000)
     find_files(folder)
     assert [path.rsplit("/", 1)[1] for path in looked] == ["bild 0 ü.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("function", "error"), [("read_bytes", PermissionError(13, "Permission denied")), ("decode", None)]
+)
+def test_errors_are_not_remembered(folder, monkeypatch, function, error):
+    """A file that could not be read once, though it has not changed: no rights, a network drive that was away."""
+
+    def fail(path):
+        if "bild 0 " in str(path):
+            raise error or keras_arch.InputError("no such codec")
+        return real(path)
+
+    owner = Path if function == "read_bytes" else check
+    real = getattr(owner, function)
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, function, fail)
+        text = refusal(folder)
+    assert "1 of another kind" in text
+    assert ("Permission denied" if error else "no such codec") in text
+    assert len(find_files(folder)[2]) == 27
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "null", '{"PATH": 1}', '{"PATH": {"stamp": STAMP, "checked": [1]}}', "{", "\x00"]
+)
+def test_a_damaged_memory_is_not_used(folder, content):
+    before, path = find_files(folder), str(folder / "zero" / "bild 0 ü.jpg")
+    (memory,) = check.MEMORY.iterdir()
+    memory.write_text(content.replace("PATH", path).replace("STAMP", str(check.stamp(path))))
+    assert find_files(folder) == before
 
 
 # --- .npz ---

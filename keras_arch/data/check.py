@@ -1,4 +1,7 @@
-"""Every picture is decoded once before the first epoch, in parallel, and remembered by its size and time."""
+"""Every picture is decoded once before the first epoch, in parallel, and remembered by its size and times.
+
+A picture that cannot be read or decoded is not remembered: the reason may be gone at the next start.
+"""
 
 import contextlib
 import hashlib
@@ -29,31 +32,35 @@ class Checked(NamedTuple):
 
     error: str | None  # why it cannot be decoded
     digest: str  # of its bytes
-    size: tuple[int, ...] = (0, 0)  # width and height, upright
+    size: tuple[int, int] = (0, 0)  # width and height, upright
     grey: bool = False
     plain_jpeg: bool = False  # a JPEG that TensorFlow decodes as Pillow does: RGB or grey, and not to be turned
 
 
 def check_files(folder, paths):
-    """{path: Checked} of all `paths`; only what is new or has changed since the last time is read."""
-    memory = MEMORY / f"{hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]}.json"
-    try:
-        known = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        known = {}
-    stamps = {path: stamp(path) for path in paths}
-    fresh = [path for path in paths if known.get(path, {}).get("stamp") != stamps[path]]
+    """{path: Checked} of all `paths`; only what is new, has changed or could not be decoded the last time is read."""
+    memory = MEMORY / f"{hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:16]}.json"
+    stamps, known = {path: stamp(path) for path in paths}, recall(memory)
+    checked = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
+    fresh = [path for path in paths if path not in checked]
     if fresh:
         with ThreadPoolExecutor() as pool:
-            results = pool.map(check, fresh)
-            for path, result in zip(fresh, track_checked(results, len(fresh)), strict=True):
-                known[path] = {"stamp": stamps[path], "checked": list(result)}
+            checked |= zip(fresh, track_checked(pool.map(check, fresh), len(fresh)), strict=True)
         with contextlib.suppress(OSError):  # where nothing can be remembered, everything is checked again
-            write_json(memory, {path: known[path] for path in paths})
-    recalled = {path: Checked(*known[path]["checked"]) for path in paths}
-    return {
-        path: checked._replace(size=tuple(checked.size)) for path, checked in recalled.items()
-    }  # JSON has no tuples
+            write_json(memory, {path: [stamps[path], checked[path]] for path in paths if not checked[path].error})
+    return {path: checked[path] for path in paths}
+
+
+def recall(memory):
+    """{path: (stamp, Checked)} from the file that `check_files` wrote, or {} if it is missing or damaged."""
+    try:
+        known = json.loads(memory.read_text()).items()
+        return {
+            path: (found, Checked(error, digest, tuple(size), *rest))
+            for path, (found, (error, digest, size, *rest)) in known
+        }
+    except Exception:  # a damaged file raises whatever its bytes happen to mean
+        return {}
 
 
 def stamp(path):
