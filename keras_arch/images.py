@@ -194,7 +194,7 @@ def orientation(file):
         (start,) = struct.unpack_from(f"{order}I", block, 4)
         (count,) = struct.unpack_from(f"{order}H", block, start)
         for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, numbers, value = struct.unpack_from(f"{order}HHIH", block, entry)
+            tag, kind, numbers, value = struct.unpack_from(f"{order}HHIH2x", block, entry)
             if tag == ORIENTATION:
                 return value if (kind, numbers) == (SHORT, 1) and value in TURNS else 1
     except struct.error:  # behind the end of the block

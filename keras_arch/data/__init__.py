@@ -320,7 +320,9 @@ def decoder_of(image):
     """The function that decodes a record of a TFDS image feature; TFDS's own would drop the transparency of a PNG."""
     if image.np_dtype != np.uint8:
         return image.decode_example
-    return lambda record: tf.ensure_shape(decode(record), (*image.shape[:2], 3))
+    height, width = image.shape[:2]
+    fixed = (height, width) if height == width else (None, None)  # the sides of a picture that is turned change places
+    return lambda record: tf.ensure_shape(decode(record), (*fixed, 3))
 
 
 def fixed_shape(name, shape, image_size):
