@@ -1,5 +1,6 @@
 """Folders of pictures and .npz files: found, split, checked, remembered, refused by name."""
 
+import dataclasses
 import shutil
 import time
 from pathlib import Path
@@ -136,6 +137,27 @@ def test_windows_of_jpegs_are_those_of_pillow(tmp_path):
         batch = next(iter(split.batches(0, tf.data.Dataset.range(1), 1, POLICIES["inception_crop"])))
         sides.append(batch[0].numpy().astype(int))
     assert np.abs(sides[0] - sides[1]).mean() < 4
+
+
+def test_a_jpeg_that_tensorflow_refuses_is_read_by_pillow(tmp_path, monkeypatch):
+    """A restart marker stands where the file should end: Pillow reads it, and TensorFlow raises InvalidArgumentError."""
+    for number in range(12):
+        split = ("train", "validation", "test")[number % 3]
+        save(tmp_path / split / "ab"[number // 3 % 2] / f"{number}.jpg", number, quality=95)
+    odd = tmp_path / "train" / "a" / "0.jpg"
+    content = odd.read_bytes()
+    odd.write_bytes(content[:-1] + b"\xff\xd0" + content[-1:])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.io.decode_jpeg(odd.read_bytes())
+    monkeypatch.setattr(data, "MEMORY_SHARE", 0)
+    dataset = keras_arch.load_dataset(tmp_path)
+    assert list(dataset.train.plain_jpegs) == [path != str(odd) for path in dataset.train.paths]
+    recipe = keras_arch.Recipe("resnet8", "x", epochs=1, learning_rate=0.1, batch_size=1, augment="inception_crop")
+    found = [image.numpy()[0] for image, _ in training_batches(dataset, recipe)]
+    through_pillow = dataclasses.replace(dataset.train, plain_jpegs=np.zeros(4, bool))
+    expected = training_batches(dataclasses.replace(dataset, train=through_pillow), recipe)
+    same = [np.array_equal(image, other.numpy()[0]) for image, (other, _) in zip(found, expected, strict=True)]
+    assert sorted(same) == [False, False, False, True]
 
 
 def test_grey_and_colour_by_rule(tmp_path):

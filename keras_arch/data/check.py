@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
 from ..errors import InputError, first_line
 from ..files import cache_folder, write_json
 from ..images import decode, open_image, orientation
+from .splits import decode_jpeg
 
 NAMED = 20  # files that a report lists of each kind
 OPTIONS = {  # what lets a data set with such a problem pass
@@ -34,7 +36,7 @@ class Checked(NamedTuple):
     digest: str  # of its bytes
     size: tuple[int, int] = (0, 0)  # width and height, upright
     grey: bool = False
-    plain_jpeg: bool = False  # a JPEG that TensorFlow decodes as Pillow does: RGB or grey, and not to be turned
+    plain_jpeg: bool = False  # a JPEG that TensorFlow decodes as Pillow does: RGB or grey, not to be turned
 
 
 def check_files(folder, paths):
@@ -79,13 +81,23 @@ def track_checked(results, total):
 def check(path):
     """Decode a picture to the last pixel."""
     try:
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        content = Path(path).read_bytes()
         image, grey = decode(path)
         with open_image(path) as file:
             plain_jpeg = file.format == "JPEG" and file.mode in ("RGB", "L") and orientation(file) == 1
-        return Checked(None, digest, image.size, grey, plain_jpeg)
+        plain_jpeg = plain_jpeg and tensorflow_decodes(content)
+        return Checked(None, hashlib.sha256(content).hexdigest(), image.size, grey, plain_jpeg)
     except (InputError, OSError) as error:
         return Checked(first_line(error.__cause__ or error), path)
+
+
+def tensorflow_decodes(content):
+    """Whether TensorFlow decodes the bytes of a JPEG: it refuses some with damage that Pillow tolerates."""
+    try:
+        decode_jpeg(content)
+    except tf.errors.OpError:
+        return False
+    return True
 
 
 def report(folder, problems):

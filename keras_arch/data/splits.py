@@ -146,16 +146,22 @@ class InFiles:
 
             return read_image(self.paths[number], self.shape, policy.box and box)
 
-        # A window of a JPEG need not be decoded whole, nor wait for Python; one other picture sends all through Pillow.
-        windows = policy.box is not None and self.shape[2] == 3 and self.plain_jpegs.all()
-        paths, labels = tf.constant(self.paths), tf.constant(self.labels)
+        def by_pillow(number, random):
+            return tf.numpy_function(read, [number, random], tf.uint8)
+
+        def by_tensorflow(number, random):
+            return read_window(paths[number], self.shape, policy.box, random)
+
+        def by_either(number, random):
+            return tf.cond(plain[number], lambda: by_tensorflow(number, random), lambda: by_pillow(number, random))
+
+        # A window of a JPEG need not be decoded whole, nor wait for Python.
+        load_image = by_either if policy.box is not None and self.shape[2] == 3 else by_pillow
+        paths = tf.constant([os.fsencode(path) for path in self.paths])
+        plain, labels = tf.constant(self.plain_jpegs), tf.constant(self.labels)
 
         def load(number, random):
-            if windows:
-                image = read_window(paths[number], self.shape, policy.box, random)
-            else:
-                image = tf.numpy_function(read, [number, random], tf.uint8)
-            return tf.ensure_shape(image, self.shape), labels[number], random
+            return tf.ensure_shape(load_image(number, random), self.shape), labels[number], random
 
         return untuned(picked.map(load, num_parallel_calls=THREADS).batch(batch_size))
 
