@@ -109,7 +109,13 @@ def load_tfds(name, data_dir, image_size, keep):
     builder = find(name, data_dir)
     image, label = classification_features(name, builder.info)
     image_shape = fixed_shape(name, image.shape, image_size)
-    prepare(name, builder)
+    try:
+        prepare(name, builder)
+    except Exception:
+        if not builder.data_path.exists():  # another process may have prepared the same data in the meantime
+            raise
+    builder = find(name, data_dir)  # reads what is on disk, whichever process prepared it
+    image, label = classification_features(name, builder.info)
     splits = builder.info.splits
     total = sum(split.num_examples for split in splits.values())
 
