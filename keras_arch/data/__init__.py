@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
@@ -21,6 +20,7 @@ from ..images import read_image
 from .digits import Digits
 from .duplicates import warn_of_duplicates
 from .folders import SPLIT_NAMES, SPLITS, find_files, fingerprint_of
+from .memory import empty_array, shareable, total_memory
 from .splits import READ_AT_ONCE, InFiles, InMemory, InStream, decode
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
@@ -102,7 +102,7 @@ def sides(image_size):
 
 
 def fits_in_memory(count, shape):
-    return count * int(np.prod(shape)) <= MEMORY_SHARE * psutil.virtual_memory().total
+    return count * int(np.prod(shape)) <= MEMORY_SHARE * total_memory()
 
 
 def load_tfds(name, data_dir, image_size, keep):
@@ -183,7 +183,7 @@ def without_labels(name, split):
 
 def in_memory(split):
     """The same examples, decoded once."""
-    images = np.empty((split.count, *split.shape), "uint8")
+    images = empty_array((split.count, *split.shape))
     labels = np.empty(split.count, "int64")
     done = 0
     for some_images, some_labels in split.examples.batch(READ_AT_ONCE).as_numpy_iterator():
@@ -207,9 +207,14 @@ def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates):
         labels = np.array(files.labels, "int64")
         if split not in keep or not fits_in_memory(len(pictures), image_shape):
             return InFiles(files.paths, labels, image_shape, np.array(files.plain_jpegs))
+        images = empty_array((len(labels), *image_shape))
+
+        def load(number):
+            images[number] = read_image(files.paths[number], image_shape)
+
         with ThreadPoolExecutor() as pool:
-            images = list(pool.map(lambda path: read_image(path, image_shape), files.paths))
-        return InMemory(np.stack(images), labels)
+            list(pool.map(load, range(len(images))))
+        return InMemory(images, labels)
 
     train, validation, test = map(read, SPLITS)
     fingerprint = fingerprint_of(class_names, found)
@@ -252,7 +257,7 @@ def load_npz(path, image_size):
 
     def split(x, y):
         if x.shape[1:] == image_shape:
-            return InMemory(x, y)
+            return InMemory(shareable(x), y)
         return in_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
 
     x, y = images["x_train"], labels["y_train"]

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..images import ORIENTATION, SHORT, read_image
+from .memory import shared_tensor
 
 RANDOM_NUMBERS = 16  # with each example; augment.py says which is for what
 READ_AT_ONCE = 256  # images
@@ -34,6 +35,13 @@ def untuned(batches):
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.with_options(options)
+
+
+def uncopied(batches):
+    """The same `tf.data.Dataset`, `untuned` and without TensorFlow's graph optimizations: they copy the arrays that it reads."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return untuned(batches).with_options(options)
 
 
 def random_numbers(count, seed, epoch):
@@ -73,7 +81,7 @@ class InMemory:
     @property
     def examples(self):
         """A `tf.data.Dataset` of (image, label) in the split's order."""
-        return untuned(tf.data.Dataset.from_tensor_slices((self.images, self.labels)))
+        return uncopied(tf.data.Dataset.from_tensor_slices((shared_tensor(self.images), self.labels)))
 
     def at(self, numbers):
         """The images and labels of these numbers, as arrays."""
@@ -85,7 +93,7 @@ class InMemory:
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
-        images, labels = tf.constant(self.images), tf.constant(self.labels)
+        images, labels = shared_tensor(self.images), tf.constant(self.labels)
         picked = epochs.flat_map(lambda epoch: picks(self.count, seed, epoch, batch_size).batch(batch_size))
         shape = self.images.shape[1:]
 
@@ -97,7 +105,7 @@ class InMemory:
                 found = tf.ensure_shape(tf.cast(tf.round(found), tf.uint8), (None, *shape))
             return found, tf.gather(labels, numbers), random
 
-        return untuned(picked.map(load, num_parallel_calls=THREADS))
+        return uncopied(picked.map(load, num_parallel_calls=THREADS))
 
 
 @dataclass(frozen=True)
