@@ -4,13 +4,15 @@ Upright by its EXIF tag; grey or red, green and blue by ITU-R 601 luma; transpar
 centre of the model's aspect is cut out and resized bilinearly, each output pixel the mean of what it covers.
 """
 
+import re
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from .errors import DataWarning, InputError
+from .errors import DataWarning, InputError, first_line
 
 # The raster formats that Pillow decodes itself. It passes others, such as EPS, to a program that it finds on the PATH.
 RASTER = {
@@ -28,6 +30,16 @@ FORMATS = tuple(name for name in RASTER if name in Image.registered_extensions()
 SUFFIXES = {suffix for name in FORMATS for suffix in RASTER[name]}  # of the pictures that are looked for in folders
 GRAY_MODES = ("1", "L", "LA")
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
+ORIENTATION, SHORT = 0x0112, 3  # tag and kind of number in EXIF
+TURNS = {  # from each orientation to the upright picture, which is orientation 1
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 NAMED_KINDS = 5  # of unused files, in a warning
 
 
@@ -151,13 +163,43 @@ def decode(path):
     """The whole picture, upright and opaque, as a Pillow image of mode "L" or "RGB", and whether it is grey."""
     try:
         with open_image(path) as file:
-            image = on_white(in_8_bits(ImageOps.exif_transpose(file), file))
+            image = on_white(in_8_bits(upright(file), file))
             grey = image.mode in GRAY_MODES
             return image.convert("L" if grey else "RGB"), grey
     except FileNotFoundError:
         raise InputError(f"expected an image file, got {path}, which does not exist") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"expected an image file such as JPEG or PNG, got {path}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+        raise InputError(f"expected an image file such as JPEG or PNG, got {path}: {first_line(error)}") from error
+
+
+def upright(file):
+    """Return the picture that Pillow opened as `file`, turned by its EXIF orientation."""
+    file.load()  # Pillow turns a TIFF here
+    turn = TURNS.get(orientation(file))
+    return file if turn is None else file.transpose(turn)
+
+
+def orientation(file):
+    """Return the EXIF orientation of a picture that Pillow opened: 1 to 8, and 1 if it has none.
+
+    Only this tag is read, so damage elsewhere in the EXIF block does not matter.
+    """
+    block = re.sub(b"^(Exif\0\0)+", b"", file.info.get("exif", b""))
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", block, 4)
+        (count,) = struct.unpack_from(f"{order}H", block, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, numbers, value = struct.unpack_from(f"{order}HHIH2x", block, entry)
+            if tag == ORIENTATION:
+                return value if (kind, numbers) == (SHORT, 1) and value in TURNS else 1
+    except struct.error:  # behind the end of the block
+        pass
+    return 1
 
 
 def in_8_bits(image, file):

@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 import keras_arch
 from keras_arch.data import split_instructions
+from keras_arch.data.digits import Digits
 from keras_arch.data.splits import InMemory, InStream
 from keras_arch.errors import DataWarning
 
@@ -37,6 +38,34 @@ def test_splits_stay_the_same(digits, tmp_path):
     again = keras_arch.load_dataset("digits", tmp_path)
     for split in ("train", "validation", "test"):
         assert images_of(getattr(again, split)) == images_of(getattr(digits, split))
+
+
+@pytest.mark.parametrize("step", ["_info", "_split_generators", "_download_and_prepare"])
+def test_another_process_prepares_the_same_data_first(tmp_path, monkeypatch, step):
+    """While one process is at a step, the other one does all of its work in the same new folder."""
+    others, own = [], getattr(Digits, step)
+
+    def interrupted(*arguments, **options):
+        result = own(*arguments, **options)
+        monkeypatch.setattr(Digits, step, own)
+        others.append(keras_arch.load_dataset("digits", tmp_path))
+        return result
+
+    monkeypatch.setattr(Digits, step, interrupted)
+    dataset = keras_arch.load_dataset("digits", tmp_path)
+    (other,) = others
+    assert dataset.sizes == other.sizes == {"train": 1293, "validation": 144, "test": 360}
+    assert images_of(dataset.test) == images_of(other.test)
+    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
+
+
+def test_data_that_cannot_be_prepared_are_an_error(tmp_path, monkeypatch):
+    def fail(builder, dl_manager):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Digits, "_split_generators", fail)
+    with pytest.raises(OSError, match="disk full"):
+        keras_arch.load_dataset("digits", tmp_path)
 
 
 class Split:

@@ -1,7 +1,9 @@
 """Folders of pictures and .npz files: found, split, checked, remembered, refused by name."""
 
+import dataclasses
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,7 +126,7 @@ def test_windows_of_jpegs_are_those_of_pillow(tmp_path):
     )
     Image.fromarray(picture).save(tmp_path / "picture.jpg", quality=95)
     exif = Image.Exif()
-    exif[check.ORIENTATION] = 6
+    exif[0x0112] = 6
     Image.fromarray(picture).save(tmp_path / "turned.jpg", quality=95, exif=exif)
     checked = [check.check(str(tmp_path / name)) for name in ("picture.jpg", "turned.jpg")]
     assert [result.plain_jpeg for result in checked] == [True, False]
@@ -135,6 +137,27 @@ def test_windows_of_jpegs_are_those_of_pillow(tmp_path):
         batch = next(iter(split.batches(0, tf.data.Dataset.range(1), 1, POLICIES["inception_crop"])))
         sides.append(batch[0].numpy().astype(int))
     assert np.abs(sides[0] - sides[1]).mean() < 4
+
+
+def test_a_jpeg_that_tensorflow_refuses_is_read_by_pillow(tmp_path, monkeypatch):
+    """A restart marker stands where the file should end: Pillow reads it, and TensorFlow raises InvalidArgumentError."""
+    for number in range(12):
+        split = ("train", "validation", "test")[number % 3]
+        save(tmp_path / split / "ab"[number // 3 % 2] / f"{number}.jpg", number, quality=95)
+    odd = tmp_path / "train" / "a" / "0.jpg"
+    content = odd.read_bytes()
+    odd.write_bytes(content[:-1] + b"\xff\xd0" + content[-1:])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.io.decode_jpeg(odd.read_bytes())
+    monkeypatch.setattr(data, "MEMORY_SHARE", 0)
+    dataset = keras_arch.load_dataset(tmp_path)
+    assert list(dataset.train.plain_jpegs) == [path != str(odd) for path in dataset.train.paths]
+    recipe = keras_arch.Recipe("resnet8", "x", epochs=1, learning_rate=0.1, batch_size=1, augment="inception_crop")
+    found = [image.numpy()[0] for image, _ in training_batches(dataset, recipe)]
+    through_pillow = dataclasses.replace(dataset.train, plain_jpegs=np.zeros(4, bool))
+    expected = training_batches(dataclasses.replace(dataset, train=through_pillow), recipe)
+    same = [np.array_equal(image, other.numpy()[0]) for image, (other, _) in zip(found, expected, strict=True)]
+    assert sorted(same) == [False, False, False, True]
 
 
 def test_grey_and_colour_by_rule(tmp_path):
@@ -207,6 +230,37 @@ def test_what_was_checked_is_remembered(folder, monkeypatch):
     save(folder / "zero" / "bild 0 ü.jpg", 1000)
     find_files(folder)
     assert [path.rsplit("/", 1)[1] for path in looked] == ["bild 0 ü.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("function", "error"), [("read_bytes", PermissionError(13, "Permission denied")), ("decode", None)]
+)
+def test_errors_are_not_remembered(folder, monkeypatch, function, error):
+    """A file that could not be read once, though it has not changed: no rights, a network drive that was away."""
+
+    def fail(path):
+        if "bild 0 " in str(path):
+            raise error or keras_arch.InputError("no such codec")
+        return real(path)
+
+    owner = Path if function == "read_bytes" else check
+    real = getattr(owner, function)
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, function, fail)
+        text = refusal(folder)
+    assert "1 of another kind" in text
+    assert ("Permission denied" if error else "no such codec") in text
+    assert len(find_files(folder)[2]) == 27
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "null", '{"PATH": 1}', '{"PATH": {"stamp": STAMP, "checked": [1]}}', "{", "\x00"]
+)
+def test_a_damaged_memory_is_not_used(folder, content):
+    before, path = find_files(folder), str(folder / "zero" / "bild 0 ü.jpg")
+    (memory,) = check.MEMORY.iterdir()
+    memory.write_text(content.replace("PATH", path).replace("STAMP", str(check.stamp(path))))
+    assert find_files(folder) == before
 
 
 # --- .npz ---

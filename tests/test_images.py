@@ -1,17 +1,19 @@
 """One picture: which files are opened, and what becomes of their modes, depths and transparency."""
 
 import io
+import struct
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image, ImageOps
 
 import keras_arch
 from keras_arch import data
 from keras_arch.data.check import check
+from keras_arch.data.splits import decode
 from keras_arch.errors import DataWarning
 from keras_arch.export.saved_model import Classifier
 from keras_arch.images import FORMATS, RASTER, SUFFIXES, read_image
@@ -124,6 +126,119 @@ def test_pixels_of_unknown_range_are_refused(tmp_path, dtype):
     assert "unknown" in check(str(tmp_path / "x.tif")).error
 
 
+# --- EXIF ---
+
+BYTE, ASCII, SHORT, LONG, RATIONAL, FLOAT = 1, 2, 3, 4, 5, 11  # kinds of numbers in TIFF
+SIDEWAYS = (0x0112, SHORT, 1, b"\6\0")  # orientation 6
+
+
+def exif_block(*entries, order="<", count=None, offset=8):
+    """An EXIF block with one directory of `entries`: tag, kind, count, and four bytes for the value or its place."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", offset)
+    rows = [struct.pack(f"{order}HHI", *entry[:3]) + entry[3].ljust(4, b"\0")[:4] for entry in entries]
+    return head + struct.pack(f"{order}H", len(rows) if count is None else count) + b"".join(rows) + bytes(4)
+
+
+def orientation_block(value, kind=SHORT, count=1):
+    return exif_block((0x0112, kind, count, value))
+
+
+FAR = struct.pack("<I", 2**31)
+DIRECTORY = struct.pack("<I", 8)  # where the first one is
+ODD_EXIF = {
+    "empty": (b"", False),
+    "one byte": (b"I", False),
+    "text": (b"not a directory", False),
+    "header alone": (b"II*\0\x08\0\0\0", False),
+    "unknown byte order": (b"XX*\0" + exif_block(SIDEWAYS)[4:], False),
+    "directory behind the end": (exif_block(SIDEWAYS, offset=10_000), False),
+    "directory at 4 GiB": (exif_block(SIDEWAYS, offset=2**32 - 1), False),
+    "directory in the header": (exif_block(SIDEWAYS, offset=0), False),
+    "no entry": (exif_block(), False),
+    "65,535 entries": (exif_block(SIDEWAYS, count=65_535), True),
+    "65,535 entries without one": (exif_block((0x010F, ASCII, 4, b"abc"), count=65_535), False),
+    "cut in the entry": (exif_block(SIDEWAYS)[:15], False),
+    "orientation 0": (orientation_block(b"\0"), False),
+    "orientation 9": (orientation_block(b"\x09"), False),
+    "orientation 65,535": (orientation_block(b"\xff\xff"), False),
+    "orientation as text": (orientation_block(b"6\0", ASCII, 2), False),
+    "orientation as a float": (orientation_block(struct.pack("<f", 6.5), FLOAT), False),
+    "orientation as not a number": (orientation_block(struct.pack("<f", float("nan")), FLOAT), False),
+    "orientation as two bytes": (orientation_block(b"\6\6", BYTE, 2), False),
+    "orientation as two numbers": (orientation_block(b"\6\0\6\0", SHORT, 2), False),
+    "orientation of no number": (orientation_block(b"\6\0", SHORT, 0), False),
+    "orientation of 4 billion numbers": (orientation_block(FAR, SHORT, 2**32 - 1), False),
+    "orientation as a fraction nowhere": (orientation_block(FAR, RATIONAL), False),
+    "orientation of an unknown kind": (orientation_block(b"\6\0", 99), False),
+    "resolution nowhere": (exif_block((0x011A, RATIONAL, 1, FAR), SIDEWAYS), True),
+    "resolution as text": (exif_block(SIDEWAYS, (0x011A, ASCII, 4, b"abc"), (0x0128, ASCII, 4, b"abc")), True),
+    "resolution of two numbers": (
+        exif_block(SIDEWAYS, (0x011A, SHORT, 2, b"\0\0\0\0"), (0x0128, SHORT, 1, b"\2")),
+        True,
+    ),
+    "resolution that divides by zero": (exif_block(SIDEWAYS, (0x011A, RATIONAL, 1, DIRECTORY)), True),
+    "maker's note nowhere": (exif_block(SIDEWAYS, (0x8769, LONG, 1, FAR), (0x8825, LONG, 1, FAR)), True),
+    "a directory in itself": (exif_block(SIDEWAYS, (0x8769, LONG, 1, DIRECTORY)), True),
+    "a directory that is text": (exif_block(SIDEWAYS, (0x8769, ASCII, 4, b"abc"), (0x8825, FLOAT, 1, b"")), True),
+    "a string cut short": (exif_block((0x010F, ASCII, 100, DIRECTORY), SIDEWAYS), True),
+    "text of a camera cut short": (exif_block((0x9286, 7, 3, b"ab"), SIDEWAYS, (0x0110, 8, 3, b"a")), True),
+}
+BIG_ENDIAN = {
+    f"big-endian {n}": (exif_block((0x0112, SHORT, 1, bytes([0, n])), order=">"), 5 <= n <= 8) for n in range(10)
+}
+CONTAINERS = {"jpg": {"quality": 100, "subsampling": 0}, "png": {}, "webp": {"lossless": True}}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_odd_exif_is_no_reason_to_refuse_a_picture(tmp_path, suffix):
+    """Pictures of 12x6 pixels, white on the left. Sideways means 6x12, white on top: orientation 6 of the standard."""
+    picture = Image.fromarray(np.repeat(np.array([[255] * 6 + [0] * 6], "uint8"), 6, axis=0)).convert("RGB")
+    for name, (block, sideways) in ODD_EXIF.items():
+        path = tmp_path / f"{name}.{suffix}"
+        picture.save(path, exif=b"Exif\0\0" + block, **CONTAINERS[suffix])
+        image = read_image(path, (None, None, 3)).astype(int)
+        assert image.shape == ((12, 6, 3) if sideways else (6, 12, 3)), name
+        assert image[:3, :3].min() > 250, name
+        assert image[-3:, -3:].max() < 5, name
+        checked = check(str(path))
+        assert (checked.error, checked.size) == (None, image.shape[1::-1]), name
+        assert checked.plain_jpeg == (suffix == "jpg" and not sideways), name
+
+
+# Where the standard (EXIF 2.32, 4.6.4) has the first row and the first column of each orientation.
+CORNERS = {1: "ab cd", 2: "ba dc", 3: "dc ba", 4: "cd ab", 5: "ac bd", 6: "ca db", 7: "db ca", 8: "bd ac"}
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+@pytest.mark.parametrize("order", "<>")
+def test_the_eight_orientations(tmp_path, suffix, order):
+    """Each quarter of a picture is another gray, a, b in its first row and c, d in its second."""
+    grays = {"a": 0, "b": 80, "c": 160, "d": 240}
+    quarters = np.kron(np.array([[0, 80], [160, 240]], "uint8"), np.ones((8, 16), "uint8"))
+    for orientation, corners in CORNERS.items():
+        block = exif_block((0x0112, SHORT, 1, struct.pack(f"{order}H", orientation)), order=order)
+        path = tmp_path / f"{orientation}.{suffix}"
+        Image.fromarray(quarters).convert("RGB").save(path, exif=b"Exif\0\0" + block, **CONTAINERS[suffix])
+        image = read_image(path, (None, None, 3))[..., 0].astype(int)
+        assert image.shape == ((16, 32) if orientation < 5 else (32, 16))
+        found = [[image[0, 0], image[0, -1]], [image[-1, 0], image[-1, -1]]]
+        np.testing.assert_allclose(found, [[grays[corner] for corner in row] for row in corners.split()], atol=2)
+
+
+def test_a_picture_that_makes_pillow_fail_is_named(tmp_path, monkeypatch):
+    """A decoder may raise anything. The file is named all the same."""
+
+    def fail(file):
+        raise AssertionError
+
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load_end", fail)
+    with pytest.raises(keras_arch.InputError, match=r"x\.png: AssertionError"):
+        read_image(tmp_path / "x.png", (4, 4, 1))
+    assert check(str(tmp_path / "x.png")).error == "AssertionError"
+
+
 # --- transparency ---
 
 
@@ -201,54 +316,135 @@ FILES = {
 }
 
 
+SMOOTH = Image.fromarray(NOISE[..., :3]).resize((48, 36), Image.Resampling.BICUBIC)
+SHARP = Image.fromarray(RNG.integers(0, 256, (36, 48, 3)).astype("uint8"))
+
+
+def orientation_exif(value):
+    return b"Exif\0\0" + orientation_block(bytes([value, 0]))
+
+
+ENCODINGS = {
+    "jpeg": encoded(SMOOTH, "JPEG", quality=90),
+    "jpeg, sharp": encoded(SHARP, "JPEG", quality=95),
+    "jpeg, 4:4:4": encoded(SMOOTH, "JPEG", quality=90, subsampling=0),
+    "jpeg, 4:2:2": encoded(SMOOTH, "JPEG", quality=90, subsampling=1),
+    "jpeg, progressive": encoded(SMOOTH, "JPEG", quality=90, progressive=True),
+    "jpeg, restart markers": encoded(SMOOTH, "JPEG", quality=90, restart_marker_rows=1),
+    "jpeg, coarse": encoded(SMOOTH, "JPEG", quality=10),
+    "jpeg, gray": encoded(SMOOTH.convert("L"), "JPEG", quality=90),
+    "jpeg, CMYK": encoded(SMOOTH.convert("CMYK"), "JPEG", quality=95),
+    **{f"jpeg, orientation {n}": encoded(SMOOTH, "JPEG", quality=90, exif=orientation_exif(n)) for n in range(10)},
+    **{f"png, orientation {n}": encoded(SMOOTH, "PNG", exif=orientation_exif(n)) for n in range(10)},
+    "png, sharp": encoded(SHARP, "PNG"),
+    "png, gray": encoded(SMOOTH.convert("L"), "PNG"),
+    "png, palette": encoded(SMOOTH.quantize(50), "PNG"),
+    "png, transparent, sharp": encoded(SHARP.convert("RGBA").rotate(30), "PNG"),
+    "bmp, sharp": encoded(SHARP, "BMP"),
+    "gif, palette": encoded(SMOOTH.quantize(50), "GIF"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_tensorflow_decodes_to_the_pixels_of_pillow(tmp_path):
+    damaged = {
+        f"jpeg, {name}": encoded(SMOOTH, "JPEG", quality=90, exif=b"Exif\0\0" + block)
+        for name, (block, _) in (ODD_EXIF | BIG_ENDIAN).items()
+    }
+    by_tensorflow = tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)])
+    for name, content in (ENCODINGS | damaged).items():
+        (tmp_path / "picture").write_bytes(content)
+        expected = read_image(tmp_path / "picture", (None, None, 3))
+        np.testing.assert_array_equal(by_tensorflow(content), expected, err_msg=name)
+
+
+# The largest differences that were measured, of 255, and a little more: Pillow averages the pixels at the edges of a crop
+# with those beyond it, and TensorFlow does not.
+INSIDE, EDGE, SHARP_EDGE = 2, 20, 40
+
+
+@pytest.mark.parametrize("shape", [(12, 16, 3), (12, 12, 1), (12, 12, 3), (50, 50, 3)])
+def test_a_server_resizes_as_we_do(tmp_path, shape):
+    for name, answer in zip(ENCODINGS, served(tmp_path, shape, ENCODINGS.values()), strict=True):
+        (tmp_path / "picture").write_bytes(ENCODINGS[name])
+        difference = np.abs(answer - read_image(tmp_path / "picture", shape))
+        assert difference[2:-2, 2:-2].max() <= INSIDE, name
+        with Image.open(tmp_path / "picture") as file:
+            upright = ImageOps.exif_transpose(file)
+        crop = upright.width * shape[0] != upright.height * shape[1]
+        assert difference.max() <= (INSIDE if not crop else SHARP_EDGE if "sharp" in name else EDGE), name
+
+
+def served(folder, shape, contents):
+    """What the SavedModel's `serve_bytes` makes of files: each pixel is an output of the model."""
+    image = keras.Input(shape)
+    (folder / "labels.txt").write_text("")
+    model = keras.Model(image, keras.layers.Flatten()(image))
+    classifier = Classifier(model, folder / "labels.txt", [""] * model.output_shape[-1])
+    return classifier.serve_bytes(tf.constant([*contents]))["probabilities"].numpy().reshape(-1, *shape)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_server_composes_on_white_as_we_do(tmp_path, channels):
-    """Each pixel is an output of the model, and each is that of Pillow, but for JPEG: TensorFlow decodes it faster."""
-    image = keras.Input((6, 9, channels))
-    (tmp_path / "labels.txt").write_text("")
-    classifier = Classifier(
-        keras.Model(image, keras.layers.Flatten()(image)), tmp_path / "labels.txt", [""] * 54 * channels
-    )
-    answers = classifier.serve_bytes(tf.constant([*FILES.values()]))["probabilities"].numpy()
-    for (name, content), answer in zip(FILES.items(), answers, strict=True):
-        (tmp_path / "picture").write_bytes(content)
+    for name, answer in zip(FILES, served(tmp_path, (6, 9, channels), FILES.values()), strict=True):
+        (tmp_path / "picture").write_bytes(FILES[name])
         expected = read_image(tmp_path / "picture", (6, 9, channels)).astype(int)
         # To gray, TensorFlow cuts where Pillow rounds.
-        tolerance = 8 * ("jpeg" in name) + (channels == 1 and "gray" not in name and name != "la")
-        np.testing.assert_allclose(answer.reshape(6, 9, channels), expected, atol=tolerance, err_msg=name)
+        tolerance = channels == 1 and "gray" not in name and name != "la"
+        np.testing.assert_allclose(answer, expected, atol=tolerance, err_msg=name)
+
+
+@pytest.fixture
+def tfds_set(tmp_path, monkeypatch):
+    """A function that loads a TFDS set whose three splits have the same files, each of another class."""
+
+    def load(shape, encoding, contents, **options):
+        with tfds.core.registered.skip_registration():
+
+            class Icons(tfds.core.GeneratorBasedBuilder):
+                VERSION = tfds.core.Version("1.0.0")
+
+                def _info(self):
+                    features = {
+                        "image": tfds.features.Image(shape=shape, encoding_format=encoding),
+                        "label": tfds.features.ClassLabel(num_classes=len(contents)),
+                    }
+                    return tfds.core.DatasetInfo(
+                        builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
+                    )
+
+                def _split_generators(self, dl_manager):
+                    return {split: self._generate_examples() for split in ("train", "validation", "test")}
+
+                def _generate_examples(self):
+                    for label, content in enumerate(contents):
+                        yield label, {"image": io.BytesIO(content), "label": label}
+
+        monkeypatch.setattr(data, "find", lambda name, data_dir: Icons(data_dir=data_dir))
+        monkeypatch.setattr(data, "prepare", lambda name, builder: builder.download_and_prepare())
+        with pytest.warns(DataWarning, match="test images are also in the train split"):
+            return keras_arch.load_dataset("icons", tmp_path, **options)
+
+    return load
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_tfds_records_are_composed_on_white(tmp_path, channels, monkeypatch):
+def test_tfds_records_are_composed_on_white(tmp_path, channels, tfds_set):
     """A feature of 1, 3 or 4 channels keeps the files that it was given, transparent or not."""
     names = ("la", "gray with a transparent shade", "gray") if channels == 1 else ("rgba", "palette", "rgb")
-
-    with tfds.core.registered.skip_registration():
-
-        class Icons(tfds.core.GeneratorBasedBuilder):
-            VERSION = tfds.core.Version("1.0.0")
-
-            def _info(self):
-                features = {
-                    "image": tfds.features.Image(shape=(6, 9, channels), encoding_format="png"),
-                    "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
-                }
-                return tfds.core.DatasetInfo(
-                    builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
-                )
-
-            def _split_generators(self, dl_manager):
-                return {split: self._generate_examples() for split in ("train", "validation", "test")}
-
-            def _generate_examples(self):
-                for label, name in enumerate(names):
-                    yield label, {"image": io.BytesIO(FILES[name]), "label": label}
-
-    monkeypatch.setattr(data, "find", lambda name, data_dir: Icons(data_dir=data_dir))
-    monkeypatch.setattr(data, "prepare", lambda name, builder: builder.download_and_prepare())
-    with pytest.warns(DataWarning, match="3 of 3 test images are also in the train split"):  # each split has the same
-        dataset = keras_arch.load_dataset("icons", tmp_path)
+    dataset = tfds_set((6, 9, channels), "png", [FILES[name] for name in names])
     assert dataset.image_shape == (6, 9, min(channels, 3))
     for image, label in zip(dataset.test.images, dataset.test.labels, strict=True):
         (tmp_path / "picture").write_bytes(FILES[names[label]])
         np.testing.assert_array_equal(image, read_image(tmp_path / "picture", dataset.image_shape))
+
+
+@pytest.mark.parametrize("shape", [(None, None, 3), (36, 48, 3)])
+def test_tfds_jpegs_are_upright(tmp_path, shape, tfds_set):
+    """Also where the set says that all have one size, as those have that are stored sideways."""
+    contents = [ENCODINGS[f"jpeg, orientation {n}"] for n in range(10)]
+    dataset = tfds_set(shape, "jpeg", contents, image_size=(36, 48))
+    for image, label in zip(dataset.test.images, dataset.test.labels, strict=True):
+        (tmp_path / "picture").write_bytes(contents[label])
+        difference = np.abs(image.astype(int) - read_image(tmp_path / "picture", (36, 48, 3)))
+        assert difference[2:-2, 2:-2].max() <= (INSIDE if 5 <= label <= 8 else 0)

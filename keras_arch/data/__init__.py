@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import psutil
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
@@ -22,6 +21,7 @@ from ..images import read_image
 from .digits import Digits
 from .duplicates import warn_of_duplicates
 from .folders import SPLIT_NAMES, SPLITS, find_files, fingerprint_of
+from .memory import empty_array, shareable, total_memory
 from .npz import hold_out, read_npz
 from .splits import READ_AT_ONCE, InFiles, InMemory, InStream, decode
 
@@ -118,14 +118,20 @@ def sides(image_size):
 
 
 def fits_in_memory(count, shape):
-    return count * int(np.prod(shape)) <= MEMORY_SHARE * psutil.virtual_memory().total
+    return count * int(np.prod(shape)) <= MEMORY_SHARE * total_memory()
 
 
 def load_tfds(name, data_dir, image_size, keep):
     builder = find(name, data_dir)
     image, label = classification_features(name, builder.info)
     image_shape = fixed_shape(name, image.shape, image_size)
-    prepare(name, builder)
+    try:
+        prepare(name, builder)
+    except Exception:
+        if not builder.data_path.exists():  # another process may have prepared the same data in the meantime
+            raise
+    builder = find(name, data_dir)  # reads what is on disk, whichever process prepared it
+    image, label = classification_features(name, builder.info)
     splits = builder.info.splits
     total = sum(split.num_examples for split in splits.values())
 
@@ -193,7 +199,7 @@ def without_labels(name, split):
 
 def in_memory(split):
     """The same examples, decoded once."""
-    images = np.empty((split.count, *split.shape), "uint8")
+    images = empty_array((split.count, *split.shape))
     labels = np.empty(split.count, "int64")
     done = 0
     for some_images, some_labels in split.examples.batch(READ_AT_ONCE).as_numpy_iterator():
@@ -217,9 +223,14 @@ def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates, all
         labels = np.array(files.labels, "int64")
         if split not in keep or not fits_in_memory(len(pictures), image_shape):
             return InFiles(files.paths, labels, image_shape, np.array(files.plain_jpegs))
+        images = empty_array((len(labels), *image_shape))
+
+        def load(number):
+            images[number] = read_image(files.paths[number], image_shape)
+
         with ThreadPoolExecutor() as pool:
-            images = list(pool.map(lambda path: read_image(path, image_shape), files.paths))
-        return InMemory(np.array(images, "uint8").reshape(-1, *image_shape), labels)
+            list(pool.map(load, range(len(images))))
+        return InMemory(images, labels)
 
     train, validation, test = map(read, SPLITS)
     fingerprint = fingerprint_of(class_names, found)
@@ -234,7 +245,7 @@ def load_npz(path, image_size):
 
     def split(x, y):
         if x.shape[1:] == image_shape:
-            return InMemory(x, y)
+            return InMemory(shareable(x), y)
         return in_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
 
     x, y = images["train"], labels["train"]
@@ -308,7 +319,9 @@ def decoder_of(image):
     """The function that decodes a record of a TFDS image feature; TFDS's own would drop the transparency of a PNG."""
     if image.np_dtype != np.uint8:
         return image.decode_example
-    return lambda record: tf.ensure_shape(decode(record), (*image.shape[:2], 3))
+    height, width = image.shape[:2]
+    fixed = (height, width) if height == width else (None, None)  # the sides of a picture that is turned change places
+    return lambda record: tf.ensure_shape(decode(record), (*fixed, 3))
 
 
 def fixed_shape(name, shape, image_size):

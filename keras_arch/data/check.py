@@ -1,4 +1,7 @@
-"""Every picture is decoded once before the first epoch, in parallel, and remembered by its size and time."""
+"""Every picture is decoded once before the first epoch, in parallel, and remembered by its size and times.
+
+A picture that cannot be read or decoded is not remembered: the reason may be gone at the next start.
+"""
 
 import contextlib
 import hashlib
@@ -8,21 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
 from ..errors import InputError, first_line
 from ..files import cache_folder, write_json
-from ..images import decode, open_image
+from ..images import decode, open_image, orientation
+from .splits import decode_jpeg
 
 NAMED = 20  # files that a report lists of each kind
 OPTIONS = {  # what lets a data set with such a problem pass
     "a picture that cannot be decoded": "--skip-unreadable leaves out what cannot be decoded",
     "one picture in two splits": "--allow-duplicates keeps one copy, in test if test has one",
 }
-ORIENTATION = 0x0112  # the tag of EXIF
 # The name changes whenever `keras_arch.images` reads pictures by another rule: what was remembered is then void.
-MEMORY = cache_folder() / "checked2"
+MEMORY = cache_folder() / "checked3"
 
 
 class Checked(NamedTuple):
@@ -30,31 +34,35 @@ class Checked(NamedTuple):
 
     error: str | None  # why it cannot be decoded
     digest: str  # of its bytes
-    size: tuple[int, ...] = (0, 0)  # width and height, upright
+    size: tuple[int, int] = (0, 0)  # width and height, upright
     grey: bool = False
-    plain_jpeg: bool = False  # a JPEG that TensorFlow decodes as Pillow does: RGB or grey, and not to be turned
+    plain_jpeg: bool = False  # a JPEG that TensorFlow decodes as Pillow does: RGB or grey, not to be turned
 
 
 def check_files(folder, paths):
-    """{path: Checked} of all `paths`; only what is new or has changed since the last time is read."""
-    memory = MEMORY / f"{hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]}.json"
-    try:
-        known = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        known = {}
-    stamps = {path: stamp(path) for path in paths}
-    fresh = [path for path in paths if known.get(path, {}).get("stamp") != stamps[path]]
+    """{path: Checked} of all `paths`; only what is new, has changed or could not be decoded the last time is read."""
+    memory = MEMORY / f"{hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:16]}.json"
+    stamps, known = {path: stamp(path) for path in paths}, recall(memory)
+    checked = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
+    fresh = [path for path in paths if path not in checked]
     if fresh:
         with ThreadPoolExecutor() as pool:
-            results = pool.map(check, fresh)
-            for path, result in zip(fresh, track_checked(results, len(fresh)), strict=True):
-                known[path] = {"stamp": stamps[path], "checked": list(result)}
+            checked |= zip(fresh, track_checked(pool.map(check, fresh), len(fresh)), strict=True)
         with contextlib.suppress(OSError):  # where nothing can be remembered, everything is checked again
-            write_json(memory, {path: known[path] for path in paths})
-    recalled = {path: Checked(*known[path]["checked"]) for path in paths}
-    return {
-        path: checked._replace(size=tuple(checked.size)) for path, checked in recalled.items()
-    }  # JSON has no tuples
+            write_json(memory, {path: [stamps[path], checked[path]] for path in paths if not checked[path].error})
+    return {path: checked[path] for path in paths}
+
+
+def recall(memory):
+    """{path: (stamp, Checked)} from the file that `check_files` wrote, or {} if it is missing or damaged."""
+    try:
+        known = json.loads(memory.read_text()).items()
+        return {
+            path: (found, Checked(error, digest, tuple(size), *rest))
+            for path, (found, (error, digest, size, *rest)) in known
+        }
+    except Exception:  # a damaged file raises whatever its bytes happen to mean
+        return {}
 
 
 def stamp(path):
@@ -73,14 +81,23 @@ def track_checked(results, total):
 def check(path):
     """Decode a picture to the last pixel."""
     try:
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        content = Path(path).read_bytes()
         image, grey = decode(path)
         with open_image(path) as file:
-            turned = file.getexif().get(ORIENTATION, 1) != 1
-            plain_jpeg = file.format == "JPEG" and file.mode in ("RGB", "L") and not turned
-        return Checked(None, digest, image.size, grey, plain_jpeg)
+            plain_jpeg = file.format == "JPEG" and file.mode in ("RGB", "L") and orientation(file) == 1
+        plain_jpeg = plain_jpeg and tensorflow_decodes(content)
+        return Checked(None, hashlib.sha256(content).hexdigest(), image.size, grey, plain_jpeg)
     except (InputError, OSError) as error:
         return Checked(first_line(error.__cause__ or error), path)
+
+
+def tensorflow_decodes(content):
+    """Whether TensorFlow decodes the bytes of a JPEG: it refuses some with damage that Pillow tolerates."""
+    try:
+        decode_jpeg(content)
+    except tf.errors.OpError:
+        return False
+    return True
 
 
 def report(folder, problems):

@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from ..images import read_image
+from ..images import ORIENTATION, SHORT, read_image
+from .memory import shared_tensor
 
 RANDOM_NUMBERS = 16  # with each example; augment.py says which is for what
 READ_AT_ONCE = 256  # images
 THREADS = os.cpu_count()
 SHUFFLE_MEMORY = 2**30  # bytes of records that a stream shuffles together
-PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # how such files begin
+JPEG_EXIF, PNG_EXIF = b"Exif\0\0", b"eXIf"  # what stands before the EXIF block in them
+EXIF_BYTES = 2**16  # of a file, from where its EXIF block begins, in which the orientation must be
 PNG_BITS = 24  # place of the byte that holds the bits per channel
 
 
@@ -33,6 +36,13 @@ def untuned(batches):
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.with_options(options)
+
+
+def uncopied(batches):
+    """The same `tf.data.Dataset`, `untuned` and without TensorFlow's graph optimizations: they copy the arrays that it reads."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return untuned(batches).with_options(options)
 
 
 def random_numbers(count, seed, epoch):
@@ -81,7 +91,7 @@ class InMemory:
     @property
     def examples(self):
         """A `tf.data.Dataset` of (image, label) in the split's order."""
-        return untuned(tf.data.Dataset.from_tensor_slices((self.images, self.labels)))
+        return uncopied(tf.data.Dataset.from_tensor_slices((shared_tensor(self.images), self.labels)))
 
     def at(self, numbers):
         """The images and labels of these numbers, as arrays."""
@@ -93,7 +103,7 @@ class InMemory:
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
-        images, labels = tf.constant(self.images), tf.constant(self.labels)
+        images, labels = shared_tensor(self.images), tf.constant(self.labels)
         picked = epochs.flat_map(lambda epoch: picks(self.count, seed, epoch, batch_size).batch(batch_size))
         shape = self.images.shape[1:]
 
@@ -105,7 +115,7 @@ class InMemory:
                 found = tf.ensure_shape(tf.cast(tf.round(found), tf.uint8), (None, *shape))
             return found, tf.gather(labels, numbers), random
 
-        return untuned(picked.map(load, num_parallel_calls=THREADS))
+        return uncopied(picked.map(load, num_parallel_calls=THREADS))
 
 
 @dataclass(frozen=True)
@@ -166,16 +176,22 @@ class InFiles:
 
             return read_image(self.paths[number], self.shape, policy.box and box)
 
-        # A window of a JPEG need not be decoded whole, nor wait for Python; one other picture sends all through Pillow.
-        windows = policy.box is not None and self.shape[2] == 3 and self.plain_jpegs.all()
-        paths, labels = tf.constant(self.paths), tf.constant(self.labels)
+        def by_pillow(number, random):
+            return tf.numpy_function(read, [number, random], tf.uint8)
+
+        def by_tensorflow(number, random):
+            return read_window(paths[number], self.shape, policy.box, random)
+
+        def by_either(number, random):
+            return tf.cond(plain[number], lambda: by_tensorflow(number, random), lambda: by_pillow(number, random))
+
+        # A window of a JPEG need not be decoded whole, nor wait for Python.
+        load_image = by_either if policy.box is not None and self.shape[2] == 3 else by_pillow
+        paths = tf.constant([os.fsencode(path) for path in self.paths])
+        plain, labels = tf.constant(self.plain_jpegs), tf.constant(self.labels)
 
         def load(number, random):
-            if windows:
-                image = read_window(paths[number], self.shape, policy.box, random)
-            else:
-                image = tf.numpy_function(read, [number, random], tf.uint8)
-            return tf.ensure_shape(image, self.shape), labels[number], random
+            return tf.ensure_shape(load_image(number, random), self.shape), labels[number], random
 
         return untuned(picked.map(load, num_parallel_calls=THREADS).batch(batch_size))
 
@@ -276,18 +292,33 @@ def read_window(path, shape, box, random):
 
 
 def decode(content):
-    """Decode the bytes of a JPEG, PNG, GIF or BMP file; the transparency of a PNG is composed on white.
+    """Decode the bytes of a JPEG, PNG, GIF or BMP file to what `keras_arch.images.decode` gives.
 
-    TensorFlow decodes no other transparency: the transparent pixels of a GIF are black, and a BMP loses its alpha channel.
+    A JPEG or PNG is turned upright by its EXIF orientation, and the transparency of a PNG is composed on white. TensorFlow
+    decodes no other transparency: the transparent pixels of a GIF are black, and a BMP loses its alpha channel.
 
     Returns:
         uint8 (height, width, 3); of an animation the first frame.
     """
-    return tf.cond(
-        tf.strings.substr(content, 0, len(PNG)) == PNG,
-        lambda: decode_png(content),
+    jpeg, png = begins_with(content, JPEG), begins_with(content, PNG)
+    image = tf.case(
+        [(jpeg, lambda: decode_jpeg(content)), (png, lambda: decode_png(content))],
         lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
     )
+    before_exif = tf.where(jpeg, JPEG_EXIF, PNG_EXIF)
+    parts = tf.strings.split(content, before_exif, maxsplit=1)
+    has_exif = (jpeg | png) & (tf.size(parts) == 2)
+    image = tf.cond(has_exif, lambda: turn(image, orientation(parts[1])), lambda: image)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def begins_with(content, head):
+    return tf.strings.substr(content, 0, len(head)) == head
+
+
+def decode_jpeg(content):
+    """Decode the bytes of a JPEG file to the pixels that Pillow gives, as it is stored: uint8 (height, width, 3)."""
+    return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def decode_png(content):
@@ -299,6 +330,35 @@ def decode_png(content):
     largest = 2 ** tf.minimum(bits, 8) - 1
     alpha = tf.where(tf.reduce_all(alpha == largest), 255, alpha)
     return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def turn(image, orientation):
+    """Turn an image (height, width, channels) upright that has this EXIF orientation, 1 to 8."""
+    image = tf.transpose(image, tf.where(orientation > 4, [1, 0, 2], [0, 1, 2]))
+    axes = tf.where(tf.reduce_any(orientation == [[3, 4, 7, 8], [2, 3, 6, 7]], axis=1))  # rows, columns
+    return tf.reverse(image, axes[:, 0])
+
+
+# A call that is not inlined takes hardly any time where it is not needed.
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)], experimental_attributes={"_noinline": True})
+def orientation(block):
+    """The rule of `keras_arch.images.orientation` in TensorFlow, for bytes that begin with an EXIF block: int64."""
+    data = tf.cast(tf.io.decode_raw(tf.strings.substr(block, 0, EXIF_BYTES), tf.uint8), tf.int64)
+    little_endian = begins_with(block, b"II")
+
+    def number(digits):
+        digits = tf.cond(little_endian, lambda: digits, lambda: tf.reverse(digits, [-1]))
+        return tf.reduce_sum(digits * 256 ** tf.range(tf.shape(digits, tf.int64)[-1]), axis=-1)
+
+    start = number(data[4:8])
+    entries = data[start + 2 : start + 2 + 12 * number(data[start : start + 2])]
+    entries = tf.reshape(entries[: tf.size(entries) // 12 * 12], (-1, 12))
+    tags, kinds, counts, values = (number(entries[:, a:b]) for a, b in ((0, 2), (2, 4), (4, 8), (8, 10)))
+    first = tf.stack([kinds, counts, values], axis=-1)[tags == ORIENTATION][:1]
+    valid = (
+        (first[:, 0] == SHORT) & (first[:, 1] == 1) & (first[:, 2] <= 8) & (begins_with(block, b"MM") | little_endian)
+    )
+    return tf.reduce_max(tf.concat([tf.ones(1, tf.int64), first[:, 2][valid]], axis=0))
 
 
 def pixels(box, size):
