@@ -38,7 +38,10 @@ HALVES = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # -1 to 1
 TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
 
 CACHE_DIR = None  # Keras's own, ~/.keras
-NAMES_SHOWN = 5  # of the tensors that an error lists
+NAMES_SHOWN = 3  # of the tensors or layers of each kind that an error lists
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training scripts call a state_dict in a larger checkpoint
+PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
+COUNTERS = ("num_batches_tracked", "n_averaged")  # of steps; evaluation does not use them
 TRAINING_HEADS = "auxiliary_"  # how names of their layers begin
 
 
@@ -98,25 +101,34 @@ def transfer_weights(model, source, architecture):
 def copy_weights(model, other, path):
     """Copy the weights of layers of the same name; the head may differ, the rest may not."""
     head, theirs, ours = head_of(model), layers_that_matter(other), layers_that_matter(model)
-    anew, problems, values = set(), [], {}
+    anew, missing, misshapen, values = set(), [], [], {}
     for name, layer in ours.items():
         found = [weight.shape for weight in theirs[name].weights] if name in theirs else None
         if found == [weight.shape for weight in layer.weights]:
             values[layer] = theirs[name].get_weights()
         elif name in head or name.startswith(TRAINING_HEADS):
             anew.add(name)
+        elif found:
+            misshapen.append(f"{name} is {found[0]} and not {layer.weights[0].shape}")
         else:
-            problems.append(f"{name} is {found[0]} and not {layer.weights[0].shape}" if found else f"{name} is missing")
-    problems += [f"{name} is unexpected" for name in theirs if name not in ours and not name.startswith(TRAINING_HEADS)]
-    problems += different_normalization(model, other)
-    if problems:
-        more = f" and {len(problems) - NAMES_SHOWN} more" if len(problems) > NAMES_SHOWN else ""
-        raise InputError(
-            f"expected the layers of {model.name} in {path}, got others: {'; '.join(problems[:NAMES_SHOWN])}{more}"
-        )
+            missing.append(name)
+    unexpected = [name for name in theirs if name not in ours and not name.startswith(TRAINING_HEADS)]
+    if problems := [*differences(missing, unexpected, misshapen), *different_normalization(model, other)]:
+        raise InputError(f"The layers in {path} do not fit {model.name}. Received: {'; '.join(problems)}.")
     for layer, arrays in values.items():
         layer.set_weights(arrays)
     return anew
+
+
+def differences(missing, unexpected, misshapen):
+    """What is wrong with the names and shapes in a file, as a list of texts; the first few names of each kind."""
+    kinds = {"of another shape": misshapen, "missing": missing, "unexpected": unexpected}
+    return [f"{kind}: {first_few(names)}" for kind, names in kinds.items() if names]
+
+
+def first_few(names):
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
 
 
 def different_normalization(model, other):
@@ -170,7 +182,8 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
         model: a model that a builder of ours made; its own normalisation is what torchvision's weights expect.
         source: a mapping from names to arrays as in a state_dict (convolutions: out, in, height, width), or the path
             of a .safetensors file, or of a .pth file, which is read by torch (`pip install torch`) with
-            weights_only=True.
+            weights_only=True. The state_dict may be the "state_dict", "model_state_dict" or "model" of a larger
+            checkpoint. A `module.` or `_orig_mod.` before the names is left out.
         skip_head: leave the model's own classifier, for another number of classes or a model without one.
         sum_channels: sum the first convolution over red, green and blue, for a model of one channel: it then answers
             to a grey image about as the original to the same grey in all three.
@@ -184,14 +197,13 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
     """
     check_shortcuts(model, source)
     tensors = {
-        name: np.asarray(tensor)
+        name: tensor
         for name, tensor in read_tensors(source).items()
-        # Counters of steps, and GoogLeNet's training heads, which evaluation does not use.
-        if not name.endswith("num_batches_tracked") and not name.startswith(("aux1.", "aux2."))
+        if not name.endswith(COUNTERS) and not name.startswith(("aux1.", "aux2."))  # GoogLeNet's training heads
     }
     if skip_head:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
-    values, problems = {}, []
+    values, missing, misshapen = {}, [], []
     for variable in model.variables:
         layer, _, kind = variable.path.rpartition("/")
         if kind == "seed_generator_state" or (skip_head and layer == "predictions") or layer.startswith(TRAINING_HEADS):
@@ -199,23 +211,17 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
         name = torchvision_name(layer, kind)
         tensor = tensors.pop(name, None)
         if tensor is None:
-            problems.append(f"{name} is missing (for {variable.path})")
+            missing.append(name)
             continue
         value = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
         if sum_channels and value.ndim == 4 and value.shape[2] == 3 and variable.shape[2] == 1:
             value = value.sum(axis=2, keepdims=True)
         if value.shape != tuple(variable.shape):
-            problems.append(f"{name} is {value.shape}, and {variable.path} {tuple(variable.shape)}")
+            misshapen.append(f"{name} is {value.shape} and not {tuple(variable.shape)}")
         values[variable.path] = value
-    problems += [f"{name} is unexpected" for name in tensors]
-    if problems:
-        more = f" and {len(problems) - NAMES_SHOWN} more" if len(problems) > NAMES_SHOWN else ""
-        raise InputError(
-            f"expected the tensors of torchvision's network for {model.name} with output {model.output_shape}, got "
-            f"{'others' if hasattr(source, 'items') else source}: {'; '.join(problems[:NAMES_SHOWN])}{more}; "
-            "load_torchvision_weights(model, source, skip_head=True) takes another number of classes, sum_channels=True "
-            "one channel"
-        )
+    if problems := differences(missing, list(tensors), misshapen):
+        fix = " skip_head=True loads all but the classifier, sum_channels=True is for one channel." if misshapen else ""
+        raise InputError(f"{named(source)} does not fit {model.name}. Received: {'; '.join(problems)}.{fix}")
     for variable in model.variables:
         if variable.path in values:
             variable.assign(values[variable.path])
@@ -229,12 +235,16 @@ def check_shortcuts(model, source):
     the same names and shapes, so that weights of another network load without an error and classify worse.
     """
     if any(layer.name.endswith("_shortcut_pad") for layer in model.layers):
-        received = "a mapping" if hasattr(source, "items") else source
         raise InputError(
             f"PyTorch's weights cannot be loaded into {model.name}: its shortcuts pad channels with zeros, and PyTorch's "
-            f"tensors do not show on which side theirs do. Received: {received}. Use shortcut='projection' and weights "
+            f"tensors do not show on which side theirs do. Received: {named(source)}. Use shortcut='projection' and weights "
             "trained with it, or a .keras or .weights.h5 file."
         )
+
+
+def named(source):
+    """What a message calls a source of tensors."""
+    return "A mapping" if hasattr(source, "items") else source
 
 
 def check_normalization(model, architecture):
@@ -301,27 +311,40 @@ def torchvision_name(layer, kind):
 
 
 def read_tensors(source):
-    """A mapping from names to arrays, from what `load_torchvision_weights` takes."""
+    """A mapping from names to NumPy arrays, from what `load_torchvision_weights` takes."""
     if hasattr(source, "items"):
-        return source
+        return tensors_of(source)
     if not Path(source).is_file():
         raise InputError(f"expected a .safetensors or .pth file, got {source}, which does not exist")
     try:
         if Path(source).suffix == ".safetensors":
             from safetensors.numpy import load_file
 
-            return load_file(source)
+            return tensors_of(load_file(source))
         import torch
 
-        state = torch.load(source, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)  # as training scripts save it
-        return {name: tensor.detach().numpy() for name, tensor in state.items()}
+        return tensors_of(torch.load(source, map_location="cpu", weights_only=True))
     except ImportError:
         raise InputError(
             f"expected torch to be installed, which reads {source}; pip install torch would work, or a .safetensors file"
         ) from None
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         raise InputError(f"expected a whole .safetensors or .pth file, got {source}: {first_line(error)}") from error
+
+
+def tensors_of(state):
+    """The tensors of a state_dict as NumPy arrays, out of a larger checkpoint and without prefixes of wrappers."""
+    inner = next((state[key] for key in WRAPPERS if hasattr(state.get(key), "items")), None)
+    if inner is not None:
+        return tensors_of(inner)
+    plain = {PREFIXES.sub("", name): name for name in state}
+    names = plain if len(plain) == len(state) else {name: name for name in state}
+    return {name: as_array(state[original]) for name, original in names.items()}
+
+
+def as_array(tensor):
+    """A tensor of PyTorch or anything like an array as a NumPy array."""
+    return tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
 
 
 def download_for(model, architecture):

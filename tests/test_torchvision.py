@@ -90,11 +90,11 @@ def state():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layer3.1.bn2.running_mean": None}, "layer3.1.bn2.running_mean is missing"),
-        ({"layer9.weight": np.zeros(3, "float32")}, "layer9.weight is unexpected"),
+        ({"layer3.1.bn2.running_mean": None}, "missing: layer3.1.bn2.running_mean"),
+        ({"layer9.weight": np.zeros(3, "float32")}, "unexpected: layer9.weight"),
         (
             {"conv1.weight": np.zeros((64, 3, 3, 3), "float32")},
-            r"conv1.weight is \(3, 3, 3, 64\), and stem_conv/kernel",
+            r"conv1.weight is \(3, 3, 3, 64\) and not \(7, 7, 3, 64\)",
         ),
         ({"fc.weight": np.zeros((7, 512), "float32")}, r"fc.weight is .*skip_head=True"),
     ],
@@ -339,7 +339,7 @@ def test_a_keras_file_of_another_network_is_refused(name, tmp_path):
     keras_arch.build(name, **options).save(tmp_path / "other.keras")
     with pytest.raises(keras_arch.InputError, match=message):
         keras_arch.ResNet20(weights=tmp_path / "other.keras")
-    with pytest.raises(keras_arch.InputError, match=r"stage1_block1_add is missing|normalization is mean"):
+    with pytest.raises(keras_arch.InputError, match=r"missing: stage1_block1_add|normalization is mean"):
         keras_arch.transfer_weights(keras_arch.ResNet20(), tmp_path / "other.keras", "resnet20")
 
 
@@ -349,3 +349,79 @@ def test_features_take_the_weights_of_a_whole_network(tmp_path):
     whole.save(tmp_path / "whole.keras")
     features = keras_arch.ResNet8(include_top=False, mean=(0.4, 0.4, 0.4), weights=tmp_path / "whole.keras")
     np.testing.assert_array_equal(features.get_weights()[-1], whole.get_weights()[-3])
+
+
+# --- state dicts as training scripts save them ---
+
+
+@pytest.fixture(scope="module")
+def projection_state():
+    """A state_dict in PyTorch's names for ResNet8 with projections."""
+    model = keras_arch.ResNet8(shortcut="projection")
+    state = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    return {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
+
+
+def prefixed(state, prefix):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+WRAPPED = {
+    "data parallel": lambda state: prefixed(state, "module."),
+    "compiled": lambda state: prefixed(state, "_orig_mod."),
+    "compiled in data parallel": lambda state: prefixed(state, "module._orig_mod."),
+    "averaged": lambda state: {"n_averaged": np.array(7), **prefixed(state, "module.")},
+    "state_dict": lambda state: {"epoch": 90, "state_dict": prefixed(state, "module.")},
+    "model_state_dict": lambda state: {"model_state_dict": state, "optimizer_state_dict": {}},
+    "model": lambda state: {"args": None, "model": state, "optimizer": {"state": {}}},
+    "model of a state_dict": lambda state: {"model": {"state_dict": state}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_wrapped_state_dicts_load(projection_state, wrap):
+    model = keras_arch.ResNet8(shortcut="projection")
+    keras_arch.load_torchvision_weights(model, WRAPPED[wrap](projection_state))
+    assert same_weights(model, projection_state)
+
+
+def test_files_of_wrapped_state_dicts_load(projection_state, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    parameters = {name: torch.nn.Parameter(torch.from_numpy(value)) for name, value in projection_state.items()}
+    torch.save({"epoch": 90, "state_dict": prefixed(parameters, "module.")}, tmp_path / "a.pth")
+    save_file(prefixed(projection_state, "_orig_mod."), tmp_path / "b.safetensors")
+    for name in ("a.pth", "b.safetensors"):
+        assert same_weights(keras_arch.ResNet8(shortcut="projection", weights=tmp_path / name), projection_state)
+        model = keras_arch.ResNet8(shortcut="projection", classes=7)
+        assert keras_arch.transfer_weights(model, tmp_path / name, "resnet8") == {"predictions"}
+    model = keras_arch.ResNet8(shortcut="projection")
+    assert same_weights(keras_arch.load_torchvision_weights(model, parameters), projection_state)
+
+
+def test_a_prefix_that_tells_two_tensors_apart_stays(projection_state):
+    both = {**projection_state, "module.fc.bias": projection_state["fc.bias"] + 1}
+    with pytest.raises(keras_arch.InputError, match=r"unexpected: module\.fc\.bias"):
+        keras_arch.load_torchvision_weights(keras_arch.ResNet8(shortcut="projection"), both)
+
+
+def test_both_missing_and_unexpected_tensors_are_named(projection_state):
+    other = {name.replace("layer", "blocks"): tensor for name, tensor in projection_state.items()}
+    with pytest.raises(keras_arch.InputError) as refused:
+        keras_arch.load_torchvision_weights(keras_arch.ResNet8(shortcut="projection"), other)
+    message = str(refused.value)
+    assert "missing: layer1.0.conv1.weight, " in message
+    assert "unexpected: blocks1.0.conv1.weight, " in message
+    assert len(message) < 300
+    assert "skip_head" not in message  # no shape is wrong
+
+
+def test_both_missing_and_unexpected_layers_are_named(tmp_path):
+    """ResNet20 has two more blocks in each stage, and its shortcuts lie elsewhere."""
+    keras_arch.ResNet20(input_shape=(8, 8, 3)).save(tmp_path / "other.keras")
+    model = keras_arch.ResNet8(input_shape=(8, 8, 3), shortcut="projection")
+    with pytest.raises(keras_arch.InputError) as refused:
+        keras_arch.transfer_weights(model, tmp_path / "other.keras", "resnet8")
+    message = str(refused.value).replace(str(tmp_path), "")
+    assert "missing: stage2_block1_shortcut, " in message
+    assert "unexpected: stage1_block2_conv1, " in message
+    assert len(message) < 300
