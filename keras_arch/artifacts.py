@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, first_line
-from .files import size_of
+from .files import link_with_suffix, size_of
 from .tflite_metadata import read_metadata
 
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
@@ -140,7 +140,8 @@ def load_keras(path):
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"{damaged} in it is damaged")
-        return keras.models.load_model(path, compile=False)
+        with link_with_suffix(path, ".keras") as file:
+            return keras.models.load_model(file, compile=False)
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         raise InputError(f"expected a whole .keras file, got {path}: {first_line(error)}") from error
 

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import keras
 import numpy as np
 
 from .artifacts import load_keras
 from .errors import InputError, first_line
+from .files import link_with_suffix
 
 TORCHVISION = "https://download.pytorch.org/models/"
 # torchvision's IMAGENET1K_V1 checkpoints; a file's name ends in the first eight digits of its SHA-256.
@@ -38,10 +40,13 @@ HALVES = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # -1 to 1
 TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
 
 CACHE_DIR = None  # Keras's own, ~/.keras
+ERROR_SHOWN = 100  # characters of another library's message
 NAMES_SHOWN = 3  # of the tensors or layers of each kind that an error lists
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training scripts call a state_dict in a larger checkpoint
 PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
 COUNTERS = ("num_batches_tracked", "n_averaged")  # of steps; evaluation does not use them
+KERAS, WEIGHTS, KERAS_2 = ".keras", ".weights.h5", ".h5"  # kinds of files, as Keras knows them by their suffix
+SAFETENSORS, TORCH = ".safetensors", ".pth"  # kinds of files of PyTorch's tensors
 TRAINING_HEADS = "auxiliary_"  # how names of their layers begin
 
 
@@ -52,19 +57,21 @@ def load_weights(model, weights, architecture):
         model: a model that a builder of ours made, under whatever name.
         architecture: what `keras_arch.build` calls it.
         weights: "imagenet" for torchvision's checkpoint, downloaded once into Keras's cache; or a file: .weights.h5 or
-            .keras of such a model, .safetensors or .pth of torchvision's.
+            .keras of such a model, .safetensors or .pth of torchvision's. The contents count, whatever the suffix.
 
     Raises:
         InputError (a ValueError): no such file or checkpoint, no network, damaged, or made for another model.
     """
     if weights == "imagenet":
         load_torchvision_weights(model, download_for(model, architecture), skip_head=not has_head(model))
-    elif Path(weights).suffix in (".safetensors", ".pth", ".pt"):
+        return
+    kind = kind_of(existing_file("weights", weights))
+    if kind in (SAFETENSORS, TORCH):
         load_torchvision_weights(model, weights, skip_head=not has_head(model))
-    else:
-        if Path(weights).suffix == ".keras":
-            check_same_network(model, load_keras(weights), weights)
-        load_keras_weights(model, weights)
+        return
+    if kind == KERAS:
+        check_same_network(model, load_keras(weights), weights)
+    load_keras_weights(model, weights, kind)
 
 
 def transfer_weights(model, source, architecture):
@@ -83,19 +90,57 @@ def transfer_weights(model, source, architecture):
     Raises:
         InputError (a ValueError): no such source, damaged, or of another network; the model is as it was.
     """
-    path = Path(source)
-    if path.is_dir():
-        path = path / "model.keras"
-    if source == "imagenet" or path.suffix in (".safetensors", ".pth", ".pt"):
+    if source == "imagenet":
+        kind, path = TORCH, source
+    else:
+        path = existing_file("source", source)
+        kind = kind_of(path)
+    if kind in (SAFETENSORS, TORCH):
         check_shortcuts(model, source)
         tensors = read_tensors(download_for(model, architecture) if source == "imagenet" else path)
         anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
-        load_torchvision_weights(model, tensors, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
+        assign_tensors(model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
         return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
-    if path.suffix == ".keras":
+    if kind == KERAS:
         return copy_weights(model, load_keras(path), path)
-    load_keras_weights(model, path)
+    load_keras_weights(model, path, kind)
     return set()
+
+
+def existing_file(option, value):
+    """The path of a file with weights, in a run folder where `value` is one; or InputError that lists what there is."""
+    try:
+        path = Path(value)
+    except TypeError:  # not even a path
+        path = None
+    path = path / "model.keras" if path is not None and path.is_dir() else path
+    if path is None or not path.is_file():
+        missing = f", and {path} does not exist" if path is not None else ""
+        raise InputError(
+            f"`{option}` must be None, 'imagenet' or a file of weights. Received: {option}={value!r}{missing}. Use "
+            "a .keras, .weights.h5, .safetensors or .pth file."
+        )
+    return path
+
+
+def kind_of(path):
+    """What the contents of a weights file are, whatever its name: one of the five kinds."""
+    with Path(path).open("rb") as file:
+        start = file.read(9)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return KERAS if "config.json" in archive.namelist() else TORCH
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        with h5py.File(path) as file:
+            return KERAS_2 if "layer_names" in file.attrs or "model_weights" in file else WEIGHTS
+    if start[8:] == b"{":  # behind the length of this JSON text
+        return SAFETENSORS
+    if start.startswith(b"\x80"):  # a pickle
+        return TORCH
+    raise InputError(
+        f"{path} holds no weights, or it is damaged. Received: a file that begins with {start!r}. Use a .keras, "
+        ".weights.h5, .safetensors or .pth file."
+    )
 
 
 def copy_weights(model, other, path):
@@ -196,9 +241,14 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
             is as it was. Or the model has shortcuts that pad channels with zeros, as ResNet20 has by default.
     """
     check_shortcuts(model, source)
+    return assign_tensors(model, read_tensors(source), named(source), skip_head, sum_channels)
+
+
+def assign_tensors(model, state, source, skip_head, sum_channels):
+    """Load the state_dict of `load_torchvision_weights`, which messages call `source`."""
     tensors = {
         name: tensor
-        for name, tensor in read_tensors(source).items()
+        for name, tensor in state.items()
         if not name.endswith(COUNTERS) and not name.startswith(("aux1.", "aux2."))  # GoogLeNet's training heads
     }
     if skip_head:
@@ -221,7 +271,7 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
         values[variable.path] = value
     if problems := differences(missing, list(tensors), misshapen):
         fix = " skip_head=True loads all but the classifier, sum_channels=True is for one channel." if misshapen else ""
-        raise InputError(f"{named(source)} does not fit {model.name}. Received: {'; '.join(problems)}.{fix}")
+        raise InputError(f"{source} does not fit {model.name}. Received: {'; '.join(problems)}.{fix}")
     for variable in model.variables:
         if variable.path in values:
             variable.assign(values[variable.path])
@@ -314,10 +364,11 @@ def read_tensors(source):
     """A mapping from names to NumPy arrays, from what `load_torchvision_weights` takes."""
     if hasattr(source, "items"):
         return tensors_of(source)
-    if not Path(source).is_file():
-        raise InputError(f"expected a .safetensors or .pth file, got {source}, which does not exist")
+    kind = kind_of(existing_file("source", source))
+    if kind not in (SAFETENSORS, TORCH):
+        raise InputError(f"{source} must hold PyTorch's tensors. Received: a {kind} file. Use `weights=` of a builder.")
     try:
-        if Path(source).suffix == ".safetensors":
+        if kind == SAFETENSORS:
             from safetensors.numpy import load_file
 
             return tensors_of(load_file(source))
@@ -329,7 +380,10 @@ def read_tensors(source):
             f"expected torch to be installed, which reads {source}; pip install torch would work, or a .safetensors file"
         ) from None
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
-        raise InputError(f"expected a whole .safetensors or .pth file, got {source}: {first_line(error)}") from error
+        raise InputError(
+            f"{source} cannot be read as tensors. Received: {first_line(error)[:ERROR_SHOWN]} Save it again with "
+            "torch.save(model.state_dict(), FILE)."
+        ) from error
 
 
 def tensors_of(state):
@@ -377,15 +431,13 @@ def download(name):
     return path
 
 
-def load_keras_weights(model, path):
-    """Load a .weights.h5 or .keras file into `model`, or leave the model as it was and say why not."""
+def load_keras_weights(model, path, kind):
+    """Load a file of Keras into `model`, or leave the model as it was and say why not."""
     before = model.get_weights()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), link_with_suffix(path, kind) as file:
             warnings.simplefilter("error", UserWarning)  # Keras only warns when layers of the model are not in the file
-            model.load_weights(path)
-    except FileNotFoundError:
-        raise InputError(f"expected weights to be 'imagenet' or a file, got {path}, which does not exist") from None
+            model.load_weights(file)
     except (ValueError, OSError, UserWarning, zipfile.BadZipFile) as error:
         model.set_weights(before)
         raise InputError(

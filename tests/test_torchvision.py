@@ -4,12 +4,15 @@ The golden logits come from torchvision itself, by tests/golden/make_torchvision
 weights here from names and shapes.
 """
 
+import functools
 import hashlib
 import http.server
 import json
 import threading
 import zlib
 
+import h5py
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -175,7 +178,7 @@ def test_safetensors(state, tmp_path):
     assert same_weights(features, state)
     whole = (tmp_path / "theirs.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(keras_arch.InputError, match="expected a whole"):
+    with pytest.raises(keras_arch.InputError, match="cannot be read as tensors"):
         build("resnet18", weights=tmp_path / "cut.safetensors")
 
 
@@ -185,7 +188,7 @@ def test_pth(state, tmp_path):
     torch.save(parameters, tmp_path / "theirs.pth")
     assert same_weights(build("resnet18", weights=tmp_path / "theirs.pth"), state)
     (tmp_path / "cut.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:100_000])
-    with pytest.raises(keras_arch.InputError, match="expected a whole"):
+    with pytest.raises(keras_arch.InputError, match="or it is damaged"):
         build("resnet18", weights=tmp_path / "cut.pth")
 
 
@@ -425,3 +428,92 @@ def test_both_missing_and_unexpected_layers_are_named(tmp_path):
     assert "missing: stage2_block1_shortcut, " in message
     assert "unexpected: stage1_block2_conv1, " in message
     assert len(message) < 300
+
+
+# --- what a file is, whatever its name ---
+
+
+def same_arrays(model, other):
+    return all(np.array_equal(*pair) for pair in zip(model.get_weights(), other.get_weights(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = keras_arch.ResNet8(shortcut="projection")
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.uniform(0.5, 1, array.shape).astype("float32") for array in model.get_weights()])
+    return model
+
+
+def write_torch(model, path, zipped=True):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    state = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in state.items()}
+    torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
+
+
+def write_safetensors(model, path):
+    state = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in state.items()}, path)
+
+
+def write_keras(model, path):
+    keras.saving.save_model(model, path.with_name("written.keras"))
+    path.with_name("written.keras").rename(path)
+
+
+def write_weights(model, path):
+    model.save_weights(path.with_name("written.weights.h5"))
+    path.with_name("written.weights.h5").rename(path)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def write_keras_2(model, path):
+    """The HDF5 format of Keras 2, in which `save_weights` wrote .weights.h5 files, too."""
+    from keras.src.legacy.saving import legacy_h5_format
+
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("theirs.th", write_torch),
+        ("theirs.tar", write_torch),
+        ("theirs.bin", write_torch),
+        ("theirs.ckpt", functools.partial(write_torch, zipped=False)),
+        ("theirs.keras", write_safetensors),
+        ("theirs", write_safetensors),
+        ("model.keras.bak", write_keras),
+        ("epoch_3.h5", write_weights),
+        ("epoch_3.ckpt", write_weights),
+        ("old.weights.h5", write_keras_2),
+    ],
+)
+def test_files_are_known_by_their_contents(name, write, trained, tmp_path):
+    write(trained, tmp_path / name)
+    assert same_arrays(keras_arch.ResNet8(shortcut="projection", weights=tmp_path / name), trained)
+    model = keras_arch.ResNet8(shortcut="projection")
+    assert keras_arch.transfer_weights(model, str(tmp_path / name), "resnet8") == set()
+    assert same_arrays(model, trained)
+
+
+@pytest.mark.parametrize("word", ["imagenet21k", "random", "ImageNet", "", 5, True])
+def test_a_word_that_is_no_file_lists_the_words_there_are(word):
+    with pytest.raises(keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: ") as refused:
+        keras_arch.ResNet8(weights=word)
+    assert repr(word) in str(refused.value)
+    with pytest.raises(keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: "):
+        keras_arch.transfer_weights(keras_arch.ResNet8(), word, "resnet8")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"PK\x03\x04 and no end", b"version https://git-lfs.github.com/spec/v1"]
+)
+def test_a_file_of_no_weights_is_refused(content, tmp_path):
+    (tmp_path / "model.keras").write_bytes(content)
+    with pytest.raises(
+        keras_arch.InputError, match=r"model.keras holds no weights.* Received: a file that begins with"
+    ):
+        keras_arch.ResNet8(weights=tmp_path / "model.keras")
