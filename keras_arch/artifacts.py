@@ -130,7 +130,7 @@ def strip_auxiliary_heads(model):
 
 
 def load_keras(path):
-    """The `keras.Model` in a .keras file, or InputError where the file is damaged."""
+    """The `keras.Model` in a .keras file, or InputError if the file is damaged or holds a model without a graph."""
     if not Path(path).is_file():
         raise InputError(f"expected a .keras file, got {path}, which does not exist")
     import keras
@@ -141,9 +141,15 @@ def load_keras(path):
         if damaged is not None:
             raise zipfile.BadZipFile(f"{damaged} in it is damaged")
         with link_with_suffix(path, ".keras") as file:
-            return keras.models.load_model(file, compile=False)
+            model = keras.models.load_model(file, compile=False)
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         raise InputError(f"expected a whole .keras file, got {path}: {first_line(error)}") from error
+    if not hasattr(model, "outputs"):
+        raise InputError(
+            f"{path} must hold a functional or a built Sequential model. Received: a {type(model).__name__} without "
+            "inputs and outputs. Call it on keras.Input((height, width, channels)) and save keras.Model(inputs, outputs)."
+        )
+    return model
 
 
 def open_keras(path):

@@ -2,9 +2,11 @@
 
 import hashlib
 import re
+import reprlib
 import warnings
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,6 +129,19 @@ def kind_of(path):
     """What the contents of a weights file are, whatever its name: one of the five kinds."""
     with Path(path).open("rb") as file:
         start = file.read(9)
+    kind = None
+    with suppress(zipfile.BadZipFile, OSError, ValueError):  # damaged
+        kind = kind_by_contents(path, start)
+    if kind is None:
+        raise InputError(
+            f"{path} holds no weights, or it is damaged. Received: a file that begins with {start!r}. Use a .keras, "
+            ".weights.h5, .safetensors or .pth file."
+        )
+    return kind
+
+
+def kind_by_contents(path, start):
+    """The kind of a file that begins with the nine bytes `start`; None if it is no file of weights."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return KERAS if "config.json" in archive.namelist() else TORCH
@@ -135,12 +150,7 @@ def kind_of(path):
             return KERAS_2 if "layer_names" in file.attrs or "model_weights" in file else WEIGHTS
     if start[8:] == b"{":  # behind the length of this JSON text
         return SAFETENSORS
-    if start.startswith(b"\x80"):  # a pickle
-        return TORCH
-    raise InputError(
-        f"{path} holds no weights, or it is damaged. Received: a file that begins with {start!r}. Use a .keras, "
-        ".weights.h5, .safetensors or .pth file."
-    )
+    return TORCH if start.startswith(b"\x80") else None  # a pickle
 
 
 def copy_weights(model, other, path):
@@ -362,38 +372,56 @@ def torchvision_name(layer, kind):
 
 def read_tensors(source):
     """A mapping from names to NumPy arrays, from what `load_torchvision_weights` takes."""
-    if hasattr(source, "items"):
-        return tensors_of(source)
-    kind = kind_of(existing_file("source", source))
+    return tensors_of(source if hasattr(source, "items") else read_file(source), named(source))
+
+
+def read_file(path):
+    """What a .safetensors or .pth file holds."""
+    kind = kind_of(existing_file("source", path))
     if kind not in (SAFETENSORS, TORCH):
-        raise InputError(f"{source} must hold PyTorch's tensors. Received: a {kind} file. Use `weights=` of a builder.")
+        raise InputError(f"{path} must hold PyTorch's tensors. Received: a {kind} file. Use `weights=` of a builder.")
     try:
         if kind == SAFETENSORS:
             from safetensors.numpy import load_file
 
-            return tensors_of(load_file(source))
+            return load_file(path)
         import torch
 
-        return tensors_of(torch.load(source, map_location="cpu", weights_only=True))
+        return torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
         raise InputError(
-            f"expected torch to be installed, which reads {source}; pip install torch would work, or a .safetensors file"
+            f"expected torch to be installed, which reads {path}; pip install torch would work, or a .safetensors file"
         ) from None
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         raise InputError(
-            f"{source} cannot be read as tensors. Received: {first_line(error)[:ERROR_SHOWN]} Save it again with "
+            f"{path} cannot be read as tensors. Received: {first_line(error)[:ERROR_SHOWN]} Save a state_dict: "
             "torch.save(model.state_dict(), FILE)."
         ) from error
 
 
-def tensors_of(state):
+def tensors_of(state, source):
     """The tensors of a state_dict as NumPy arrays, out of a larger checkpoint and without prefixes of wrappers."""
-    inner = next((state[key] for key in WRAPPERS if hasattr(state.get(key), "items")), None)
-    if inner is not None:
-        return tensors_of(inner)
+    inner = [state[key] for key in WRAPPERS if key in state] if hasattr(state, "items") else []
+    if inner and hasattr(inner[0], "items"):
+        return tensors_of(inner[0], source)
+    if problem := not_a_state_dict(state):
+        raise InputError(
+            f"{source} must hold a state_dict, a tensor for each name. Received: {problem}. Save it with "
+            "torch.save(model.state_dict(), FILE)."
+        )
     plain = {PREFIXES.sub("", name): name for name in state}
     names = plain if len(plain) == len(state) else {name: name for name in state}
     return {name: as_array(state[original]) for name, original in names.items()}
+
+
+def not_a_state_dict(state):
+    """Why something is no state_dict, as a text; None if it is one."""
+    if not hasattr(state, "items"):
+        return f"a {type(state).__name__}"
+    if not state:
+        return "nothing"
+    wrong = ((name, item) for name, item in state.items() if not (isinstance(name, str) and hasattr(item, "shape")))
+    return next((f"a {type(item).__name__} called {reprlib.repr(name)}" for name, item in wrong), None)
 
 
 def as_array(tensor):
@@ -438,7 +466,7 @@ def load_keras_weights(model, path, kind):
         with warnings.catch_warnings(), link_with_suffix(path, kind) as file:
             warnings.simplefilter("error", UserWarning)  # Keras only warns when layers of the model are not in the file
             model.load_weights(file)
-    except (ValueError, OSError, UserWarning, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         model.set_weights(before)
         raise InputError(
             f"expected weights saved by a {model.name} with output {model.output_shape}, got {path}: {first_line(error)}"

@@ -517,3 +517,106 @@ def test_a_file_of_no_weights_is_refused(content, tmp_path):
         keras_arch.InputError, match=r"model.keras holds no weights.* Received: a file that begins with"
     ):
         keras_arch.ResNet8(weights=tmp_path / "model.keras")
+
+
+STRANGE_TENSORS = {
+    "integer keys": {0: np.zeros(3), 1: np.zeros(3)},
+    "keys of two types": {"fc.weight": np.zeros(3), 1: np.zeros(3)},
+    "a value that is no array": {"fc.weight": "text", "fc.bias": np.zeros(3)},
+    "nested without a known name": {"net": {"fc.weight": np.zeros(3)}},
+    "nothing": {},
+    "a list": [np.zeros(3)],
+    "a tensor": np.zeros(3),
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("content", STRANGE_TENSORS)
+def test_what_is_no_state_dict_is_refused(content, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    model = keras_arch.ResNet8(shortcut="projection")
+    before = model.get_weights()
+    state = STRANGE_TENSORS[content]
+    torch.save(torch.utils._pytree.tree_map_only(np.ndarray, torch.from_numpy, state), tmp_path / "strange.pth")
+    for load in (
+        lambda: keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "strange.pth"),
+        lambda: keras_arch.transfer_weights(model, tmp_path / "strange.pth", "resnet8"),
+    ):
+        with pytest.raises(keras_arch.InputError, match=r"strange.pth .*state_dict.* Received: ") as refused:
+            load()
+        assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+    if isinstance(state, dict):
+        with pytest.raises(keras_arch.InputError, match=r"A mapping .*state_dict.* Received: "):
+            keras_arch.load_torchvision_weights(model, state)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_pickled_module_is_refused_and_not_executed(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
+    with pytest.raises(keras_arch.InputError, match=r"module.pth .*state_dict"):
+        keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "module.pth")
+
+
+@keras.saving.register_keras_serializable("test_torchvision")
+class Subclassed(keras.Model):
+    """A model of its own kind, which has no graph of layers."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = keras.layers.Dense(2, activation="softmax")
+
+    def call(self, x):
+        return self.dense(keras.ops.mean(x, (1, 2)))
+
+
+def shared_layer():
+    image = keras.Input((8, 8, 3))
+    convolution = keras.layers.Conv2D(3, 1)
+    pooled = keras.layers.GlobalAveragePooling2D()(convolution(convolution(image)))
+    return keras.Model(image, keras.layers.Dense(10, activation="softmax")(pooled))
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 8, 8, 3), "float32"))
+    return model
+
+
+STRANGE_MODELS = {
+    "not built": lambda: keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]),
+    "subclassed": subclassed,
+    "shared layer": shared_layer,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*has not yet been built:UserWarning")
+@pytest.mark.parametrize("kind", STRANGE_MODELS)
+def test_keras_files_of_other_kinds_of_models_are_refused(kind, tmp_path):
+    STRANGE_MODELS[kind]().save(tmp_path / "strange.keras")
+    for load in (
+        lambda: keras_arch.ResNet8(weights=tmp_path / "strange.keras"),
+        lambda: keras_arch.transfer_weights(keras_arch.ResNet8(), tmp_path / "strange.keras", "resnet8"),
+    ):
+        with pytest.raises(keras_arch.InputError, match=r"strange.keras .* Received: ") as refused:
+            load()
+        assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+
+
+@pytest.mark.parametrize("write", [write_keras, write_weights, write_torch, write_safetensors])
+def test_damaged_files_of_every_kind_are_refused(write, trained, tmp_path):
+    """Cut in half; and with bytes of another value throughout, its beginning and its end as they were."""
+    write(trained, tmp_path / "whole")
+    whole = (tmp_path / "whole").read_bytes()
+    spoiled = bytearray(whole)
+    spoiled[64:-64:97] = b"\xff" * len(spoiled[64:-64:97])
+    model = keras_arch.ResNet8(shortcut="projection")
+    before = model.get_weights()
+    for content in (whole[: len(whole) // 2], bytes(spoiled)):
+        (tmp_path / "damaged").write_bytes(content)
+        with pytest.raises(keras_arch.InputError, match=r"Received: |got ") as refused:
+            keras_arch.transfer_weights(model, tmp_path / "damaged", "resnet8")
+        assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
