@@ -1,6 +1,7 @@
 """Other people's checkpoints into our models: torchvision's by name, Keras's own as they are."""
 
 import hashlib
+import math
 import re
 import reprlib
 import warnings
@@ -39,6 +40,16 @@ class Normalization(NamedTuple):
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of ImageNet's training images
 HALVES = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # -1 to 1
+# Parameters of the same networks, all but those of the classifier for 1000 classes.
+PARAMETERS = {
+    "resnet18": 11_176_512,
+    "resnet34": 21_284_672,
+    "resnet50": 23_508_032,
+    "resnet101": 42_500_160,
+    "resnet152": 58_143_808,
+    "googlenet": 5_599_904,
+}
+IMAGENET_CLASSES = 1000
 TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
 
 CACHE_DIR = None  # Keras's own, ~/.keras
@@ -99,7 +110,7 @@ def transfer_weights(model, source, architecture):
         kind = kind_of(path)
     if kind in (SAFETENSORS, TORCH):
         check_shortcuts(model, source)
-        tensors = read_tensors(download_for(model, architecture) if source == "imagenet" else path)
+        tensors = read_tensors(download_for(model, architecture, fits_any=True) if source == "imagenet" else path)
         anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
         assign_tensors(model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
         return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
@@ -429,12 +440,55 @@ def as_array(tensor):
     return tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
 
 
-def download_for(model, architecture):
-    """Download torchvision's checkpoint, unless it would be wrong for the model: then raise InputError at once."""
+def download_for(model, architecture, fits_any=False):
+    """Download torchvision's checkpoint, unless it would be wrong for the model: then raise InputError at once.
+
+    Args:
+        model: a model that a builder of ours made.
+        architecture: what `keras_arch.build` calls it.
+        fits_any: whether another number of classes and images of one channel are fine, as for `transfer_weights`.
+    """
     if architecture in PUBLISHED:  # else `download` says which are
         check_shortcuts(model, "imagenet")
         check_normalization(model, architecture)
+        check_shapes(model, architecture, fits_any)
     return download(architecture)
+
+
+def check_shapes(model, architecture, fits_any):
+    """Raise InputError unless the model has the parameters of the published network, whose shapes are those of ours."""
+    channels, classes = model.input_shape[-1], model.outputs[0].shape[-1]
+    if channels != 3 and not (fits_any and channels == 1):
+        raise shape_refusal(f"images of {channels} channel{'s' * (channels > 1)}", "images of 3 channels")
+    if has_head(model) and not fits_any and classes != IMAGENET_CLASSES:
+        raise shape_refusal(f"classes={classes}", "classes=1000, or keras_arch.transfer_weights for a new classifier")
+    found = backbone_parameters(model)
+    if found != PARAMETERS[architecture]:
+        default = " and kernel_5x5=3" if architecture == "googlenet" else ""
+        raise shape_refusal(
+            f"a {architecture} of {found:,} parameters without its classifier, where the published one has "
+            f"{PARAMETERS[architecture]:,}",
+            f"the builder's default options{default}",
+        )
+
+
+def shape_refusal(received, fix):
+    return InputError(
+        f"weights='imagenet' need the network that they were trained in. Received: {received}. Use {fix}."
+    )
+
+
+def backbone_parameters(model):
+    """Number of parameters of a model for images of three channels, without its classifier and training heads."""
+    kernels = [variable.shape for variable in model.variables if len(variable.shape) == 4]
+    first = math.prod(kernels[0]) // kernels[0][2]  # of one channel
+    counted = (
+        math.prod(variable.shape)
+        for variable in model.variables
+        if not variable.path.startswith(("predictions/", TRAINING_HEADS))
+        and variable.path.rpartition("/")[2] in ("kernel", "bias", "gamma", "beta")
+    )
+    return sum(counted) + (3 - kernels[0][2]) * first
 
 
 def download(name):

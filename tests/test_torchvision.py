@@ -620,3 +620,73 @@ def test_damaged_files_of_every_kind_are_refused(write, trained, tmp_path):
         assert len(str(refused.value).replace(str(tmp_path), "")) < 300
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+# --- what is known before a download ---
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """Nothing is downloaded; the names of what would have been."""
+    names = []
+
+    def download(name):
+        names.append(name)
+        raise keras_arch.InputError("downloaded")
+
+    monkeypatch.setattr(weights, "download", download)
+    return names
+
+
+OTHER_SHAPES = [
+    ("resnet18", {"classes": 10}, "classes=10"),
+    ("resnet18", {"input_shape": (64, 64, 4)}, "4 channels"),
+    ("resnet18", {"input_shape": (64, 64, 1), "include_top": False}, "1 channel"),
+    ("resnet18", {"stem": "cifar"}, "parameters"),
+    ("resnet18", {"stem": "deep", "include_top": False}, "parameters"),
+    ("resnet50", {"variant": "d"}, "parameters"),
+    ("resnet50", {"squeeze_excitation_ratio": 1 / 16}, "parameters"),
+    ("googlenet", {}, "kernel_5x5=3"),
+    ("googlenet", {"kernel_5x5": 3, "width": 0.5}, "parameters"),
+    ("googlenet", {"kernel_5x5": 3, "batch_norm": False}, "parameters"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), OTHER_SHAPES)
+def test_other_shapes_are_refused_before_a_download(name, options, message, downloads):
+    options = {"input_shape": (64, 64, 3), **options}
+    with pytest.raises(keras_arch.InputError, match=rf"weights='imagenet'.* Received: .*{message}") as refused:
+        keras_arch.build(name, weights="imagenet", **options)
+    assert len(str(refused.value)) < 300
+    if name == "resnet18" and message in ("parameters", "4 channels"):
+        with pytest.raises(keras_arch.InputError, match=message):
+            keras_arch.transfer_weights(keras_arch.build(name, **options), "imagenet", name)
+    assert downloads == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {}),
+        ("resnet18", {"include_top": False}),
+        ("resnet34", {}),
+        ("resnet50", {"zero_init_residual": True, "stochastic_depth_rate": 0.2}),
+        ("googlenet", {"kernel_5x5": 3}),
+        ("googlenet", {"kernel_5x5": 3, "auxiliary_heads": True, "input_shape": (96, 96, 3)}),
+        pytest.param("resnet101", {}, marks=pytest.mark.slow),
+        pytest.param("resnet152", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_networks_that_fit_are_downloaded(name, options, downloads):
+    with pytest.raises(keras_arch.InputError, match="downloaded"):
+        keras_arch.build(name, weights="imagenet", **{"input_shape": (64, 64, 3), **options})
+    assert downloads == [name]
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(1, 1000), (3, 7), (1, 7)])
+def test_transfer_downloads_for_other_heads_and_one_channel(channels, classes, downloads):
+    model = keras_arch.ResNet18(input_shape=(64, 64, channels), classes=classes)
+    model.trainable = False
+    with pytest.raises(keras_arch.InputError, match="downloaded"):
+        keras_arch.transfer_weights(model, "imagenet", "resnet18")
+    assert downloads == ["resnet18"]
