@@ -21,6 +21,8 @@ KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 
 ROUNDING = 1e-3  # by which a probability may leave 0 to 1
 TRAINING_HEAD = re.compile(r"auxiliary_\d[a-z]")  # how GoogLeNet names its training heads
+MISSING = re.compile(r"Could not locate (class|function) ('.+?')")  # what Keras says of code that it does not find
+ERROR_SHOWN = 150  # characters of another library's message
 NAMES_SHOWN = 5  # of the outputs that an error lists
 STEP = 1 / 256  # between the probabilities of an 8-bit file; each may be off by one in the sum
 NARROW = 0.1  # share of the pixels' values; an integer input that holds fewer was made for other numbers
@@ -135,21 +137,36 @@ def load_keras(path):
         raise InputError(f"expected a .keras file, got {path}, which does not exist")
     import keras
 
+    check_archive(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"{damaged} in it is damaged")
         with link_with_suffix(path, ".keras") as file:
             model = keras.models.load_model(file, compile=False)
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
-        raise InputError(f"expected a whole .keras file, got {path}: {first_line(error)}") from error
+    except Exception as error:  # Keras has no exception for this
+        cause = first_line(error)
+        if missing := MISSING.search(cause):
+            kind, name = missing.groups()
+            raise InputError(
+                f"{path} needs the {kind} {name}, which Keras does not know. Decorate it with "
+                "@keras.saving.register_keras_serializable() and import it before the file is opened."
+            ) from error
+        raise InputError(f"Keras cannot open {path}. Received: {cause[:ERROR_SHOWN]}") from error
     if not hasattr(model, "outputs"):
         raise InputError(
             f"{path} must hold a functional or a built Sequential model. Received: a {type(model).__name__} without "
             "inputs and outputs. Call it on keras.Input((height, width, channels)) and save keras.Model(inputs, outputs)."
         )
     return model
+
+
+def check_archive(path):
+    """Raise InputError if a .keras file, which is a zip archive, is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # whatever its bytes happen to mean
+        damaged = first_line(error)
+    if damaged is not None:
+        raise InputError(f"{path} is damaged. Received: {damaged}. Copy or download it again.")
 
 
 def open_keras(path):

@@ -312,3 +312,58 @@ def test_damaged_metadata_are_refused(tmp_path):
     path.write_bytes(with_metadata(convert(color_model()), b"\xff" * 64))
     with pytest.raises(keras_arch.InputError, match=r"The metadata of .*model.tflite are damaged. Received: "):
         keras_arch.open_artifact(path)
+
+
+# --- .keras files that need code of their own ---
+
+
+class NeedsCode(keras.layers.Layer):
+    """A layer that Keras cannot find when it opens the file."""
+
+    def call(self, x):
+        return x
+
+
+def needs_code(x):
+    return x
+
+
+def save_with(layer, path):
+    image = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(layer(image))
+    keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (NeedsCode(), "needs the class 'NeedsCode'"),
+        (keras.layers.Activation(needs_code), "needs the function 'needs_code'"),
+        (keras.layers.Lambda(lambda x: x / 255), "Lambda"),
+    ],
+)
+def test_a_missing_class_is_named(layer, message, tmp_path):
+    path = tmp_path / "model.keras"
+    save_with(layer, path)
+    with pytest.raises(keras_arch.InputError, match=message) as refused:
+        keras_arch.open_artifact(path)
+    text = str(refused.value).replace(str(tmp_path), "")
+    assert len(text) < 300
+    assert "damaged" not in text
+    assert "\n" not in text
+
+
+def test_a_registered_class_opens(tmp_path):
+    with keras.saving.custom_object_scope({"NeedsCode": NeedsCode}):
+        save_with(NeedsCode(), tmp_path / "model.keras")
+        assert keras_arch.open_artifact(tmp_path / "model.keras").classes == 2
+
+
+def test_only_a_damaged_archive_is_called_damaged(tmp_path):
+    path = tmp_path / "model.keras"
+    small_model((8, 8, 3)).save(path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"text"):
+        path.write_bytes(content)
+        with pytest.raises(keras_arch.InputError, match=r"model\.keras is damaged"):
+            keras_arch.open_artifact(path)
