@@ -10,11 +10,12 @@ import re
 import subprocess
 import warnings
 import zipfile
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 
-from .errors import DataWarning, InputError
+from .errors import DataWarning, InputError, first_line
 from .files import CHECKPOINT, partial_name, refuse_foreign, save_whole, write_json
 from .recipes import Recipe
 from .text import shorten
@@ -312,14 +313,27 @@ def find_beside(artifact, name):
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
+@contextmanager
+def readable_labels(path):
+    """Raise InputError if the block cannot read class names from `path`."""
+    try:
+        yield
+    except Exception as error:  # a damaged archive raises whatever its bytes happen to mean
+        raise InputError(
+            f"The labels in {path} cannot be read. Received: {first_line(error)}. They must be UTF-8 text, a class on each "
+            "line, without a password."
+        ) from error
+
+
 def read_labels(path):
     """The class names of a labels.txt, in the order of the model's outputs."""
-    return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
+    with readable_labels(path):
+        return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
 
 
 def packed_labels(path):
     """The class names that are packed into a .tflite file, as a list."""
-    with zipfile.ZipFile(path) as archive:
+    with readable_labels(path), zipfile.ZipFile(path) as archive:
         return archive.read(LABELS).decode().removesuffix("\n").split("\n")
 
 
@@ -327,7 +341,7 @@ def has_labels(path):
     """Whether a .tflite file has its class names packed into it."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with readable_labels(path), zipfile.ZipFile(path) as archive:
         return LABELS in archive.namelist()
 
 
