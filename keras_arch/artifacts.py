@@ -21,8 +21,18 @@ KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 
 ROUNDING = 1e-3  # by which a probability may leave 0 to 1
 TRAINING_HEAD = re.compile(r"auxiliary_\d[a-z]")  # how GoogLeNet names its training heads
+SIGNATURE = "serving_default"  # of a SavedModel, which serves images
+ONNX_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
 MISSING = re.compile(r"Could not locate (class|function) ('.+?')")  # what Keras says of code that it does not find
-ERROR_SHOWN = 150  # characters of another library's message
+ERROR_SHOWN = 100  # characters of another library's message
 NAMES_SHOWN = 5  # of the outputs that an error lists
 STEP = 1 / 256  # between the probabilities of an 8-bit file; each may be off by one in the sum
 NARROW = 0.1  # share of the pixels' values; an integer input that holds fewer was made for other numbers
@@ -64,11 +74,36 @@ def open_artifact(path):
     if (path / "model.keras").is_file():
         path = path / "model.keras"
     artifact = open_kind(path)
-    return replace(artifact, predict=lambda images: probabilities(artifact.predict(images), path))
+
+    def predict(images):
+        images = np.asarray(images)
+        check_images(images, artifact)
+        return (
+            probabilities(artifact.predict(images), path) if len(images) else np.zeros((0, artifact.classes), "float32")
+        )
+
+    return replace(artifact, predict=predict)
+
+
+def check_images(images, artifact):
+    """Raise InputError unless the artifact takes images of this shape."""
+    expected = (None, *artifact.image_shape)
+    if images.ndim != 4 or any(side not in (None, size) for side, size in zip(expected, images.shape, strict=True)):
+        raise wrong_shape(artifact.path, images.shape, artifact.image_shape)
+
+
+def wrong_shape(path, shape, image_shape, error=None):
+    """An InputError about images of a shape that a file does not take, or on which it fails with `error`."""
+    cause = f" ({first_line(error)[:ERROR_SHOWN]})" if error else ""
+    return InputError(
+        f"{path} cannot classify images of this shape. Received: {shape}. Use (batch, height, width, channels) with "
+        f"images of {image_shape}, where None is any size that is large enough{cause}."
+    )
 
 
 def probabilities(answers, path):
-    """Return the answers (images, classes) of a file, or raise InputError unless they can be probabilities."""
+    """Return the answers (images, classes) of a file as float32, or raise InputError unless they can be probabilities."""
+    answers = np.asarray(answers, "float32")
     low, high = np.min(answers), np.max(answers)
     sums = np.sum(answers, axis=-1, dtype="float64")
     off = ROUNDING + STEP * np.shape(answers)[-1]
@@ -170,31 +205,44 @@ def check_archive(path):
 
 
 def open_keras(path):
+    import keras
+
     model = strip_auxiliary_heads(load_keras(path))
     check_signature(path, [image.shape for image in model.inputs], [output.shape for output in model.outputs])
     (image,), (probabilities,) = model.inputs, model.outputs
-    return Artifact(
-        path, "keras", tuple(image.shape[1:]), probabilities.shape[-1], path.stat().st_size, model.predict_on_batch
-    )
+    check_number_type(path, image.dtype, image.dtype)
+
+    structure = getattr(model, "input", image)  # such as a dict; a Sequential may have no `input`
+
+    def predict(images):
+        return model.predict_on_batch(keras.tree.pack_sequence_as(structure, [as_type(images, image.dtype)]))
+
+    return Artifact(path, "keras", tuple(image.shape[1:]), probabilities.shape[-1], path.stat().st_size, predict)
 
 
 def open_saved_model(path):
     import tensorflow as tf
 
     try:
-        # The module must outlive its signature, whose variables it owns.
-        module = tf.saved_model.load(path)
-        signature = module.signatures["serving_default"]
+        module = tf.saved_model.load(path)  # it must outlive its signature, whose variables it owns
     except Exception as error:  # as above
         raise InputError(f"expected a whole SavedModel folder, got {path}: {first_line(error)}") from error
+    if SIGNATURE not in module.signatures:
+        there = ", ".join(sorted(module.signatures)[:NAMES_SHOWN]) or "none"
+        raise InputError(
+            f"{path} has no signature {SIGNATURE!r}. Received: {there}. Save it with `model.export(FOLDER)`."
+        )
+    signature = module.signatures[SIGNATURE]
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if "probabilities" in outputs:  # as scripts/export.py writes it, with the names of the classes beside them
         outputs = {"probabilities": outputs["probabilities"]}
     check_signature(path, [spec.shape for spec in inputs.values()], [spec.shape for spec in outputs.values()])
     ((input_name, image),), ((output_name, probabilities),) = inputs.items(), outputs.items()
+    check_number_type(path, image.dtype.as_numpy_dtype, image.dtype.name)
 
     def predict(images, module=module):
-        return signature(**{input_name: tf.cast(images, image.dtype)})[output_name].numpy()
+        pixels = tf.constant(as_type(images, image.dtype.as_numpy_dtype))
+        return signature(**{input_name: pixels})[output_name].numpy()
 
     predict = in_batches(predict, image.shape[0])
     return Artifact(path, "saved_model", tuple(image.shape[1:]), probabilities.shape[-1], size_of(path), predict)
@@ -234,10 +282,7 @@ def open_tflite(path):
                 interpreter.allocate_tensors()
             return in_batches(functools.partial(run, interpreter), batch or 1)(images)
         except (ValueError, RuntimeError) as error:
-            raise InputError(
-                f"{path} cannot classify images of this shape. Received: {images.shape[1:]}. Use images of "
-                f"{tuple(image_shape)}, larger ones where None is ({first_line(error)})."
-            ) from error
+            raise wrong_shape(path, images.shape, tuple(image_shape), error) from error
 
     several = functools.cache(lambda: [started(1) for _ in range(os.cpu_count() or 1)])
     lock = threading.Lock()  # an interpreter works for one caller at a time
@@ -317,15 +362,19 @@ def open_onnx(path):
     inputs, outputs = session.get_inputs(), session.get_outputs()
     check_signature(path, [tensor.shape for tensor in inputs], [tensor.shape for tensor in outputs])
     (image,), (probabilities,) = inputs, outputs
+    dtype = ONNX_TYPES.get(image.type, object)
+    check_number_type(path, dtype, image.type)
 
     def predict(images):
-        return session.run([probabilities.name], {image.name: np.asarray(images, "float32")})[0]
+        try:
+            return session.run([probabilities.name], {image.name: as_type(images, dtype)})[0]
+        except Exception as error:  # as above
+            raise wrong_shape(path, images.shape, image_shape, error) from error
 
-    batch, height, width = (side if isinstance(side, int) else None for side in image.shape[:3])
+    batch, *image_shape = known(image.shape)
+    image_shape = tuple(image_shape)
     predict = in_batches(predict, batch)
-    return Artifact(
-        path, "onnx", (height, width, image.shape[3]), probabilities.shape[-1], path.stat().st_size, predict
-    )
+    return Artifact(path, "onnx", image_shape, probabilities.shape[-1], path.stat().st_size, predict)
 
 
 def in_batches(predict, batch):
@@ -370,12 +419,41 @@ def dequantize(values, tensor):
     return values if scale == 0 else (values - zero_point) * np.float32(scale)
 
 
+def as_type(images, dtype):
+    """Raw pixels of 0-255 in the number type of an input. Integers are rounded, and clipped to what the type holds."""
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        images = np.clip(np.round(images), limits.min, limits.max)
+    return np.asarray(images).astype(dtype)
+
+
+def check_number_type(path, dtype, name):
+    """Raise InputError unless pixels of 0-255 fit a number type of NumPy; `name` is what the file calls it."""
+    if np.dtype(dtype).kind in "OSUb" or np.array(255).astype(dtype) != 255:
+        raise InputError(f"{path} must take pixels of 0-255. Received: an input of {name}. Use float32 or uint8.")
+
+
+def known(shape):
+    """A shape as a tuple, None for each side that is open. None for a shape of unknown rank."""
+    if getattr(shape, "rank", 0) is None:
+        return None
+    return tuple(int(side) if isinstance(side, (int, np.integer)) else None for side in shape)
+
+
 def check_signature(path, inputs, outputs):
     """Raise InputError unless the shapes are those of one image in and one vector of classes out."""
-    fit = [len(shape) for shape in inputs] == [4] and [len(shape) for shape in outputs] == [2]
-    if not fit or not isinstance(inputs[0][3], int):
-        inputs, outputs = (", ".join(str(tuple(shape)) for shape in shapes) for shapes in (inputs, outputs))
-        raise InputError(
-            f"expected an image classifier, (batch, height, width, channels) to (batch, classes), got {path} from "
-            f"{inputs} to {outputs}"
-        )
+    inputs, outputs = [known(shape) for shape in inputs], [known(shape) for shape in outputs]
+    match inputs, outputs:
+        case [[(_, channels, _, side)], _] if channels in (1, 3) and side not in (1, 2, 3, 4):
+            problem = ", with channels first"
+        case [[(_, _, _, int())], [(_, int())]]:
+            return
+        case _:
+            problem = ""
+    takes, gives = (
+        ", ".join("unknown rank" if shape is None else str(shape) for shape in shapes) for shapes in (inputs, outputs)
+    )
+    raise InputError(
+        f"{path} must be an image classifier, (batch, height, width, channels) to (batch, classes). Received: {takes} to "
+        f"{gives}{problem}. Convert it again with such an input and output."
+    )
