@@ -1,7 +1,7 @@
 """A .keras file, a SavedModel folder, a .tflite or an .onnx file, opened as one thing: images in, probabilities out."""
 
 import functools
-import os
+import math
 import re
 import threading
 import zipfile
@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from .errors import InputError, first_line
 from .files import link_with_suffix, size_of
+from .runs import available_cores
 from .tflite_metadata import read_metadata
 
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
@@ -34,6 +36,8 @@ ONNX_TYPES = {
 MISSING = re.compile(r"Could not locate (class|function) ('.+?')")  # what Keras says of code that it does not find
 ERROR_SHOWN = 100  # characters of another library's message
 NAMES_SHOWN = 5  # of the outputs that an error lists
+IMAGES_EACH = 16  # fewer are not worth the start of another interpreter, which takes as long as a few images
+MEMORY_SHARE = 0.25  # of the memory that is free, for all interpreters of a .tflite file together
 STEP = 1 / 256  # between the probabilities of an 8-bit file; each may be off by one in the sum
 NARROW = 0.1  # share of the pixels' values; an integer input that holds fewer was made for other numbers
 
@@ -258,7 +262,7 @@ def open_tflite(path):
         return interpreter
 
     try:
-        first = started(os.cpu_count())
+        first = started(available_cores())
     except (ValueError, RuntimeError) as error:
         raise InputError(f"expected a whole .tflite file, got {path}: {first_line(error)}") from error
     metadata = metadata_of(path)
@@ -284,21 +288,37 @@ def open_tflite(path):
         except (ValueError, RuntimeError) as error:
             raise wrong_shape(path, images.shape, tuple(image_shape), error) from error
 
-    several = functools.cache(lambda: [started(1) for _ in range(os.cpu_count() or 1)])
+    memory = path.stat().st_size + sum(bytes_of(tensor) for tensor in first.get_tensor_details())  # of one, at most
     lock = threading.Lock()  # an interpreter works for one caller at a time
 
     def predict(images):
-        images = np.asarray(images)
         with lock:
-            if len(images) <= (batch or 1):
+            count = workers(len(images), memory)
+            if count < 2:
                 return classify(first, images)
             # Images, and not the rows of one, are shared out among the cores.
-            parts = [part for part in np.array_split(images, len(several())) if len(part)]
-            with ThreadPoolExecutor(len(parts)) as pool:
-                return np.concatenate(list(pool.map(classify, several(), parts)))
+            with ThreadPoolExecutor(count) as pool:
+                return np.concatenate(
+                    list(pool.map(lambda part: classify(started(1), part), np.array_split(images, count)))
+                )
 
     classes = probabilities["shape"].tolist()[-1]
     return Artifact(path, "tflite", tuple(image_shape), classes, path.stat().st_size, predict)
+
+
+def workers(images, memory):
+    """How many interpreters share the work on some images, each of which needs `memory` bytes."""
+    return min(available_cores(), images // IMAGES_EACH, int(MEMORY_SHARE * available_memory() // memory))
+
+
+def available_memory():
+    """Bytes of memory that programs may take now."""
+    return psutil.virtual_memory().available
+
+
+def bytes_of(tensor):
+    """The size of a LiteRT tensor."""
+    return math.prod(tensor["shape"].tolist()) * np.dtype(tensor["dtype"]).itemsize
 
 
 def signature_of(tensor):

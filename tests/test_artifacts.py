@@ -1,5 +1,8 @@
 """Files that others made: images of any size, batches of a fixed size, and pixels normalized outside the model."""
 
+import gc
+import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import flatbuffers
@@ -7,8 +10,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import interpreter as litert
 
 import keras_arch
+from keras_arch import artifacts
 from keras_arch.export.metadata import image_classifier_metadata, pack_labels, with_metadata
 
 RNG = np.random.default_rng(0)
@@ -581,3 +586,65 @@ def test_a_sequential_model_opens(first, tmp_path):
     images = noise(2, 8, 8)
     found = keras_arch.open_artifact(tmp_path / "model.keras").predict(images)
     np.testing.assert_allclose(found, model(images.astype("float32")).numpy(), atol=1e-6)
+
+
+# --- how many interpreters there are ---
+
+
+@pytest.fixture
+def interpreters(monkeypatch):
+    """The number of threads of each interpreter that is started, and a weak reference to it."""
+    started = []
+
+    class Counted(litert.Interpreter):
+        def __init__(self, path, num_threads):
+            super().__init__(path, num_threads=num_threads)
+            started.append((num_threads, weakref.ref(self)))
+
+    monkeypatch.setattr(litert, "Interpreter", Counted)
+    return started
+
+
+def alive(started):
+    gc.collect()
+    return [threads for threads, reference in started if reference() is not None]
+
+
+def set_machine(monkeypatch, cores, memory):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)  # of the host, most of which a container may not use
+    monkeypatch.setattr(artifacts, "available_cores", lambda: cores)
+    monkeypatch.setattr(artifacts, "available_memory", lambda: memory)
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "count", "workers"),
+    [
+        (4, 10**12, 200, 4),  # one for each core
+        (64, 10**12, 64, 4),  # each worth its start: 16 images or more
+        (4, 10**12, 20, 0),  # few images go through the interpreter that is there
+        (4, 10**12, 1, 0),
+        (64, 10**3, 2000, 0),  # memory for none
+        (1, 10**12, 200, 0),  # one core
+    ],
+)
+def test_interpreters_by_cores_images_and_memory(
+    cores, memory, count, workers, open_model, open_file, interpreters, monkeypatch
+):
+    set_machine(monkeypatch, cores, memory)
+    artifact = keras_arch.open_artifact(open_file)
+    assert alive(interpreters) == [cores]
+    images = noise(count, 8, 8)
+    found = artifact.predict(images)
+    np.testing.assert_allclose(found, open_model(images.astype("float32")).numpy(), rtol=1e-4, atol=1e-6)
+    assert [threads for threads, _ in interpreters] == [cores] + [1] * workers
+    assert alive(interpreters) == [cores]
+
+
+def test_interpreters_share_the_memory_there_is(open_file, interpreters, monkeypatch):
+    """Each may need its file and all tensors; a quarter of the memory is for all of them."""
+    model = litert.Interpreter(str(open_file), num_threads=1)
+    tensors = sum(int(np.prod(tensor["shape"])) * 4 for tensor in model.get_tensor_details())
+    interpreters.clear()
+    set_machine(monkeypatch, 64, 4 * 3 * (open_file.stat().st_size + tensors))
+    keras_arch.open_artifact(open_file).predict(noise(200, 8, 8))
+    assert [threads for threads, _ in interpreters] == [64, 1, 1, 1]
