@@ -440,7 +440,7 @@ def test_cost_needs_a_size():
 
 
 def test_option_a_subsamples_and_pads_with_zeros():
-    model = keras_arch.ResNet20(include_top=False)
+    model = keras_arch.ResNet20(include_top=False, input_shape=(32, 32, 3))
     add = model.get_layer("stage2_block1_add")
     before, shortcut = (
         keras.Model(model.input, tensor)(np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32"))
@@ -498,3 +498,31 @@ def test_unknown_name_offers_the_nearest():
     with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
         keras_arch.build("resnet5O")
     assert keras_arch.build("ResNet8").name == "resnet8"
+
+
+# --- features of images of any size ---
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet20v2", "googlenet", "nin"])
+def test_features_without_input_shape_take_any_size(name):
+    """As in keras.applications; the features of an image are those of a model of its size."""
+    features = keras_arch.build(name, include_top=False)
+    assert features.input_shape == (None, None, None, 3)
+    assert features.output_shape[:3] == (None, None, None)
+    images = np.random.default_rng(0).uniform(0, 255, (1, 40, 56, 3)).astype("float32")
+    fixed = keras_arch.build(name, include_top=False, input_shape=(40, 56, 3))
+    fixed.set_weights(features.get_weights())
+    np.testing.assert_allclose(features(images), fixed(images), rtol=1e-4, atol=1e-4)
+
+
+def test_pooled_features_without_input_shape_are_a_vector():
+    pooled = keras_arch.ResNet8(include_top=False, pooling="avg")
+    assert pooled.input_shape == (None, None, None, 3)
+    assert pooled.output_shape == (None, 64)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
+def test_the_docstring_says_which_size_none_is(name):
+    size = {"resnet8": "(32, 32, 3)", "googlenet": "(224, 224, 3)", "nin": "(32, 32, 3)"}[name]
+    text = " ".join(inspect.getdoc(BUILDERS[name]).split())
+    assert f"input_shape: (height, width, channels). None is {size}, or (None, None, 3) without the top." in text

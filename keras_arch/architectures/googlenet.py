@@ -14,6 +14,7 @@ from keras import layers, ops
 from ..errors import InputError, choose
 from ..weights import HALVES
 from .layers import (
+    ANY_SIZE,
     check_classes,
     classifier_head,
     conv_bn_relu,
@@ -195,7 +196,8 @@ def GoogLeNet(
         weights: None for random ones; "imagenet" for torchvision's (with kernel_5x5=3); or a .weights.h5 or .keras
             file of such a model, or a .safetensors or .pth file of torchvision's.
         input_tensor: a Keras tensor of raw images to build upon; None makes an input named "image".
-        input_shape: (height, width, channels), (224, 224, 3) where None; height and width may be None.
+        input_shape: (height, width, channels). None is (224, 224, 3), or (None, None, 3) without the top. Height
+            and width may be None.
         pooling: without the top, None for the feature map, "avg" or "max" for a vector.
         classes: number of classes, 2 or more.
         classifier_activation: of the last layer; None gives logits.
@@ -241,7 +243,8 @@ def GoogLeNet(
     conv = conv if width == 1 else slimmer(conv, width)
     pool_sizes = {"4a": 3, "5a": 2 if kernel_5x5 == 3 else 3}
     smallest = stem.stride * 2 ** len(POOLED_BEFORE)
-    x = images = image_input(input_shape, input_tensor, (224, 224, 3), smallest, mean, std, default=HALVES)
+    default_shape = (224, 224, 3) if include_top else ANY_SIZE
+    x = images = image_input(input_shape, input_tensor, default_shape, smallest, mean, std, default=HALVES)
     x = stem.build(x, conv, norm)
     auxiliary = []
     for row in TABLE_1:

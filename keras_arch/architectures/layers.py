@@ -11,6 +11,8 @@ from keras import layers
 from ..errors import InputError
 from ..weights import IMAGENET, load_weights
 
+ANY_SIZE = (None, None, 3)  # what a network without its top takes by default, as in keras.applications
+
 
 def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, default=IMAGENET):
     """The entrance of every model: raw images of 0-255, normalised inside the graph.
@@ -18,7 +20,7 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, d
     Args:
         input_shape: (height, width, channels) or None for `default_shape`. Height and width may be None.
         input_tensor: a Keras tensor of raw images to build upon, or None for a new `keras.Input` named "image".
-        default_shape: the shape that the architecture was published with.
+        default_shape: the shape that the architecture was published with, or `ANY_SIZE` without its top.
         smallest: the least height and width in pixels, the product of the architecture's strides.
         mean, std: as the builder got them: one number for each channel, for values of 0-1, or None for `default`.
         default: a `Normalization` of red, green and blue. Images that are not RGB take the average of the three.

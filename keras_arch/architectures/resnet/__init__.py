@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ...errors import InputError, choose
-from ..layers import bn_relu, classifier_head, finish, image_input
+from ..layers import ANY_SIZE, bn_relu, classifier_head, finish, image_input
 from .blocks import (
     Parts,
     basic_block,
@@ -94,7 +94,8 @@ def builder(title, network):
                 branch_end=squeeze_excitations(squeeze_excitation_ratio),
             )
         smallest = stem.stride * 2 ** (len(network.blocks) - 1)
-        x = images = image_input(input_shape, input_tensor, network.input_shape, smallest, mean, std)
+        default_shape = network.input_shape if include_top else ANY_SIZE
+        x = images = image_input(input_shape, input_tensor, default_shape, smallest, mean, std)
         x = stem.build(x, network.filters[0])
         x = stages(x, network, parts, stochastic_depth_rate)
         if network.final is not None:
@@ -160,7 +161,8 @@ DOCSTRING = """{title}: raw images in, class probabilities out.
         weights: None for random ones; "imagenet" for torchvision's, where it has this network; or a .weights.h5 or
             .keras file of such a model, or a .safetensors or .pth file of torchvision's.
         input_tensor: a Keras tensor of raw images to build upon; None makes an input named "image".
-        input_shape: (height, width, channels), {input_shape} where None; height and width may be None.
+        input_shape: (height, width, channels). None is {input_shape}, or (None, None, 3) without the top. Height
+            and width may be None.
         pooling: without the top, None for the feature map, "avg" or "max" for a vector.
         classes: number of classes, 2 or more.
         classifier_activation: of the last layer; None gives logits.
