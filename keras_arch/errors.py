@@ -48,7 +48,7 @@ class ProofError(Exception):
 
 def choose(kind, name, names):
     """Return `name` if it is one of `names`; else raise InputError that offers the nearest, or all of them."""
-    if name in names:
+    if isinstance(name, str) and name in names:
         return name
     near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.6)
     offer = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"

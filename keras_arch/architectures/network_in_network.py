@@ -68,7 +68,7 @@ def NetworkInNetwork(
         input_shape: (height, width, channels). None is (32, 32, 3), or (None, None, 3) without the top. Height
             and width may be None.
         pooling: without the top, None for the feature map, "avg" or "max" for a vector.
-        classes: number of classes, 2 or more.
+        classes: number of classes, 2 or more. Without the top it is ignored.
         classifier_activation: of the last layer; None gives logits.
         name: of the model.
         mean: what images of 0 to 1 have subtracted, one number from 0 to 1 for each channel. None is ImageNet's
@@ -104,7 +104,7 @@ def NetworkInNetwork(
     x = conv_relu(x, third.filters[1], 1, name="mlpconv3_mlp1")
     if not include_top:
         return finish(images, pooled(x, pooling), weights, name, "nin")
-    check_classes(classes)
+    classes = check_classes(classes)
     check_activation(classifier_activation)
     x = conv(x, classes, 1, use_bias=True, name="mlpconv3_mlp2")
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
