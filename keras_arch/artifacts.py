@@ -1,7 +1,7 @@
 """A .keras file, a SavedModel folder, a .tflite or an .onnx file, opened as one thing: images in, probabilities out."""
 
 import functools
-import os
+import math
 import re
 import threading
 import zipfile
@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from .errors import InputError, first_line
-from .files import size_of
+from .files import link_with_suffix, size_of
+from .runs import available_cores
 from .tflite_metadata import read_metadata
 
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
@@ -21,7 +23,21 @@ KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 
 ROUNDING = 1e-3  # by which a probability may leave 0 to 1
 TRAINING_HEAD = re.compile(r"auxiliary_\d[a-z]")  # how GoogLeNet names its training heads
+SIGNATURE = "serving_default"  # of a SavedModel, which serves images
+ONNX_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+MISSING = re.compile(r"Could not locate (class|function) ('.+?')")  # what Keras says of code that it does not find
+ERROR_SHOWN = 100  # characters of another library's message
 NAMES_SHOWN = 5  # of the outputs that an error lists
+IMAGES_EACH = 16  # fewer are not worth the start of another interpreter, which takes as long as a few images
+MEMORY_SHARE = 0.25  # of the memory that is free, for all interpreters of a .tflite file together
 STEP = 1 / 256  # between the probabilities of an 8-bit file; each may be off by one in the sum
 NARROW = 0.1  # share of the pixels' values; an integer input that holds fewer was made for other numbers
 
@@ -62,11 +78,36 @@ def open_artifact(path):
     if (path / "model.keras").is_file():
         path = path / "model.keras"
     artifact = open_kind(path)
-    return replace(artifact, predict=lambda images: probabilities(artifact.predict(images), path))
+
+    def predict(images):
+        images = np.asarray(images)
+        check_images(images, artifact)
+        return (
+            probabilities(artifact.predict(images), path) if len(images) else np.zeros((0, artifact.classes), "float32")
+        )
+
+    return replace(artifact, predict=predict)
+
+
+def check_images(images, artifact):
+    """Raise InputError unless the artifact takes images of this shape."""
+    expected = (None, *artifact.image_shape)
+    if images.ndim != 4 or any(side not in (None, size) for side, size in zip(expected, images.shape, strict=True)):
+        raise wrong_shape(artifact.path, images.shape, artifact.image_shape)
+
+
+def wrong_shape(path, shape, image_shape, error=None):
+    """An InputError about images of a shape that a file does not take, or on which it fails with `error`."""
+    cause = f" ({first_line(error)[:ERROR_SHOWN]})" if error else ""
+    return InputError(
+        f"{path} cannot classify images of this shape. Received: {shape}. Use (batch, height, width, channels) with "
+        f"images of {image_shape}, where None is any size that is large enough{cause}."
+    )
 
 
 def probabilities(answers, path):
-    """Return the answers (images, classes) of a file, or raise InputError unless they can be probabilities."""
+    """Return the answers (images, classes) of a file as float32, or raise InputError unless they can be probabilities."""
+    answers = np.asarray(answers, "float32")
     low, high = np.min(answers), np.max(answers)
     sums = np.sum(answers, axis=-1, dtype="float64")
     off = ROUNDING + STEP * np.shape(answers)[-1]
@@ -130,47 +171,82 @@ def strip_auxiliary_heads(model):
 
 
 def load_keras(path):
-    """The `keras.Model` in a .keras file, or InputError where the file is damaged."""
+    """The `keras.Model` in a .keras file, or InputError if the file is damaged or holds a model without a graph."""
     if not Path(path).is_file():
         raise InputError(f"expected a .keras file, got {path}, which does not exist")
     import keras
 
+    check_archive(path)
+    try:
+        with link_with_suffix(path, ".keras") as file:
+            model = keras.models.load_model(file, compile=False)
+    except Exception as error:  # Keras has no exception for this
+        cause = first_line(error)
+        if missing := MISSING.search(cause):
+            kind, name = missing.groups()
+            raise InputError(
+                f"{path} needs the {kind} {name}, which Keras does not know. Decorate it with "
+                "@keras.saving.register_keras_serializable() and import it before the file is opened."
+            ) from error
+        raise InputError(f"Keras cannot open {path}. Received: {cause[:ERROR_SHOWN]}") from error
+    if not hasattr(model, "outputs"):
+        raise InputError(
+            f"{path} must hold a functional or a built Sequential model. Received: a {type(model).__name__} without "
+            "inputs and outputs. Call it on keras.Input((height, width, channels)) and save keras.Model(inputs, outputs)."
+        )
+    return model
+
+
+def check_archive(path):
+    """Raise InputError if a .keras file, which is a zip archive, is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"{damaged} in it is damaged")
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
-        raise InputError(f"expected a whole .keras file, got {path}: {first_line(error)}") from error
+    except Exception as error:  # whatever its bytes happen to mean
+        damaged = first_line(error)
+    if damaged is not None:
+        raise InputError(f"{path} is damaged. Received: {damaged}. Copy or download it again.")
 
 
 def open_keras(path):
+    import keras
+
     model = strip_auxiliary_heads(load_keras(path))
     check_signature(path, [image.shape for image in model.inputs], [output.shape for output in model.outputs])
     (image,), (probabilities,) = model.inputs, model.outputs
-    return Artifact(
-        path, "keras", tuple(image.shape[1:]), probabilities.shape[-1], path.stat().st_size, model.predict_on_batch
-    )
+    check_number_type(path, image.dtype, image.dtype)
+
+    structure = getattr(model, "input", image)  # such as a dict; a Sequential may have no `input`
+
+    def predict(images):
+        return model.predict_on_batch(keras.tree.pack_sequence_as(structure, [as_type(images, image.dtype)]))
+
+    return Artifact(path, "keras", tuple(image.shape[1:]), probabilities.shape[-1], path.stat().st_size, predict)
 
 
 def open_saved_model(path):
     import tensorflow as tf
 
     try:
-        # The module must outlive its signature, whose variables it owns.
-        module = tf.saved_model.load(path)
-        signature = module.signatures["serving_default"]
+        module = tf.saved_model.load(path)  # it must outlive its signature, whose variables it owns
     except Exception as error:  # as above
         raise InputError(f"expected a whole SavedModel folder, got {path}: {first_line(error)}") from error
+    if SIGNATURE not in module.signatures:
+        there = ", ".join(sorted(module.signatures)[:NAMES_SHOWN]) or "none"
+        raise InputError(
+            f"{path} has no signature {SIGNATURE!r}. Received: {there}. Save it with `model.export(FOLDER)`."
+        )
+    signature = module.signatures[SIGNATURE]
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if "probabilities" in outputs:  # as scripts/export.py writes it, with the names of the classes beside them
         outputs = {"probabilities": outputs["probabilities"]}
     check_signature(path, [spec.shape for spec in inputs.values()], [spec.shape for spec in outputs.values()])
     ((input_name, image),), ((output_name, probabilities),) = inputs.items(), outputs.items()
+    check_number_type(path, image.dtype.as_numpy_dtype, image.dtype.name)
 
     def predict(images, module=module):
-        return signature(**{input_name: tf.cast(images, image.dtype)})[output_name].numpy()
+        pixels = tf.constant(as_type(images, image.dtype.as_numpy_dtype))
+        return signature(**{input_name: pixels})[output_name].numpy()
 
     predict = in_batches(predict, image.shape[0])
     return Artifact(path, "saved_model", tuple(image.shape[1:]), probabilities.shape[-1], size_of(path), predict)
@@ -186,7 +262,7 @@ def open_tflite(path):
         return interpreter
 
     try:
-        first = started(os.cpu_count())
+        first = started(available_cores())
     except (ValueError, RuntimeError) as error:
         raise InputError(f"expected a whole .tflite file, got {path}: {first_line(error)}") from error
     metadata = metadata_of(path)
@@ -210,26 +286,39 @@ def open_tflite(path):
                 interpreter.allocate_tensors()
             return in_batches(functools.partial(run, interpreter), batch or 1)(images)
         except (ValueError, RuntimeError) as error:
-            raise InputError(
-                f"{path} cannot classify images of this shape. Received: {images.shape[1:]}. Use images of "
-                f"{tuple(image_shape)}, larger ones where None is ({first_line(error)})."
-            ) from error
+            raise wrong_shape(path, images.shape, tuple(image_shape), error) from error
 
-    several = functools.cache(lambda: [started(1) for _ in range(os.cpu_count() or 1)])
+    memory = path.stat().st_size + sum(bytes_of(tensor) for tensor in first.get_tensor_details())  # of one, at most
     lock = threading.Lock()  # an interpreter works for one caller at a time
 
     def predict(images):
-        images = np.asarray(images)
         with lock:
-            if len(images) <= (batch or 1):
+            count = workers(len(images), memory)
+            if count < 2:
                 return classify(first, images)
             # Images, and not the rows of one, are shared out among the cores.
-            parts = [part for part in np.array_split(images, len(several())) if len(part)]
-            with ThreadPoolExecutor(len(parts)) as pool:
-                return np.concatenate(list(pool.map(classify, several(), parts)))
+            with ThreadPoolExecutor(count) as pool:
+                return np.concatenate(
+                    list(pool.map(lambda part: classify(started(1), part), np.array_split(images, count)))
+                )
 
     classes = probabilities["shape"].tolist()[-1]
     return Artifact(path, "tflite", tuple(image_shape), classes, path.stat().st_size, predict)
+
+
+def workers(images, memory):
+    """How many interpreters share the work on some images, each of which needs `memory` bytes."""
+    return min(available_cores(), images // IMAGES_EACH, int(MEMORY_SHARE * available_memory() // memory))
+
+
+def available_memory():
+    """Bytes of memory that programs may take now."""
+    return psutil.virtual_memory().available
+
+
+def bytes_of(tensor):
+    """The size of a LiteRT tensor."""
+    return math.prod(tensor["shape"].tolist()) * np.dtype(tensor["dtype"]).itemsize
 
 
 def signature_of(tensor):
@@ -293,15 +382,19 @@ def open_onnx(path):
     inputs, outputs = session.get_inputs(), session.get_outputs()
     check_signature(path, [tensor.shape for tensor in inputs], [tensor.shape for tensor in outputs])
     (image,), (probabilities,) = inputs, outputs
+    dtype = ONNX_TYPES.get(image.type, object)
+    check_number_type(path, dtype, image.type)
 
     def predict(images):
-        return session.run([probabilities.name], {image.name: np.asarray(images, "float32")})[0]
+        try:
+            return session.run([probabilities.name], {image.name: as_type(images, dtype)})[0]
+        except Exception as error:  # as above
+            raise wrong_shape(path, images.shape, image_shape, error) from error
 
-    batch, height, width = (side if isinstance(side, int) else None for side in image.shape[:3])
+    batch, *image_shape = known(image.shape)
+    image_shape = tuple(image_shape)
     predict = in_batches(predict, batch)
-    return Artifact(
-        path, "onnx", (height, width, image.shape[3]), probabilities.shape[-1], path.stat().st_size, predict
-    )
+    return Artifact(path, "onnx", image_shape, probabilities.shape[-1], path.stat().st_size, predict)
 
 
 def in_batches(predict, batch):
@@ -346,12 +439,41 @@ def dequantize(values, tensor):
     return values if scale == 0 else (values - zero_point) * np.float32(scale)
 
 
+def as_type(images, dtype):
+    """Raw pixels of 0-255 in the number type of an input. Integers are rounded, and clipped to what the type holds."""
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        images = np.clip(np.round(images), limits.min, limits.max)
+    return np.asarray(images).astype(dtype)
+
+
+def check_number_type(path, dtype, name):
+    """Raise InputError unless pixels of 0-255 fit a number type of NumPy; `name` is what the file calls it."""
+    if np.dtype(dtype).kind in "OSUb" or np.array(255).astype(dtype) != 255:
+        raise InputError(f"{path} must take pixels of 0-255. Received: an input of {name}. Use float32 or uint8.")
+
+
+def known(shape):
+    """A shape as a tuple, None for each side that is open. None for a shape of unknown rank."""
+    if getattr(shape, "rank", 0) is None:
+        return None
+    return tuple(int(side) if isinstance(side, (int, np.integer)) else None for side in shape)
+
+
 def check_signature(path, inputs, outputs):
     """Raise InputError unless the shapes are those of one image in and one vector of classes out."""
-    fit = [len(shape) for shape in inputs] == [4] and [len(shape) for shape in outputs] == [2]
-    if not fit or not isinstance(inputs[0][3], int):
-        inputs, outputs = (", ".join(str(tuple(shape)) for shape in shapes) for shapes in (inputs, outputs))
-        raise InputError(
-            f"expected an image classifier, (batch, height, width, channels) to (batch, classes), got {path} from "
-            f"{inputs} to {outputs}"
-        )
+    inputs, outputs = [known(shape) for shape in inputs], [known(shape) for shape in outputs]
+    match inputs, outputs:
+        case [[(_, channels, _, side)], _] if channels in (1, 3) and side not in (1, 2, 3, 4):
+            problem = ", with channels first"
+        case [[(_, _, _, int())], [(_, int())]]:
+            return
+        case _:
+            problem = ""
+    takes, gives = (
+        ", ".join("unknown rank" if shape is None else str(shape) for shape in shapes) for shapes in (inputs, outputs)
+    )
+    raise InputError(
+        f"{path} must be an image classifier, (batch, height, width, channels) to (batch, classes). Received: {takes} to "
+        f"{gives}{problem}. Convert it again with such an input and output."
+    )

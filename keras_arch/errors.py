@@ -1,8 +1,13 @@
 """What a user's mistake causes: one exception, whose message a person can act upon."""
 
 import difflib
+import re
 import warnings
 from contextlib import contextmanager
+
+BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
+TRACEBACK = "in user code:"  # how messages from a tf.function begin
+KERAS_CAUSE = "Exception encountered: "  # stands before the cause where a model cannot be made from its description
 
 
 class InputError(ValueError):
@@ -43,7 +48,7 @@ class ProofError(Exception):
 
 def choose(kind, name, names):
     """Return `name` if it is one of `names`; else raise InputError that offers the nearest, or all of them."""
-    if name in names:
+    if isinstance(name, str) and name in names:
         return name
     near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.6)
     offer = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
@@ -51,5 +56,14 @@ def choose(kind, name, names):
 
 
 def first_line(error):
-    """The first line of what an exception says, or its kind where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of the cause that an exception names, or its kind where it says nothing.
+
+    TensorFlow puts the cause behind a traceback, and Keras in bold between the layer and its arguments.
+    """
+    text = str(error).strip()
+    if bold := BOLD.findall(text):
+        text = bold[-1]
+    elif text.startswith(TRACEBACK):
+        text = text.rpartition("\n\n")[2]
+    text = text.rpartition(KERAS_CAUSE)[2].strip() or type(error).__name__
+    return text.splitlines()[0].strip()

@@ -57,6 +57,18 @@ def refuse_foreign(folder, marker):
 
 
 @contextmanager
+def link_with_suffix(path, suffix):
+    """Yield a path to the same file that ends in `suffix` alone, for libraries that go by a file's name."""
+    if "".join(Path(path).suffixes) == suffix:
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"file{suffix}"
+        link.symlink_to(Path(path).resolve())
+        yield link
+
+
+@contextmanager
 def whole_folder(folder, marker, resume=False):
     """A new folder beside `folder` to fill, which takes its place when the block ends.
 

@@ -18,8 +18,15 @@ def classify(artifact, paths, labels, top):
     """Give {"image": path, "classes": [{"label", "probability"}, ...]} for each picture, the most probable class first.
 
     Raises:
-        InputError (a ValueError): when all others are done, if there was a picture that cannot be read.
+        InputError (a ValueError): when all others are done, if there was a picture that cannot be read; at once, if
+            pictures have other channels than the artifact takes.
     """
+    channels = artifact.image_shape[2]
+    if channels not in (1, 3):
+        raise InputError(
+            f"Pictures are read with 1 or 3 channels. Received: {artifact.path} with {channels} channels. Use "
+            "keras_arch.open_artifact and arrays."
+        )
     unread = 0
     for path in paths:
         try:

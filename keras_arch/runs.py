@@ -11,6 +11,7 @@ import reprlib
 import subprocess
 import warnings
 import zipfile
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
@@ -332,17 +333,27 @@ def find_beside(artifact, name):
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
+@contextmanager
+def readable_labels(path):
+    """Raise InputError if the block cannot read class names from `path`."""
+    try:
+        yield
+    except Exception as error:  # a damaged archive raises whatever its bytes happen to mean
+        raise InputError(
+            f"The labels in {path} cannot be read. Received: {first_line(error)}. They must be UTF-8 text, a class on each "
+            "line, without a password."
+        ) from error
+
+
 def read_labels(path):
     """The class names of a labels.txt, in the order of the model's outputs."""
-    try:
+    with readable_labels(path):
         return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} must be UTF-8 text, one class a line. Received: {error.reason}") from error
 
 
 def packed_labels(path):
     """The class names that are packed into a .tflite file, as a list."""
-    with zipfile.ZipFile(path) as archive:
+    with readable_labels(path), zipfile.ZipFile(path) as archive:
         return archive.read(LABELS).decode().removesuffix("\n").split("\n")
 
 
@@ -350,7 +361,7 @@ def has_labels(path):
     """Whether a .tflite file has its class names packed into it."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with readable_labels(path), zipfile.ZipFile(path) as archive:
         return LABELS in archive.namelist()
 
 

@@ -1,18 +1,23 @@
 """Other people's checkpoints into our models: torchvision's by name, Keras's own as they are."""
 
 import hashlib
+import math
 import re
+import reprlib
 import warnings
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import keras
 import numpy as np
 
 from .artifacts import load_keras
 from .errors import InputError, first_line
+from .files import link_with_suffix
 
 TORCHVISION = "https://download.pytorch.org/models/"
 # torchvision's IMAGENET1K_V1 checkpoints; a file's name ends in the first eight digits of its SHA-256.
@@ -35,10 +40,26 @@ class Normalization(NamedTuple):
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of ImageNet's training images
 HALVES = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # -1 to 1
+# Parameters of the same networks, all but those of the classifier for 1000 classes.
+PARAMETERS = {
+    "resnet18": 11_176_512,
+    "resnet34": 21_284_672,
+    "resnet50": 23_508_032,
+    "resnet101": 42_500_160,
+    "resnet152": 58_143_808,
+    "googlenet": 5_599_904,
+}
+IMAGENET_CLASSES = 1000
 TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
 
 CACHE_DIR = None  # Keras's own, ~/.keras
-NAMES_SHOWN = 5  # of the tensors that an error lists
+ERROR_SHOWN = 100  # characters of another library's message
+NAMES_SHOWN = 3  # of the tensors or layers of each kind that an error lists
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training scripts call a state_dict in a larger checkpoint
+PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
+COUNTERS = ("num_batches_tracked", "n_averaged")  # of steps; evaluation does not use them
+KERAS, WEIGHTS, KERAS_2 = ".keras", ".weights.h5", ".h5"  # kinds of files, as Keras knows them by their suffix
+SAFETENSORS, TORCH = ".safetensors", ".pth"  # kinds of files of PyTorch's tensors
 TRAINING_HEADS = "auxiliary_"  # how names of their layers begin
 
 
@@ -49,19 +70,21 @@ def load_weights(model, weights, architecture):
         model: a model that a builder of ours made, under whatever name.
         architecture: what `keras_arch.build` calls it.
         weights: "imagenet" for torchvision's checkpoint, downloaded once into Keras's cache; or a file: .weights.h5 or
-            .keras of such a model, .safetensors or .pth of torchvision's.
+            .keras of such a model, .safetensors or .pth of torchvision's. The contents count, whatever the suffix.
 
     Raises:
         InputError (a ValueError): no such file or checkpoint, no network, damaged, or made for another model.
     """
     if weights == "imagenet":
         load_torchvision_weights(model, download_for(model, architecture), skip_head=not has_head(model))
-    elif Path(weights).suffix in (".safetensors", ".pth", ".pt"):
+        return
+    kind = kind_of(existing_file("weights", weights))
+    if kind in (SAFETENSORS, TORCH):
         load_torchvision_weights(model, weights, skip_head=not has_head(model))
-    else:
-        if Path(weights).suffix == ".keras":
-            check_same_network(model, load_keras(weights), weights)
-        load_keras_weights(model, weights)
+        return
+    if kind == KERAS:
+        check_same_network(model, load_keras(weights), weights)
+    load_keras_weights(model, weights, kind)
 
 
 def transfer_weights(model, source, architecture):
@@ -80,43 +103,98 @@ def transfer_weights(model, source, architecture):
     Raises:
         InputError (a ValueError): no such source, damaged, or of another network; the model is as it was.
     """
-    path = Path(source)
-    if path.is_dir():
-        path = path / "model.keras"
-    if source == "imagenet" or path.suffix in (".safetensors", ".pth", ".pt"):
+    if source == "imagenet":
+        kind, path = TORCH, source
+    else:
+        path = existing_file("source", source)
+        kind = kind_of(path)
+    if kind in (SAFETENSORS, TORCH):
         check_shortcuts(model, source)
-        tensors = read_tensors(download_for(model, architecture) if source == "imagenet" else path)
+        tensors = read_tensors(download_for(model, architecture, fits_any=True) if source == "imagenet" else path)
         anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
-        load_torchvision_weights(model, tensors, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
+        assign_tensors(model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
         return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
-    if path.suffix == ".keras":
+    if kind == KERAS:
         return copy_weights(model, load_keras(path), path)
-    load_keras_weights(model, path)
+    load_keras_weights(model, path, kind)
     return set()
+
+
+def existing_file(option, value):
+    """The path of a file with weights, in a run folder where `value` is one; or InputError that lists what there is."""
+    try:
+        path = Path(value)
+    except TypeError:  # not even a path
+        path = None
+    path = path / "model.keras" if path is not None and path.is_dir() else path
+    if path is None or not path.is_file():
+        missing = f", and {path} does not exist" if path is not None else ""
+        raise InputError(
+            f"`{option}` must be None, 'imagenet' or a file of weights. Received: {option}={value!r}{missing}. Use "
+            "a .keras, .weights.h5, .safetensors or .pth file."
+        )
+    return path
+
+
+def kind_of(path):
+    """What the contents of a weights file are, whatever its name: one of the five kinds."""
+    with Path(path).open("rb") as file:
+        start = file.read(9)
+    kind = None
+    with suppress(zipfile.BadZipFile, OSError, ValueError):  # damaged
+        kind = kind_by_contents(path, start)
+    if kind is None:
+        raise InputError(
+            f"{path} holds no weights, or it is damaged. Received: a file that begins with {start!r}. Use a .keras, "
+            ".weights.h5, .safetensors or .pth file."
+        )
+    return kind
+
+
+def kind_by_contents(path, start):
+    """The kind of a file that begins with the nine bytes `start`; None if it is no file of weights."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return KERAS if "config.json" in archive.namelist() else TORCH
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        with h5py.File(path) as file:
+            return KERAS_2 if "layer_names" in file.attrs or "model_weights" in file else WEIGHTS
+    if start[8:] == b"{":  # behind the length of this JSON text
+        return SAFETENSORS
+    return TORCH if start.startswith(b"\x80") else None  # a pickle
 
 
 def copy_weights(model, other, path):
     """Copy the weights of layers of the same name; the head may differ, the rest may not."""
     head, theirs, ours = head_of(model), layers_that_matter(other), layers_that_matter(model)
-    anew, problems, values = set(), [], {}
+    anew, missing, misshapen, values = set(), [], [], {}
     for name, layer in ours.items():
         found = [weight.shape for weight in theirs[name].weights] if name in theirs else None
         if found == [weight.shape for weight in layer.weights]:
             values[layer] = theirs[name].get_weights()
         elif name in head or name.startswith(TRAINING_HEADS):
             anew.add(name)
+        elif found:
+            misshapen.append(f"{name} is {found[0]} and not {layer.weights[0].shape}")
         else:
-            problems.append(f"{name} is {found[0]} and not {layer.weights[0].shape}" if found else f"{name} is missing")
-    problems += [f"{name} is unexpected" for name in theirs if name not in ours and not name.startswith(TRAINING_HEADS)]
-    problems += different_normalization(model, other)
-    if problems:
-        more = f" and {len(problems) - NAMES_SHOWN} more" if len(problems) > NAMES_SHOWN else ""
-        raise InputError(
-            f"expected the layers of {model.name} in {path}, got others: {'; '.join(problems[:NAMES_SHOWN])}{more}"
-        )
+            missing.append(name)
+    unexpected = [name for name in theirs if name not in ours and not name.startswith(TRAINING_HEADS)]
+    if problems := [*differences(missing, unexpected, misshapen), *different_normalization(model, other)]:
+        raise InputError(f"The layers in {path} do not fit {model.name}. Received: {'; '.join(problems)}.")
     for layer, arrays in values.items():
         layer.set_weights(arrays)
     return anew
+
+
+def differences(missing, unexpected, misshapen):
+    """What is wrong with the names and shapes in a file, as a list of texts; the first few names of each kind."""
+    kinds = {"of another shape": misshapen, "missing": missing, "unexpected": unexpected}
+    return [f"{kind}: {first_few(names)}" for kind, names in kinds.items() if names]
+
+
+def first_few(names):
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
 
 
 def different_normalization(model, other):
@@ -170,7 +248,8 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
         model: a model that a builder of ours made; its own normalisation is what torchvision's weights expect.
         source: a mapping from names to arrays as in a state_dict (convolutions: out, in, height, width), or the path
             of a .safetensors file, or of a .pth file, which is read by torch (`pip install torch`) with
-            weights_only=True.
+            weights_only=True. The state_dict may be the "state_dict", "model_state_dict" or "model" of a larger
+            checkpoint. A `module.` or `_orig_mod.` before the names is left out.
         skip_head: leave the model's own classifier, for another number of classes or a model without one.
         sum_channels: sum the first convolution over red, green and blue, for a model of one channel: it then answers
             to a grey image about as the original to the same grey in all three.
@@ -183,15 +262,19 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
             is as it was. Or the model has shortcuts that pad channels with zeros, as ResNet20 has by default.
     """
     check_shortcuts(model, source)
+    return assign_tensors(model, read_tensors(source), named(source), skip_head, sum_channels)
+
+
+def assign_tensors(model, state, source, skip_head, sum_channels):
+    """Load the state_dict of `load_torchvision_weights`, which messages call `source`."""
     tensors = {
-        name: np.asarray(tensor)
-        for name, tensor in read_tensors(source).items()
-        # Counters of steps, and GoogLeNet's training heads, which evaluation does not use.
-        if not name.endswith("num_batches_tracked") and not name.startswith(("aux1.", "aux2."))
+        name: tensor
+        for name, tensor in state.items()
+        if not name.endswith(COUNTERS) and not name.startswith(("aux1.", "aux2."))  # GoogLeNet's training heads
     }
     if skip_head:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
-    values, problems = {}, []
+    values, missing, misshapen = {}, [], []
     for variable in model.variables:
         layer, _, kind = variable.path.rpartition("/")
         if kind == "seed_generator_state" or (skip_head and layer == "predictions") or layer.startswith(TRAINING_HEADS):
@@ -199,23 +282,17 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
         name = torchvision_name(layer, kind)
         tensor = tensors.pop(name, None)
         if tensor is None:
-            problems.append(f"{name} is missing (for {variable.path})")
+            missing.append(name)
             continue
         value = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
         if sum_channels and value.ndim == 4 and value.shape[2] == 3 and variable.shape[2] == 1:
             value = value.sum(axis=2, keepdims=True)
         if value.shape != tuple(variable.shape):
-            problems.append(f"{name} is {value.shape}, and {variable.path} {tuple(variable.shape)}")
+            misshapen.append(f"{name} is {value.shape} and not {tuple(variable.shape)}")
         values[variable.path] = value
-    problems += [f"{name} is unexpected" for name in tensors]
-    if problems:
-        more = f" and {len(problems) - NAMES_SHOWN} more" if len(problems) > NAMES_SHOWN else ""
-        raise InputError(
-            f"expected the tensors of torchvision's network for {model.name} with output {model.output_shape}, got "
-            f"{'others' if hasattr(source, 'items') else source}: {'; '.join(problems[:NAMES_SHOWN])}{more}; "
-            "load_torchvision_weights(model, source, skip_head=True) takes another number of classes, sum_channels=True "
-            "one channel"
-        )
+    if problems := differences(missing, list(tensors), misshapen):
+        fix = " skip_head=True loads all but the classifier, sum_channels=True is for one channel." if misshapen else ""
+        raise InputError(f"{source} does not fit {model.name}. Received: {'; '.join(problems)}.{fix}")
     for variable in model.variables:
         if variable.path in values:
             variable.assign(values[variable.path])
@@ -229,12 +306,16 @@ def check_shortcuts(model, source):
     the same names and shapes, so that weights of another network load without an error and classify worse.
     """
     if any(layer.name.endswith("_shortcut_pad") for layer in model.layers):
-        received = "a mapping" if hasattr(source, "items") else source
         raise InputError(
             f"PyTorch's weights cannot be loaded into {model.name}: its shortcuts pad channels with zeros, and PyTorch's "
-            f"tensors do not show on which side theirs do. Received: {received}. Use shortcut='projection' and weights "
+            f"tensors do not show on which side theirs do. Received: {named(source)}. Use shortcut='projection' and weights "
             "trained with it, or a .keras or .weights.h5 file."
         )
+
+
+def named(source):
+    """What a message calls a source of tensors."""
+    return "A mapping" if hasattr(source, "items") else source
 
 
 def check_normalization(model, architecture):
@@ -301,35 +382,113 @@ def torchvision_name(layer, kind):
 
 
 def read_tensors(source):
-    """A mapping from names to arrays, from what `load_torchvision_weights` takes."""
-    if hasattr(source, "items"):
-        return source
-    if not Path(source).is_file():
-        raise InputError(f"expected a .safetensors or .pth file, got {source}, which does not exist")
+    """A mapping from names to NumPy arrays, from what `load_torchvision_weights` takes."""
+    return tensors_of(source if hasattr(source, "items") else read_file(source), named(source))
+
+
+def read_file(path):
+    """What a .safetensors or .pth file holds."""
+    kind = kind_of(existing_file("source", path))
+    if kind not in (SAFETENSORS, TORCH):
+        raise InputError(f"{path} must hold PyTorch's tensors. Received: a {kind} file. Use `weights=` of a builder.")
     try:
-        if Path(source).suffix == ".safetensors":
+        if kind == SAFETENSORS:
             from safetensors.numpy import load_file
 
-            return load_file(source)
+            return load_file(path)
         import torch
 
-        state = torch.load(source, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)  # as training scripts save it
-        return {name: tensor.detach().numpy() for name, tensor in state.items()}
+        return torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
         raise InputError(
-            f"expected torch to be installed, which reads {source}; pip install torch would work, or a .safetensors file"
+            f"expected torch to be installed, which reads {path}; pip install torch would work, or a .safetensors file"
         ) from None
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
-        raise InputError(f"expected a whole .safetensors or .pth file, got {source}: {first_line(error)}") from error
+        raise InputError(
+            f"{path} cannot be read as tensors. Received: {first_line(error)[:ERROR_SHOWN]} Save a state_dict: "
+            "torch.save(model.state_dict(), FILE)."
+        ) from error
 
 
-def download_for(model, architecture):
-    """Download torchvision's checkpoint, unless it would be wrong for the model: then raise InputError at once."""
+def tensors_of(state, source):
+    """The tensors of a state_dict as NumPy arrays, out of a larger checkpoint and without prefixes of wrappers."""
+    inner = [state[key] for key in WRAPPERS if key in state] if hasattr(state, "items") else []
+    if inner and hasattr(inner[0], "items"):
+        return tensors_of(inner[0], source)
+    if problem := not_a_state_dict(state):
+        raise InputError(
+            f"{source} must hold a state_dict, a tensor for each name. Received: {problem}. Save it with "
+            "torch.save(model.state_dict(), FILE)."
+        )
+    plain = {PREFIXES.sub("", name): name for name in state}
+    names = plain if len(plain) == len(state) else {name: name for name in state}
+    return {name: as_array(state[original]) for name, original in names.items()}
+
+
+def not_a_state_dict(state):
+    """Why something is no state_dict, as a text; None if it is one."""
+    if not hasattr(state, "items"):
+        return f"a {type(state).__name__}"
+    if not state:
+        return "nothing"
+    wrong = ((name, item) for name, item in state.items() if not (isinstance(name, str) and hasattr(item, "shape")))
+    return next((f"a {type(item).__name__} called {reprlib.repr(name)}" for name, item in wrong), None)
+
+
+def as_array(tensor):
+    """A tensor of PyTorch or anything like an array as a NumPy array."""
+    return tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
+
+
+def download_for(model, architecture, fits_any=False):
+    """Download torchvision's checkpoint, unless it would be wrong for the model: then raise InputError at once.
+
+    Args:
+        model: a model that a builder of ours made.
+        architecture: what `keras_arch.build` calls it.
+        fits_any: whether another number of classes and images of one channel are fine, as for `transfer_weights`.
+    """
     if architecture in PUBLISHED:  # else `download` says which are
         check_shortcuts(model, "imagenet")
         check_normalization(model, architecture)
+        check_shapes(model, architecture, fits_any)
     return download(architecture)
+
+
+def check_shapes(model, architecture, fits_any):
+    """Raise InputError unless the model has the parameters of the published network, whose shapes are those of ours."""
+    channels, classes = model.input_shape[-1], model.outputs[0].shape[-1]
+    if channels != 3 and not (fits_any and channels == 1):
+        raise shape_refusal(f"images of {channels} channel{'s' * (channels > 1)}", "images of 3 channels")
+    if has_head(model) and not fits_any and classes != IMAGENET_CLASSES:
+        raise shape_refusal(f"classes={classes}", "classes=1000, or keras_arch.transfer_weights for a new classifier")
+    found = backbone_parameters(model)
+    if found != PARAMETERS[architecture]:
+        default = " and kernel_5x5=3" if architecture == "googlenet" else ""
+        raise shape_refusal(
+            f"a {architecture} of {found:,} parameters without its classifier, where the published one has "
+            f"{PARAMETERS[architecture]:,}",
+            f"the builder's default options{default}",
+        )
+
+
+def shape_refusal(received, fix):
+    return InputError(
+        f"weights='imagenet' need the network that they were trained in. Received: {received}. Use {fix}."
+    )
+
+
+def backbone_parameters(model):
+    """Number of parameters of a model for images of three channels, without its classifier and training heads."""
+    kernels = [variable.shape for variable in model.variables if len(variable.shape) == 4]
+    first = math.prod(kernels[0]) // kernels[0][2]  # of one channel
+    counted = (
+        math.prod(variable.shape)
+        for variable in model.variables
+        if not variable.path.startswith(("predictions/", TRAINING_HEADS))
+        and variable.path.rpartition("/")[2] in ("kernel", "bias", "gamma", "beta")
+    )
+    return sum(counted) + (3 - kernels[0][2]) * first
 
 
 def download(name):
@@ -354,16 +513,14 @@ def download(name):
     return path
 
 
-def load_keras_weights(model, path):
-    """Load a .weights.h5 or .keras file into `model`, or leave the model as it was and say why not."""
+def load_keras_weights(model, path, kind):
+    """Load a file of Keras into `model`, or leave the model as it was and say why not."""
     before = model.get_weights()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), link_with_suffix(path, kind) as file:
             warnings.simplefilter("error", UserWarning)  # Keras only warns when layers of the model are not in the file
-            model.load_weights(path)
-    except FileNotFoundError:
-        raise InputError(f"expected weights to be 'imagenet' or a file, got {path}, which does not exist") from None
-    except (ValueError, OSError, UserWarning, zipfile.BadZipFile) as error:
+            model.load_weights(file)
+    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         model.set_weights(before)
         raise InputError(
             f"expected weights saved by a {model.name} with output {model.output_shape}, got {path}: {first_line(error)}"

@@ -440,7 +440,7 @@ def test_cost_needs_a_size():
 
 
 def test_option_a_subsamples_and_pads_with_zeros():
-    model = keras_arch.ResNet20(include_top=False)
+    model = keras_arch.ResNet20(include_top=False, input_shape=(32, 32, 3))
     add = model.get_layer("stage2_block1_add")
     before, shortcut = (
         keras.Model(model.input, tensor)(np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32"))
@@ -498,3 +498,111 @@ def test_unknown_name_offers_the_nearest():
     with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
         keras_arch.build("resnet5O")
     assert keras_arch.build("ResNet8").name == "resnet8"
+
+
+# --- features of images of any size ---
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet20v2", "googlenet", "nin"])
+def test_features_without_input_shape_take_any_size(name):
+    """As in keras.applications; the features of an image are those of a model of its size."""
+    features = keras_arch.build(name, include_top=False)
+    assert features.input_shape == (None, None, None, 3)
+    assert features.output_shape[:3] == (None, None, None)
+    images = np.random.default_rng(0).uniform(0, 255, (1, 40, 56, 3)).astype("float32")
+    fixed = keras_arch.build(name, include_top=False, input_shape=(40, 56, 3))
+    fixed.set_weights(features.get_weights())
+    np.testing.assert_allclose(features(images), fixed(images), rtol=1e-4, atol=1e-4)
+
+
+def test_pooled_features_without_input_shape_are_a_vector():
+    pooled = keras_arch.ResNet8(include_top=False, pooling="avg")
+    assert pooled.input_shape == (None, None, None, 3)
+    assert pooled.output_shape == (None, 64)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
+def test_the_docstring_says_which_size_none_is(name):
+    size = {"resnet8": "(32, 32, 3)", "googlenet": "(224, 224, 3)", "nin": "(32, 32, 3)"}[name]
+    text = " ".join(inspect.getdoc(BUILDERS[name]).split())
+    assert f"input_shape: (height, width, channels). None is {size}, or (None, None, 3) without the top." in text
+
+
+# --- arguments of other types ---
+
+
+@pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
+def test_integers_of_numpy(name):
+    side, channels = np.int32(32), np.int64(3)
+    shape = (side, side, channels)
+    model = keras_arch.build(name, input_shape=shape, classes=np.int64(7))
+    assert model.output_shape == (None, 7)
+    assert model.input_shape == (None, 32, 32, 3)
+    again = keras.models.model_from_json(model.to_json())  # no number of NumPy is left in the configuration
+    assert again.output_shape == (None, 7)
+    assert keras_arch.build(name, input_shape=np.array([32, 32, 3]), classes=7).input_shape == (None, 32, 32, 3)
+
+
+def test_numbers_of_numpy_for_the_other_options():
+    options = {"stochastic_depth_rate": np.float32(0.2), "squeeze_excitation_ratio": np.float64(0.25)}
+    model = small("resnet8", zero_init_residual=np.True_, **options)
+    assert keras.models.model_from_json(model.to_json()).count_params() == model.count_params()
+    model = small("googlenet", width=np.float32(0.5), kernel_5x5=np.int64(3))
+    assert keras.models.model_from_json(model.to_json()).count_params() == model.count_params()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_tensor": "x"}, r"`input_tensor` must .* Received: a str"),
+        ({"input_tensor": np.zeros((1, 32, 32, 3))}, r"`input_tensor` must .* Received: a ndarray"),
+        ({"input_tensor": keras.Input((32, 32, None))}, r"Received: .*None"),
+        ({"input_tensor": keras.Input((32, 32))}, r"Received: .*\(32, 32\)"),
+        ({"input_shape": (64.0, 64.0, 3)}, r"`input_shape` must .* Received: .*\(64.0, 64.0, 3\)"),
+        ({"input_shape": ("64", "64", 3)}, r"`input_shape` must .* Received: .*'64'"),
+        ({"input_shape": (64, 64, 3.0)}, r"`input_shape` must .* Received: .*3.0"),
+        ({"input_shape": (64, 64, True)}, r"`input_shape` must .* Received: .*True"),
+        ({"input_shape": (64, 64, 0)}, r"`input_shape` must .* Received: .*0\)"),
+        ({"input_shape": (64, 64, None)}, r"`input_shape` must .* Received: .*None\)"),
+        ({"input_shape": "64"}, r"`input_shape` must .* Received: .*'64'"),
+        ({"input_shape": np.zeros((500, 500))}, r"`input_shape` must .* Received: "),
+        ({"name": "a/b"}, r"`name` must .* Received: name='a/b'"),
+        ({"name": 5}, r"`name` must .* Received: name=5"),
+        ({"name": ""}, r"`name` must .* Received: name=''"),
+        ({"classes": 10.0}, r"classes .* 10.0"),
+        ({"classes": True}, r"classes .* True"),
+        ({"classes": None}, r"classes .* None"),
+        ({"pooling": 5, "include_top": False}, r"pooling .* 5"),
+        ({"stochastic_depth_rate": "0.2"}, r"stochastic_depth_rate .* '0.2'"),
+        ({"stochastic_depth_rate": float("nan")}, r"stochastic_depth_rate .* nan"),
+        ({"squeeze_excitation_ratio": None}, r"squeeze_excitation_ratio .* None"),
+        ({"stem": ["cifar"]}, r"stem, got \['cifar'\]"),
+        ({"classifier_activation": 5}, r"activation of Keras .* 5"),
+    ],
+)
+def test_arguments_of_another_type(options, message):
+    with pytest.raises(keras_arch.InputError, match=message) as refused:
+        keras_arch.ResNet8(**options)
+    assert len(str(refused.value)) < 300
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": "1"}, "width .* '1'"),
+        ({"width": math.inf}, "width .* inf"),
+        ({"kernel_5x5": [5]}, r"kernel_5x5 .*\[5\]"),
+    ],
+)
+def test_googlenets_arguments_of_another_type(options, message):
+    with pytest.raises(keras_arch.InputError, match=message):
+        keras_arch.GoogLeNet(**options)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
+@pytest.mark.parametrize("options", [{"classes": None}, {"classes": 1}, {"classifier_activation": "none"}])
+def test_without_a_top_the_classifier_is_ignored(name, options):
+    """As in keras.applications."""
+    features = keras_arch.build(name, include_top=False, **options)
+    assert features.output_shape[:-1] == (None, None, None)

@@ -1,5 +1,8 @@
 """Files that others made: images of any size, batches of a fixed size, and pixels normalized outside the model."""
 
+import gc
+import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import flatbuffers
@@ -7,8 +10,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import interpreter as litert
 
 import keras_arch
+from keras_arch import artifacts
 from keras_arch.export.metadata import image_classifier_metadata, pack_labels, with_metadata
 
 RNG = np.random.default_rng(0)
@@ -64,7 +69,7 @@ def test_a_tflite_file_with_an_open_number_of_channels_is_refused(tmp_path):
     image = keras.Input((8, 8, None))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.ops.mean(image, axis=3, keepdims=True))
     write_tflite(keras.Model(image, keras.layers.Dense(2)(pooled)), tmp_path / "model.tflite")
-    with pytest.raises(keras_arch.InputError, match=r"expected an image classifier, .*\(None, 8, 8, None\)"):
+    with pytest.raises(keras_arch.InputError, match=r"model.tflite must .* Received: .*\(None, 8, 8, None\)"):
         keras_arch.open_artifact(tmp_path / "model.tflite")
 
 
@@ -79,7 +84,7 @@ def test_threads_may_share_an_artifact_of_open_size(open_model, open_file):
 
 def test_images_that_are_too_small_are_refused(open_model, open_file):
     artifact = keras_arch.open_artifact(open_file)
-    with pytest.raises(keras_arch.InputError, match=r"open.tflite cannot classify .* Received: .*\(2, 2, 3\)"):
+    with pytest.raises(keras_arch.InputError, match=r"open.tflite cannot classify .* Received: \(1, 2, 2, 3\)"):
         artifact.predict(noise(1, 2, 2))
     images = noise(1, 8, 8)
     np.testing.assert_allclose(artifact.predict(images), open_model(images.astype("float32")).numpy(), rtol=1e-4)
@@ -312,3 +317,334 @@ def test_damaged_metadata_are_refused(tmp_path):
     path.write_bytes(with_metadata(convert(color_model()), b"\xff" * 64))
     with pytest.raises(keras_arch.InputError, match=r"The metadata of .*model.tflite are damaged. Received: "):
         keras_arch.open_artifact(path)
+
+
+# --- .keras files that need code of their own ---
+
+
+class NeedsCode(keras.layers.Layer):
+    """A layer that Keras cannot find when it opens the file."""
+
+    def call(self, x):
+        return x
+
+
+def needs_code(x):
+    return x
+
+
+def save_with(layer, path):
+    image = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(layer(image))
+    keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (NeedsCode(), "needs the class 'NeedsCode'"),
+        (keras.layers.Activation(needs_code), "needs the function 'needs_code'"),
+        (keras.layers.Lambda(lambda x: x / 255), "Lambda"),
+    ],
+)
+def test_a_missing_class_is_named(layer, message, tmp_path):
+    path = tmp_path / "model.keras"
+    save_with(layer, path)
+    with pytest.raises(keras_arch.InputError, match=message) as refused:
+        keras_arch.open_artifact(path)
+    text = str(refused.value).replace(str(tmp_path), "")
+    assert len(text) < 300
+    assert "damaged" not in text
+    assert "\n" not in text
+
+
+def test_a_registered_class_opens(tmp_path):
+    with keras.saving.custom_object_scope({"NeedsCode": NeedsCode}):
+        save_with(NeedsCode(), tmp_path / "model.keras")
+        assert keras_arch.open_artifact(tmp_path / "model.keras").classes == 2
+
+
+def test_only_a_damaged_archive_is_called_damaged(tmp_path):
+    path = tmp_path / "model.keras"
+    small_model((8, 8, 3)).save(path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"text"):
+        path.write_bytes(content)
+        with pytest.raises(keras_arch.InputError, match=r"model\.keras is damaged"):
+            keras_arch.open_artifact(path)
+
+
+# --- ONNX files that others made ---
+
+
+def write_onnx_mean(path, shape, dtype="FLOAT", output="FLOAT", axes=(1, 2), fixed=None):
+    """A file whose probabilities are the softmax of the average color divided by 100.
+
+    `fixed` is the batch that the graph is made for, whatever its input says.
+    """
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    node, types = onnx.helper.make_node, onnx.TensorProto
+    nodes = [
+        node("Cast", ["image"], ["real"], to=types.FLOAT),
+        node("ReduceMean", ["real"], ["mean"], axes=list(axes), keepdims=0),
+        node("Div", ["mean", "hundred"], ["logits"]),
+        node("Reshape", ["logits", "shape"], ["same"]),
+        node("Softmax", ["same"], ["softmax"]),
+        node("Cast", ["softmax"], ["probabilities"], to=getattr(types, output)),
+    ]
+    constants = {"hundred": np.float32(100), "shape": np.array([fixed or -1, 3], "int64")}
+    initializers = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    image = onnx.helper.make_tensor_value_info("image", getattr(types, dtype), shape)
+    probabilities = onnx.helper.make_tensor_value_info("probabilities", getattr(types, output), (shape[0], 3))
+    graph = onnx.helper.make_graph(nodes, "mean", [image], [probabilities], initializers)
+    opset = onnx.helper.make_opsetid("", 13)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+
+
+def softmax_of_mean_color(images):
+    powers = np.exp(np.asarray(images, "float64").mean(axis=(1, 2)) / 100)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("dtype", ["FLOAT", "FLOAT16", "DOUBLE", "UINT8", "INT32", "INT64"])
+def test_onnx_inputs_of_every_number_type(dtype, tmp_path):
+    write_onnx_mean(tmp_path / "model.onnx", ("N", 8, 8, 3), dtype, output="FLOAT16" if dtype == "FLOAT16" else "FLOAT")
+    artifact = keras_arch.open_artifact(tmp_path / "model.onnx")
+    images = noise(5, 8, 8)
+    found = artifact.predict(images)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, softmax_of_mean_color(images), atol=2e-3)
+    almost_white = np.full((1, 8, 8, 3), [0, 254.7, 300])  # rounded and clipped in integers, which do not wrap around
+    expected = softmax_of_mean_color(almost_white.round().clip(0, 255) if dtype == "UINT8" else almost_white)
+    np.testing.assert_allclose(artifact.predict(almost_white), expected, atol=4e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "message"),
+    [
+        (("N", 3, 32, 32), "FLOAT", r"\(None, 3, 32, 32\).*channels first"),
+        (("N", 1, 28, 28), "FLOAT", r"\(None, 1, 28, 28\).*channels first"),
+        (("N", 8, 8, 3), "INT8", "int8"),
+        (("N", 8, 8, "C"), "FLOAT", r"\(None, 8, 8, None\)"),
+    ],
+)
+def test_onnx_inputs_that_no_image_fits(shape, dtype, message, tmp_path):
+    write_onnx_mean(tmp_path / "model.onnx", shape, dtype, axes=(2, 3) if shape[1] != 8 else (1, 2))
+    with pytest.raises(keras_arch.InputError, match=rf"model\.onnx .* Received: .*{message}") as refused:
+        keras_arch.open_artifact(tmp_path / "model.onnx")
+    assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+
+
+def test_an_onnx_file_that_cannot_run_is_refused(tmp_path):
+    """Its input takes any number of images, its graph four."""
+    write_onnx_mean(tmp_path / "model.onnx", ("N", 8, 8, 3), fixed=4)
+    artifact = keras_arch.open_artifact(tmp_path / "model.onnx")
+    assert artifact.predict(noise(4, 8, 8)).shape == (4, 3)
+    with pytest.raises(
+        keras_arch.InputError, match=r"model\.onnx cannot classify .* Received: \(3, 8, 8, 3\)"
+    ) as refused:
+        artifact.predict(noise(3, 8, 8))
+    text = str(refused.value).replace(str(tmp_path), "")
+    assert len(text) < 300
+    assert "\n" not in text
+
+
+# --- what is no plain classifier ---
+
+
+def save_saved_model(folder, function, spec):
+    module = tf.Module()
+    module.serve = tf.function(function)
+    tf.saved_model.save(module, str(folder), module.serve.get_concrete_function(spec))
+    return folder
+
+
+def mean_color(x):
+    return tf.nn.softmax(tf.reduce_mean(tf.cast(x, tf.float32), (1, 2)) / 100)
+
+
+STRANGE_SIGNATURES = {
+    "unknown rank": (lambda x: mean_color(tf.reshape(x, (-1, 8, 8, 3))), tf.TensorSpec(None), "unknown rank"),
+    "open channels": (mean_color, tf.TensorSpec((None, 8, 8, None)), r"\(None, 8, 8, None\)"),
+    "channels first": (
+        lambda x: mean_color(tf.transpose(x, (0, 2, 3, 1))),
+        tf.TensorSpec((None, 3, 32, 32)),
+        "channels first",
+    ),
+    "open classes": (
+        lambda x: tf.reshape(mean_color(x), (tf.shape(x)[0], -1)),
+        tf.TensorSpec((None, 8, 8, 3)),
+        r"\(None, None\)",
+    ),
+    "text": (lambda x: tf.zeros((tf.shape(x)[0], 3)), tf.TensorSpec((None, 8, 8, 3), tf.string), "string"),
+    "8 bits with a sign": (mean_color, tf.TensorSpec((None, 8, 8, 3), tf.int8), "int8"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE_SIGNATURES)
+def test_saved_models_that_no_image_fits(kind, tmp_path):
+    function, spec, message = STRANGE_SIGNATURES[kind]
+    path = save_saved_model(tmp_path / "model", function, spec)
+    with pytest.raises(keras_arch.InputError, match=rf"/model .* Received: .*{message}") as refused:
+        keras_arch.open_artifact(path)
+    assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+
+
+def test_a_saved_model_without_a_signature_is_not_called_damaged(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "model"))
+    with pytest.raises(keras_arch.InputError, match=r"/model has no signature 'serving_default'. Received: none"):
+        keras_arch.open_artifact(tmp_path / "model")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "int32", "float64"])
+def test_saved_models_of_every_number_type(dtype, tmp_path):
+    path = save_saved_model(tmp_path / "model", mean_color, tf.TensorSpec((None, 8, 8, 3), tf.as_dtype(dtype)))
+    artifact = keras_arch.open_artifact(path)
+    images = np.full((2, 8, 8, 3), [0, 100.7, 300])  # rounded and clipped in integers, which do not wrap around
+    expected = softmax_of_mean_color(images.round().clip(0, 255) if dtype == "uint8" else images)
+    np.testing.assert_allclose(artifact.predict(images), expected, atol=4e-3)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_keras_files_of_integer_inputs(dtype, tmp_path):
+    image = keras.Input((8, 8, 3), dtype=dtype)
+    mean = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 100)(image))
+    keras.Model(image, keras.layers.Softmax()(mean)).save(tmp_path / "model.keras")
+    images = np.full((2, 8, 8, 3), [0, 100.7, 300])
+    expected = softmax_of_mean_color(images.round().clip(0, 255) if dtype == "uint8" else images.round())
+    artifact = keras_arch.open_artifact(tmp_path / "model.keras")
+    np.testing.assert_allclose(artifact.predict(images), expected, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*has not yet been built:UserWarning")
+def test_a_model_that_was_never_built_is_refused(tmp_path):
+    model = keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, activation="softmax")])
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(keras_arch.InputError, match=r"model\.keras must .* Received: a Sequential without inputs"):
+        keras_arch.open_artifact(tmp_path / "model.keras")
+
+
+def test_one_output_of_a_dict_opens_and_two_do_not(tmp_path):
+    image = keras.Input((8, 8, 3), name="image")
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    outputs = {name: keras.layers.Dense(2, activation="softmax", name=name)(pooled) for name in ("first", "second")}
+    keras.Model({"image": image}, {"first": outputs["first"]}).save(tmp_path / "one.keras")
+    assert keras_arch.open_artifact(tmp_path / "one.keras").predict(noise(2, 8, 8)).shape == (2, 2)
+    keras.Model(image, outputs).save(tmp_path / "two.keras")
+    with pytest.raises(keras_arch.InputError, match=r"2 outputs: first, second"):
+        keras_arch.open_artifact(tmp_path / "two.keras")
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory):
+    """The same model in each kind of file, for images of 8 x 10 pixels."""
+    folder = tmp_path_factory.mktemp("every_kind")
+    model = small_model((8, 10, 3), batch=4)
+    for name, write in (
+        ("model.keras", write_keras),
+        ("model", write_saved_model),
+        ("model.tflite", write_tflite),
+        ("model.onnx", write_onnx),
+    ):
+        write(model, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model", "model.tflite", "model.onnx"])
+def test_images_of_another_shape_are_refused(name, every_kind):
+    artifact = keras_arch.open_artifact(every_kind / name)
+    for shape in ((2, 10, 8, 3), (2, 8, 10, 1), (2, 8, 10, 4), (8, 10, 3), (2, 3, 8, 10)):
+        with pytest.raises(keras_arch.InputError, match=r"cannot classify .* Received: \(.*\(8, 10, 3\)") as refused:
+            artifact.predict(np.zeros(shape, "uint8"))
+        assert len(str(refused.value).replace(str(every_kind), "")) < 300
+    assert artifact.predict(np.zeros((0, 8, 10, 3), "uint8")).shape == (0, 5)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_pictures_do_not_have_other_channels(channels, script, tmp_path, capsys):
+    image = keras.Input((8, 8, channels))
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(tmp_path / "model.keras")
+    assert keras_arch.open_artifact(tmp_path / "model.keras").predict(np.zeros((1, 8, 8, channels))).shape == (1, 2)
+    keras.utils.save_img(tmp_path / "a.png", noise(1, 8, 8)[0], scale=False)
+    assert script("predict.py", tmp_path / "model.keras", tmp_path / "a.png") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert f"{channels} channels" in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("first", [[keras.Input((8, 8, 3))], []], ids=["with an input", "built"])
+def test_a_sequential_model_opens(first, tmp_path):
+    model = keras.Sequential(
+        [*first, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, activation="softmax")]
+    )
+    model.build((None, 8, 8, 3))
+    model.save(tmp_path / "model.keras")
+    images = noise(2, 8, 8)
+    found = keras_arch.open_artifact(tmp_path / "model.keras").predict(images)
+    np.testing.assert_allclose(found, model(images.astype("float32")).numpy(), atol=1e-6)
+
+
+# --- how many interpreters there are ---
+
+
+@pytest.fixture
+def interpreters(monkeypatch):
+    """The number of threads of each interpreter that is started, and a weak reference to it."""
+    started = []
+
+    class Counted(litert.Interpreter):
+        def __init__(self, path, num_threads):
+            super().__init__(path, num_threads=num_threads)
+            started.append((num_threads, weakref.ref(self)))
+
+    monkeypatch.setattr(litert, "Interpreter", Counted)
+    return started
+
+
+def alive(started):
+    gc.collect()
+    return [threads for threads, reference in started if reference() is not None]
+
+
+def set_machine(monkeypatch, cores, memory):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)  # of the host, most of which a container may not use
+    monkeypatch.setattr(artifacts, "available_cores", lambda: cores)
+    monkeypatch.setattr(artifacts, "available_memory", lambda: memory)
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "count", "workers"),
+    [
+        (4, 10**12, 200, 4),  # one for each core
+        (64, 10**12, 64, 4),  # each worth its start: 16 images or more
+        (4, 10**12, 20, 0),  # few images go through the interpreter that is there
+        (4, 10**12, 1, 0),
+        (64, 10**3, 2000, 0),  # memory for none
+        (1, 10**12, 200, 0),  # one core
+    ],
+)
+def test_interpreters_by_cores_images_and_memory(
+    cores, memory, count, workers, open_model, open_file, interpreters, monkeypatch
+):
+    set_machine(monkeypatch, cores, memory)
+    artifact = keras_arch.open_artifact(open_file)
+    assert alive(interpreters) == [cores]
+    images = noise(count, 8, 8)
+    found = artifact.predict(images)
+    np.testing.assert_allclose(found, open_model(images.astype("float32")).numpy(), rtol=1e-4, atol=1e-6)
+    assert [threads for threads, _ in interpreters] == [cores] + [1] * workers
+    assert alive(interpreters) == [cores]
+
+
+def test_interpreters_share_the_memory_there_is(open_file, interpreters, monkeypatch):
+    """Each may need its file and all tensors; a quarter of the memory is for all of them."""
+    model = litert.Interpreter(str(open_file), num_threads=1)
+    tensors = sum(int(np.prod(tensor["shape"])) * 4 for tensor in model.get_tensor_details())
+    interpreters.clear()
+    set_machine(monkeypatch, 64, 4 * 3 * (open_file.stat().st_size + tensors))
+    keras_arch.open_artifact(open_file).predict(noise(200, 8, 8))
+    assert [threads for threads, _ in interpreters] == [64, 1, 1, 1]

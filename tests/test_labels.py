@@ -1,6 +1,7 @@
 """Class names keep their order on every way: folder, labels.txt, .tflite file, and where two of them are compared."""
 
 import tempfile
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from PIL import Image
 import keras_arch
 from keras_arch.data.folders import find_files
 from keras_arch.export.metadata import pack_labels
-from keras_arch.runs import LABELS, check_labels, packed_labels, read_labels, write_labels
+from keras_arch.runs import LABELS, check_labels, known_labels, packed_labels, read_labels, write_labels
 
 # Any text that UTF-8 can hold, in any order; a line break is refused.
 NAMES = st.lists(
@@ -73,3 +74,70 @@ def test_a_line_break_in_a_name_is_refused(tmp_path):
     with pytest.raises(keras_arch.InputError, match="line breaks"):
         write_labels(tmp_path / LABELS, ["a", "b\nc"])
     assert list(tmp_path.iterdir()) == []
+
+
+def pack(path, labels=b"red\ngreen\nblue\n", compression=zipfile.ZIP_STORED):
+    path.write_bytes(b"the flatbuffer of a model")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(LABELS, labels, compression)
+
+
+def with_bad_checksum(path):
+    pack(path)
+    path.write_bytes(path.read_bytes().replace(b"green", b"groan"))
+
+
+def with_password(path):
+    """Bit 0 of the flags, in the header of the file and in the directory."""
+    pack(path)
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    path.write_bytes(content)
+
+
+def with_latin_1(path):
+    pack(path, "rot\ngrün\nblau\n".encode("latin-1"))
+
+
+def with_a_cut_directory(path):
+    pack(path)
+    content = path.read_bytes()
+    directory = content.index(b"PK\x01\x02")
+    path.write_bytes(content[:directory] + content[directory + 20 :])
+
+
+def with_damaged_compression(path):
+    pack(path, b"a name\n" * 100, zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes())
+    start = content.index(LABELS.encode()) + len(LABELS)
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", [with_bad_checksum, with_password, with_latin_1, with_a_cut_directory, with_damaged_compression]
+)
+def test_packed_labels_that_cannot_be_read_are_refused(damage, tmp_path):
+    path = tmp_path / "model.tflite"
+    damage(path)
+    artifact = SimpleNamespace(path=path, kind="tflite", classes=3)
+    with pytest.raises(keras_arch.InputError, match=r"labels in .*model\.tflite .* Received: ") as refused:
+        known_labels(artifact)
+    assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_of_labels_that_is_no_utf_8_is_refused(tmp_path):
+    (tmp_path / LABELS).write_bytes("rot\ngrün\nblau\n".encode("latin-1"))
+    artifact = SimpleNamespace(path=tmp_path / "model.keras", kind="keras", classes=3)
+    with pytest.raises(keras_arch.InputError, match=r"labels in .*labels\.txt .* Received: .*utf-8"):
+        known_labels(artifact)
+
+
+def test_packed_labels_are_read(tmp_path):
+    artifact = SimpleNamespace(path=tmp_path / "model.tflite", kind="tflite", classes=3)
+    pack(artifact.path)
+    assert known_labels(artifact) == ("red", "green", "blue")
+    artifact.path.write_bytes(b"the flatbuffer of a model")
+    assert known_labels(artifact) is None

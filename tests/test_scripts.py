@@ -193,7 +193,7 @@ MISTAKES = [
     ("export.py EMPTY", "has no run.json"),
     ("evaluate.py RUN/labels.txt", "expected a .keras file, a SavedModel folder, a .tflite or an .onnx file"),
     ("evaluate.py RUN/nothing.keras", "does not exist"),
-    ("evaluate.py EMPTY/cut.keras --dataset digits", "expected a whole .keras file"),
+    ("evaluate.py EMPTY/cut.keras --dataset digits", "cut.keras is damaged"),
     ("evaluate.py EMPTY/cut.tflite --dataset digits", "expected a whole .tflite file"),
     ("evaluate.py EMPTY/cut_model --dataset digits", "expected a whole SavedModel folder"),
     ("evaluate.py EMPTY/seven.keras --dataset digits", "model of 10 classes, as data set 'digits' has, got .* with 7"),

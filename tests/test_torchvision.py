@@ -4,12 +4,15 @@ The golden logits come from torchvision itself, by tests/golden/make_torchvision
 weights here from names and shapes.
 """
 
+import functools
 import hashlib
 import http.server
 import json
 import threading
 import zlib
 
+import h5py
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -90,11 +93,11 @@ def state():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layer3.1.bn2.running_mean": None}, "layer3.1.bn2.running_mean is missing"),
-        ({"layer9.weight": np.zeros(3, "float32")}, "layer9.weight is unexpected"),
+        ({"layer3.1.bn2.running_mean": None}, "missing: layer3.1.bn2.running_mean"),
+        ({"layer9.weight": np.zeros(3, "float32")}, "unexpected: layer9.weight"),
         (
             {"conv1.weight": np.zeros((64, 3, 3, 3), "float32")},
-            r"conv1.weight is \(3, 3, 3, 64\), and stem_conv/kernel",
+            r"conv1.weight is \(3, 3, 3, 64\) and not \(7, 7, 3, 64\)",
         ),
         ({"fc.weight": np.zeros((7, 512), "float32")}, r"fc.weight is .*skip_head=True"),
     ],
@@ -175,7 +178,7 @@ def test_safetensors(state, tmp_path):
     assert same_weights(features, state)
     whole = (tmp_path / "theirs.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(keras_arch.InputError, match="expected a whole"):
+    with pytest.raises(keras_arch.InputError, match="cannot be read as tensors"):
         build("resnet18", weights=tmp_path / "cut.safetensors")
 
 
@@ -185,7 +188,7 @@ def test_pth(state, tmp_path):
     torch.save(parameters, tmp_path / "theirs.pth")
     assert same_weights(build("resnet18", weights=tmp_path / "theirs.pth"), state)
     (tmp_path / "cut.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:100_000])
-    with pytest.raises(keras_arch.InputError, match="expected a whole"):
+    with pytest.raises(keras_arch.InputError, match="or it is damaged"):
         build("resnet18", weights=tmp_path / "cut.pth")
 
 
@@ -339,7 +342,7 @@ def test_a_keras_file_of_another_network_is_refused(name, tmp_path):
     keras_arch.build(name, **options).save(tmp_path / "other.keras")
     with pytest.raises(keras_arch.InputError, match=message):
         keras_arch.ResNet20(weights=tmp_path / "other.keras")
-    with pytest.raises(keras_arch.InputError, match=r"stage1_block1_add is missing|normalization is mean"):
+    with pytest.raises(keras_arch.InputError, match=r"missing: stage1_block1_add|normalization is mean"):
         keras_arch.transfer_weights(keras_arch.ResNet20(), tmp_path / "other.keras", "resnet20")
 
 
@@ -349,3 +352,341 @@ def test_features_take_the_weights_of_a_whole_network(tmp_path):
     whole.save(tmp_path / "whole.keras")
     features = keras_arch.ResNet8(include_top=False, mean=(0.4, 0.4, 0.4), weights=tmp_path / "whole.keras")
     np.testing.assert_array_equal(features.get_weights()[-1], whole.get_weights()[-3])
+
+
+# --- state dicts as training scripts save them ---
+
+
+@pytest.fixture(scope="module")
+def projection_state():
+    """A state_dict in PyTorch's names for ResNet8 with projections."""
+    model = keras_arch.ResNet8(shortcut="projection")
+    state = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    return {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
+
+
+def prefixed(state, prefix):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+WRAPPED = {
+    "data parallel": lambda state: prefixed(state, "module."),
+    "compiled": lambda state: prefixed(state, "_orig_mod."),
+    "compiled in data parallel": lambda state: prefixed(state, "module._orig_mod."),
+    "averaged": lambda state: {"n_averaged": np.array(7), **prefixed(state, "module.")},
+    "state_dict": lambda state: {"epoch": 90, "state_dict": prefixed(state, "module.")},
+    "model_state_dict": lambda state: {"model_state_dict": state, "optimizer_state_dict": {}},
+    "model": lambda state: {"args": None, "model": state, "optimizer": {"state": {}}},
+    "model of a state_dict": lambda state: {"model": {"state_dict": state}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_wrapped_state_dicts_load(projection_state, wrap):
+    model = keras_arch.ResNet8(shortcut="projection")
+    keras_arch.load_torchvision_weights(model, WRAPPED[wrap](projection_state))
+    assert same_weights(model, projection_state)
+
+
+def test_files_of_wrapped_state_dicts_load(projection_state, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    parameters = {name: torch.nn.Parameter(torch.from_numpy(value)) for name, value in projection_state.items()}
+    torch.save({"epoch": 90, "state_dict": prefixed(parameters, "module.")}, tmp_path / "a.pth")
+    save_file(prefixed(projection_state, "_orig_mod."), tmp_path / "b.safetensors")
+    for name in ("a.pth", "b.safetensors"):
+        assert same_weights(keras_arch.ResNet8(shortcut="projection", weights=tmp_path / name), projection_state)
+        model = keras_arch.ResNet8(shortcut="projection", classes=7)
+        assert keras_arch.transfer_weights(model, tmp_path / name, "resnet8") == {"predictions"}
+    model = keras_arch.ResNet8(shortcut="projection")
+    assert same_weights(keras_arch.load_torchvision_weights(model, parameters), projection_state)
+
+
+def test_a_prefix_that_tells_two_tensors_apart_stays(projection_state):
+    both = {**projection_state, "module.fc.bias": projection_state["fc.bias"] + 1}
+    with pytest.raises(keras_arch.InputError, match=r"unexpected: module\.fc\.bias"):
+        keras_arch.load_torchvision_weights(keras_arch.ResNet8(shortcut="projection"), both)
+
+
+def test_both_missing_and_unexpected_tensors_are_named(projection_state):
+    other = {name.replace("layer", "blocks"): tensor for name, tensor in projection_state.items()}
+    with pytest.raises(keras_arch.InputError) as refused:
+        keras_arch.load_torchvision_weights(keras_arch.ResNet8(shortcut="projection"), other)
+    message = str(refused.value)
+    assert "missing: layer1.0.conv1.weight, " in message
+    assert "unexpected: blocks1.0.conv1.weight, " in message
+    assert len(message) < 300
+    assert "skip_head" not in message  # no shape is wrong
+
+
+def test_both_missing_and_unexpected_layers_are_named(tmp_path):
+    """ResNet20 has two more blocks in each stage, and its shortcuts lie elsewhere."""
+    keras_arch.ResNet20(input_shape=(8, 8, 3)).save(tmp_path / "other.keras")
+    model = keras_arch.ResNet8(input_shape=(8, 8, 3), shortcut="projection")
+    with pytest.raises(keras_arch.InputError) as refused:
+        keras_arch.transfer_weights(model, tmp_path / "other.keras", "resnet8")
+    message = str(refused.value).replace(str(tmp_path), "")
+    assert "missing: stage2_block1_shortcut, " in message
+    assert "unexpected: stage1_block2_conv1, " in message
+    assert len(message) < 300
+
+
+# --- what a file is, whatever its name ---
+
+
+def same_arrays(model, other):
+    return all(np.array_equal(*pair) for pair in zip(model.get_weights(), other.get_weights(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = keras_arch.ResNet8(shortcut="projection")
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.uniform(0.5, 1, array.shape).astype("float32") for array in model.get_weights()])
+    return model
+
+
+def write_torch(model, path, zipped=True):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    state = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in state.items()}
+    torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
+
+
+def write_safetensors(model, path):
+    state = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in state.items()}, path)
+
+
+def write_keras(model, path):
+    keras.saving.save_model(model, path.with_name("written.keras"))
+    path.with_name("written.keras").rename(path)
+
+
+def write_weights(model, path):
+    model.save_weights(path.with_name("written.weights.h5"))
+    path.with_name("written.weights.h5").rename(path)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def write_keras_2(model, path):
+    """The HDF5 format of Keras 2, in which `save_weights` wrote .weights.h5 files, too."""
+    from keras.src.legacy.saving import legacy_h5_format
+
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("theirs.th", write_torch),
+        ("theirs.tar", write_torch),
+        ("theirs.bin", write_torch),
+        ("theirs.ckpt", functools.partial(write_torch, zipped=False)),
+        ("theirs.keras", write_safetensors),
+        ("theirs", write_safetensors),
+        ("model.keras.bak", write_keras),
+        ("epoch_3.h5", write_weights),
+        ("epoch_3.ckpt", write_weights),
+        ("old.weights.h5", write_keras_2),
+    ],
+)
+def test_files_are_known_by_their_contents(name, write, trained, tmp_path):
+    write(trained, tmp_path / name)
+    assert same_arrays(keras_arch.ResNet8(shortcut="projection", weights=tmp_path / name), trained)
+    model = keras_arch.ResNet8(shortcut="projection")
+    assert keras_arch.transfer_weights(model, str(tmp_path / name), "resnet8") == set()
+    assert same_arrays(model, trained)
+
+
+@pytest.mark.parametrize("word", ["imagenet21k", "random", "ImageNet", "", 5, True])
+def test_a_word_that_is_no_file_lists_the_words_there_are(word):
+    with pytest.raises(keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: ") as refused:
+        keras_arch.ResNet8(weights=word)
+    assert repr(word) in str(refused.value)
+    with pytest.raises(keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: "):
+        keras_arch.transfer_weights(keras_arch.ResNet8(), word, "resnet8")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"PK\x03\x04 and no end", b"version https://git-lfs.github.com/spec/v1"]
+)
+def test_a_file_of_no_weights_is_refused(content, tmp_path):
+    (tmp_path / "model.keras").write_bytes(content)
+    with pytest.raises(
+        keras_arch.InputError, match=r"model.keras holds no weights.* Received: a file that begins with"
+    ):
+        keras_arch.ResNet8(weights=tmp_path / "model.keras")
+
+
+STRANGE_TENSORS = {
+    "integer keys": {0: np.zeros(3), 1: np.zeros(3)},
+    "keys of two types": {"fc.weight": np.zeros(3), 1: np.zeros(3)},
+    "a value that is no array": {"fc.weight": "text", "fc.bias": np.zeros(3)},
+    "nested without a known name": {"net": {"fc.weight": np.zeros(3)}},
+    "nothing": {},
+    "a list": [np.zeros(3)],
+    "a tensor": np.zeros(3),
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("content", STRANGE_TENSORS)
+def test_what_is_no_state_dict_is_refused(content, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    model = keras_arch.ResNet8(shortcut="projection")
+    before = model.get_weights()
+    state = STRANGE_TENSORS[content]
+    torch.save(torch.utils._pytree.tree_map_only(np.ndarray, torch.from_numpy, state), tmp_path / "strange.pth")
+    for load in (
+        lambda: keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "strange.pth"),
+        lambda: keras_arch.transfer_weights(model, tmp_path / "strange.pth", "resnet8"),
+    ):
+        with pytest.raises(keras_arch.InputError, match=r"strange.pth .*state_dict.* Received: ") as refused:
+            load()
+        assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+    if isinstance(state, dict):
+        with pytest.raises(keras_arch.InputError, match=r"A mapping .*state_dict.* Received: "):
+            keras_arch.load_torchvision_weights(model, state)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_pickled_module_is_refused_and_not_executed(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
+    with pytest.raises(keras_arch.InputError, match=r"module.pth .*state_dict"):
+        keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "module.pth")
+
+
+@keras.saving.register_keras_serializable("test_torchvision")
+class Subclassed(keras.Model):
+    """A model of its own kind, which has no graph of layers."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = keras.layers.Dense(2, activation="softmax")
+
+    def call(self, x):
+        return self.dense(keras.ops.mean(x, (1, 2)))
+
+
+def shared_layer():
+    image = keras.Input((8, 8, 3))
+    convolution = keras.layers.Conv2D(3, 1)
+    pooled = keras.layers.GlobalAveragePooling2D()(convolution(convolution(image)))
+    return keras.Model(image, keras.layers.Dense(10, activation="softmax")(pooled))
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 8, 8, 3), "float32"))
+    return model
+
+
+STRANGE_MODELS = {
+    "not built": lambda: keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]),
+    "subclassed": subclassed,
+    "shared layer": shared_layer,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*has not yet been built:UserWarning")
+@pytest.mark.parametrize("kind", STRANGE_MODELS)
+def test_keras_files_of_other_kinds_of_models_are_refused(kind, tmp_path):
+    STRANGE_MODELS[kind]().save(tmp_path / "strange.keras")
+    for load in (
+        lambda: keras_arch.ResNet8(weights=tmp_path / "strange.keras"),
+        lambda: keras_arch.transfer_weights(keras_arch.ResNet8(), tmp_path / "strange.keras", "resnet8"),
+    ):
+        with pytest.raises(keras_arch.InputError, match=r"strange.keras .* Received: ") as refused:
+            load()
+        assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+
+
+@pytest.mark.parametrize("write", [write_keras, write_weights, write_torch, write_safetensors])
+def test_damaged_files_of_every_kind_are_refused(write, trained, tmp_path):
+    """Cut in half; and with bytes of another value throughout, its beginning and its end as they were."""
+    write(trained, tmp_path / "whole")
+    whole = (tmp_path / "whole").read_bytes()
+    spoiled = bytearray(whole)
+    spoiled[64:-64:97] = b"\xff" * len(spoiled[64:-64:97])
+    model = keras_arch.ResNet8(shortcut="projection")
+    before = model.get_weights()
+    for content in (whole[: len(whole) // 2], bytes(spoiled)):
+        (tmp_path / "damaged").write_bytes(content)
+        with pytest.raises(keras_arch.InputError, match=r"Received: |got ") as refused:
+            keras_arch.transfer_weights(model, tmp_path / "damaged", "resnet8")
+        assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+# --- what is known before a download ---
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """Nothing is downloaded; the names of what would have been."""
+    names = []
+
+    def download(name):
+        names.append(name)
+        raise keras_arch.InputError("downloaded")
+
+    monkeypatch.setattr(weights, "download", download)
+    return names
+
+
+OTHER_SHAPES = [
+    ("resnet18", {"classes": 10}, "classes=10"),
+    ("resnet18", {"input_shape": (64, 64, 4)}, "4 channels"),
+    ("resnet18", {"input_shape": (64, 64, 1), "include_top": False}, "1 channel"),
+    ("resnet18", {"stem": "cifar"}, "parameters"),
+    ("resnet18", {"stem": "deep", "include_top": False}, "parameters"),
+    ("resnet50", {"variant": "d"}, "parameters"),
+    ("resnet50", {"squeeze_excitation_ratio": 1 / 16}, "parameters"),
+    ("googlenet", {}, "kernel_5x5=3"),
+    ("googlenet", {"kernel_5x5": 3, "width": 0.5}, "parameters"),
+    ("googlenet", {"kernel_5x5": 3, "batch_norm": False}, "parameters"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), OTHER_SHAPES)
+def test_other_shapes_are_refused_before_a_download(name, options, message, downloads):
+    options = {"input_shape": (64, 64, 3), **options}
+    with pytest.raises(keras_arch.InputError, match=rf"weights='imagenet'.* Received: .*{message}") as refused:
+        keras_arch.build(name, weights="imagenet", **options)
+    assert len(str(refused.value)) < 300
+    if name == "resnet18" and message in ("parameters", "4 channels"):
+        with pytest.raises(keras_arch.InputError, match=message):
+            keras_arch.transfer_weights(keras_arch.build(name, **options), "imagenet", name)
+    assert downloads == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {}),
+        ("resnet18", {"include_top": False}),
+        ("resnet34", {}),
+        ("resnet50", {"zero_init_residual": True, "stochastic_depth_rate": 0.2}),
+        ("googlenet", {"kernel_5x5": 3}),
+        ("googlenet", {"kernel_5x5": 3, "auxiliary_heads": True, "input_shape": (96, 96, 3)}),
+        pytest.param("resnet101", {}, marks=pytest.mark.slow),
+        pytest.param("resnet152", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_networks_that_fit_are_downloaded(name, options, downloads):
+    with pytest.raises(keras_arch.InputError, match="downloaded"):
+        keras_arch.build(name, weights="imagenet", **{"input_shape": (64, 64, 3), **options})
+    assert downloads == [name]
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(1, 1000), (3, 7), (1, 7)])
+def test_transfer_downloads_for_other_heads_and_one_channel(channels, classes, downloads):
+    model = keras_arch.ResNet18(input_shape=(64, 64, channels), classes=classes)
+    model.trainable = False
+    with pytest.raises(keras_arch.InputError, match="downloaded"):
+        keras_arch.transfer_weights(model, "imagenet", "resnet18")
+    assert downloads == ["resnet18"]

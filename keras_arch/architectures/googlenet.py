@@ -4,6 +4,7 @@ Deviations from the paper: batch norm in place of biases and local response norm
 images are normalised to -1 to 1, as for torchvision's weights, instead of subtracting the mean.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from keras import layers, ops
 from ..errors import InputError, choose
 from ..weights import HALVES
 from .layers import (
+    ANY_SIZE,
+    check_activation,
     check_classes,
     classifier_head,
     conv_bn_relu,
@@ -21,6 +24,7 @@ from .layers import (
     finish,
     image_input,
     max_pool_ceil,
+    real_number,
 )
 
 
@@ -195,9 +199,10 @@ def GoogLeNet(
         weights: None for random ones; "imagenet" for torchvision's (with kernel_5x5=3); or a .weights.h5 or .keras
             file of such a model, or a .safetensors or .pth file of torchvision's.
         input_tensor: a Keras tensor of raw images to build upon; None makes an input named "image".
-        input_shape: (height, width, channels), (224, 224, 3) where None; height and width may be None.
+        input_shape: (height, width, channels). None is (224, 224, 3), or (None, None, 3) without the top. Height
+            and width may be None.
         pooling: without the top, None for the feature map, "avg" or "max" for a vector.
-        classes: number of classes, 2 or more.
+        classes: number of classes, 2 or more. Without the top it is ignored.
         classifier_activation: of the last layer; None gives logits.
         name: of the model.
         stem: "imagenet" (divides the size by 8), "cifar" (keeps it) or "cifar_stride2" (halves it: a quarter of the cost).
@@ -232,16 +237,19 @@ def GoogLeNet(
         raise InputError(
             "expected include_top=True with auxiliary_heads=True, got False; auxiliary_heads=False would work"
         )
-    check_classes(classes)
+    if include_top:
+        classes = check_classes(classes)
+        check_activation(classifier_activation)
     if kernel_5x5 not in (3, 5):
         raise InputError(f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {kernel_5x5!r}")
-    if not width > 0:
-        raise InputError(f"expected width to be greater than 0, such as 0.5, got {width!r}")
+    width = real_number("width", width, lambda number: 0 < number < math.inf, "greater than 0, such as 0.5")
     conv, norm = (conv_bn_relu_googlenet, unchanged) if batch_norm else (conv_relu, local_response_norm)
     conv = conv if width == 1 else slimmer(conv, width)
+    kernel_5x5 = int(kernel_5x5)
     pool_sizes = {"4a": 3, "5a": 2 if kernel_5x5 == 3 else 3}
     smallest = stem.stride * 2 ** len(POOLED_BEFORE)
-    x = images = image_input(input_shape, input_tensor, (224, 224, 3), smallest, mean, std, default=HALVES)
+    default_shape = (224, 224, 3) if include_top else ANY_SIZE
+    x = images = image_input(input_shape, input_tensor, default_shape, smallest, mean, std, default=HALVES)
     x = stem.build(x, conv, norm)
     auxiliary = []
     for row in TABLE_1:

@@ -4,12 +4,16 @@ Everything here is stock Keras, so that a saved model opens where keras_arch is 
 """
 
 import numbers
+import operator
+import reprlib
 
 import keras
 from keras import layers
 
 from ..errors import InputError
 from ..weights import IMAGENET, load_weights
+
+ANY_SIZE = (None, None, 3)  # what a network without its top takes by default, as in keras.applications
 
 
 def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, default=IMAGENET):
@@ -18,7 +22,7 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, d
     Args:
         input_shape: (height, width, channels) or None for `default_shape`. Height and width may be None.
         input_tensor: a Keras tensor of raw images to build upon, or None for a new `keras.Input` named "image".
-        default_shape: the shape that the architecture was published with.
+        default_shape: the shape that the architecture was published with, or `ANY_SIZE` without its top.
         smallest: the least height and width in pixels, the product of the architecture's strides.
         mean, std: as the builder got them: one number for each channel, for values of 0-1, or None for `default`.
         default: a `Normalization` of red, green and blue. Images that are not RGB take the average of the three.
@@ -31,18 +35,18 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, d
     """
     if keras.config.image_data_format() != "channels_last":
         raise InputError("expected keras.config.image_data_format() to be 'channels_last', got 'channels_first'")
-    if input_shape is not None and not isinstance(input_shape, (tuple, list)):
-        raise InputError(
-            f"expected input_shape to be (height, width, channels), such as {default_shape}, got {input_shape!r}"
-        )
+    wanted = None if input_shape is None else image_shape(input_shape, default_shape)
     if input_tensor is None:
-        shape = tuple(default_shape if input_shape is None else input_shape)
+        shape = wanted or default_shape
+    elif not isinstance(input_tensor, keras.KerasTensor):
+        raise InputError(
+            f"`input_tensor` must be a Keras tensor of raw images. Received: a {type(input_tensor).__name__}. Use "
+            "keras.Input((height, width, channels))."
+        )
     else:
-        shape = tuple(input_tensor.shape[1:])
-        if input_shape is not None and tuple(input_shape) != shape:
-            raise InputError(f"expected input_shape to be that of input_tensor, {shape}, got {tuple(input_shape)}")
-    if len(shape) != 3 or shape[-1] is None or shape[-1] < 1:
-        raise InputError(f"expected input_shape to be (height, width, channels), such as {default_shape}, got {shape}")
+        shape = image_shape(input_tensor.shape[1:], default_shape)
+        if wanted not in (None, shape):
+            raise InputError(f"expected input_shape to be that of input_tensor, {shape}, got {wanted}")
     if any(side is not None and side < smallest for side in shape[:2]):
         raise InputError(
             f"expected images of at least {smallest}x{smallest} pixels (the product of the strides), got "
@@ -52,6 +56,34 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, d
     std = default_values(default.std, shape[-1]) if std is None else channel_values("std", std, shape[-1])
     images = keras.Input(shape, name="image") if input_tensor is None else input_tensor
     return normalise(images, mean, std)
+
+
+def image_shape(shape, example):
+    """(height, width, channels) as a tuple of int, None for an open height or width; or InputError."""
+    try:
+        height, width, channels = (None if side is None else whole_number(side) for side in shape)
+        if channels is not None and channels > 0:
+            return height, width, channels
+    except (TypeError, ValueError):
+        pass
+    raise InputError(
+        f"`input_shape` must be (height, width, channels), integers or None for height and width. Received: "
+        f"{reprlib.repr(shape)}. An example is {example}."
+    )
+
+
+def whole_number(value):
+    """An integer of Python or NumPy as an int; TypeError for anything else."""
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def real_number(name, value, fits, range_):
+    """An option as a float, or InputError unless it is a number for which `fits` is true, as `range_` says in words."""
+    if isinstance(value, numbers.Real) and fits(value):
+        return float(value)
+    raise InputError(f"expected {name} to be {range_}, got {value!r}")
 
 
 def default_values(values, channels):
@@ -156,7 +188,7 @@ def classifier_head(x, include_top, pooling, classes, classifier_activation, dro
         InputError: fewer than two classes, or a pooling that is not None, "avg" or "max".
     """
     if include_top:
-        check_classes(classes)
+        classes = check_classes(classes)
         check_activation(classifier_activation)
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         if dropout:
@@ -181,8 +213,10 @@ def pooled(x, pooling):
 
 
 def check_classes(classes):
+    """The number of classes as an int, or InputError."""
     if not isinstance(classes, numbers.Integral) or classes < 2:
         raise InputError(f"expected classes to be a whole number of 2 or more, got {classes!r}")
+    return int(classes)
 
 
 def check_activation(activation):
@@ -194,6 +228,10 @@ def check_activation(activation):
 
 def finish(x, outputs, weights, name, architecture):
     """Close the graph from the source of `x` to `outputs`; load `weights`, if any, as those of the named architecture."""
+    if name is not None and (not isinstance(name, str) or not name or "/" in name):
+        raise InputError(
+            f"`name` must be text without '/'. Received: name={name!r}. Leave it out for {architecture!r}."
+        )
     sources = keras.utils.get_source_inputs(x)
     model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name)
     if weights is not None:

@@ -9,7 +9,17 @@ from typing import NamedTuple
 
 from keras import layers
 
-from .layers import check_activation, check_classes, conv, conv_relu, finish, image_input, max_pool_ceil, pooled
+from .layers import (
+    ANY_SIZE,
+    check_activation,
+    check_classes,
+    conv,
+    conv_relu,
+    finish,
+    image_input,
+    max_pool_ceil,
+    pooled,
+)
 
 DROPOUT = 0.5  # between the blocks
 
@@ -55,9 +65,10 @@ def NetworkInNetwork(
             there.
         weights: None for random ones, or a .weights.h5 or .keras file of such a model.
         input_tensor: a Keras tensor of raw images to build upon; None makes an input named "image".
-        input_shape: (height, width, channels), (32, 32, 3) where None; height and width may be None.
+        input_shape: (height, width, channels). None is (32, 32, 3), or (None, None, 3) without the top. Height
+            and width may be None.
         pooling: without the top, None for the feature map, "avg" or "max" for a vector.
-        classes: number of classes, 2 or more.
+        classes: number of classes, 2 or more. Without the top it is ignored.
         classifier_activation: of the last layer; None gives logits.
         name: of the model.
         mean: what images of 0 to 1 have subtracted, one number from 0 to 1 for each channel. None is ImageNet's
@@ -81,7 +92,8 @@ def NetworkInNetwork(
         model.fit(images, labels)  # images: 0-255, as they come
     """
     first, second, third = TABLE
-    x = images = image_input(input_shape, input_tensor, (32, 32, 3), smallest=4, mean=mean, std=std)
+    default_shape = (32, 32, 3) if include_top else ANY_SIZE
+    x = images = image_input(input_shape, input_tensor, default_shape, smallest=4, mean=mean, std=std)
     x = mlpconv(x, first.filters, first.kernel_size, name="mlpconv1")
     x = max_pool_ceil(x, 3, 2, name="pool1")
     x = layers.Dropout(DROPOUT, name="dropout1")(x)
@@ -92,7 +104,7 @@ def NetworkInNetwork(
     x = conv_relu(x, third.filters[1], 1, name="mlpconv3_mlp1")
     if not include_top:
         return finish(images, pooled(x, pooling), weights, name, "nin")
-    check_classes(classes)
+    classes = check_classes(classes)
     check_activation(classifier_activation)
     x = conv(x, classes, 1, use_bias=True, name="mlpconv3_mlp2")
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ...errors import InputError, choose
-from ..layers import bn_relu, classifier_head, finish, image_input
+from ..layers import ANY_SIZE, bn_relu, classifier_head, finish, image_input, real_number
 from .blocks import (
     Parts,
     basic_block,
@@ -80,7 +80,7 @@ def builder(title, network):
         std=None,
     ):
         replaced = VARIANTS[choose("variant", variant, VARIANTS)]
-        stem = STEMS[choose("stem", replaced.get(stem, stem), STEMS)]
+        stem = STEMS[replaced.get(choose("stem", stem, STEMS), stem)]
         if network.shortcut is None:
             refuse_residual_options(
                 title, shortcut, zero_init_residual, stochastic_depth_rate, squeeze_excitation_ratio
@@ -88,13 +88,14 @@ def builder(title, network):
             parts = Parts()
         else:
             parts = Parts(
-                network.shortcuts[choose("shortcut", replaced.get(shortcut, shortcut), network.shortcuts)],
+                network.shortcuts[replaced.get(choose("shortcut", shortcut, network.shortcuts), shortcut)],
                 last_gamma="zeros" if zero_init_residual else "ones",
                 last_kernel="zeros" if zero_init_residual else "he_normal",
                 branch_end=squeeze_excitations(squeeze_excitation_ratio),
             )
         smallest = stem.stride * 2 ** (len(network.blocks) - 1)
-        x = images = image_input(input_shape, input_tensor, network.input_shape, smallest, mean, std)
+        default_shape = network.input_shape if include_top else ANY_SIZE
+        x = images = image_input(input_shape, input_tensor, default_shape, smallest, mean, std)
         x = stem.build(x, network.filters[0])
         x = stages(x, network, parts, stochastic_depth_rate)
         if network.final is not None:
@@ -110,14 +111,15 @@ def builder(title, network):
 
 def stages(x, network, parts, stochastic_depth_rate):
     """The body: stage after stage, block after block, dropped the more often the deeper they lie."""
-    if not 0 <= stochastic_depth_rate < 1:
-        raise InputError(f"expected stochastic_depth_rate to be from 0 to below 1, got {stochastic_depth_rate}")
+    rate = real_number(
+        "stochastic_depth_rate", stochastic_depth_rate, lambda number: 0 <= number < 1, "from 0 to below 1"
+    )
     done = 0
     for stage, (filters, blocks) in enumerate(zip(network.filters, network.blocks, strict=True), start=1):
         for block in range(1, blocks + 1):
             done += 1
             stride = 2 if stage > 1 and block == 1 else 1
-            drop = stochastic_depths(stochastic_depth_rate * done / sum(network.blocks))
+            drop = stochastic_depths(rate * done / sum(network.blocks))
             block_parts = parts._replace(branch_end=parts.branch_end + drop)
             x = network.block(x, filters, stride, block_parts, name=f"stage{stage}_block{block}")
     return x
@@ -125,8 +127,7 @@ def stages(x, network, parts, stochastic_depth_rate):
 
 def squeeze_excitations(ratio):
     """The end of a branch with squeeze and excitation, if `ratio` is not 0."""
-    if not 0 <= ratio <= 1:
-        raise InputError(f"expected squeeze_excitation_ratio to be from 0 to 1, got {ratio}")
+    ratio = real_number("squeeze_excitation_ratio", ratio, lambda number: 0 <= number <= 1, "from 0 to 1")
     return (partial(squeeze_excitation, ratio=ratio),) if ratio else ()
 
 
@@ -160,9 +161,10 @@ DOCSTRING = """{title}: raw images in, class probabilities out.
         weights: None for random ones; "imagenet" for torchvision's, where it has this network; or a .weights.h5 or
             .keras file of such a model, or a .safetensors or .pth file of torchvision's.
         input_tensor: a Keras tensor of raw images to build upon; None makes an input named "image".
-        input_shape: (height, width, channels), {input_shape} where None; height and width may be None.
+        input_shape: (height, width, channels). None is {input_shape}, or (None, None, 3) without the top. Height
+            and width may be None.
         pooling: without the top, None for the feature map, "avg" or "max" for a vector.
-        classes: number of classes, 2 or more.
+        classes: number of classes, 2 or more. Without the top it is ignored.
         classifier_activation: of the last layer; None gives logits.
         name: of the model.
         stem: "imagenet" (7x7/2 and max pool, divides the size by 4), "deep" (three 3x3 and max pool, the same) or

@@ -1,0 +1,69 @@
+"""The one line of another library's message that says what is wrong."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_arch.errors import first_line
+
+
+def line_of(call, *arguments):
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - of any kind
+        call(*arguments)
+    return first_line(raised.value)
+
+
+class Picky(keras.layers.Layer):
+    def call(self, x):
+        raise ValueError("the cause\nwith a second line")
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def picky_model():
+    image = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(Picky()(image))
+    return keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled))
+
+
+IMAGE = np.zeros((1, 3, 3, 3), "float32")
+
+
+def test_the_cause_in_a_function_of_tensorflow():
+    def convolve(x):
+        return keras.layers.Conv2D(3, 9)(x)
+
+    def multiply(x):
+        return tf.matmul(x[0, 0], tf.zeros((5, 5)))
+
+    def add(x):
+        return x + Picky()(x)
+
+    assert line_of(tf.function(convolve), IMAGE).startswith(
+        "ValueError: Computed output size would be zero or negative."
+    )
+    assert line_of(tf.function(multiply), IMAGE).startswith("ValueError: Dimensions must be equal, but are 3 and 5")
+    assert line_of(tf.function(add), IMAGE) == "the cause"
+    nested = tf.function(convolve)
+    assert line_of(tf.function(lambda x: nested(x)), IMAGE).startswith("ValueError: Computed output size")
+
+
+def test_the_cause_in_a_layer_of_keras():
+    assert line_of(Picky(), IMAGE) == "the cause"
+    assert line_of(picky_model().predict_on_batch, np.zeros((1, 8, 8, 3))) == "the cause"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("first\nsecond"), "first"),
+        (ValueError("\n  first  \n\nlast\n"), "first"),
+        (ValueError(""), "ValueError"),
+        (KeyError("serving_default"), "'serving_default'"),
+        (ValueError("in user code:"), "in user code:"),
+    ],
+)
+def test_messages_of_other_kinds(error, line):
+    assert first_line(error) == line
