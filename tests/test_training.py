@@ -73,13 +73,13 @@ def test_weight_decay_spares_biases_and_batch_norm():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs to be greater than 0, got 0"),
-        ({"learning_rate": -1}, "learning_rate to be greater than 0"),
-        ({"label_smoothing": 1}, "label_smoothing to be from 0 to below 1"),
-        ({"warmup_epochs": -1}, "warmup_epochs to be 0 or greater"),
-        ({"ema": 1}, "ema to be between 0 and 1"),
-        ({"clip_norm": 0}, "clip_norm to be greater than 0"),
-        ({"patience": 0}, "patience to be greater than 0"),
+        ({"epochs": 0}, "`epochs` must be an integer from 1 to 100000. Received: epochs=0."),
+        ({"learning_rate": -1}, "`learning_rate` must be a number from 1e-12"),
+        ({"label_smoothing": 1}, "`label_smoothing` must be a number from 0 to 0.999"),
+        ({"warmup_epochs": -1}, "`warmup_epochs` must be a number from 0"),
+        ({"ema": 1}, "`ema` must be a number from"),
+        ({"clip_norm": 0}, "`clip_norm` must be a number from"),
+        ({"patience": 0}, "`patience` must be an integer from 1"),
         ({"freeze": "backbone", "auxiliary_heads": True}, "no auxiliary_heads with freeze='backbone'"),
     ],
 )
@@ -203,13 +203,19 @@ def small_model(activations):
     """A model with a head for each of `activations`, which computes independent scores of random images."""
     image = keras.Input((8, 8, 1), name="image")
     flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
-    heads = [keras.layers.Dense(10, activation, name=f"head_{number}")(flat) for number, activation in activations]
+    names = ("predictions", "auxiliary_4a")
+    heads = [keras.layers.Dense(10, activation, name=names[number])(flat) for number, activation in activations]
     return keras.Model(image, heads, name="small")
 
 
 @pytest.mark.parametrize(
     ("activations", "head"),
-    [([None], "head_0"), (["sigmoid"], "head_0"), (["softmax", "linear"], "head_1"), (["log_softmax"], "head_0")],
+    [
+        ([None], "predictions"),
+        (["sigmoid"], "predictions"),
+        (["softmax", "linear"], "auxiliary_4a"),
+        (["log_softmax"], "predictions"),
+    ],
 )
 def test_outputs_that_are_no_probabilities_are_refused(few, tmp_path, activations, head):
     """The loss would take logits for probabilities and teach nothing."""

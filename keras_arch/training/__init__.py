@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..artifacts import strip_auxiliary_heads
-from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from ..data.pipeline import check_batch_size, evaluation_batches, steps_per_epoch, training_batches
 from ..errors import InputError
 from ..models import are_probabilities
 from ..weights import head_of
@@ -45,9 +45,10 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
         class weights also balanced_accuracy and val_balanced_accuracy, which then chooses the best epoch.
 
     Raises:
-        InputError (a ValueError): the model gives no probabilities, the loss is no longer a number, or the checkpoint in
-            `folder` is of another network.
+        InputError (a ValueError): the batch size is larger than the training split, the model gives no probabilities, the
+            loss is no longer a number, or the checkpoint in `folder` is of another network.
     """
+    check_batch_size(dataset, recipe)
     strip_auxiliary_heads(model)  # refuses other outputs than training heads
     refuse_logits(model, dataset, recipe.seed)
     precision = choose_precision(recipe.precision, recorded_precision(folder) if resume else None).name
