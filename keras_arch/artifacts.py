@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, first_line
-from .files import size_of
+from .files import plain_path, size_of
 from .tflite_metadata import read_metadata
 
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
@@ -159,7 +159,8 @@ def open_saved_model(path):
 
     try:
         # The module must outlive its signature, whose variables it owns.
-        module = tf.saved_model.load(path)
+        with plain_path(path) as plain:
+            module = tf.saved_model.load(plain)
         signature = module.signatures["serving_default"]
     except Exception as error:  # as above
         raise InputError(f"expected a whole SavedModel folder, got {path}: {first_line(error)}") from error
