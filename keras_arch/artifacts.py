@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 
 from .errors import InputError, first_line
-from .files import link_with_suffix, size_of
+from .files import link_with_suffix, plain_path, size_of
 from .runs import available_cores
 from .tflite_metadata import read_metadata
 
@@ -228,7 +228,8 @@ def open_saved_model(path):
     import tensorflow as tf
 
     try:
-        module = tf.saved_model.load(path)  # it must outlive its signature, whose variables it owns
+        with plain_path(path) as plain:
+            module = tf.saved_model.load(plain)  # it must outlive its signature, whose variables it owns
     except Exception as error:  # as above
         raise InputError(f"expected a whole SavedModel folder, got {path}: {first_line(error)}") from error
     if SIGNATURE not in module.signatures:

@@ -9,7 +9,10 @@ import tempfile
 import warnings
 
 from .errors import DataWarning, InputError, ProofError
+from .options import check_ranges
 from .text import printable, shorten
+
+COMPLAINT = 250  # characters of what tyro says about a command line, at most
 
 
 def run(main):
@@ -68,20 +71,23 @@ def fail(message, status=2):
 
 
 def parse(command, arguments, **options):
-    """`tyro.cli` whose complaint is one line: options from the dataclass or function `command`."""
+    """`tyro.cli` whose complaint is one line: options from the dataclass `command`, whose numbers are in their `Range`."""
     import tyro
 
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             plain = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)  # --epochs, and no --no-overwrite
-            return tyro.cli(command, args=arguments, config=plain, **options)
+            parsed = tyro.cli(command, args=arguments, config=plain, **options)
     except SystemExit as stop:
         if stop.code:
             body = complaint.getvalue().split("\n", 1)[-1]  # behind the title of tyro's box, which the body repeats
-            text = re.sub(r"[╭╮╰╯│─]+", " ", body.split("For full helptext")[0])
-            stop = SystemExit(fail(f"{' '.join(text.split())}; --help lists the options"))
+            text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", body).split())
+            text = re.split("For full helptext|Got errors|Argument helptext", text)[0].strip()
+            stop = SystemExit(fail(f"{shorten(text, COMPLAINT)}; --help lists the options"))
         raise stop from None
+    check_ranges(parsed)
+    return parsed
 
 
 def list_recipes(recipes, expected):

@@ -132,6 +132,23 @@ def locked(folder):
         os.close(opened)
 
 
+@contextmanager
+def plain_path(path):
+    """A path to an existing file or folder that TensorFlow does not take for a pattern, for as long as the block runs.
+
+    TensorFlow looks for the variables of a SavedModel by a pattern (tensorflow#32614): in the folder "run [1]" it finds
+    none. A link in a temporary folder leads there.
+    """
+    path = Path(path).absolute()
+    if not set("*?[\\") & set(str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        link = Path(scratch) / "link"
+        link.symlink_to(path, target_is_directory=path.is_dir())
+        yield link
+
+
 def save_whole(path, write):
     """Let `write(path)` write a file beside `path`, then move it there: a reader sees the old file or the new one."""
     beside = path.with_name(BESIDE + path.name)

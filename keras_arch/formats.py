@@ -1,10 +1,10 @@
 """What a trained model can be written as, and how: light enough that `scripts/export.py --help` answers at once."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from .errors import InputError
-from .options import check_options
+from .options import PIXELS, SEEDS, Range, check_options
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class ExportSettings:
 
     formats: tuple[FormatName, ...] = ("saved_model", "float32", "float16", "dynamic", "int8", "int16x8")
     """What to write; onnx wants the extra "onnx" of keras_arch."""
-    height: int | None = None
+    height: Annotated[int, PIXELS] | None = None
     """Of the images in pixels; the model's own if not given."""
-    width: int | None = None
+    width: Annotated[int, PIXELS] | None = None
     """The same."""
     keep_channels: bool = False
     """Leave a grey model grey in TFLite files, which otherwise take red, green and blue, as cameras give them."""
@@ -60,28 +60,21 @@ class ExportSettings:
     """Type of the int8 file's probabilities."""
     keep_float: tuple[str, ...] = ()
     """Layers that stay in float32 within the int8 file; see --debug-quantization. Its ends are float32, then, too."""
-    calibration_images: int = 100
+    calibration_images: Annotated[int, Range(1, 100_000)] = 100
     """Un-augmented training images that the ranges of int8 are measured on."""
-    proof_images: int = 2000
+    proof_images: Annotated[int, Range(1, 1_000_000)] = 2000
     """Test images that every file has to answer, at most; a slow one as many as it can in a minute."""
-    max_drop: float = 1.0
+    max_drop: Annotated[float, Range(0, 100)] = 1.0
     """Points of accuracy that a file may lose on them against the Keras model."""
-    seed: int = 0
+    seed: Annotated[int, SEEDS] = 0
     """Of the choice of images."""
     license: str = "not stated"
     """Of the trained weights, for the model card and the files' metadata."""
 
     def __post_init__(self):
         check_options(self)
-        for field in ("calibration_images", "proof_images", "height", "width"):
-            if getattr(self, field) is not None and getattr(self, field) < 1:
-                raise InputError(f"expected {field} to be 1 or more, got {getattr(self, field)}")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"expected seed to be from 0 to 4294967295, got {self.seed}")
         if (self.height is None) != (self.width is None):
             raise InputError(f"expected a height and a width or neither, got {self.height} and {self.width}")
-        if not self.max_drop >= 0:
-            raise InputError(f"expected max_drop to be 0 points or more, got {self.max_drop}")
         if self.keep_float and "int8" not in self.formats:
             raise InputError(f"expected int8 among the formats with keep_float, got {', '.join(self.formats)}")
         if not self.formats:

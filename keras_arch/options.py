@@ -3,8 +3,9 @@
 import math
 import os
 import reprlib
+from dataclasses import dataclass
 from types import NoneType
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 from .errors import InputError, choose
 
@@ -16,6 +17,24 @@ KINDS = {
 }  # annotation: the types that it takes, and how a message calls them
 
 
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option takes, both ends included: `Annotated[int, Range(1, 100)]`."""
+
+    low: float
+    high: float
+
+    def __contains__(self, number):
+        return self.low <= number <= self.high
+
+    def __str__(self):
+        return f"from {self.low} to {self.high}"
+
+
+SEEDS = Range(0, 2**32 - 1)  # what NumPy's and TensorFlow's generators take
+PIXELS = Range(1, 8192)  # of a side of an image
+
+
 def check_options(options):
     """Check every field of a dataclass against its annotation. Call it in `__post_init__`; frozen is fine.
 
@@ -23,13 +42,36 @@ def check_options(options):
 
     Args:
         options: dataclass instance. Its annotations may be `str`, `bool`, `int`, `float`, `Literal`, `tuple[X, ...]`,
-            and each of these with `| None`. A `bool` is not an `int`. Every `float` must be finite.
+            and each of these with `| None`. A `bool` is not an `int`. Every `float` must be finite. A number
+            may have a `Range`.
 
     Raises:
-        InputError (a ValueError): a value has another type or is not among the words of its `Literal`.
+        InputError (a ValueError): a value has another type, is not among the words of its `Literal`, or is outside its
+            `Range`.
     """
-    for name, annotation in get_type_hints(type(options)).items():
+    for name, annotation in get_type_hints(type(options), include_extras=True).items():
         object.__setattr__(options, name, checked(name, getattr(options, name), annotation))
+
+
+def check_ranges(options):
+    """Check the numbers of a dataclass that have a `Range`, whatever its other fields are.
+
+    Raises:
+        InputError (a ValueError): a number is outside its `Range`.
+    """
+    for name in ranges_of(type(options)):
+        checked(name, getattr(options, name), get_type_hints(type(options), include_extras=True)[name])
+
+
+def ranges_of(kind):
+    """Return {name: `Range`} of the fields of the dataclass `kind` that have one."""
+    found = {}
+    for name, annotation in get_type_hints(kind, include_extras=True).items():
+        parts = (annotation, *get_args(annotation))  # of `Annotated[int, Range(1, 2)] | None` it is the first part
+        ranges = [note for part in parts for note in getattr(part, "__metadata__", ()) if isinstance(note, Range)]
+        if ranges:
+            found[name] = ranges[0]
+    return found
 
 
 def checked(name, value, annotation):
@@ -37,6 +79,8 @@ def checked(name, value, annotation):
     inner = get_args(annotation)
     if NoneType in inner:  # X | None
         return None if value is None else checked(name, value, inner[0])
+    if get_origin(annotation) is Annotated:
+        return within(name, checked(name, value, inner[0]), *inner)
     value = plain(value)
     if get_origin(annotation) is Literal:
         return one_of(name, value, inner)
@@ -50,6 +94,14 @@ def checked(name, value, annotation):
     if annotation is float and not is_finite(value):
         raise refusal(name, value, description)
     return value
+
+
+def within(name, number, kind, *notes):
+    """Return `number` if it is in the `Range` among `notes`, or if there is none; else raise InputError."""
+    for limits in (note for note in notes if isinstance(note, Range)):
+        if number not in limits:
+            raise refusal(name, number, f"{'an integer' if kind is int else 'a number'} {limits}")
+    return number
 
 
 def one_of(name, value, words):

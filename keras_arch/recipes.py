@@ -4,10 +4,10 @@ Nothing heavy is imported here, so that `scripts/train.py --help` answers at onc
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from .errors import InputError
-from .options import check_options
+from .options import PIXELS, SEEDS, Range, check_options
 
 Augment = Literal[
     "none", "crop", "flip_crop", "inception_crop", "trivial_augment", "random_erasing", "mixup", "cutmix"
@@ -23,47 +23,47 @@ class Recipe:
     dataset: str
     """"digits", the TFDS name of an image classification set, a folder of pictures (FOLDER/CLASS/picture or
     FOLDER/train|validation|test/CLASS/picture), or an .npz file as keras.datasets has them."""
-    epochs: int
+    epochs: Annotated[int, Range(1, 100_000)]
     """Passes over the training images."""
-    learning_rate: float
+    learning_rate: Annotated[float, Range(1e-12, 1e30)]
     """The highest learning rate, reached after the warm-up."""
-    batch_size: int = 128
-    """Images in a step."""
+    batch_size: Annotated[int, Range(1, 1_000_000)] = 128
+    """Images in a step, at most all training images."""
     optimizer: Literal["sgd", "adamw", "lamb"] = "sgd"
     """SGD with Nesterov momentum 0.9, AdamW, or LAMB for large batches."""
-    weight_decay: float = 5e-4
+    weight_decay: Annotated[float, Range(0, 1000)] = 5e-4
     """Decoupled weight decay, of convolution and dense kernels only: each step shrinks them by this share of the learning
     rate. A penalty in the loss, as papers and PyTorch's SGD have it, is a tenth of it at momentum 0.9."""
-    clip_norm: float | None = None
+    clip_norm: Annotated[float, Range(1e-12, 1e12)] | None = None
     """Longest gradient of all weights together; a longer one is scaled down to it."""
     schedule: Literal["cosine", "onecycle", "step", "constant"] = "cosine"
     """After the warm-up: down to zero along a cosine (onecycle: the warm-up begins at a 25th of the peak and is best some
     30% of the epochs); a tenth at half and at three quarters of the steps; or level."""
-    warmup_epochs: float = 1
+    warmup_epochs: Annotated[float, Range(0, 100_000)] = 1
     """Epochs over which the learning rate climbs from zero."""
-    label_smoothing: float = 0
-    """Share of the target that is spread over all classes, 0 to 1."""
+    label_smoothing: Annotated[float, Range(0, 0.999)] = 0
+    """Share of the target that is spread over all classes, 0 to 0.999."""
     class_weights: Literal["none", "balanced"] = "none"
     """Balanced: images of rare classes weigh more in the loss, so that all classes count alike. The best epoch is then
     that of the highest balanced accuracy (mean recall) in validation."""
-    ema: float | None = None
+    ema: Annotated[float, Range(1e-6, 0.999999)] | None = None
     """Share that a moving average of the weights keeps at each step, such as 0.999; the average is what is validated and
     saved."""
-    patience: int | None = None
+    patience: Annotated[int, Range(1, 100_000)] | None = None
     """Stop after so many epochs that brought nothing better in validation."""
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     """Precision of the arithmetic in training; weights and the saved model are float32. Auto measures float32 and bfloat16 on
     a CPU and takes the faster one; on a GPU it takes mixed_bfloat16 from Ampere on."""
     augment: Augment = "none"
     """What becomes of training images: see docs/data.md. Only "none" and "crop" do not mirror them, which digits need."""
-    image_size: int | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     """Height and width in pixels that images are resized to; None keeps those of the data set."""
     stem: Literal["imagenet", "cifar", "cifar_stride2"] | None = None
     """First layers of the network, if not the architecture's own: "cifar" is for images of 32 pixels or so, "cifar_stride2"
     (GoogLeNet) for a quarter of its cost."""
     auxiliary_heads: bool = False
     """GoogLeNet's two training heads, each with 0.3 of the loss; the exported model does not have them."""
-    width: float | None = None
+    width: Annotated[float, Range(0.01, 16)] | None = None
     """GoogLeNet's number of filters, as a share of the paper's."""
     kernel_5x5: Literal[3, 5] | None = None
     """GoogLeNet's large kernel: 3 is what torchvision's weights were trained with."""
@@ -76,33 +76,16 @@ class Recipe:
     """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
     allow_duplicates: bool = False
     """Leave out pictures of a folder that are also in another split, instead of refusing it; copies in test stay."""
-    seed: int = 0
+    seed: Annotated[int, SEEDS] = 0
     """Of the initial weights, the order of the images, the augmentation and dropout: two runs of one seed on one machine
     end with the same weights."""
 
     def __post_init__(self):
         check_options(self)
-        for field in ("epochs", "batch_size", "learning_rate"):
-            if not getattr(self, field) > 0:
-                raise InputError(f"expected {field} to be greater than 0, got {getattr(self, field)}")
-        for field in ("weight_decay", "warmup_epochs"):
-            if not getattr(self, field) >= 0:
-                raise InputError(f"expected {field} to be 0 or greater, got {getattr(self, field)}")
-        for field in ("clip_norm", "patience"):
-            if getattr(self, field) is not None and not getattr(self, field) > 0:
-                raise InputError(f"expected {field} to be greater than 0 or not given, got {getattr(self, field)}")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise InputError(f"expected ema to be between 0 and 1, such as 0.999, got {self.ema}")
         if self.freeze == "backbone" and self.auxiliary_heads:
             raise InputError(
                 "expected no auxiliary_heads with freeze='backbone', got both: the heads are there to train the backbone"
             )
-        if not 0 <= self.label_smoothing < 1:
-            raise InputError(f"expected label_smoothing to be from 0 to below 1, got {self.label_smoothing}")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"expected seed to be from 0 to 4294967295, got {self.seed}")
-        if self.image_size is not None and self.image_size < 1:
-            raise InputError(f"expected image_size to be 1 pixel or more, got {self.image_size}")
 
     @property
     def summary(self):

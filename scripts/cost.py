@@ -8,6 +8,7 @@ import tyro
 
 from keras_arch import cli
 from keras_arch.errors import InputError
+from keras_arch.options import PIXELS
 
 NUMBERS = ("parameters", "multiply_adds", "activations")
 
@@ -18,7 +19,7 @@ class Options:
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Names of architectures, such as resnet50; of two or more, only the totals."""
-    image_size: int | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     """Height and width in pixels; the size that the architecture was published with if not given."""
     by_stage: bool = False
     """Add up the layers of each stage."""

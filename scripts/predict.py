@@ -9,6 +9,7 @@ import tyro
 
 from keras_arch import cli, files
 from keras_arch.errors import InputError
+from keras_arch.options import Range
 
 
 @dataclass
@@ -19,7 +20,7 @@ class Options:
     """A run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER")]
     """Pictures of any size, JPEG, PNG, BMP, GIF, WebP ..., and folders of them."""
-    top: int = 5
+    top: Annotated[int, Range(1, 1_000_000)] = 5
     """How many classes."""
     format: Literal["table", "json", "csv"] = "table"
     """For people, or for programs: a JSON object a line, or comma-separated values under a header."""
@@ -33,8 +34,6 @@ def main():
 
     if not options.images:
         raise InputError("expected one IMAGE or more, got none; examples/digit.png would work")
-    if options.top < 1:
-        raise InputError(f"expected --top to be 1 or more, got {options.top}")
     if options.explain:
         files.refuse_inside(options.explain, options.images)
     paths = images.find_pictures(options.images)

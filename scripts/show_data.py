@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from keras_arch import cli, files
+from keras_arch.options import PIXELS, SEEDS
 from keras_arch.recipes import Augment
 from keras_arch.text import shorten
 
@@ -22,13 +23,13 @@ class Options:
     """What becomes of training images: see docs/data.md."""
     data_dir: Path | None = None
     """Folder of prepared TFDS data sets; TFDS's own if not given."""
-    image_size: int | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     """Height and width in pixels to bring all images to; their own if not given."""
     skip_unreadable: bool = False
     """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
     allow_duplicates: bool = False
     """Leave out pictures of a folder that are also in another split, instead of refusing it; copies in test stay."""
-    seed: int = 0
+    seed: Annotated[int, SEEDS] = 0
     """Another one shows other images."""
     output: Path = Path("data.png")
     """The picture."""

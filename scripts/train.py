@@ -36,12 +36,14 @@ def main():
     folder = runs.free_folder(options.output or runs.default_folder(recipe), recipe, options.overwrite, options.resume)
     with cli.quiet():
         from keras_arch import available, build, evaluation, fit, load_dataset, open_artifact, page, transfer_weights
+        from keras_arch.data.pipeline import check_batch_size
         from keras_arch.training.checkpoint import recorded_precision
         from keras_arch.training.fast import make_repeatable
         from keras_arch.training.precision import choose_precision
 
     choose("the name of a model", recipe.model, available())
     data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options)
+    check_batch_size(data, recipe)
     make_repeatable(recipe.seed)
     model = build(recipe.model, input_shape=data.image_shape, classes=len(data.class_names), **recipe.builder_options)
     anew = transfer_weights(model, recipe.weights, recipe.model) if recipe.weights else set()

@@ -237,3 +237,29 @@ def test_dark_pixels_are_no_normalized_ones(tmp_path):
     """Whole numbers of 0 and 1 are raw pixels, as of a mask."""
     promises, _ = export_model(classifier(), tmp_path, NAMES, IMAGES % 2, ONLY_FLOAT32)
     assert list(promises) == ["float32"]
+
+
+# --- names of folders and models ---
+
+
+def exported(model, folder, *formats):
+    """The promises of an export of `model` and the rows of its proof."""
+    promises, refused = export_model(model, folder, NAMES, IMAGES, ExportSettings(formats=formats))
+    assert refused == {}
+    answers = model.predict(IMAGES, verbose=0)
+    return promises, prove(folder, promises, Truth(IMAGES, answers.argmax(axis=1), answers, NAMES))
+
+
+def test_a_folder_may_be_named_as_a_pattern(tmp_path, monkeypatch):
+    """TensorFlow looks for the variables of a SavedModel by a pattern (tensorflow#32614): another run would match it."""
+    monkeypatch.setattr("keras_arch.export.proof.THREADS", (1,))
+    model, folder, other = classifier(), tmp_path / "a [1]*", tmp_path / "a 1b"
+    folder.mkdir()
+    other.mkdir()
+    export_model(classifier(), other, NAMES, IMAGES, ExportSettings(formats=("saved_model",)))
+    _, rows = exported(model, folder, "saved_model", "float32")
+    assert [row["problems"] for row in rows.values()] == [[], []]
+    for file in ("saved_model", "model_float32.tflite"):
+        found = open_artifact(folder / file).predict(IMAGES.astype("float32"))
+        np.testing.assert_allclose(found, model.predict(IMAGES, verbose=0), atol=1e-6)
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, other.name}

@@ -164,5 +164,5 @@ def test_compare_names_the_damaged_run(folder, script, tmp_path, tmp_path_factor
 
 def test_labels_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "labels.txt").write_bytes("caf\xe9\n".encode("latin-1"))
-    with pytest.raises(keras_arch.InputError, match=r"labels.txt must be UTF-8 text"):
+    with pytest.raises(keras_arch.InputError, match=r"labels.txt cannot be read.*must be UTF-8 text"):
         runs.read_labels(tmp_path / "labels.txt")

@@ -191,7 +191,7 @@ def started(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "MEMORY", tmp_path / "memory")
     folder, partial = tmp_path / "pictures", tmp_path / "run.partial"
     save_pictures(folder, seed=0)
-    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], dataset=str(folder))
+    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], dataset=str(folder), batch_size=8)
     partial.mkdir()
     runs.start(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
     for name in ("checkpoint.npz", "model.keras"):
@@ -207,7 +207,7 @@ def test_resume_on_other_data_is_refused(change, message, started, script, tmp_p
     folder, partial = started
     before = {path.name: path.read_bytes() for path in partial.iterdir()}
     change(folder)
-    words = ("train.py", "quickstart", "--dataset", folder, "--output", tmp_path / "run", "--resume")
+    words = ("train.py", "quickstart", "--dataset", folder, "--output", tmp_path / "run", "--batch-size", 8, "--resume")
     assert script(*words) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert f"{partial} was started with other data or precision. Received: " in line

@@ -73,13 +73,13 @@ def test_weight_decay_spares_biases_and_batch_norm():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs to be greater than 0, got 0"),
-        ({"learning_rate": -1}, "learning_rate to be greater than 0"),
-        ({"label_smoothing": 1}, "label_smoothing to be from 0 to below 1"),
-        ({"warmup_epochs": -1}, "warmup_epochs to be 0 or greater"),
-        ({"ema": 1}, "ema to be between 0 and 1"),
-        ({"clip_norm": 0}, "clip_norm to be greater than 0"),
-        ({"patience": 0}, "patience to be greater than 0"),
+        ({"epochs": 0}, "`epochs` must be an integer from 1 to 100000. Received: epochs=0."),
+        ({"learning_rate": -1}, "`learning_rate` must be a number from 1e-12"),
+        ({"label_smoothing": 1}, "`label_smoothing` must be a number from 0 to 0.999"),
+        ({"warmup_epochs": -1}, "`warmup_epochs` must be a number from 0"),
+        ({"ema": 1}, "`ema` must be a number from"),
+        ({"clip_norm": 0}, "`clip_norm` must be a number from"),
+        ({"patience": 0}, "`patience` must be an integer from 1"),
         ({"freeze": "backbone", "auxiliary_heads": True}, "no auxiliary_heads with freeze='backbone'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from ..errors import InputError
 from .augment import POLICIES
 from .splits import THREADS
 
@@ -32,6 +33,15 @@ def training_batches(dataset, recipe, first_epoch=0):
     loaded = dataset.train.batches(recipe.seed, epochs, batch_size, policy)
     batches = loaded.map(augment, num_parallel_calls=THREADS)
     return batches.prefetch(2)
+
+
+def check_batch_size(dataset, recipe):
+    """Raise InputError if a batch would have more images than the training split."""
+    if recipe.batch_size > dataset.train.count:
+        raise InputError(
+            f"`batch_size` must be at most the number of training images of {dataset.name}. Received: "
+            f"batch_size={recipe.batch_size}, {dataset.train.count} training images. Pass a smaller --batch-size."
+        )
 
 
 def steps_per_epoch(dataset, recipe):

@@ -18,7 +18,7 @@ from PIL import Image
 from ..data.splits import resize
 from ..errors import InputError, first_line
 from ..evaluation import accuracy, agreement
-from ..files import size_of
+from ..files import plain_path, size_of
 from ..models import are_probabilities
 from ..runs import LABELS, packed_labels, read_labels
 from .checks import check_images
@@ -132,7 +132,6 @@ def ask(path, kind, threads, images, channels, scratch):
     if not file.exists():
         np.save(file, np.broadcast_to(images, (*images.shape[:3], channels)))  # a grey image for a colour input
     job = {
-        "path": str(path),
         "kind": kind,
         "threads": threads,
         "images": str(file),
@@ -145,7 +144,9 @@ def ask(path, kind, threads, images, channels, scratch):
         job["pictures"] = [png(image).hex() for image in larger]
         job["resized"] = np.stack([resize(tf.constant(image), images.shape[1:]) for image in larger]).tolist()
     command = [sys.executable, "-P", str(PROBE)]
-    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
+    with plain_path(path) as plain:
+        job["path"] = str(plain)
+        done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
     try:
         return json.loads(done.stdout)
     except ValueError:  # it crashed

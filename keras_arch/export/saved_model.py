@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from ..data.splits import decode, resize
+from ..files import plain_path
 
 
 class Classifier(tf.Module):
@@ -44,7 +45,7 @@ def write_saved_model(model, folder, labels_file, class_names):
 
     Args:
         model: a `keras.Model` from raw images (batch, height, width, channels) to probabilities.
-        folder: to write; it gets the file of labels as an asset.
+        folder: path to write; it gets the file of labels as an asset.
         labels_file: one class name a line.
         class_names: the same, in the order of the model's outputs.
 
@@ -60,4 +61,6 @@ def write_saved_model(model, folder, labels_file, class_names):
         "serve_uint8": classifier.__call__.get_concrete_function(images[tf.uint8]),
         "serve_bytes": classifier.serve_bytes.get_concrete_function(tf.TensorSpec((None,), tf.string, name="image")),
     }
-    tf.saved_model.save(classifier, str(folder), signatures=signatures)
+    folder.mkdir(exist_ok=True)
+    with plain_path(folder) as plain:
+        tf.saved_model.save(classifier, str(plain), signatures=signatures)

@@ -2,18 +2,17 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ..artifacts import strip_auxiliary_heads
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from ..errors import InputError
-from ..models import are_probabilities
 from ..weights import head_of
 from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
 from .checkpoint import load_checkpoint, recorded_precision
+from .checks import check_arguments
 from .fast import fast_copy
 from .metrics import BalancedAccuracy
 from .optimizers import build_optimizer
@@ -34,7 +33,7 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
             with the weights of the best epoch.
         dataset: a `keras_arch.data.Dataset`; its test split is not touched.
         recipe: a `keras_arch.Recipe`; `model`, `dataset`, `stem` and `weights` of it are for whoever built the model.
-        folder: an existing folder for model.keras, history.csv and checkpoint.npz, from which `resume` goes on. Each is
+        folder: path of an existing folder for model.keras, history.csv and checkpoint.npz, from which `resume` goes on. Each is
             written whole or not at all.
         resume: go on behind the last epoch in `folder`; from the beginning where there is none. All that follows is
             then as it would have been, to the bit on the same machine.
@@ -45,11 +44,12 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
         class weights also balanced_accuracy and val_balanced_accuracy, which then chooses the best epoch.
 
     Raises:
-        InputError (a ValueError): the model gives no probabilities, the loss is no longer a number, or the checkpoint in
-            `folder` is of another network.
+        InputError (a ValueError): an argument is of another type; the model has other classes or images than the data or
+            gives no probabilities; the batch size is larger than the training split; the folder does not exist; the loss is
+            no longer a number; or the checkpoint in `folder` is of another network. Only the last two come after work.
     """
-    strip_auxiliary_heads(model)  # refuses other outputs than training heads
-    refuse_logits(model, dataset, recipe.seed)
+    check_arguments(model, dataset, recipe, folder)
+    folder = Path(folder)
     precision = choose_precision(recipe.precision, recorded_precision(folder) if resume else None).name
     trained = compiled_copy(model, recipe, steps_per_epoch(dataset, recipe), precision)
     history = load_checkpoint(folder, trained) if resume else {}
@@ -58,19 +58,6 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
         run_epochs(trained, model, dataset, replace(recipe, precision=precision), folder, history, tensorboard)
     model.load_weights(folder / "model.keras")
     return history
-
-
-def refuse_logits(model, dataset, seed):
-    """Raise InputError if an output of the model is no probabilities for two training images, as the losses need it."""
-    images, _ = dataset.train.sample(2, seed)
-    outputs = keras.tree.flatten(model(images, training=False))
-    for name, output in zip(model.output_names, map(keras.ops.convert_to_numpy, outputs), strict=True):
-        # Infinite or NaN outputs say nothing about the last layer. The loss stops training then.
-        if np.isfinite(output).all() and not are_probabilities(output):
-            raise InputError(
-                f"The output `{name}` must be class probabilities. Received: values from {output.min():.3g} to "
-                f'{output.max():.3g}. Build the model with classifier_activation="softmax", or end it with a Softmax layer.'
-            )
 
 
 def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):

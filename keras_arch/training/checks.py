@@ -1,0 +1,73 @@
+"""What `fit` demands of its arguments before it does any work."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from ..artifacts import strip_auxiliary_heads
+from ..data import Dataset
+from ..data.pipeline import check_batch_size
+from ..errors import InputError
+from ..models import are_probabilities
+from ..recipes import Recipe
+
+
+def check_arguments(model, dataset, recipe, folder):
+    """Raise InputError unless `fit` can train `model` on `dataset` as `recipe` says and write into `folder`."""
+    if not is_functional(model):
+        raise InputError(
+            f"`model` must be a functional `keras.Model`. Received: {type(model).__name__}. Build it with keras_arch, or "
+            "make a built Sequential functional: keras.Model(model.inputs, model.outputs)."
+        )
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"`dataset` must be a `keras_arch.data.Dataset`. Received: {type(dataset).__name__}. Load one with "
+            "keras_arch.load_dataset; it takes an .npz file of arrays, too."
+        )
+    if not isinstance(recipe, Recipe):
+        raise InputError(
+            f"`recipe` must be a `keras_arch.Recipe`. Received: {type(recipe).__name__}. Take one of keras_arch.RECIPES."
+        )
+    if not Path(folder).is_dir():
+        raise InputError(f"`folder` must be an existing folder. Received: {folder}. Create it first.")
+    check_batch_size(dataset, recipe)
+    strip_auxiliary_heads(model)  # refuses other outputs than training heads
+    check_shapes(model, dataset)
+    check_probabilities(model, dataset, recipe.seed)
+
+
+def is_functional(model):
+    """Whether a model is a graph of layers that can be copied, which a Sequential or a subclass need not be."""
+    return isinstance(model, keras.Model) and hasattr(model, "operations") and not isinstance(model, keras.Sequential)
+
+
+def check_shapes(model, dataset):
+    """Raise InputError unless the model takes the images of the data and gives a number for each class."""
+    classes = {output.shape[-1] for output in model.outputs}
+    if classes != {len(dataset.class_names)}:
+        raise InputError(
+            f"`model` must have {len(dataset.class_names)} classes, as {dataset.name} has. Received: {model.name} with "
+            f"{', '.join(map(str, classes))} classes."
+        )
+    (image,) = model.inputs if len(model.inputs) == 1 else (None,)
+    shape = () if image is None else tuple(image.shape[1:])
+    sides = zip(shape, dataset.image_shape, strict=False)
+    if len(shape) != len(dataset.image_shape) or any(side not in (None, size) for side, size in sides):
+        raise InputError(
+            f"`model` must take images of {dataset.image_shape}, as {dataset.name} has. Received: {model.name} for "
+            f"{shape or f'{len(model.inputs)} inputs'}. Build it with this input_shape, or load the data with another image_size."
+        )
+
+
+def check_probabilities(model, dataset, seed):
+    """Raise InputError if an output of the model is no probabilities for two training images, as the losses need it."""
+    images, _ = dataset.train.sample(2, seed)
+    outputs = keras.tree.flatten(model(images, training=False))
+    for name, output in zip(model.output_names, map(keras.ops.convert_to_numpy, outputs), strict=True):
+        # Infinite or NaN outputs say nothing about the last layer. The loss stops training then.
+        if np.isfinite(output).all() and not are_probabilities(output):
+            raise InputError(
+                f"The output `{name}` must be class probabilities. Received: values from {output.min():.3g} to "
+                f'{output.max():.3g}. Build the model with classifier_activation="softmax", or end it with a Softmax layer.'
+            )

@@ -1,0 +1,94 @@
+"""What `fit` is given by mistake is one error, before any work; what it can take, it takes."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import keras_arch
+from keras_arch.data import Dataset
+from keras_arch.data.splits import InMemory
+
+RECIPE = keras_arch.Recipe("resnet8", "x", epochs=1, learning_rate=0.1, batch_size=4, precision="float32")
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1)).astype("uint8")
+LABELS = np.arange(12) % 3
+SPLIT = InMemory(IMAGES, LABELS)
+DATA = Dataset("dots", SPLIT, SPLIT, SPLIT, ("a", "b", "c"), (8, 8, 1))
+
+
+def small(shape=(8, 8, 1), classes=3):
+    image = keras.Input(shape, name="image")
+    x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(image))
+    return keras.Model(image, layers.Dense(classes, activation="softmax", name="predictions")(x), name="small")
+
+
+def sequential():
+    return keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(3, activation="softmax")], name="small"
+    )
+
+
+class Subclassed(keras.Model):
+    def call(self, images):
+        return images[:, 0, :3, 0]
+
+
+MISTAKES = {  # what -> (how the arguments differ, what the message says)
+    "a tuple": ({"dataset": (IMAGES, LABELS)}, r"`dataset` must be a `keras_arch.data.Dataset`\. Received: tuple\."),
+    "tf.data": (
+        {"dataset": tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))},
+        r"`dataset` must be .*Received: .*Dataset\. Load one with keras_arch.load_dataset",
+    ),
+    "a name": ({"dataset": "digits"}, r"`dataset` must be .*Received: str\."),
+    "a Sequential": ({"model": sequential}, r"`model` must be a functional `keras.Model`\. Received: Sequential\."),
+    "a subclass": ({"model": Subclassed}, r"`model` must be a functional `keras.Model`\. Received: Subclassed\."),
+    "no model": ({"model": lambda: "resnet8"}, r"`model` must be a functional .*Received: str\."),
+    "a recipe's name": ({"recipe": "quickstart"}, r"`recipe` must be a `keras_arch.Recipe`\. Received: str\."),
+    "other classes": ({"model": lambda: small(classes=7)}, r"3 classes, as dots has\. Received: small with 7 classes"),
+    "another size": (
+        {"model": lambda: small((9, 8, 1))},
+        r"\(8, 8, 1\), as dots has\. Received: small for \(9, 8, 1\)",
+    ),
+    "color": ({"model": lambda: small((8, 8, 3))}, r"\(8, 8, 1\), as dots has\. Received: small for \(8, 8, 3\)"),
+    "a large batch": ({"recipe": dataclasses.replace(RECIPE, batch_size=13)}, "12 training images"),
+}
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """The first work is to measure the precision and to look at images."""
+
+    def work(*arguments):
+        raise AssertionError("work began")
+
+    monkeypatch.setattr("keras_arch.training.choose_precision", work)
+    monkeypatch.setattr(InMemory, "sample", work)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_error_before_any_work(mistake, no_work, tmp_path):
+    change, message = MISTAKES[mistake]
+    arguments = {"model": small, "dataset": DATA, "recipe": RECIPE, **change}
+    arguments["model"] = arguments["model"]()
+    with pytest.raises(keras_arch.InputError, match=message) as refused:
+        keras_arch.fit(**arguments, folder=tmp_path)
+    assert len(str(refused.value)) < 300
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["missing", "a file"])
+def test_a_folder_that_does_not_exist_is_refused_before_any_work(name, no_work, tmp_path):
+    (tmp_path / "a file").touch()
+    for folder in (tmp_path / name, str(tmp_path / name)):
+        with pytest.raises(keras_arch.InputError, match=rf"`folder` must be an existing folder\. Received: .*{name}"):
+            keras_arch.fit(small(), DATA, RECIPE, folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]
+
+
+def test_a_folder_may_be_text_and_image_sides_open(tmp_path):
+    history = keras_arch.fit(small((None, None, 1)), DATA, RECIPE, str(tmp_path))
+    assert len(history["loss"]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"model.keras", "history.csv", "checkpoint.npz"}

@@ -1,0 +1,116 @@
+"""Every number that a user can give has a finite range, which is checked before any work is done."""
+
+import dataclasses
+import math
+import typing
+
+import pytest
+from conftest import ROOT
+
+import keras_arch
+from keras_arch.formats import ExportSettings
+from keras_arch.options import Range, check_options, ranges_of
+from keras_arch.recipes import Recipe
+
+BEYOND = (10**19, -(10**19), math.inf, -math.inf, math.nan, -1, 0)
+COMMANDS = {  # the words before the option -> the first work of the script
+    "train.py quickstart": "keras_arch.load_dataset",
+    "export.py run": "keras_arch.export.of_run.open_run",
+    "cost.py resnet8": "keras_arch.build",
+    "predict.py model.keras picture.png": "keras_arch.images.find_pictures",
+    "show_data.py digits": "keras_arch.load_dataset",
+    "evaluate.py model.keras": "keras_arch.open_artifact",
+    "compare.py one two": "keras_arch.runs.read_run",
+}
+PARTS = {"recipe": Recipe, "settings": ExportSettings}  # fields of a script's options that hold options themselves
+WITH = {"height": ["--width", "8"], "width": ["--height", "8"]}  # of export.py: both or neither
+
+
+class Work(BaseException):
+    """The script has begun to work."""
+
+
+def options_of(path):
+    """The class `Options` of a script, without running it."""
+    space = {"__name__": path.stem}
+    exec(compile(path.read_text(), path, "exec"), space)
+    return space["Options"]
+
+
+def numbers_in(kind):
+    """{name: int or float} of the numeric fields of a dataclass, by its annotations alone."""
+    kinds = {name: [hint, *typing.get_args(hint)] for name, hint in typing.get_type_hints(kind).items()}
+    return {name: hints[-2 if type(None) in hints else 0] for name, hints in kinds.items() if {int, float} & {*hints}}
+
+
+def numeric_options(path):
+    """{name: (int or float, its Range)} of all numeric options of a script."""
+    options = options_of(path)
+    found = {}
+    for kind in [options, *(PARTS[field.name] for field in dataclasses.fields(options) if field.name in PARTS)]:
+        assert set(numbers_in(kind)) == set(ranges_of(kind)), kind
+        found |= {name: (number, ranges_of(kind)[name]) for name, number in numbers_in(kind).items()}
+    return found
+
+
+def test_every_script_is_tried():
+    assert {typed.split()[0] for typed in COMMANDS} == {path.name for path in (ROOT / "scripts").glob("*.py")}
+
+
+@pytest.mark.parametrize("typed", COMMANDS)
+def test_numbers_out_of_range_are_one_line_before_any_work(typed, script, tmp_path, monkeypatch, capfd):
+    def work(*arguments, **options):
+        raise Work
+
+    monkeypatch.setattr(COMMANDS[typed], work)
+    monkeypatch.chdir(tmp_path)
+    first, *words = typed.split()
+    for option, (kind, limits) in numeric_options(ROOT / "scripts" / first).items():
+        assert math.isfinite(limits.low)
+        assert math.isfinite(limits.high)
+        extra = WITH.get(option, []) if first == "export.py" else []
+        for number in {limits.low, limits.high, *BEYOND}:
+            accepted = limits.low <= number <= limits.high and number == kind(number)
+            arguments = [*words, f"--{option.replace('_', '-')}", str(number), *extra]
+            if accepted:
+                with pytest.raises(Work):
+                    script(first, *arguments)
+                capfd.readouterr()
+                continue
+            assert script(first, *arguments) == 2, arguments
+            lines = capfd.readouterr().err.splitlines()
+            assert len(lines) == 1, arguments
+            assert lines[0].startswith("error: ")
+            assert len(lines[0]) < 300
+            assert option.replace("_", "-") in lines[0].replace("_", "-")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [Recipe, ExportSettings])
+def test_python_is_held_to_the_same_ranges(kind):
+    settings = {"height": 8, "width": 8} if kind is ExportSettings else {}
+    options = keras_arch.RECIPES["quickstart"] if kind is Recipe else kind(**settings)
+    for name, number in numbers_in(kind).items():
+        limits = ranges_of(kind)[name]
+        for end in (limits.low, limits.high):
+            assert getattr(dataclasses.replace(options, **{name: number(end)}), name) == end
+        for wrong in (limits.low - 1, limits.high * 2, *BEYOND):
+            if limits.low <= wrong <= limits.high:
+                continue
+            with pytest.raises(keras_arch.InputError, match=f"`{name}` must be") as refused:
+                dataclasses.replace(options, **{name: wrong})
+            assert len(str(refused.value)) < 300
+
+
+def test_a_range_has_both_ends():
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        share: typing.Annotated[float, Range(0.5, 2)] = 1
+
+        def __post_init__(self):
+            check_options(self)
+
+    assert [Options(share).share for share in (0.5, 2)] == [0.5, 2]
+    for share in (0.49, 2.01):
+        with pytest.raises(keras_arch.InputError, match=rf"a number from 0.5 to 2\. Received: share={share}\."):
+            Options(share)
