@@ -14,6 +14,7 @@ import numpy as np
 
 from .errors import InputError, first_line
 from .files import plain_path, size_of
+from .models import plain_model
 from .tflite_metadata import read_metadata
 
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
@@ -146,7 +147,7 @@ def load_keras(path):
 
 
 def open_keras(path):
-    model = strip_auxiliary_heads(load_keras(path))
+    model = plain_model(strip_auxiliary_heads(load_keras(path)))
     check_signature(path, [image.shape for image in model.inputs], [output.shape for output in model.outputs])
     (image,), (probabilities,) = model.inputs, model.outputs
     return Artifact(
