@@ -15,6 +15,7 @@ import psutil
 
 from .errors import InputError, first_line
 from .files import link_with_suffix, plain_path, size_of
+from .models import plain_model
 from .runs import available_cores
 from .tflite_metadata import read_metadata
 
@@ -211,7 +212,7 @@ def check_archive(path):
 def open_keras(path):
     import keras
 
-    model = strip_auxiliary_heads(load_keras(path))
+    model = plain_model(strip_auxiliary_heads(load_keras(path)))
     check_signature(path, [image.shape for image in model.inputs], [output.shape for output in model.outputs])
     (image,), (probabilities,) = model.inputs, model.outputs
     check_number_type(path, image.dtype, image.dtype)

@@ -1,7 +1,12 @@
 """What holds for any Keras classifier, whoever built it."""
 
+import re
+
 import numpy as np
 
+from .errors import InputError
+
+SCOPE = r"[A-Za-z0-9_.\\/>-]*"  # names of layers that TensorFlow can trace
 ROUNDING = 1e-3  # by which a probability, or the sum of an image's probabilities, may be off
 
 
@@ -17,3 +22,40 @@ def are_probabilities(outputs):
     outputs = np.asarray(outputs, "float64")
     inside = (outputs >= -ROUNDING) & (outputs <= 1 + ROUNDING)
     return bool(inside.all() and np.allclose(outputs.sum(axis=-1), 1, rtol=0, atol=ROUNDING))
+
+
+def plain_model(model, name="classifier"):
+    """Return the same classifier, sharing all layers, in the form that TensorFlow can trace and that every caller knows.
+
+    Its one image is no list or dict, and neither is its only output; several are a list.
+
+    Args:
+        model: a functional `keras.Model` of one image.
+        name: of the new model. TensorFlow cannot trace models with names such as "modèle".
+
+    Raises:
+        InputError (a ValueError): the model has several inputs, or a layer whose name TensorFlow cannot trace.
+    """
+    import keras
+
+    if len(model.inputs) != 1:
+        raise InputError(
+            f"{model.name} must have one input, the image. Received: {len(model.inputs)} inputs: "
+            f"{', '.join(image.name for image in model.inputs[:5])}. Build a model that takes the image alone."
+        )
+    names = [layer.name for layer in all_layers(model) if not re.fullmatch(SCOPE, layer.name)]
+    if names:
+        raise InputError(
+            "Names of layers must be letters A-Z, digits and _ . - / for TensorFlow to trace them. "
+            f"Received: {names[0]!r}. Rename the layer and copy the weights."
+        )
+    outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
+    return keras.Model(model.inputs[0], outputs, name=name)
+
+
+def all_layers(model):
+    """Yield every layer of a model, each nested model followed by its layers."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from all_layers(layer)

@@ -69,6 +69,8 @@ def test_every_file_keeps_its_promise(quickstart):
     assert sizes["float16"] < 0.6 * sizes["float32"]
     assert sizes["int8"] < 0.4 * sizes["float32"]
     card = (quickstart / "export/MODEL_CARD.md").read_text()
+    (keras_needed,) = re.findall(r'"keras>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert f"model.keras opens with Keras {keras_needed} or newer" in card
     for name in TFLITE:
         row = report["artifacts"][name]
         assert f"| `{row['file']}` | {row['purpose']} | {row['inputs'][0]['type']} 1x8x8x3 |" in card

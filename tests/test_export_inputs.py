@@ -263,3 +263,69 @@ def test_a_folder_may_be_named_as_a_pattern(tmp_path, monkeypatch):
         found = open_artifact(folder / file).predict(IMAGES.astype("float32"))
         np.testing.assert_allclose(found, model.predict(IMAGES, verbose=0), atol=1e-6)
     assert {path.name for path in tmp_path.iterdir()} == {folder.name, other.name}
+
+
+FREE_NAMES = ("efficientnetv2-b0", "_modèle 日本")
+
+
+def named(name):
+    image, x = features()
+    return keras.Model(image, layers.Dense(3, activation="softmax", name="predictions")(x), name=name)
+
+
+@pytest.mark.parametrize("name", FREE_NAMES)
+def test_any_name_of_a_model_is_exported_and_kept(name, tmp_path):
+    model = named(name)
+    settings = ExportSettings(formats=("saved_model", "float32"))
+    promises, refused = export_model(model, tmp_path, NAMES, IMAGES, settings)
+    assert refused == {}
+    assert list(promises) == ["saved_model", "float32"]
+    assert model.name == name
+    assert name.encode() in (tmp_path / "model_float32.tflite").read_bytes()  # the metadata, which is UTF-8
+    model.save(tmp_path / "model.keras")
+    expected = model(IMAGES).numpy()
+    for file in ("saved_model", "model_float32.tflite", "model.keras"):
+        found = open_artifact(tmp_path / file).predict(IMAGES.astype("float32"))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_layers_that_cannot_be_traced_are_named(tmp_path):
+    image, x = features()
+    model = keras.Model(image, layers.Dense(3, activation="softmax", name="my classes")(x))
+    model.save(tmp_path / "model.keras")
+    before = list(tmp_path.iterdir())
+    takers = {name: TAKERS[name] for name in ("export_model", "quantization_errors")}
+    takers["open_artifact"] = lambda model, folder: open_artifact(folder / "model.keras")
+    for take in takers.values():
+        with pytest.raises(
+            keras_arch.InputError, match=r"Names of layers must be .*Received: 'my classes'\."
+        ) as refused:
+            take(model, tmp_path)
+        assert len(str(refused.value)) < 300
+    assert list(tmp_path.iterdir()) == before
+
+
+def wrapped(kind):
+    """A model with its image and its output in a list or dict."""
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(layers.Rescaling(1 / 255)(image)))
+    output = layers.Dense(3, activation="softmax", name="predictions")(x)
+    return keras.Model({"image": image}, {"scores": output}) if kind == "dict" else keras.Model([image], [output])
+
+
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_one_image_and_one_output_may_be_wrapped(kind, tmp_path):
+    model = wrapped(kind)
+    model.save(tmp_path / "model.keras")
+    plain = keras.Model(model.inputs[0], model.outputs[0])
+    expected = plain(IMAGES).numpy()
+    settings = ExportSettings(formats=("saved_model", "float32"))
+    promises, refused = export_model(model, tmp_path, NAMES, IMAGES, settings)
+    assert refused == {}
+    assert list(promises) == list(settings.formats)
+    for file in ("saved_model", "model_float32.tflite", "model.keras"):
+        found = open_artifact(tmp_path / file).predict(IMAGES.astype("float32"))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    larger = resized(model, 16, 16)(IMAGES.repeat(2, axis=1).repeat(2, axis=2))
+    np.testing.assert_allclose(larger, expected, atol=1e-5)
+    np.testing.assert_array_equal(grad_cam(model, IMAGES), grad_cam(plain, IMAGES))

@@ -31,6 +31,17 @@ def sequential():
     )
 
 
+def two_images():
+    images = [keras.Input((8, 8, 1), name=name) for name in ("image", "second")]
+    x = layers.Flatten()(layers.Rescaling(1 / 255)(layers.Add()(images)))
+    return keras.Model(images, layers.Dense(3, activation="softmax")(x), name="both")
+
+
+def untraceable():
+    image = keras.Input((8, 8, 1), name="image")
+    return keras.Model(image, layers.Dense(3, activation="softmax", name="my classes")(layers.Flatten()(image)))
+
+
 class Subclassed(keras.Model):
     def call(self, images):
         return images[:, 0, :3, 0]
@@ -47,12 +58,20 @@ MISTAKES = {  # what -> (how the arguments differ, what the message says)
     "a subclass": ({"model": Subclassed}, r"`model` must be a functional `keras.Model`\. Received: Subclassed\."),
     "no model": ({"model": lambda: "resnet8"}, r"`model` must be a functional .*Received: str\."),
     "a recipe's name": ({"recipe": "quickstart"}, r"`recipe` must be a `keras_arch.Recipe`\. Received: str\."),
-    "other classes": ({"model": lambda: small(classes=7)}, r"3 classes, as dots has\. Received: small with 7 classes"),
+    "other classes": (
+        {"model": lambda: small(classes=7)},
+        r"3 classes, as dots has\. Received: a model with 7 classes",
+    ),
     "another size": (
         {"model": lambda: small((9, 8, 1))},
-        r"\(8, 8, 1\), as dots has\. Received: small for \(9, 8, 1\)",
+        r"\(8, 8, 1\), as dots has\. Received: a model for \(9, 8, 1\)",
     ),
-    "color": ({"model": lambda: small((8, 8, 3))}, r"\(8, 8, 1\), as dots has\. Received: small for \(8, 8, 3\)"),
+    "color": ({"model": lambda: small((8, 8, 3))}, r"\(8, 8, 1\), as dots has\. Received: a model for \(8, 8, 3\)"),
+    "a layer's name": (
+        {"model": untraceable},
+        "Names of layers must be .*Received: 'my classes'",
+    ),
+    "two images": ({"model": two_images}, r"both must have one input, the image\. Received: 2 inputs: image, second"),
     "a large batch": ({"recipe": dataclasses.replace(RECIPE, batch_size=13)}, "12 training images"),
 }
 
@@ -86,6 +105,21 @@ def test_a_folder_that_does_not_exist_is_refused_before_any_work(name, no_work, 
         with pytest.raises(keras_arch.InputError, match=rf"`folder` must be an existing folder\. Received: .*{name}"):
             keras_arch.fit(small(), DATA, RECIPE, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["a file"]
+
+
+def test_any_name_and_wrapped_ends(tmp_path):
+    image = keras.Input((8, 8, 1), name="image")
+    x = layers.Flatten()(layers.Rescaling(1 / 255)(image))
+    scores = layers.Dense(3, activation="softmax", name="predictions")(x)
+    model = keras.Model({"image": image}, {"scores": scores}, name="modèle 1")
+    before = model.get_weights()
+    keras_arch.fit(model, DATA, RECIPE, tmp_path)
+    saved = keras.models.load_model(tmp_path / "model.keras")
+    assert saved.name == "modèle 1"
+    assert list(saved.output) == ["scores"]
+    assert any((mine != theirs).any() for mine, theirs in zip(saved.get_weights(), before, strict=True))
+    for mine, theirs in zip(saved.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_folder_may_be_text_and_image_sides_open(tmp_path):

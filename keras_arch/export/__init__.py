@@ -9,6 +9,7 @@ from ..artifacts import strip_auxiliary_heads
 from ..errors import InputError, choose, first_line
 from ..files import hash_of
 from ..formats import FORMATS, ExportSettings
+from ..models import plain_model
 from ..runs import LABELS, write_labels
 from .checks import check_images, check_probabilities
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
@@ -44,13 +45,14 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
     if "int8" in forms:
         ends = ("float32", "float32") if settings.keep_float else ("uint8", settings.int8_output)
         forms["int8"] = replace(forms["int8"], input_type=ends[0], output_type=ends[1])
-    model = strip_auxiliary_heads(model)
     calibration = check_images(calibration, "calibration")
+    named = strip_auxiliary_heads(model)
+    model = plain_model(named)
     check_model(model, class_names, calibration)
     check_probabilities(model, calibration)
     phone = phone_model(model, settings.keep_channels)
     calibration = np.broadcast_to(calibration, (len(calibration), *phone.input_shape[1:]))
-    metadata = describe(model, phone.input_shape[1:], settings.license)
+    metadata = describe(named, phone.input_shape[1:], settings.license)
     labels = folder / LABELS
     write_labels(labels, class_names)
     promises, refused = {}, {}
@@ -136,11 +138,10 @@ def resized(model, height, width):
     Raises:
         InputError (a ValueError): its layers cannot take that size.
     """
-    model = strip_auxiliary_heads(model)
+    model = plain_model(strip_auxiliary_heads(model), model.name)
     image = keras.Input((height, width, model.input_shape[-1]), name="image")
     try:
-        inputs = [image] if isinstance(model.input, list) else image  # as the model was saved
-        other = keras.models.clone_model(model, input_tensors=inputs)
+        other = keras.models.clone_model(model, input_tensors=image)
         other.set_weights(model.get_weights())
     except Exception as error:  # of whichever layer is the first that cannot
         raise InputError(
@@ -162,7 +163,7 @@ def quantization_errors(model, calibration, images, keep_channels=False):
         InputError (a ValueError): the model has several outputs; images are none, not finite or not
             in 0-255.
     """
-    model = strip_auxiliary_heads(model)
+    model = plain_model(strip_auxiliary_heads(model))
     calibration, images = check_images(calibration, "calibration"), check_images(images, "images")
     phone = phone_model(model, keep_channels)
     calibration, images = (np.broadcast_to(one, (len(one), *phone.input_shape[1:])) for one in (calibration, images))

@@ -7,6 +7,7 @@ from ..artifacts import load_keras, strip_auxiliary_heads
 from ..data import load_dataset
 from ..errors import InputError
 from ..files import write_json
+from ..models import plain_model
 from ..runs import data_changes, read_run
 from . import export_model, quantization_errors, resized, version_of
 from .proof import Truth, prove
@@ -52,7 +53,7 @@ def export_and_prove(run, model, data, folder, settings, progress=lambda items, 
     calibration, _ = data.train.sample(settings.calibration_images, settings.seed)
     promises, refused = export_model(model, folder, data.class_names, calibration, settings)
     images, labels = data.test.sample(settings.proof_images, settings.seed)
-    probabilities = model.predict(images, batch_size=BATCH, verbose=0)
+    probabilities = plain_model(model).predict(images, batch_size=BATCH, verbose=0)
     truth = Truth(images, labels, probabilities, data.class_names, settings.max_drop)
     rows = prove(folder, promises, truth, progress)
     about = {

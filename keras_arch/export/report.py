@@ -156,6 +156,7 @@ def model_card(report, run, class_names):
         f"Trained on {run['images']['train']:,} images of {dataset}, chosen by {run['images']['validation']:,} for "
         f"validation (epoch {metrics['best_epoch']}, {metrics['validation']['top1']:.2%}); {in_markdown(recipe.summary)}, seed "
         f"{recipe.seed}. Integer ranges were measured on {report['calibration']['images']} un-augmented training images.",
+        "The run's model.keras opens with Keras 3.15 or newer, without keras_arch.",
         f"The test split, evaluated once: {metrics['test']['top1']:.2%} of {metrics['test']['images']:,} images.",
         "",
         "## Limits",

@@ -14,7 +14,7 @@ class Classifier(tf.Module):
     """
 
     def __init__(self, model, labels_file, class_names):
-        super().__init__(name=model.name)
+        super().__init__(name="classifier")  # any other name must be an identifier
         self.weights = [weight.value for weight in model.variables]  # what the saved functions read
         self.labels_file = tf.saved_model.Asset(str(labels_file))
         self._shape = model.input_shape[1:]

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from ..models import plain_model
 from ..weights import head_of
 from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
 from .checkpoint import load_checkpoint, recorded_precision
@@ -90,7 +91,7 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
 def compiled_copy(model, recipe, steps, precision):
     """The fast copy of `model`, ready to train."""
     heads = len(model.outputs)  # more than one where training heads are on it, each of which learns the same labels
-    trained = fast_copy(model, precision)
+    trained = fast_copy(plain_model(model), precision)
     if recipe.freeze == "backbone":
         head = head_of(model)
         for layer in trained.layers:

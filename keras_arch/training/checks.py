@@ -9,7 +9,7 @@ from ..artifacts import strip_auxiliary_heads
 from ..data import Dataset
 from ..data.pipeline import check_batch_size
 from ..errors import InputError
-from ..models import are_probabilities
+from ..models import are_probabilities, plain_model
 from ..recipes import Recipe
 
 
@@ -33,6 +33,7 @@ def check_arguments(model, dataset, recipe, folder):
         raise InputError(f"`folder` must be an existing folder. Received: {folder}. Create it first.")
     check_batch_size(dataset, recipe)
     strip_auxiliary_heads(model)  # refuses other outputs than training heads
+    model = plain_model(model)  # refuses several inputs, and names that cannot be traced
     check_shapes(model, dataset)
     check_probabilities(model, dataset, recipe.seed)
 
@@ -47,16 +48,15 @@ def check_shapes(model, dataset):
     classes = {output.shape[-1] for output in model.outputs}
     if classes != {len(dataset.class_names)}:
         raise InputError(
-            f"`model` must have {len(dataset.class_names)} classes, as {dataset.name} has. Received: {model.name} with "
+            f"`model` must have {len(dataset.class_names)} classes, as {dataset.name} has. Received: a model with "
             f"{', '.join(map(str, classes))} classes."
         )
-    (image,) = model.inputs if len(model.inputs) == 1 else (None,)
-    shape = () if image is None else tuple(image.shape[1:])
+    shape = tuple(model.inputs[0].shape[1:])
     sides = zip(shape, dataset.image_shape, strict=False)
     if len(shape) != len(dataset.image_shape) or any(side not in (None, size) for side, size in sides):
         raise InputError(
-            f"`model` must take images of {dataset.image_shape}, as {dataset.name} has. Received: {model.name} for "
-            f"{shape or f'{len(model.inputs)} inputs'}. Build it with this input_shape, or load the data with another image_size."
+            f"`model` must take images of {dataset.image_shape}, as {dataset.name} has. Received: a model for "
+            f"{shape}. Build it with this input_shape, or load the data with another image_size."
         )
 
 
