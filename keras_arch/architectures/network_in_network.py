@@ -3,6 +3,9 @@
 Deviations from the authors' CIFAR-10 network: images are normalised by mean and deviation instead of global contrast
 and ZCA whitening; weights start as He's instead of at a deviation of 0.05; no ReLU follows the last 1x1 convolution,
 so that a class can score below zero.
+
+The second pool averages the pixels inside the image alone. Keras's torch backend repeats pixels at the edge instead, so
+that probabilities differ a little there.
 """
 
 from typing import NamedTuple
