@@ -93,7 +93,8 @@ NOT_TRAINED = {
 def kind_of(option):
     """The annotation of a field of `Recipe`, without None."""
     annotation = typing.get_type_hints(keras_arch.Recipe)[option]
-    return typing.get_args(annotation)[0] if isinstance(annotation, types.UnionType) else annotation
+    kinds = typing.get_args(annotation)
+    return kinds[0] if types.NoneType in kinds else annotation
 
 
 def values_of(option):

@@ -472,7 +472,7 @@ FILE_FAULTS = {  # what happens to model_float32.tflite: name -> (fault, complai
     "no numbers": (replaced(with_nan), "output: expected 10 finite numbers for each image"),
     "truncated": (cut(0.5), "file: cannot be run"),
     "emptied": (cut(0), "file: cannot be run"),
-    "labels cut off": (labels_gone, "file: cannot be read .File is not a zip file"),
+    "labels cut off": (labels_gone, "file: cannot be read .The labels in .* File is not a zip file"),
     "metadata of another normalisation": (told_of_another_normalisation, "metadata: not what was written"),
     "other ends": (quantized_ends, "input: expected type float32 of image, got uint8"),
 }

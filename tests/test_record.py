@@ -47,7 +47,7 @@ CHANGES = [
     ("recipe.model", True, "recipe.model=True, which must be text"),
     ("recipe.epochs", 2.5, "recipe.epochs=2.5, which must be a whole number"),
     ("recipe.epochs", True, "recipe.epochs=True, which must be a whole number"),
-    ("recipe.epochs", 0, "epochs to be greater than 0, got 0"),
+    ("recipe.epochs", 0, "`epochs` must be an integer from 1"),
     ("recipe.learning_rate", float("nan"), "recipe.learning_rate=nan, which must be a finite number"),
     ("recipe.learning_rate", 10**400, "recipe.learning_rate=1000.*, which must be a finite number"),
     ("recipe.ema", "x" * 9999, "recipe.ema='xxxx.*', which must be a finite number or null"),

@@ -189,7 +189,8 @@ def test_a_class_of_copies_alone_is_refused(copied):
 
 def test_an_option_of_the_recipe_reaches_the_data(copied, script, tmp_path, capfd):
     """Training, export and evaluation read the folder in the same way."""
-    words = ("quickstart", "--dataset", copied, "--image-size", "8", "--epochs", "1", "--output", tmp_path / "run")
+    words = ("quickstart", "--dataset", copied, "--image-size", "8", "--epochs", "1", "--batch-size", "3")
+    words += ("--output", tmp_path / "run")
     assert script("train.py", *words) == 2
     assert "--allow-duplicates" in capfd.readouterr().err
     assert script("train.py", *words, "--allow-duplicates") == 0
