@@ -84,7 +84,7 @@ def parse(command, arguments, **options):
             body = complaint.getvalue().split("\n", 1)[-1]  # behind the title of tyro's box, which the body repeats
             text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", body).split())
             text = re.split("For full helptext|Got errors|Argument helptext", text)[0].strip()
-            stop = SystemExit(fail(f"{shorten(text, COMPLAINT)}; --help lists the options"))
+            stop = SystemExit(fail(f"{shorten(text, COMPLAINT).rstrip('.')}; --help lists the options"))
         raise stop from None
     check_ranges(parsed)
     return parsed

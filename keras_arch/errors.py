@@ -9,6 +9,9 @@ BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
 TRACEBACK = "in user code:"  # how messages from a tf.function begin
 KERAS_CAUSE = "Exception encountered: "  # stands before the cause where a model cannot be made from its description
 
+FEW = 50  # names that a message lists all of
+LONGEST = 100  # characters of a name that are compared
+
 
 class InputError(ValueError):
     """Something that a person can mend: says what was expected, what came and what would have worked.
@@ -50,7 +53,8 @@ def choose(kind, name, names):
     """Return `name` if it is one of `names`; else raise InputError that offers the nearest, or all of them."""
     if isinstance(name, str) and name in names:
         return name
-    near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.6)
+    cutoff = 0.6 if len(names) <= FEW else 0.0  # of hundreds, the three closest are of more use than a list
+    near = difflib.get_close_matches(str(name).lower()[:LONGEST], names, n=3, cutoff=cutoff)
     offer = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
     raise InputError(f"expected {kind}, got {name!r}; {offer}")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_arch.errors import first_line
+from keras_arch.errors import InputError, choose, first_line
 
 
 def line_of(call, *arguments):
@@ -67,3 +67,14 @@ def test_the_cause_in_a_layer_of_keras():
 )
 def test_messages_of_other_kinds(error, line):
     assert first_line(error) == line
+
+
+def test_of_hundreds_of_names_the_closest_are_offered():
+    names = [f"data_set_{number}" for number in range(400)] + ["fashion_mnist"]
+    with pytest.raises(InputError, match="did you mean fashion_mnist") as found:
+        choose("a data set", "fashionmnist", names)
+    with pytest.raises(InputError, match="did you mean") as other:
+        choose("a data set", "nowhere", names)
+    assert max(len(str(found.value)), len(str(other.value))) < 300
+    with pytest.raises(InputError, match="there are a, b"):
+        choose("a letter", "zzz", ["a", "b"])
