@@ -43,13 +43,13 @@ MIRRORED = {"augment": "flip_crop", "epochs": 30}
 # Adaptive optimizers have learning rates of their own.
 QUICK = [
     Trial({"ema": 0.999}),
-    Trial({"optimizer": "adamw", "learning_rate": 3e-3}),
-    Trial({"optimizer": "lamb", "learning_rate": 0.01}),
     Trial({"schedule": "onecycle", "warmup_epochs": 2}),
     Trial({"class_weights": "balanced"}),
-    Trial({"label_smoothing": 0.1}),
 ]
 SLOW = [
+    Trial({"label_smoothing": 0.1}),
+    Trial({"optimizer": "adamw", "learning_rate": 3e-3}),
+    Trial({"optimizer": "lamb", "learning_rate": 0.01}),
     Trial({"clip_norm": 1}),
     Trial({"ema": 0.99}),
     Trial({"schedule": "step"}),
