@@ -213,7 +213,7 @@ def start(folder, recipe, precision, data_dir, dataset):
         "git_commit": git_commit(),
         "versions": {name: version(name) for name in ("keras", "tensorflow", "tensorflow-datasets", "numpy")},
         "python": platform.python_version(),
-        "hardware": {"processor": cpu_name(), "cores": os.cpu_count(), "system": platform.system()},
+        "hardware": {"processor": cpu_name(), "cores": available_cores(), "system": platform.system()},
     }
     write_json(folder / "run.json", run)
 

@@ -1,10 +1,9 @@
 """What an export says about itself: export.json for machines, MODEL_CARD.md and a table for people."""
 
-import os
 from importlib.metadata import version
 
 from ..formats import FORMATS
-from ..runs import cpu_name, git_commit
+from ..runs import available_cores, cpu_name, git_commit
 from ..text import in_markdown
 
 FEW_CLASSES = 20  # that a model card names all of
@@ -52,7 +51,7 @@ def report_of(model_name, weights_version, run, settings, images, promises, refu
         "keep_float": list(settings.keep_float),
         "artifacts": artifacts,
         "versions": {name: version(name) for name in ("keras", "tensorflow", "ai-edge-litert", "numpy")},
-        "hardware": {"processor": cpu_name(), "cores": os.cpu_count()},
+        "hardware": {"processor": cpu_name(), "cores": available_cores()},
         "git_commit": git_commit(),
     }
 
