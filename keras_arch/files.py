@@ -132,6 +132,13 @@ def locked(folder):
         os.close(opened)
 
 
+def existing_folder(folder):
+    """Return the path `folder` as a `Path`, or raise InputError if it is no existing folder."""
+    if not isinstance(folder, (str, os.PathLike)) or not Path(folder).is_dir():
+        raise InputError(f"`folder` must be an existing folder. Received: {folder}. Create it first.")
+    return Path(folder)
+
+
 @contextmanager
 def plain_path(path):
     """A path to an existing file or folder that TensorFlow does not take for a pattern, for as long as the block runs.

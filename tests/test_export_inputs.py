@@ -329,3 +329,45 @@ def test_one_image_and_one_output_may_be_wrapped(kind, tmp_path):
     larger = resized(model, 16, 16)(IMAGES.repeat(2, axis=1).repeat(2, axis=2))
     np.testing.assert_allclose(larger, expected, atol=1e-5)
     np.testing.assert_array_equal(grad_cam(model, IMAGES), grad_cam(plain, IMAGES))
+
+
+# --- class names and folders ---
+
+
+@pytest.mark.parametrize("names", [range(3), np.arange(3), ["0", 1, "2"]], ids=["range", "numpy", "mixed"])
+def test_numbers_are_class_names(names, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_arch.export.proof.THREADS", (1,))
+    model = classifier()
+    promises, refused = export_model(model, str(tmp_path), names, IMAGES, ONLY_FLOAT32)
+    assert refused == {}
+    assert (tmp_path / "labels.txt").read_bytes() == b"0\n1\n2\n"
+    answers = model.predict(IMAGES, verbose=0)
+    truth = Truth(IMAGES, answers.argmax(axis=1), answers, names)
+    assert prove(str(tmp_path), promises, truth)["float32"]["problems"] == []
+
+
+WRONG_NAMES = {  # what -> (class names, what the message says)
+    "a text, which is not its letters": ("abc", "Received: 'abc'"),
+    "None": (["a", None, "c"], "Received: None"),
+    "fractions": ([0.5, 1.5, 2.5], "Received: 0.5"),
+    "bytes": ([b"a", b"b", b"c"], "Received: b'a'"),
+    "none": ([], r"Received: \[\]"),
+    "a line break": (["a", "b\nc", "d"], "must not contain line breaks"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_NAMES)
+def test_wrong_class_names_are_refused(wrong, tmp_path):
+    names, message = WRONG_NAMES[wrong]
+    with pytest.raises(keras_arch.InputError, match=message) as refused:
+        export_model(classifier(), tmp_path, names, IMAGES, ONLY_FLOAT32)
+    assert len(str(refused.value)) < 300
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["missing", 3])
+def test_a_folder_that_does_not_exist_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(keras_arch.InputError, match=f"`folder` must be an existing folder. Received: {folder}"):
+        export_model(classifier(), folder, NAMES, IMAGES, ONLY_FLOAT32)
+    assert list(tmp_path.iterdir()) == []

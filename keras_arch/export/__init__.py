@@ -7,11 +7,11 @@ import numpy as np
 
 from ..artifacts import strip_auxiliary_heads
 from ..errors import InputError, choose, first_line
-from ..files import hash_of
+from ..files import existing_folder, hash_of
 from ..formats import FORMATS, ExportSettings
 from ..models import plain_model
 from ..runs import LABELS, write_labels
-from .checks import check_images, check_probabilities
+from .checks import check_class_names, check_images, check_probabilities
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
 from .onnx import check_installed, write_onnx
 from .proof import Promise
@@ -25,8 +25,8 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
 
     Args:
         model: a `keras.Model` from raw images (batch, height, width, channels) of 0-255 to class probabilities.
-        folder: an existing folder (pathlib.Path); it receives labels.txt and the files that `settings.formats` names.
-        class_names: one for each output, in their order.
+        folder: path of an existing folder. It receives labels.txt and the files that `settings.formats` names.
+        class_names: one for each output, in their order, as text; whole numbers become text.
         calibration: un-augmented training images (count, height, width, channels) of 0-255, for the ranges of int8.
         settings: a `keras_arch.formats.ExportSettings`.
 
@@ -35,7 +35,7 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
 
     Raises:
         InputError (a ValueError): the model has no fixed image size, which a TFLite file needs, or another number of
-            classes or another image shape than class_names and calibration; an unknown layer in settings.keep_float; a
+            classes or another image shape than class_names and calibration; the folder does not exist; an unknown layer in settings.keep_float; a
             package is missing that a format takes; the model has several outputs, or its outputs
             are not probabilities; the calibration images are none, not finite or not in 0-255.
     """
@@ -45,6 +45,7 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
     if "int8" in forms:
         ends = ("float32", "float32") if settings.keep_float else ("uint8", settings.int8_output)
         forms["int8"] = replace(forms["int8"], input_type=ends[0], output_type=ends[1])
+    folder, class_names = existing_folder(folder), check_class_names(class_names)
     calibration = check_images(calibration, "calibration")
     named = strip_auxiliary_heads(model)
     model = plain_model(named)

@@ -18,10 +18,10 @@ from PIL import Image
 from ..data.splits import resize
 from ..errors import InputError, first_line
 from ..evaluation import accuracy, agreement
-from ..files import plain_path, size_of
+from ..files import existing_folder, plain_path, size_of
 from ..models import are_probabilities
 from ..runs import LABELS, packed_labels, read_labels
-from .checks import check_images
+from .checks import check_class_names, check_images
 from .metadata import read_metadata
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -73,7 +73,7 @@ def prove(folder, promises, truth, progress=lambda items, total: items):
     """Run every file of an export where keras_arch is not, and say what is wrong with it.
 
     Args:
-        folder: an export.
+        folder: path of an export.
         promises: {format name: `Promise`}, what `export_model` returned.
         truth: a `Truth`.
         progress: a function of the files and their number that gives the files on, and may count them.
@@ -85,6 +85,8 @@ def prove(folder, promises, truth, progress=lambda items, total: items):
         probabilities, "confidence_difference", the mean one of the model's top class, "latency_ms" {threads: [median, 95th
         percentile]} at batch 1, "peak_memory" in bytes beyond the empty process, and "operators" of a .tflite file.
     """
+    folder = existing_folder(folder)
+    truth = replace(truth, class_names=check_class_names(truth.class_names))
     check_images(truth.images, "images")
     if not are_probabilities(truth.probabilities):
         raise InputError("expected a model that gives probabilities, got one whose answers do not add up to 1")

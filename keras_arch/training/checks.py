@@ -1,7 +1,5 @@
 """What `fit` demands of its arguments before it does any work."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 
@@ -9,6 +7,7 @@ from ..artifacts import strip_auxiliary_heads
 from ..data import Dataset
 from ..data.pipeline import check_batch_size
 from ..errors import InputError
+from ..files import existing_folder
 from ..models import are_probabilities, plain_model
 from ..recipes import Recipe
 
@@ -29,8 +28,7 @@ def check_arguments(model, dataset, recipe, folder):
         raise InputError(
             f"`recipe` must be a `keras_arch.Recipe`. Received: {type(recipe).__name__}. Take one of keras_arch.RECIPES."
         )
-    if not Path(folder).is_dir():
-        raise InputError(f"`folder` must be an existing folder. Received: {folder}. Create it first.")
+    existing_folder(folder)
     check_batch_size(dataset, recipe)
     strip_auxiliary_heads(model)  # refuses other outputs than training heads
     model = plain_model(model)  # refuses several inputs, and names that cannot be traced
