@@ -19,6 +19,8 @@ def run(main):
     """Call `main()`; turn a mistake that the user can mend into one line on stderr and exit status 2."""
     # Before TensorFlow is imported: its notices about instruction sets and absent GPUs are no news to a user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Before Keras is imported: scripts train and export with TensorFlow.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     # oneDNN's kernels, which TensorFlow leaves off where a processor has no AVX-512: half of the speed there.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     escape_what_cannot_be_encoded()

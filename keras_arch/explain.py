@@ -8,6 +8,7 @@ from PIL import Image
 
 from .artifacts import strip_auxiliary_heads
 from .errors import InputError
+from .models import check_backend
 
 
 def grad_cam(model, images):
@@ -24,7 +25,8 @@ def grad_cam(model, images):
         (batch, height, width) of 0-1, resized to the images; all zero where nothing raises the class.
 
     Raises:
-        InputError (a ValueError): no feature maps larger than one pixel, or they are inside another model with the head.
+        InputError (a ValueError): Keras does not run on TensorFlow; no feature maps larger than one pixel, or they are
+            inside another model with the head.
 
     Reference: Selvaraju et al. 2017, arXiv:1610.02391.
     """
@@ -42,6 +44,7 @@ def grad_cam(model, images):
 
 def with_last_maps(model):
     """The same model with two outputs: its last feature maps that are larger than one pixel, and its answer."""
+    check_backend("grad_cam")
     model = strip_auxiliary_heads(model)
     tensors = [model.outputs[0]]
     while tensors:

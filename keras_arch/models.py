@@ -59,3 +59,18 @@ def all_layers(model):
         yield layer
         if hasattr(layer, "layers"):
             yield from all_layers(layer)
+
+
+def check_backend(function):
+    """Raise InputError unless Keras runs on TensorFlow.
+
+    Args:
+        function: name of the public function that needs TensorFlow, for the message.
+    """
+    import keras
+
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise InputError(
+            f"`{function}` needs Keras on TensorFlow. Received: the backend {backend}. Save the model, set "
+            "KERAS_BACKEND=tensorflow before Keras is imported, and load it again."
+        )

@@ -61,3 +61,20 @@ def test_output_may_go_to_no_terminal(stream, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     cli.run(lambda: print("done"))
     assert stream is None or stream.getvalue() == "done\n"
+
+
+@pytest.mark.parametrize("backend", ["jax", "nosuch"])
+def test_scripts_choose_tensorflow(backend, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    chosen = []
+    cli.run(lambda: chosen.append(os.environ["KERAS_BACKEND"]))
+    assert chosen == ["tensorflow"]
+
+
+@pytest.mark.slow
+def test_a_script_runs_whatever_the_backend():
+    environment = {**os.environ, "KERAS_BACKEND": "nosuch", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, ROOT / "scripts/cost.py", "resnet8"]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "predictions" in found.stdout

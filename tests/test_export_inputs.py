@@ -1,9 +1,15 @@
 """What an export demands of a model and of images before it writes anything, and the input of an int8 file."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -370,4 +376,45 @@ def test_a_folder_that_does_not_exist_is_refused(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(keras_arch.InputError, match=f"`folder` must be an existing folder. Received: {folder}"):
         export_model(classifier(), folder, NAMES, IMAGES, ONLY_FLOAT32)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- other backends of Keras ---
+
+NEED_TENSORFLOW = ("export_model", "quantization_errors", "grad_cam")
+
+
+@pytest.mark.parametrize("take", NEED_TENSORFLOW)
+def test_another_backend_is_refused(take, tmp_path, monkeypatch):
+    model = classifier()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    expected = rf"`{take}` needs Keras on TensorFlow\. Received: the backend jax\. .*KERAS_BACKEND=tensorflow"
+    with pytest.raises(keras_arch.InputError, match=expected) as refused:
+        TAKERS[take](model, tmp_path)
+    assert len(str(refused.value)) < 300
+    assert list(tmp_path.iterdir()) == []
+
+
+ON_ANOTHER_BACKEND = """
+import pathlib, sys
+from test_export_inputs import NEED_TENSORFLOW, TAKERS, classifier, keras_arch
+for take in NEED_TENSORFLOW:
+    try:
+        TAKERS[take](classifier(), pathlib.Path(sys.argv[1]))
+    except keras_arch.InputError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_is_refused_in_its_own_process(backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed: pip install {backend}")
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", ON_ANOTHER_BACKEND, tmp_path]
+    lines = subprocess.check_output(command, env=environment, text=True).splitlines()
+    start = "`{}` needs Keras on TensorFlow. Received: the backend {}."
+    for take, line in zip(NEED_TENSORFLOW, lines, strict=True):
+        assert line.startswith(start.format(take, backend))
     assert list(tmp_path.iterdir()) == []

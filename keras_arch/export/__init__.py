@@ -9,7 +9,7 @@ from ..artifacts import strip_auxiliary_heads
 from ..errors import InputError, choose, first_line
 from ..files import existing_folder, hash_of
 from ..formats import FORMATS, ExportSettings
-from ..models import plain_model
+from ..models import check_backend, plain_model
 from ..runs import LABELS, write_labels
 from .checks import check_class_names, check_images, check_probabilities
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
@@ -34,11 +34,14 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
         {format name: `Promise`} of what was written, for `prove`, and {format name: reason} of what the converter refused.
 
     Raises:
-        InputError (a ValueError): the model has no fixed image size, which a TFLite file needs, or another number of
-            classes or another image shape than class_names and calibration; the folder does not exist; an unknown layer in settings.keep_float; a
-            package is missing that a format takes; the model has several outputs, or its outputs
-            are not probabilities; the calibration images are none, not finite or not in 0-255.
+        InputError (a ValueError): Keras does not run on TensorFlow; the model has no fixed image
+            size, which a TFLite file needs, or another number of classes or another image shape than
+            class_names and calibration; the folder does not exist; an unknown layer in
+            settings.keep_float; a package is missing that a format takes; the model has several
+            outputs, or its outputs are not probabilities; the calibration images are none, not finite
+            or not in 0-255.
     """
+    check_backend("export_model")
     forms = {choose("a format", name, list(FORMATS)): FORMATS[name] for name in settings.formats}
     if "onnx" in forms:
         check_installed()
@@ -161,9 +164,10 @@ def quantization_errors(model, calibration, images, keep_channels=False):
         keep_channels: as in `ExportSettings`.
 
     Raises:
-        InputError (a ValueError): the model has several outputs; images are none, not finite or not
-            in 0-255.
+        InputError (a ValueError): Keras does not run on TensorFlow; the model has several outputs;
+            images are none, not finite or not in 0-255.
     """
+    check_backend("quantization_errors")
     model = plain_model(strip_auxiliary_heads(model))
     calibration, images = check_images(calibration, "calibration"), check_images(images, "images")
     phone = phone_model(model, keep_channels)
