@@ -337,6 +337,19 @@ def test_one_image_and_one_output_may_be_wrapped(kind, tmp_path):
     np.testing.assert_array_equal(grad_cam(model, IMAGES), grad_cam(plain, IMAGES))
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_mixed_precision_is_refused(nested, tmp_path):
+    image, x = features()
+    dense = layers.Dense(3, activation="softmax", dtype="mixed_bfloat16", name="predictions")
+    output = keras.Sequential([dense], name="head")(x) if nested else dense(x)
+    model = keras.Model(image, layers.Activation("linear", dtype="float32")(output))
+    for take in ("export_model", "quantization_errors"):
+        with pytest.raises(keras_arch.InputError, match="`predictions` in mixed_bfloat16") as refused:
+            TAKERS[take](model, tmp_path)
+        assert len(str(refused.value)) < 300
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- class names and folders ---
 
 

@@ -11,7 +11,7 @@ from ..files import existing_folder, hash_of
 from ..formats import FORMATS, ExportSettings
 from ..models import check_backend, plain_model
 from ..runs import LABELS, write_labels
-from .checks import check_class_names, check_images, check_probabilities
+from .checks import check_class_names, check_images, check_precision, check_probabilities
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
 from .onnx import check_installed, write_onnx
 from .proof import Promise
@@ -38,7 +38,7 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
             size, which a TFLite file needs, or another number of classes or another image shape than
             class_names and calibration; the folder does not exist; an unknown layer in
             settings.keep_float; a package is missing that a format takes; the model has several
-            outputs, or its outputs are not probabilities; the calibration images are none, not finite
+            outputs, or computes in mixed precision, or its outputs are not probabilities; the calibration images are none, not finite
             or not in 0-255.
     """
     check_backend("export_model")
@@ -53,6 +53,7 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
     named = strip_auxiliary_heads(model)
     model = plain_model(named)
     check_model(model, class_names, calibration)
+    check_precision(model)
     check_probabilities(model, calibration)
     phone = phone_model(model, settings.keep_channels)
     calibration = np.broadcast_to(calibration, (len(calibration), *phone.input_shape[1:]))
@@ -96,8 +97,6 @@ def check_model(model, class_names, calibration):
         raise InputError(
             f"expected a model of {len(class_names)} classes, as the data has, got {model.output_shape[-1]}"
         )
-    if model.compute_dtype != "float32" or any(layer.compute_dtype != "float32" for layer in model.layers):
-        raise InputError(f"expected a model in float32, which converters can read, got {model.name} in mixed precision")
     if calibration.shape[1:] != shape:
         raise InputError(f"expected a model of images {calibration.shape[1:]}, as the data has, got {shape}")
 
@@ -164,11 +163,12 @@ def quantization_errors(model, calibration, images, keep_channels=False):
         keep_channels: as in `ExportSettings`.
 
     Raises:
-        InputError (a ValueError): Keras does not run on TensorFlow; the model has several outputs;
-            images are none, not finite or not in 0-255.
+        InputError (a ValueError): Keras does not run on TensorFlow; the model has several outputs,
+            or computes in mixed precision; images are none, not finite or not in 0-255.
     """
     check_backend("quantization_errors")
     model = plain_model(strip_auxiliary_heads(model))
+    check_precision(model)
     calibration, images = check_images(calibration, "calibration"), check_images(images, "images")
     phone = phone_model(model, keep_channels)
     calibration, images = (np.broadcast_to(one, (len(one), *phone.input_shape[1:])) for one in (calibration, images))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..errors import InputError
-from ..models import are_probabilities
+from ..models import all_layers, are_probabilities
 
 LOOKED_AT = 16  # calibration images whose outputs are checked
 SHOWN = 60  # characters of a wrong class name that an error shows
@@ -56,6 +56,17 @@ def check_images(images, name):
             "pixels and normalizes them itself"
         )
     return images
+
+
+def check_precision(model):
+    """Raise InputError unless all layers of `model`, also those of nested models, compute in float32."""
+    for layer in (model, *all_layers(model)):
+        if layer.compute_dtype != "float32":
+            raise InputError(
+                f"Converters need layers that compute in float32. Received: `{layer.name}` in {layer.dtype_policy.name}. "
+                'Call keras.config.set_dtype_policy("float32"), build the model again without other dtypes and copy the '
+                "weights."
+            )
 
 
 def check_probabilities(model, images):
