@@ -61,6 +61,12 @@ def all_layers(model):
             yield from all_layers(layer)
 
 
+def layer_of(tensor):
+    """Return the layer that computes a symbolic tensor. If a nested model gives it, this is a layer inside."""
+    layer, _, index = tensor._keras_history
+    return layer_of(layer.outputs[index]) if hasattr(layer, "layers") and hasattr(layer, "outputs") else layer
+
+
 def check_backend(function):
     """Raise InputError unless Keras runs on TensorFlow.
 

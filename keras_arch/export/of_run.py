@@ -19,6 +19,7 @@ DEBUG_IMAGES = 100  # that the errors of int8 are measured on
 SHOWN = 20  # layers
 ERROR_LEGEND = (
     "error: root mean square in the layer's median channel, as a share of the channel's deviation; added: by this layer.\n"
+    "Of a softmax: square root of the share of images whose top class is another.\n"
     f"A layer that adds more than {SUSPECT:.0%} is worth keeping in float32, with the layers that read it."
 )
 

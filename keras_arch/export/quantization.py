@@ -1,34 +1,27 @@
 """What int8 costs, layer by layer, and int8 files with some layers in float32."""
 
-import re
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from ..artifacts import dequantize, quantize
 from ..errors import choose
+from .operators import places_of, started, steps_of
 from .tflite import convert, converter_of, feed
 
 SUSPECT = 0.1  # of a channel's deviation; a layer that adds more error is worth keeping in float32
-
-
-class Step(NamedTuple):
-    """An operator of a .tflite file that computes something."""
-
-    operator: str
-    inputs: list[int]
-    output: dict[str, Any]  # LiteRT's details of its output tensor
 
 
 def rank_layers(saved_model, model, form, float_form, calibration, images):
     """How much error each layer of an int8 file adds, with the whole float32 file beside it on the same images.
 
     The error of a layer is that of its output's median channel: root mean square of the difference, as a share of the
-    channel's deviation, and 1 where nothing of the signal is left. What its inputs have already is taken out, as variances
-    are.
+    channel's deviation, and 1 where nothing of the signal is left. The error of probabilities is the root mean square
+    of 1 for each image whose top class is another and 0 for the rest: steps of 1/256 make most probabilities of many
+    classes zero, which counts only if the top class is among them. What its inputs have already is taken out, as
+    variances are.
 
     Args:
         saved_model: folder that `traced` gave.
@@ -39,35 +32,43 @@ def rank_layers(saved_model, model, form, float_form, calibration, images):
 
     Returns:
         A list of {"layer", "operator", "added": error of its own, "error": error so far, "readers": names of the layers
-        that take its output}, the one that adds most first. The probabilities at the end are no row: below a step of
-        int8 they are zero, which changes no order.
+        that take its output}, the one that adds most first. A layer of several operators has a row for each, such as a
+        dense layer and its softmax. Layers of nested models are named, too, by their path where several have one name.
     """
     floats = started(convert(saved_model, "float32", float_form, calibration))
     integers = started(convert(saved_model, "int8", form, calibration))
-    reference = {step.output["name"]: step.output for step in steps_of(floats)}
-    steps = [step for step in steps_of(integers)[:-1] if step.output["name"] in reference]
-    sums: dict[str, Any] = {step.output["name"]: 0.0 for step in steps}
+    steps, float_steps = steps_of(integers), steps_of(floats)
+    last = steps[-1]
+    reference = {step.output["name"]: step.output for step in float_steps}
+    reference[last.output["name"]] = float_steps[-1].output
+    places = places_of(steps, model)
+    names = {step.output["index"]: places[step.output["name"]].name for step in steps}
+    steps = [step for step in steps if step.output["name"] in reference]
+    sums: dict[int, Any] = {step.output["index"]: 0.0 for step in steps}
+    changed = dict.fromkeys(sums, 0.0)
     for image in images:
         for interpreter in (floats, integers):
             (entry,) = interpreter.get_input_details()
             interpreter.set_tensor(entry["index"], quantize(image[np.newaxis], entry))
             interpreter.invoke()
         for step in steps:
-            name = step.output["name"]
-            real = floats.get_tensor(reference[name]["index"])
-            found = dequantize(integers.get_tensor(step.output["index"]), step.output)
+            index = step.output["index"]
+            real = floats.get_tensor(reference[step.output["name"]]["index"])
+            found = dequantize(integers.get_tensor(index), step.output)
             real, found = (values.reshape(-1, values.shape[-1]).astype("float64") for values in (real, found))
-            sums[name] += np.stack([np.mean(one, axis=0) for one in ((found - real) ** 2, real, real**2)])
-    errors = {name: median_error(total / len(images)) for name, total in sums.items()}
-    names = {step.output["index"]: named_after(step.output["name"], model) for step in steps}
+            sums[index] += np.stack([np.mean(one, axis=0) for one in ((found - real) ** 2, real, real**2)])
+            changed[index] += np.mean(found.argmax(axis=1) != real.argmax(axis=1))
+    of_values = {index: median_error(total / len(images)) for index, total in sums.items()}
+    of_classes = {index: (total / len(images)) ** 0.5 for index, total in changed.items()}
     rows = []
     for step in steps:
-        error = errors[step.output["name"]]
-        before = [errors[other.output["name"]] for other in steps if other.output["index"] in step.inputs]
-        readers = [names[other.output["index"]] for other in steps if step.output["index"] in other.inputs]
-        added = max(0.0, error**2 - max(before, default=0.0) ** 2) ** 0.5
-        layer = names[step.output["index"]]
-        rows.append({"layer": layer, "operator": step.operator, "added": added, "error": error, "readers": readers})
+        errors = of_classes if step.operator == "SOFTMAX" or step is last else of_values
+        index = step.output["index"]
+        before = max((errors[tensor] for tensor in step.inputs if tensor in errors), default=0.0)
+        readers = [names[other.output["index"]] for other in steps if index in other.inputs]
+        added = max(0.0, errors[index] ** 2 - before**2) ** 0.5
+        row = {"layer": names[index], "operator": step.operator, "added": added, "error": errors[index]}
+        rows.append({**row, "readers": readers})
     return sorted(rows, key=lambda row: -row["added"])
 
 
@@ -79,25 +80,6 @@ def median_error(means):
     return min(1.0, float(np.median(np.sqrt(noise[alive] / variance[alive])))) if alive.any() else 0.0
 
 
-def started(content):
-    """An interpreter that keeps what every operator gave."""
-    interpreter = Interpreter(
-        model_content=content,
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    interpreter.allocate_tensors()
-    return interpreter
-
-
-def steps_of(interpreter):
-    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    return [
-        Step(operator["op_name"], list(operator["inputs"]), tensors[operator["outputs"][0]])
-        for operator in interpreter._get_ops_details()
-    ]
-
-
 def suspects(ranking):
     """The layers to keep in float32: those that add too much, and what reads them, or it would be rounded there."""
     worst = [row for row in ranking if row["added"] > SUSPECT]
@@ -105,13 +87,17 @@ def suspects(ranking):
 
 
 def convert_keeping(saved_model, model, form, float_form, calibration, keep_float):
-    """The bytes of an int8 file in which the layers `keep_float` compute in float32; its ends are float32, too."""
-    floats = started(convert(saved_model, "float32", float_form, calibration))
-    names = {step.output["name"]: named_after(step.output["name"], model) for step in steps_of(floats)}
+    """The bytes of an int8 file in which the layers `keep_float` compute in float32; its ends are float32, too.
+
+    The name of a nested model stands for all of its layers.
+    """
+    steps = steps_of(started(convert(saved_model, "float32", float_form, calibration)))
+    names = {tensor: (place.name, *place.path[:-1]) for tensor, place in places_of(steps, model).items()}
+    offered = list(dict.fromkeys(name for layers in names.values() for name in layers))
     for name in keep_float:
-        choose("a layer to keep in float32", name, list(dict.fromkeys(names.values())))
+        choose("a layer to keep in float32", name, offered)
     options = tf.lite.experimental.QuantizationDebugOptions(
-        denylisted_nodes=[tensor for tensor, layer in names.items() if layer in keep_float]
+        denylisted_nodes=[tensor for tensor, layers in names.items() if set(layers) & set(keep_float)]
     )
     with warnings.catch_warnings():  # TensorFlow's own interpreter, which is used inside, says that it will retire
         warnings.simplefilter("ignore", UserWarning)
@@ -121,14 +107,3 @@ def convert_keeping(saved_model, model, form, float_form, calibration, keep_floa
             debug_options=options,
         )
         return debugger.get_nondebug_quantized_model()
-
-
-def named_after(tensor_name, model):
-    """The layer that an operator computes, of several that were fused the one with a kernel; or the tensor's own name.
-
-    The converter joins the names of what it has fused: resnet8_1/stem_conv_relu_1/Relu;resnet8_1/stem_conv_1/convolution.
-    """
-    parts = re.split("[;/]", tensor_name)
-    names = {*parts, *(re.sub(r"_\d+$", "", part) for part in parts)}  # Keras numbers the second call of a layer
-    layers = sorted(model.layers, key=lambda layer: not hasattr(layer, "kernel"))
-    return next((layer.name for layer in layers if layer.name in names), tensor_name)
