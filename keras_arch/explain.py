@@ -25,8 +25,7 @@ def grad_cam(model, images):
         (batch, height, width) of 0-1, resized to the images; all zero where nothing raises the class.
 
     Raises:
-        InputError (a ValueError): Keras does not run on TensorFlow; no feature maps larger than one pixel, or they are
-            inside another model with the head.
+        InputError (a ValueError): Keras does not run on TensorFlow; no feature maps larger than one pixel.
 
     Reference: Selvaraju et al. 2017, arXiv:1610.02391.
     """
@@ -46,21 +45,62 @@ def with_last_maps(model):
     """The same model with two outputs: its last feature maps that are larger than one pixel, and its answer."""
     check_backend("grad_cam")
     model = strip_auxiliary_heads(model)
-    tensors = [model.outputs[0]]
-    while tensors:
-        if maps := [tensor for tensor in tensors if is_map(tensor)]:
-            return keras.Model(model.inputs, [maps[-1], model.outputs[0]])
-        tensors = list({id(source): source for tensor in tensors for source in sources(tensor)}.values())
+    if both := maps_and_output(model.inputs, model.outputs[0], model.outputs[0]):
+        return both
     raise InputError(
-        f"Grad-CAM cannot explain {model.name!r}: no feature maps larger than one pixel lead to its output in the model "
-        "itself. Explain a classifier inside another model on its own"
+        f"Grad-CAM cannot explain {model.name!r}: no feature maps larger than one pixel lead to its output. Explain a "
+        "model with convolutions in front of its classifier"
     )
 
 
+def maps_and_output(inputs, outputs, tensor):
+    """A model from `inputs` to [the last feature maps that lead to `tensor`, outputs], or None without such maps."""
+    tensors = [tensor]
+    while tensors:
+        if maps := [tensor for tensor in tensors if is_map(tensor)]:
+            return keras.Model(inputs, [maps[-1], outputs])
+        for nested, index in nested_models(tensors):
+            if both := maps_and_output(*ends(nested), nested.outputs[index]):
+                return with_maps_of(nested, both, keras.Model(inputs, outputs))
+        tensors = list({id(source): source for tensor in tensors for source in sources(tensor)}.values())
+    return None
+
+
+def with_maps_of(nested, both, model):
+    """The same model with the maps of a nested one as its first output; `both` takes its part and gives them."""
+    maps = []
+
+    def call(layer, *args, **kwargs):
+        if layer is not nested:
+            return layer(*args, **kwargs)
+        features, outputs = both(*args, **kwargs)
+        maps.append(features)
+        return outputs
+
+    same = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    return keras.Model(same.input, [maps[-1], same.output])
+
+
+def nested_models(tensors):
+    """Yield each nested model that gives one of the tensors, the last first, and which of its outputs that is."""
+    for tensor in reversed(tensors):
+        layer, _, index = tensor._keras_history
+        if hasattr(layer, "outputs"):
+            yield layer, index
+
+
+def ends(model):
+    """The input and the output of a model as it was built; of a Sequential, `input` and `output` are those of its caller."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model.input, model.output
+
+
 def sources(tensor):
-    """The tensors that a tensor is computed from; none if a whole model computes it, or if it is an input."""
+    """The tensors that a tensor is computed from; none if it is an input, or if a model without a graph computes it."""
     layer, node, _ = tensor._keras_history
-    return [] if isinstance(layer, keras.Model) else layer._inbound_nodes[node].input_tensors
+    without_graph = isinstance(layer, keras.Model) and not hasattr(layer, "outputs")
+    return [] if without_graph else layer._inbound_nodes[node].input_tensors
 
 
 def is_map(tensor):

@@ -223,6 +223,74 @@ def by_hand(model, images):
     return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
+def flat():
+    return [layers.Rescaling(1 / 255), layers.Conv2D(4, 3), layers.ReLU(), layers.GlobalAveragePooling2D()]
+
+
+def in_sequential(shape, parts):
+    return keras.Sequential([keras.Input(shape), *parts])
+
+
+def in_functional(shape, parts):
+    row = in_sequential(shape, parts)
+    return keras.Model(row.inputs[0], row.outputs[0])
+
+
+GRAY, MAPS = (8, 8, 1), (6, 6, 4)
+NESTED = {  # how the layers of `flat` and a dense layer are divided among nested models
+    "classifier": lambda parts: [parts[0], in_functional(GRAY, parts[1:])],
+    "classifier in a Sequential": lambda parts: [parts[0], in_sequential(GRAY, parts[1:])],
+    "backbone with pooling": lambda parts: [in_functional(GRAY, parts[:-1]), parts[-1]],
+    "head": lambda parts: [*parts[:3], in_functional(MAPS, parts[3:])],
+    "model in a model": lambda parts: [
+        in_sequential(GRAY, [parts[0], in_functional(GRAY, parts[1:-1])]),
+        in_sequential((4,), parts[-1:]),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_grad_cam_looks_into_nested_models(build, name, tmp_path):
+    """The same layers without nested models have the same heat."""
+    images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 1)).astype("uint8")
+    plain = build([gray(), *flat()], False, True)
+    expected = grad_cam(plain, images)
+    assert np.ptp(expected, axis=(1, 2)).max() > 0.1
+    parts = NESTED[name]([*flat(), layers.Dense(3, "softmax")])
+    for model in (in_functional(GRAY, parts), in_sequential(GRAY, parts)):
+        model.set_weights(plain.get_weights())
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_allclose(grad_cam(loaded, images), expected, atol=1e-5)
+        np.testing.assert_allclose(grad_cam(model, images), expected, atol=1e-5)
+
+
+def test_grad_cam_looks_into_one_output_of_several():
+    """Each nested model takes a dict and has maps as its other output. Their layers have the same names."""
+    rng = np.random.default_rng(0)
+
+    def pooled(image, name):
+        x = layers.Conv2D(4, 3, activation="relu", name=name)(image)
+        return x, layers.GlobalAveragePooling2D()(x)
+
+    def nested(image, name):
+        inside = keras.Input((8, 8, 1), name="pixels")
+        return keras.Model({"pixels": inside}, pooled(inside, "maps"), name=name)({"pixels": image})
+
+    def classify(left, right):
+        return layers.Dense(3, activation="softmax")(layers.Concatenate()([left, right]))
+
+    image, other = gray(), gray()
+    model = keras.Model(image, classify(nested(image, "left")[1], nested(image, "right")[1]))
+    plain = keras.Model(other, classify(pooled(other, "left")[1], pooled(other, "right")[1]))
+    plain.set_weights([rng.uniform(0, 0.01, weights.shape) for weights in plain.get_weights()])
+    model.set_weights(plain.get_weights())
+    images = rng.integers(0, 256, (2, 8, 8, 1)).astype("uint8")
+    heat = grad_cam(model, images)
+    np.testing.assert_allclose(heat, grad_cam(plain, images), atol=1e-5)
+    assert np.ptp(heat, axis=(1, 2)).max() > 0.1
+
+
 def dense_alone(image):
     return [image, layers.Flatten()]
 
@@ -231,14 +299,31 @@ def pixels_alone(image):
     return [image, layers.Conv2D(4, 8), layers.Conv2D(4, 1), layers.Flatten()]
 
 
-def classifier_inside(image):
-    inside = keras.Input((8, 8, 1))
-    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inside))
-    return [image, layers.Rescaling(1 / 255), keras.Model(inside, pooled)]
+@keras.saving.register_keras_serializable()
+class Subclassed(keras.Model):
+    """A classifier without a graph that could be looked into."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.parts = [layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()]
+
+    def build(self, shape):
+        for part in self.parts:
+            part.build(shape)
+            shape = part.compute_output_shape(shape)
+
+    def call(self, image):
+        for part in self.parts:
+            image = part(image)
+        return image
+
+
+def subclassed(image):
+    return [image, layers.Rescaling(1 / 255), Subclassed()]
 
 
 @pytest.mark.parametrize("functional", [False, True])
-@pytest.mark.parametrize("parts", [dense_alone, pixels_alone, classifier_inside])
+@pytest.mark.parametrize("parts", [dense_alone, pixels_alone, subclassed])
 def test_models_without_feature_maps_are_refused_in_one_line(build, parts, functional, script, tmp_path, capfd):
     build(parts(gray()), True, functional)
     assert script("predict.py", tmp_path / "model.keras", DIGIT, "--explain", tmp_path / "why") == 2
