@@ -8,7 +8,7 @@ import sys
 import tempfile
 import warnings
 
-from .errors import DataWarning, InputError, ProofError
+from .errors import DataWarning, InputError, ProofError, first_line, is_disk_full
 from .options import check_ranges
 from .text import printable, shorten
 
@@ -38,6 +38,10 @@ def run(main):
     except KeyboardInterrupt as stop:
         print(f"\n{printable(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)  # 128 + SIGINT, as shells have it
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        sys.exit(fail(first_line(error)))
 
 
 def escape_what_cannot_be_encoded():

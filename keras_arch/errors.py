@@ -1,6 +1,8 @@
 """What a user's mistake causes: one exception, whose message a person can act upon."""
 
 import difflib
+import errno
+import os
 import re
 import warnings
 from contextlib import contextmanager
@@ -8,6 +10,8 @@ from contextlib import contextmanager
 BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
 TRACEBACK = "in user code:"  # how messages from a tf.function begin
 KERAS_CAUSE = "Exception encountered: "  # stands before the cause where a model cannot be made from its description
+
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # no space, file too large, quota
 
 FEW = 50  # names that a message lists all of
 LONGEST = 100  # characters of a name that are compared
@@ -32,12 +36,19 @@ class DataWarning(UserWarning):
     """
 
 
+def is_disk_full(error):
+    """Whether an exception, of whatever library, says that a file found no room on its disk."""
+    return any(os.strerror(code) in str(error) for code in FULL)
+
+
 @contextmanager
 def warn_on_failure(file):
     """Issue a `DataWarning` if the block fails: `file` is not written, but the work that it shows is not lost."""
     try:
         yield
     except Exception as error:  # libraries that draw have their own ways to fail
+        if is_disk_full(error):  # then nothing else can be written, either
+            raise
         warnings.warn(f"{file} could not be written: {first_line(error)}", DataWarning, stacklevel=3)
 
 

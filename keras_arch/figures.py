@@ -2,10 +2,12 @@
 
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 from matplotlib import font_manager, rc_context, rcParams
 from matplotlib.figure import Figure
 
+from .files import save_whole
 from .text import shorten
 
 # Fonts with Chinese, Japanese and Korean characters, of which those are used that are installed.
@@ -30,7 +32,11 @@ def drawing(path, size, dpi=100):
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure = Figure(figsize=size, layout="constrained")
         yield figure
-        figure.savefig(path, dpi=dpi)
+        if isinstance(path, (str, Path)):
+            kind = Path(path).suffix.removeprefix(".") or "png"
+            save_whole(Path(path), lambda beside: figure.savefig(beside, dpi=dpi, format=kind))
+        else:
+            figure.savefig(path, dpi=dpi)
 
 
 def label(name, cells=24):

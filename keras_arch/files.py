@@ -1,17 +1,25 @@
 """Files and folders that are written beside their final name and moved into place: a crash leaves the old or the new."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, is_disk_full
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 BESIDE = "partial-"  # how names of files begin that are being written
+LONGEST_NAME = 50  # characters of a file's name that the name beside it repeats: file systems take 255 bytes
 CHECKPOINT = "checkpoint.npz"  # the state of training, in the folder of a run that is not finished
 
 
@@ -69,18 +77,26 @@ def link_with_suffix(path, suffix):
 
 
 @contextmanager
-def whole_folder(folder, marker, resume=False):
+def whole_folder(folder, marker, resume=False, check=lambda: None):
     """A new folder beside `folder` to fill, which takes its place when the block ends.
 
     When the block is left by an exception, `folder` stays as it was; of the unfinished one a checkpoint is kept, and
     what a user reads says where. A folder without a file called `marker` is never replaced. With `resume` the
-    unfinished folder of before is taken up again, where there is one.
+    unfinished folder of before is taken up again, where there is one. `check()` is called as soon as no other process
+    can write the folder, before anything is removed; it may raise an exception.
     """
     refuse_foreign(folder, marker)
     folder, partial = folder.resolve(), partial_name(folder)
     partial.mkdir(parents=True, exist_ok=True)
     best = partial / "model.keras"
     with locked(partial):
+        try:
+            undo_replacement(folder, marker)
+            check()
+        except BaseException:
+            with suppress(OSError):
+                partial.rmdir()  # if it is empty
+            raise
         for content in partial.glob(f"{BESIDE}*" if resume else "*"):
             shutil.rmtree(content) if content.is_dir() else content.unlink()
         try:
@@ -88,48 +104,99 @@ def whole_folder(folder, marker, resume=False):
         except BaseException as stop:
             if not best.exists() and not (partial / CHECKPOINT).exists():
                 shutil.rmtree(partial, ignore_errors=True)
-            elif isinstance(stop, (KeyboardInterrupt, InputError)):
-                message = f"{str(stop) or 'stopped'}; the best checkpoint so far is kept in {best}"
-                if isinstance(stop, KeyboardInterrupt):
-                    message += "; the same command with --resume goes on"
-                raise type(stop)(message) from stop
+                raise
+            message = f"{str(stop) or 'stopped'}; the best checkpoint so far is kept in {best}"
+            go_on = "; the same command with --resume goes on"
+            if isinstance(stop, InputError):
+                raise InputError(message, stop.details) from stop
+            if isinstance(stop, KeyboardInterrupt):
+                raise KeyboardInterrupt(message + go_on) from stop
+            if is_disk_full(stop):
+                raise InputError(message + go_on) from stop
             raise
         replace_folder(folder, partial)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def replaced_name(folder):
+    """Where a folder is moved while another one takes its place."""
+    return folder.with_name(folder.name + ".replaced")
 
 
 def replace_folder(folder, new):
-    """Move the folder `new` to where `folder` is, if it is, which goes only when the other has come."""
+    """Move the folder `new` to where `folder` is, if it is, which goes only when the other has come.
+
+    If another process uses `folder`, wait for its end.
+    """
     if not folder.exists():
         new.rename(folder)
         return
-    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.replaced-", dir=folder.parent) as replaced:
-        old = folder.rename(Path(replaced) / folder.name)
+    with lock(folder, wait=True):
+        old = folder.rename(replaced_name(folder))
         try:
             new.rename(folder)
         except OSError:
-            old.rename(folder)  # or it would go with the temporary folder
+            old.rename(folder)
             raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def undo_replacement(folder, marker):
+    """Move the old folder back if its process was killed before the new one came; remove it if the new one is there."""
+    old = replaced_name(folder)
+    if (old / marker).is_file() and not folder.exists():
+        old.rename(folder)
+    elif old.exists():
+        shutil.rmtree(old)
+
+
+@contextmanager
+def lock(path, shared=False, wait=False):
+    """Lock a file or folder for as long as the block runs; the lock goes with the process, however it ends.
+
+    Args:
+        path: an existing file or folder.
+        shared: let other processes have a shared lock at the same time.
+        wait: wait for other processes instead of yielding False.
+
+    Yields:
+        True, or False if another process has a lock, or has moved or removed `path`. None where nothing can be locked:
+        on Windows and on some network file systems.
+    """
+    opened, mine = None, None
+    try:
+        if fcntl is not None:
+            opened = os.open(path, os.O_RDONLY)
+            fcntl.flock(opened, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            mine = os.path.samestat(os.fstat(opened), os.stat(path))
+    except (BlockingIOError, FileNotFoundError):
+        mine = False
+    except OSError:
+        mine = None
+    try:
+        yield mine
+    finally:
+        if opened is not None:
+            os.close(opened)
 
 
 @contextmanager
 def locked(folder):
-    """Refuse a folder that another process is filling; the lock goes with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    """Refuse a folder that another process is filling."""
+    with lock(folder) as mine:
+        if mine is False:
+            raise InputError(f"expected {folder} to be free, got one that another process is writing")
         yield
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(opened)
-        raise InputError(f"expected {folder} to be free, got one that another process is writing") from None
-    try:
-        yield
-    finally:
-        os.close(opened)
+
+
+@contextmanager
+def used(folder):
+    """Keep other processes from replacing `folder`, or wait for the one that does; two may use it at the same time."""
+    while True:
+        with lock(folder, shared=True, wait=True) as mine:
+            if mine is not False or not folder.exists():
+                yield
+                return
 
 
 def existing_folder(folder):
@@ -157,15 +224,31 @@ def plain_path(path):
 
 
 def save_whole(path, write):
-    """Let `write(path)` write a file beside `path`, then move it there: a reader sees the old file or the new one."""
-    beside = path.with_name(BESIDE + path.name)
-    try:
-        write(beside)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())  # or a power cut could leave the name without the content
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Let `write(path)` write a file beside `path`, then move it there: a reader sees the old file or the new one.
+
+    Processes may write the same file at once: each has a file of its own, and the last one stays. What a process left
+    that was killed is removed. A device, such as /dev/stdout, is written directly.
+    """
+    if path.exists() and not path.is_file():
+        return write(path)
+    name = path.name[-LONGEST_NAME:]
+    for leftover in path.parent.glob(f"{BESIDE}{'[0-9a-f]' * 8}-{glob.escape(name)}"):
+        with lock(leftover) as mine:
+            if mine:
+                leftover.unlink(missing_ok=True)
+    beside = path.with_name(f"{BESIDE}{secrets.token_hex(4)}-{name}")
+    beside.touch(exist_ok=False)
+    with lock(beside) as mine:
+        if mine is not False:
+            try:
+                write(beside)
+                with beside.open("rb") as file:
+                    os.fsync(file.fileno())  # or a power cut could leave the name without the content
+                os.replace(beside, path)
+            finally:
+                beside.unlink(missing_ok=True)
+            return None
+    return save_whole(path, write)  # another process took the file for a leftover before it was locked
 
 
 def write_json(path, content):

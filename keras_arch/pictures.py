@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from .errors import warn_on_failure
 from .evaluation import mistakes
 from .figures import drawing, label
-from .files import write_json
+from .files import lock, write_json
 
 FEW_CLASSES = 30  # whose names and numbers have room in a matrix
 COLUMNS = 8
@@ -78,11 +78,13 @@ def write_evaluation(folder, dataset, split, names, rows, answers, labels):
         names: of the artifacts, which the pictures' names begin with.
         rows, answers, labels: what `evaluation.compare` returned.
     """
-    write_json(folder / "metrics.json", {"dataset": dataset.name, "split": split, "artifacts": rows})
-    for name, row, probabilities in zip(names, rows, answers, strict=True):
-        picture = folder / name.replace(".", "_")
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        with warn_on_failure(f"A picture of {name}"):
-            draw_confusion(f"{picture}_confusion.png", row["confusion"], dataset.class_names)
-            draw_reliability(f"{picture}_reliability.png", row["calibration"], row["ece"])
-            draw_mistakes(f"{picture}_mistakes.png", mistakes(probabilities, labels, dataset, split))
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder, wait=True):  # or two evaluations would mix their files
+        write_json(folder / "metrics.json", {"dataset": dataset.name, "split": split, "artifacts": rows})
+        for name, row, probabilities in zip(names, rows, answers, strict=True):
+            picture = folder / name.replace(".", "_")
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            with warn_on_failure(f"A picture of {name}"):
+                draw_confusion(f"{picture}_confusion.png", row["confusion"], dataset.class_names)
+                draw_reliability(f"{picture}_reliability.png", row["calibration"], row["ece"])
+                draw_mistakes(f"{picture}_mistakes.png", mistakes(probabilities, labels, dataset, split))

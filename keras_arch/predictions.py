@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 from .errors import InputError
+from .files import save_whole
 from .images import read_image
 from .text import printable
 
@@ -85,6 +86,5 @@ def explain(artifact, paths, folder):
             continue
         heat = grad_cam(model, image[None])[0]
         scale = max(1, SHOWN // max(heat.shape))
-        overlay(image, heat, scale).save(
-            folder / f"{number:04}_{path.stem[:STEM]}.png"
-        )  # two folders may hold one name
+        picture = folder / f"{number:04}_{path.stem[:STEM]}.png"  # two folders may hold one name
+        save_whole(picture, overlay(image, heat, scale).save)

@@ -17,7 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from .errors import DataWarning, InputError, first_line
-from .files import CHECKPOINT, partial_name, refuse_foreign, refuse_inside, save_whole, write_json
+from .files import CHECKPOINT, locked, partial_name, refuse_foreign, refuse_inside, save_whole, write_json
 from .record import damaged, read_record
 from .text import shorten
 
@@ -71,6 +71,8 @@ def free_folder(folder, recipe, overwrite, resume):
             raise InputError(f"expected the options that {partial} was begun with: {', '.join(changed)}")
     for existing in (partial / "model.keras", partial / CHECKPOINT):
         if existing.exists() and not (overwrite or resume):
+            with locked(partial):  # or it would be called interrupted while it is running
+                pass
             raise InputError(
                 f"expected a run folder that is free, got {folder}: {existing} is what an interrupted run left; --resume "
                 "would go on with it, --overwrite begin anew"

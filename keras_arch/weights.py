@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from .artifacts import load_keras
-from .errors import InputError, first_line
+from .errors import InputError, first_line, is_disk_full
 from .files import link_with_suffix
 
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -502,6 +502,8 @@ def download(name):
     try:
         path = keras.utils.get_file(file, TORCHVISION + file, cache_subdir="models/keras_arch", cache_dir=CACHE_DIR)
     except Exception as error:  # urllib's many; Keras wraps them in a bare Exception
+        if is_disk_full(error):
+            raise InputError(f"There is no room for {file}: {first_line(error)}") from error
         raise InputError(
             f"expected a network to download {TORCHVISION + file} from, got {first_line(error)}; weights='FILE.pth' takes a "
             "copy of it"

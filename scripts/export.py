@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from keras_arch import cli
+from keras_arch import cli, files
 from keras_arch.errors import ProofError
 from keras_arch.formats import ExportSettings
 
@@ -27,8 +27,13 @@ class Options:
 
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="export.py")
+    with files.used(options.run):  # or a training with --overwrite could replace it in the meantime
+        export(options)
+
+
+def export(options):
     with cli.quiet():
-        from keras_arch import files, page
+        from keras_arch import page
         from keras_arch.export import of_run, report
 
     settings, folder = options.settings, options.run / "export"

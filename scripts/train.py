@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from keras_arch import cli, files, runs
@@ -33,7 +34,9 @@ def main():
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
     options = cli.parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
     recipe = runs.findable(options.recipe)
-    folder = runs.free_folder(options.output or runs.default_folder(recipe), recipe, options.overwrite, options.resume)
+    output = options.output or runs.default_folder(recipe)
+    check = partial(runs.free_folder, output, recipe, options.overwrite, options.resume)
+    folder = check()
     with cli.quiet():
         from keras_arch import available, build, evaluation, fit, load_dataset, open_artifact, page, transfer_weights
         from keras_arch.data.pipeline import check_batch_size
@@ -51,13 +54,13 @@ def main():
         recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
         precision = choose_precision(recipe.precision, recorded)
     cli.say(runs.title(recipe, model, data.sizes, precision.name, anew))
-    with files.whole_folder(folder, "run.json", options.resume) as partial:
-        runs.start(partial, recipe, precision, options.data_dir, data)
+    with files.whole_folder(folder, "run.json", options.resume, check) as unfinished:
+        runs.start(unfinished, recipe, precision, options.data_dir, data)
         chosen = replace(recipe, precision=precision.name)
-        history = fit(model, data, chosen, partial, options.resume, options.tensorboard)
-        answers = evaluation.predict_splits(open_artifact(partial / "model.keras"), data)
-        metrics = runs.finish(partial, history, answers, files.hash_of(model.get_weights()))
-    page.illustrate(folder, model, data, history, *answers["test"])
+        history = fit(model, data, chosen, unfinished, options.resume, options.tensorboard)
+        answers = evaluation.predict_splits(open_artifact(unfinished / "model.keras"), data)
+        metrics = runs.finish(unfinished, history, answers, files.hash_of(model.get_weights()))
+        page.illustrate(unfinished, model, data, history, *answers["test"])
     cli.print_table([runs.summary(recipe, metrics)])
     cli.say(
         f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}"

@@ -6,7 +6,6 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as scripts do
 
 # The files that take longest start first, so that neither worker waits for the other at the end; test_export.py makes
 # the quickstart that several files use.
-FIRST = ("test_export", "test_resume", "test_contract", "test_training", "test_architectures", "test_examples")
+FIRST = (
+    "test_interruptions",
+    "test_export",
+    "test_resume",
+    "test_contract",
+    "test_training",
+    "test_architectures",
+    "test_examples",
+)
 ROOT = Path(__file__).parent.parent
 PATIENCE = 300  # seconds for another worker's training
 
@@ -49,8 +56,16 @@ def auto_precision(pytestconfig):
         from keras_arch.training.precision import machine_key
 
         speeds = {"float32": 1.0, "bfloat16": 2.0 if wanted == "mixed_bfloat16" else 0.5}
-        with suppress(FileNotFoundError):  # the other worker has moved the same file into place
-            write_json(cache_folder() / "precision.json", {machine_key(): speeds})
+        write_json(cache_folder() / "precision.json", {machine_key(): speeds})
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests have recorded as their outcome; with workers, what they print is lost."""
+    properties = [pair for report in terminalreporter.getreports("passed") for pair in report.user_properties]
+    if outcomes := [text for name, text in properties if name == "outcome"]:
+        terminalreporter.section("outcomes")
+        for text in outcomes:
+            terminalreporter.write_line(text)
 
 
 def pytest_collection_modifyitems(items):

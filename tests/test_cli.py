@@ -1,5 +1,6 @@
 """Command lines: what a script prints on stderr."""
 
+import errno
 import io
 import os
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 from keras_arch import cli
-from keras_arch.errors import DataWarning
+from keras_arch.errors import DataWarning, first_line, warn_on_failure
 
 
 def test_a_warning_about_data_is_one_line(capsys):
@@ -20,6 +21,42 @@ def test_a_warning_about_data_is_one_line(capsys):
 
     cli.run(main)
     assert capsys.readouterr().err.splitlines() == ["warning: 3 files are left out: a.txt"] * 2
+
+
+class LibraryError(Exception):
+    """Of a library that has exceptions of its own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "run.partial/model.keras"),
+        OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"),
+        LibraryError("checkpoint.index; File too large\n\tEncountered when executing an operation"),
+    ],
+)
+def test_a_full_disk_is_one_line_in_the_words_of_any_library(error, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: {first_line(error)}"
+
+
+def test_other_errors_of_libraries_keep_their_traceback():
+    def main():
+        raise LibraryError("no kernel")
+
+    with pytest.raises(LibraryError):
+        cli.run(main)
+
+
+def test_a_full_disk_is_no_failure_of_a_drawing():
+    with pytest.raises(OSError, match="No space left"), warn_on_failure("confusion.png"):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 PRINTS = """

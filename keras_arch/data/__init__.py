@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
-from ..errors import DataWarning, InputError, choose, first_line
+from ..errors import DataWarning, InputError, choose, first_line, is_disk_full
 from ..files import hash_of, hash_of_json
 from ..images import read_image
 from .digits import Digits
@@ -296,6 +296,8 @@ def prepare(name, builder):
     except PermissionError:
         raise
     except Exception as error:  # each data set has its own ways to fail: network, checksum, manual download, package
+        if is_disk_full(error):
+            raise InputError(f"{builder.data_dir} has no room for {name!r}: {first_line(error)}") from error
         raise InputError(
             f"expected data set {name!r} in {builder.data_dir} or a network to download it from, got "
             f"{type(error).__name__}; --data-dir FOLDER names a prepared copy, 'digits' needs no network; {first_line(error)}"

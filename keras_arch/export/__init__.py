@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from ..artifacts import strip_auxiliary_heads
-from ..errors import InputError, choose, first_line
+from ..errors import InputError, choose, first_line, is_disk_full
 from ..files import existing_folder, hash_of
 from ..formats import FORMATS, ExportSettings
 from ..models import check_backend, plain_model
@@ -82,6 +82,8 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
             except InputError:
                 raise
             except Exception as error:  # the converters have no public exception of their own
+                if is_disk_full(error):
+                    raise InputError(f"{form.file} could not be written: {first_line(error)}") from error
                 refused[name] = first_line(error)
     return promises, refused
 

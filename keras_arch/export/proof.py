@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
 from ..data.splits import resize
-from ..errors import InputError, first_line
+from ..errors import InputError, first_line, is_disk_full
 from ..evaluation import accuracy, agreement
 from ..files import existing_folder, plain_path, size_of
 from ..models import are_probabilities
@@ -113,6 +113,8 @@ def prove_file(path, promise, truth, scratch):
     if "outputs" in answer:
         row["problems"] += check_ends(answer, promise)
     if errors := [one["error"] for one in answers.values() if "error" in one]:
+        if is_disk_full(errors[-1]):
+            raise InputError(f"{path} cannot be run: {first_line(errors[-1])}")
         row["problems"].append(f"file: cannot be run ({first_line(errors[-1])})")
         return row
     if promise.kind == "saved_model":

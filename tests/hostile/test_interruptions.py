@@ -1,0 +1,429 @@
+"""Processes that are killed, disks that are full, and two processes on one folder: nothing is lost or damaged.
+
+The summary of pytest lists the outcomes.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="kills, locks and mounts are POSIX's"),
+]
+
+SEED = 20
+TRAINING_KILLS, EXPORT_KILLS = 14, 6
+EPOCHS = 3
+TRAIN = ("train.py", "quickstart", "--epochs", EPOCHS, "--precision", "float32", "--ema", "0.99")
+# Two formats of two converters take a third of the time of all six.
+EXPORT = ("--formats", "saved_model", "int8", "--proof-images", 50, "--calibration-images", 10)
+LONGEST_LINE = 300
+KB = 1024
+
+
+def start(name, *arguments, **environment):
+    command = [sys.executable, ROOT / "scripts" / name, *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(list(map(str, command)), env={**os.environ, **environment}, **pipes)
+
+
+def finish(process):
+    """Return exit status and stderr of a process."""
+    _, errors = process.communicate(timeout=300)
+    return process.returncode, errors
+
+
+def run(name, *arguments, **environment):
+    """Run a script, which succeeds."""
+    status, errors = finish(start(name, *arguments, **environment))
+    assert status == 0, errors
+
+
+def assert_one_line(status, errors, *parts):
+    assert status == 2, errors
+    assert errors.count("\n") == 1, errors
+    assert errors.startswith("error: ")
+    assert len(errors) < LONGEST_LINE + len("error: "), errors
+    for part in parts:
+        assert part in errors
+
+
+def die(seconds, name, *arguments):
+    """Kill a script after `seconds`; return whether it still ran. If it did not, it succeeded."""
+    process = start(name, *arguments)
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+    status, errors = finish(process)
+    assert status in (0, -signal.SIGKILL), errors
+    return status != 0
+
+
+def weights_of(path):
+    import keras
+
+    return keras.models.load_model(path, compile=False).get_weights()
+
+
+def same_weights(path, expected):
+    found = weights_of(path)
+    return len(found) == len(expected) and all(map(np.array_equal, found, expected))
+
+
+def assert_whole_run(folder, files):
+    """All that a finished run has is there and can be read, and the weights are those that run.json speaks of."""
+    digest = hashlib.sha256()
+    for array in weights_of(folder / "model.keras"):
+        digest.update(array.tobytes())
+    run = json.loads((folder / "run.json").read_text())
+    assert run["metrics"]["weights_sha256"] == digest.hexdigest()
+    assert len((folder / "history.csv").read_text().splitlines()) == EPOCHS + 1
+    assert (folder / "report.html").read_text().rstrip().endswith("</html>")
+    with Image.open(folder / "curves.png") as image:
+        image.load()
+    assert names_in(folder) - {"checkpoint.npz"} == files
+
+
+def names_in(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def contents(folder):
+    """{name: SHA-256} of the files in a folder."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names_in(folder)}
+
+
+@pytest.fixture
+def outcome(record_property):
+    """Print a line in the summary of pytest."""
+    return lambda line: record_property("outcome", line)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, data_dir):
+    """Two finished runs, of seeds 0 and 1, that nothing interrupted, and the seconds that a training takes.
+
+    None of the folders may be changed.
+    """
+    folder = tmp_path_factory.mktemp("made")
+    run(*TRAIN, "--output", folder / "seed0", "--data-dir", data_dir)
+    started = time.monotonic()
+    run(*TRAIN, "--output", folder / "seed1", "--data-dir", data_dir, "--seed", 1)
+    return folder, time.monotonic() - started
+
+
+def test_trainings_that_are_killed_end_with_the_weights_of_those_that_are_not(made, tmp_path, data_dir, outcome):
+    """Chains of kills: each process resumes what the one before left, until one comes to its end.
+
+    Every second chain has another seed, so that the run that it replaces can be told from its own.
+    """
+    reference, seconds = made
+    folder, moments, counts = tmp_path / "run", random.Random(SEED), Counter()
+    expected = [weights_of(reference / f"seed{seed}" / "model.keras") for seed in (0, 1)]
+    assert not all(map(np.array_equal, *expected))
+    files = names_in(reference / "seed0")
+
+    def go_on(chain, resume, overwrite, kill=True):
+        options = ("--output", folder, "--data-dir", data_dir, "--seed", chain % 2)
+        options += ("--resume",) * resume + ("--overwrite",) * overwrite
+        return die(moments.uniform(0, seconds) if kill else 300, *TRAIN, *options)
+
+    chain, kills, resume = 0, 0, False
+    while kills < TRAINING_KILLS or resume:
+        killed = go_on(chain, resume, chain > 0, kills < TRAINING_KILLS)
+        kills += killed
+        finished = folder.exists() and same_weights(folder / "model.keras", expected[chain % 2])
+        if folder.exists():
+            assert_whole_run(folder, files)
+            assert finished or same_weights(folder / "model.keras", expected[(chain - 1) % 2])
+        else:
+            assert chain == 0  # a run that was there stays until the new one is
+        partial = tmp_path / "run.partial"
+        if not killed:
+            assert finished
+            assert [path.name for path in tmp_path.iterdir()] == ["run"]
+            counts["chains that ended"] += 1
+            chain, resume = chain + 1, False
+        elif finished and not partial.exists():
+            counts["killed after the end"] += 1
+            chain, resume = chain + 1, False
+        else:
+            begun = (partial / "checkpoint.npz").exists()
+            counts["resumed" if begun else "started over"] += 1
+            resume = True
+    outcome(f"{kills} kills of trainings within {seconds:.0f} s: {dict(counts)}; all weights equal")
+
+
+def exported(folder):
+    """What must be the same in two exports: names, and contents of all but measurements and TensorFlow's identifiers."""
+    return {
+        name: digest
+        for name, digest in contents(folder).items()
+        if name.endswith((".tflite", ".txt")) or "variables.data" in name
+    }, names_in(folder)
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """A finished run that a test may change."""
+    return Path(shutil.copytree(made[0] / "seed0", tmp_path / "run"))
+
+
+def test_exports_that_are_killed_are_old_or_new_or_absent(copied, tmp_path, outcome):
+    folder, moments, counts = copied / "export", random.Random(SEED + 1), Counter()
+    files = names_in(copied)
+    started = time.monotonic()
+    run("export.py", copied, *EXPORT)
+    seconds, new = time.monotonic() - started, exported(folder)
+    folder.rename(tmp_path / "reference")
+    old = None
+    for number in range(EXPORT_KILLS):
+        if number == EXPORT_KILLS // 2:
+            run("export.py", copied, *EXPORT, "--formats", "float16")
+            old = exported(folder)
+            assert old != new
+        killed = die(moments.uniform(0, seconds), "export.py", copied, *EXPORT)
+        found = exported(folder) if folder.exists() else None
+        assert found in (old, new)
+        state = {None: "absent", "old": "old", "new": "new"}[found and ("new" if found == new else "old")]
+        counts[state if killed else "came to its end"] += 1
+        old = found
+        assert (copied / "report.html").read_text().rstrip().endswith("</html>")
+    run("export.py", copied, *EXPORT)
+    assert exported(folder) == new
+    assert names_in(copied) == files | {f"export/{name}" for name in new[1]}
+    assert {path.name for path in copied.iterdir() if path.is_dir()} == {"export"}
+    outcome(f"{EXPORT_KILLS} kills of exports within {seconds:.0f} s: {dict(counts)}; the rerun wrote the same files")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 16 MB, in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    mount = [*root, "mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no command to mount a file system")
+    if done.returncode:
+        pytest.skip(f"a file system cannot be mounted: {done.stderr.strip()}")
+    yield folder
+    subprocess.run([*root, "umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def nearly_full(disk, room):
+    """Leave `room` bytes on a disk."""
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        found = os.statvfs(disk)
+        file.write(bytes(found.f_bavail * found.f_frsize - room))
+    yield
+    filler.unlink()
+
+
+def size_of(path):
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
+def full_size(path):
+    """Bytes that a file takes on a disk of pages of 4 KB."""
+    return -(-path.stat().st_size // (4 * KB)) * 4 * KB
+
+
+def test_a_disk_that_fills_while_training(made, disk, data_dir, outcome):
+    reference, _ = made
+    command = (*TRAIN, "--output", disk / "run", "--data-dir", data_dir)
+    model = full_size(reference / "seed0" / "model.keras")
+    # An epoch's model takes the place of the last one's when both are there; so does the checkpoint, which is larger.
+    rooms = {"first checkpoint": model + 40 * KB, "a later epoch": 3 * model + 40 * KB}
+    counts = {}
+    for moment, room in rooms.items():
+        with nearly_full(disk, room):
+            assert_one_line(*finish(start(*command)), "No space left on device")
+            left = names_in(disk) - {"filler"}
+        assert not any("partial-" in name for name in left), left
+        assert not (disk / "run").exists()
+        kept = "run.partial/model.keras" in left
+        counts[moment] = "checkpoint" if "run.partial/checkpoint.npz" in left else "model" if kept else "nothing"
+        run(*command, *(("--resume",) if kept else ()))
+        assert same_weights(disk / "run" / "model.keras", weights_of(reference / "seed0" / "model.keras"))
+        assert {path.name for path in disk.iterdir()} == {"run"}
+        for path in sorted((disk / "run").rglob("*")):
+            path.unlink()
+        (disk / "run").rmdir()
+    assert counts == {"first checkpoint": "model", "a later epoch": "checkpoint"}
+    outcome(f"a full disk in training: {counts} kept; all resumed to the same weights")
+
+
+def test_a_disk_that_fills_while_exporting_and_evaluating(made, disk, outcome):
+    source = shutil.copytree(made[0] / "seed0", disk / "run")
+    run("export.py", source, *EXPORT)
+    before, counts = contents(source), Counter()
+    for room in (0, 30 * KB, size_of(source / "export") // 2):
+        with nearly_full(disk, room):
+            assert_one_line(*finish(start("export.py", source, *EXPORT)), "No space left on device")
+        assert contents(source) == before
+        counts["exports refused"] += 1
+    before = exported(source / "export")
+    run("export.py", source, *EXPORT)
+    assert exported(source / "export") == before
+
+    command = ("evaluate.py", source / "model.keras", "--output", disk / "evaluation")
+    run(*command)
+    before = contents(disk / "evaluation")
+    for room in (0, 24 * KB, 60 * KB):  # without room for metrics.json, for the first picture, for a later one
+        with nearly_full(disk, room):
+            assert_one_line(*finish(start(*command)), "No space left on device")
+        after = contents(disk / "evaluation")
+        assert after.keys() == before.keys()
+        json.loads((disk / "evaluation" / "metrics.json").read_text())
+        for picture in (disk / "evaluation").glob("*.png"):
+            with Image.open(picture) as image:
+                image.load()
+        counts["evaluations refused"] += 1
+    run(*command)
+    assert contents(disk / "evaluation").keys() == before.keys()
+    outcome(f"a full disk in export and evaluation: {dict(counts)}; what was there stayed, and reruns worked")
+
+
+def save_pictures(folder):
+    for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype("uint8")):
+        path = folder / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
+def caches(folder):
+    """All files of this package in a cache folder; matplotlib has others there."""
+    return [path for path in (folder / "keras_arch").rglob("*") if path.is_file()]
+
+
+def test_a_full_disk_under_caches_data_and_temporary_files(made, disk, tmp_path, outcome):
+    """Caches can be done without. Data and temporary files cannot."""
+    save_pictures(tmp_path / "pictures")
+    (disk / "temporary").mkdir()
+    show = ("show_data.py", tmp_path / "pictures", "--output", tmp_path / "data.png")
+    digits = ("show_data.py", "digits", "--data-dir", disk / "data", "--output", tmp_path / "digits.png")
+    with nearly_full(disk, 0):
+        run(*show, XDG_CACHE_HOME=str(disk / "cache"))
+        assert caches(disk / "cache") == []
+        assert_one_line(*finish(start(*digits)), "No space left on device")
+        assert not (tmp_path / "digits.png").exists()
+        export = start("export.py", made[0] / "seed0", *EXPORT, TMPDIR=str(disk / "temporary"))
+        assert_one_line(*finish(export))
+        assert not (made[0] / "seed0" / "export").exists()
+    run(*show, XDG_CACHE_HOME=str(disk / "cache"))
+    assert len(caches(disk / "cache")) == 1
+    run(*digits)
+    assert (tmp_path / "digits.png").exists()
+    outcome("a full disk under caches: went on; under data and temporary files: refused, and reruns worked")
+
+
+def both(first, second, **environment):
+    """Start two scripts at once; return what `finish` returns of each."""
+    processes = [start(*first, **environment), start(*second, **environment)]
+    return [finish(process) for process in processes]
+
+
+def assert_one_wins(results, *parts):
+    assert sorted(status for status, _ in results) == [0, 2], results
+    for status, errors in results:
+        if status:
+            assert_one_line(status, errors, *parts)
+
+
+def test_two_trainings_into_one_folder(made, tmp_path, data_dir, outcome):
+    command = (*TRAIN, "--output", tmp_path / "run", "--data-dir", data_dir)
+    results = both(command, command)
+    assert_one_wins(results, str(tmp_path / "run"))
+    assert_whole_run(tmp_path / "run", names_in(made[0] / "seed0"))
+    assert same_weights(tmp_path / "run" / "model.keras", weights_of(made[0] / "seed0" / "model.keras"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    outcome("two trainings into one folder: one finished, one was refused")
+
+
+def test_two_exports_of_one_run(copied, outcome):
+    files = names_in(copied)
+    results = both(*[("export.py", copied, *EXPORT)] * 2)
+    assert_one_wins(results, "another process is writing")
+    found = names_in(copied)
+    assert {name for name in found if not name.startswith("export/")} == files
+    assert {"export/export.json", "export/model_int8.tflite", "export/labels.txt"} <= found
+    outcome("two exports of one run: one finished, one was refused")
+
+
+def test_an_export_of_a_run_that_is_replaced(copied, tmp_path, data_dir, outcome):
+    """The export is of the old run and goes with it, or is of the new run."""
+    files = names_in(copied)
+    train = (*TRAIN, "--epochs", 1, "--seed", 1, "--overwrite", "--output", copied, "--data-dir", data_dir)
+    results = both(train, ("export.py", copied, *EXPORT))
+    assert [status for status, _ in results] == [0, 0], results
+    assert json.loads((copied / "run.json").read_text())["recipe"]["seed"] == 1
+    found = names_in(copied)
+    assert {name for name in found if not name.startswith("export/")} == files
+    fate = "went with the old run"
+    if (copied / "export").exists():
+        report = json.loads((copied / "export" / "export.json").read_text())
+        digest = json.loads((copied / "run.json").read_text())["metrics"]["weights_sha256"]
+        assert digest[:12] in json.dumps(report)
+        fate = "is of the new run"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    outcome(f"an export of a run that is replaced: both finished, and the export {fate}")
+
+
+def test_two_evaluations_into_one_folder(made, tmp_path, outcome):
+    models = [made[0] / f"seed{seed}" / "model.keras" for seed in (0, 1)]
+    for number, model in enumerate(models):
+        run("evaluate.py", model, "--output", tmp_path / str(number))
+    results = both(*(("evaluate.py", model, "--output", tmp_path / "both") for model in models))
+    assert [status for status, _ in results] == [0, 0], results
+    pictures = [
+        {name: digest for name, digest in contents(tmp_path / folder).items() if name.endswith(".png")}
+        for folder in ("0", "1", "both")
+    ]
+    assert pictures[2] in pictures[:2]
+    (row,) = json.loads((tmp_path / "both" / "metrics.json").read_text())["artifacts"]
+    (same,) = json.loads((tmp_path / str(pictures.index(pictures[2])) / "metrics.json").read_text())["artifacts"]
+    assert row["confusion"] == same["confusion"]
+    assert names_in(tmp_path / "both") == names_in(tmp_path / "0")
+    outcome("two evaluations into one folder: both finished; all files are of the later one")
+
+
+def test_two_first_looks_at_one_folder_of_pictures(tmp_path, outcome):
+    save_pictures(tmp_path / "pictures")
+    command = ("show_data.py", tmp_path / "pictures", "--output", tmp_path / "data.png")
+    results = both(command, command, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert results == [(0, ""), (0, "")]
+    (cache,) = caches(tmp_path / "cache")
+    assert len(json.loads(cache.read_text())) == 60
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "cache", "data.png"}
+    outcome("two first looks at one folder: both finished, one whole cache file")
+
+
+def test_two_first_measurements_of_precision(tmp_path, data_dir, outcome):
+    command = ("train.py", "quickstart", "--epochs", 1, "--data-dir", data_dir, "--output")
+    results = both((*command, tmp_path / "one"), (*command, tmp_path / "two"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert [status for status, _ in results] == [0, 0], results
+    (cache,) = caches(tmp_path / "cache")
+    (speeds,) = json.loads(cache.read_text()).values()
+    assert set(speeds) == {"float32", "bfloat16"}
+    outcome("two first measurements of precision: both finished, one whole cache file")
