@@ -8,7 +8,7 @@ import sys
 import tempfile
 import warnings
 
-from .errors import DataWarning, InputError, ProofError
+from .errors import DataWarning, InputError, ProofError, one_line
 from .options import check_ranges
 from .text import printable, shorten
 
@@ -64,7 +64,7 @@ def one_line_warnings():
 
 def fail(message, status=2):
     """Print `message` as one line on stderr, with its details below, and return the exit status for it."""
-    print("error: " + printable(" ".join(str(message).split())), file=sys.stderr)
+    print("error: " + one_line(printable(one_line(message))), file=sys.stderr)
     for detail in getattr(message, "details", ()):
         print(f"  {printable(detail)}", file=sys.stderr)
     return status
@@ -73,6 +73,8 @@ def fail(message, status=2):
 def parse(command, arguments, **options):
     """`tyro.cli` whose complaint is one line: options from the dataclass `command`, whose numbers are in their `Range`."""
     import tyro
+
+    refuse_empty(arguments)
 
     complaint = io.StringIO()
     try:
@@ -88,6 +90,15 @@ def parse(command, arguments, **options):
         raise stop from None
     check_ranges(parsed)
     return parsed
+
+
+def refuse_empty(arguments):
+    """Raise InputError if an argument is empty. As a path it would be the current folder."""
+    for before, argument in zip(("the first argument", *arguments), arguments, strict=False):
+        if argument == "" or re.fullmatch("--[^=]+=", argument):
+            raise InputError(
+                f"Arguments must not be empty. Received: {argument!r} after {before}. Check the variables of the shell."
+            )
 
 
 def list_recipes(recipes, expected):
