@@ -12,6 +12,7 @@ from .errors import DataWarning, InputError, ProofError, one_line
 from .options import check_ranges
 from .text import printable, shorten
 
+LONGEST = 4096  # characters of an argument, as of a path on Linux
 COMPLAINT = 250  # characters of what tyro says about a command line, at most
 
 
@@ -74,7 +75,7 @@ def parse(command, arguments, **options):
     """`tyro.cli` whose complaint is one line: options from the dataclass `command`, whose numbers are in their `Range`."""
     import tyro
 
-    refuse_empty(arguments)
+    check_arguments(arguments)
 
     complaint = io.StringIO()
     try:
@@ -92,12 +93,16 @@ def parse(command, arguments, **options):
     return parsed
 
 
-def refuse_empty(arguments):
-    """Raise InputError if an argument is empty. As a path it would be the current folder."""
+def check_arguments(arguments):
+    """Raise InputError if an argument is empty, which as a path would be the current folder, or longer than any path."""
     for before, argument in zip(("the first argument", *arguments), arguments, strict=False):
         if argument == "" or re.fullmatch("--[^=]+=", argument):
             raise InputError(
                 f"Arguments must not be empty. Received: {argument!r} after {before}. Check the variables of the shell."
+            )
+        if len(argument) > LONGEST:
+            raise InputError(
+                f"Arguments must have {LONGEST:,} characters or fewer. Received: {len(argument):,} characters after {before}."
             )
 
 
