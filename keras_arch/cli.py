@@ -8,10 +8,11 @@ import sys
 import tempfile
 import warnings
 
-from .errors import DataWarning, InputError, ProofError, first_line, is_disk_full
+from .errors import DataWarning, InputError, ProofError, first_line, is_disk_full, one_line
 from .options import check_ranges
 from .text import printable, shorten
 
+LONGEST = 4096  # characters of an argument, as of a path on Linux
 COMPLAINT = 250  # characters of what tyro says about a command line, at most
 
 
@@ -70,7 +71,7 @@ def one_line_warnings():
 
 def fail(message, status=2):
     """Print `message` as one line on stderr, with its details below, and return the exit status for it."""
-    print("error: " + printable(" ".join(str(message).split())), file=sys.stderr)
+    print("error: " + one_line(printable(one_line(message))), file=sys.stderr)
     for detail in getattr(message, "details", ()):
         print(f"  {printable(detail)}", file=sys.stderr)
     return status
@@ -79,6 +80,8 @@ def fail(message, status=2):
 def parse(command, arguments, **options):
     """`tyro.cli` whose complaint is one line: options from the dataclass `command`, whose numbers are in their `Range`."""
     import tyro
+
+    check_arguments(arguments)
 
     complaint = io.StringIO()
     try:
@@ -94,6 +97,19 @@ def parse(command, arguments, **options):
         raise stop from None
     check_ranges(parsed)
     return parsed
+
+
+def check_arguments(arguments):
+    """Raise InputError if an argument is empty, which as a path would be the current folder, or longer than any path."""
+    for before, argument in zip(("the first argument", *arguments), arguments, strict=False):
+        if argument == "" or re.fullmatch("--[^=]+=", argument):
+            raise InputError(
+                f"Arguments must not be empty. Received: {argument!r} after {before}. Check the variables of the shell."
+            )
+        if len(argument) > LONGEST:
+            raise InputError(
+                f"Arguments must have {LONGEST:,} characters or fewer. Received: {len(argument):,} characters after {before}."
+            )
 
 
 def list_recipes(recipes, expected):

@@ -15,17 +15,19 @@ FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # no
 
 FEW = 50  # names that a message lists all of
 LONGEST = 100  # characters of a name that are compared
+LINE = 290  # characters of a message, whatever names are in it
 
 
 class InputError(ValueError):
     """Something that a person can mend: says what was expected, what came and what would have worked.
 
     Scripts print it as one line and exit with status 2; any other exception is a bug of ours and keeps its traceback.
-    `details` are lines that may follow, such as the names of files.
+    A message is one line: of a longer one `one_line` leaves out the middle. `details` are lines that may follow, such as
+    the names of files.
     """
 
     def __init__(self, message, details=()):
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.details = list(details)
 
 
@@ -58,6 +60,12 @@ class ProofError(Exception):
     def __init__(self, folder, problems):
         super().__init__(f"{len(problems)} problem{'s' * (len(problems) > 1)}, so {folder} stays as it was:")
         self.details = problems
+
+
+def one_line(message):
+    """Return `message` as one line of at most `LINE` characters: paths and values of a user can have any length."""
+    line = " ".join(str(message).split())
+    return line if len(line) <= LINE else f"{line[: LINE // 2]} ... {line[5 - LINE // 2 :]}"
 
 
 def choose(kind, name, names):

@@ -43,6 +43,39 @@ def real_path(path):
     return Path(path).resolve()
 
 
+def check_writable(path, kind="folder"):
+    """Raise InputError unless a file or a folder can be written at `path`. Nothing is written yet.
+
+    Args:
+        path: what is going to be written. Missing folders above it can be made.
+        kind: "folder" or "file".
+    """
+    real = real_path(path)
+    if real.exists() and not (real.is_dir() if kind == "folder" else real.is_file()):
+        raise InputError(f"{path} must be a {kind}. Received: something else of this name. Pass another name.")
+    if not real.exists() and os.path.islink(path):
+        raise InputError(f"{path} must be a {kind}. Received: a broken link. Remove it, or pass another name.")
+    place = next(place for place in (real, *real.parents) if place.exists())
+    if not (place == real or place.is_dir()) or not os.access(place, os.W_OK):
+        raise InputError(
+            f"{path} cannot be written. Received: {place}, which is read-only or a file. Pass another name."
+        )
+
+
+def check_picture(path):
+    """Raise InputError unless a PNG file can be written at `path`."""
+    if path.suffix != ".png":
+        raise InputError(f"expected --output to be a .png file, got {path}")
+    check_writable(path, "file")
+
+
+def refuse_endless(path):
+    """Raise InputError if `path` is a pipe or a device. Reading it might never end."""
+    path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} must be a file. Received: a pipe or a device. Save its contents to a file first.")
+
+
 def refuse_inside(output, data):
     """Raise InputError if a file or folder that is going to be written is a folder of data or inside one.
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import DataWarning, InputError, first_line
+from .files import refuse_endless
 
 # The raster formats that Pillow decodes itself. It passes others, such as EPS, to a program that it finds on the PATH.
 RASTER = {
@@ -161,6 +162,7 @@ def open_image(path):
 
 def decode(path):
     """The whole picture, upright and opaque, as a Pillow image of mode "L" or "RGB", and whether it is grey."""
+    refuse_endless(path)
     try:
         with open_image(path) as file:
             image = on_white(in_8_bits(upright(file), file))

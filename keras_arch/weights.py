@@ -136,6 +136,12 @@ def existing_file(option, value):
     return path
 
 
+def check_source(source):
+    """Raise InputError unless `transfer_weights` can take `source`: "imagenet", or a file or a run folder with weights."""
+    if source != "imagenet":
+        kind_of(existing_file("weights", source))
+
+
 def kind_of(path):
     """What the contents of a weights file are, whatever its name: one of the five kinds."""
     with Path(path).open("rb") as file:

@@ -25,9 +25,7 @@ def main():
     options = cli.parse(Options, sys.argv[1:], prog="compare.py")
     if len(options.runs) < 2:
         raise InputError(f"expected two run folders or more, got {len(options.runs)}")
-    if options.output.suffix != ".png":
-        raise InputError(f"expected --output to be a .png file, got {options.output}")
-    files.real_path(options.output)
+    files.check_picture(options.output)
     if len({files.real_path(folder) for folder in options.runs}) < len(options.runs):
         raise InputError(f"expected different run folders, got {' '.join(map(str, options.runs))}")
     from keras_arch import runs

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from keras_arch import cli
-from keras_arch.errors import InputError
+from keras_arch.errors import InputError, choose
 from keras_arch.options import PIXELS
 
 NUMBERS = ("parameters", "multiply_adds", "activations")
@@ -32,7 +32,9 @@ def main():
     if not options.models:
         raise InputError("expected one MODEL or more, got none; resnet50 would work")
     with cli.quiet():
-        from keras_arch import build, cost
+        from keras_arch import available, build, cost
+    for name in options.models:
+        choose("the name of a model", name.lower(), available())
     size = {} if options.image_size is None else {"input_shape": (options.image_size, options.image_size, 3)}
     costs = [cost(build(name, **size)) for name in options.models]
     if len(costs) > 1:

@@ -31,8 +31,8 @@ def main():
     options = cli.parse(Options, sys.argv[1:], prog="evaluate.py")
     if not options.artifacts:
         raise InputError("expected one ARTIFACT or more, got none; saved_models/quickstart/model.keras would work")
-    if options.output is not None and options.output.exists() and not options.output.is_dir():
-        raise InputError(f"expected --output to be a folder, got {options.output}")
+    if options.output:
+        files.check_writable(options.output)
     with cli.quiet():
         from keras_arch import evaluation, load_dataset, open_artifact, pictures, runs
         from keras_arch.data import SPLITS

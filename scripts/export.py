@@ -37,6 +37,7 @@ def export(options):
         from keras_arch.export import of_run, report
 
     settings, folder = options.settings, options.run / "export"
+    files.check_writable(folder)
     run, model, data = of_run.open_run(options.run, settings, options.data_dir)
     if options.debug_quantization:
         with cli.quiet():

@@ -35,6 +35,7 @@ def main():
     if not options.images:
         raise InputError("expected one IMAGE or more, got none; examples/digit.png would work")
     if options.explain:
+        files.check_writable(options.explain)
         files.refuse_inside(options.explain, options.images)
     paths = images.find_pictures(options.images)
     with cli.quiet():

@@ -32,11 +32,12 @@ class Options:
     seed: Annotated[int, SEEDS] = 0
     """Another one shows other images."""
     output: Path = Path("data.png")
-    """The picture."""
+    """PNG file of the picture."""
 
 
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="show_data.py")
+    files.check_picture(options.output)
     files.refuse_inside(options.output, [options.dataset])
     with cli.quiet():
         from keras_arch import load_dataset
@@ -52,6 +53,7 @@ def main():
             for name, row in counts(dataset).items()
         ]
     )
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     draw_grid(options.output, dataset, options.augment, options.seed)
     cli.say(f"{options.output}: training images of the first epoch, augment={options.augment}")
 

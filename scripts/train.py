@@ -43,8 +43,11 @@ def main():
         from keras_arch.training.checkpoint import recorded_precision
         from keras_arch.training.fast import make_repeatable
         from keras_arch.training.precision import choose_precision
+        from keras_arch.weights import check_source
 
     choose("the name of a model", recipe.model, available())
+    if recipe.weights:
+        check_source(recipe.weights)
     data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options)
     check_batch_size(data, recipe)
     make_repeatable(recipe.seed)

@@ -16,7 +16,7 @@ from ..errors import InputError, choose
 from ..weights import HALVES
 from .layers import (
     ANY_SIZE,
-    check_activation,
+    check_arguments,
     check_classes,
     classifier_head,
     conv_bn_relu,
@@ -232,6 +232,7 @@ def GoogLeNet(
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         model.fit(images, labels)  # images: 0-255, as they come
     """
+    check_arguments(include_top, weights, pooling, classes, classifier_activation, name, "googlenet")
     stem = STEMS[choose("stem", stem, STEMS)]
     if auxiliary_heads and not include_top:
         raise InputError(
@@ -239,7 +240,6 @@ def GoogLeNet(
         )
     if include_top:
         classes = check_classes(classes)
-        check_activation(classifier_activation)
     if kernel_5x5 not in (3, 5):
         raise InputError(f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {kernel_5x5!r}")
     width = real_number("width", width, lambda number: 0 < number < math.inf, "greater than 0, such as 0.5")

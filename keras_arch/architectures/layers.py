@@ -11,9 +11,21 @@ import keras
 from keras import layers
 
 from ..errors import InputError
-from ..weights import IMAGENET, load_weights
+from ..weights import IMAGENET, check_source, load_weights
 
 ANY_SIZE = (None, None, 3)  # what a network without its top takes by default, as in keras.applications
+
+
+def check_arguments(include_top, weights, pooling, classes, classifier_activation, name, architecture):
+    """Raise InputError if what every builder takes cannot be used, before a deep network is built for nothing."""
+    if include_top:
+        check_classes(classes)
+        check_activation(classifier_activation)
+    else:
+        check_pooling(pooling)
+    check_name(name, architecture)
+    if weights is not None:
+        check_source(weights)
 
 
 def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, default=IMAGENET):
@@ -198,18 +210,18 @@ def classifier_head(x, include_top, pooling, classes, classifier_activation, dro
 
 
 def pooled(x, pooling):
-    """The feature map `x` itself, or averaged ("avg") or at its greatest ("max") over all pixels.
-
-    Raises:
-        InputError: a pooling that is not None, "avg" or "max".
-    """
+    """The feature map `x` itself, or averaged ("avg") or at its greatest ("max") over all pixels."""
+    check_pooling(pooling)
     if pooling == "avg":
         return layers.GlobalAveragePooling2D(name="avg_pool")(x)
     if pooling == "max":
         return layers.GlobalMaxPooling2D(name="max_pool")(x)
-    if pooling is not None:
-        raise InputError(f"expected pooling to be None, 'avg' or 'max', got {pooling!r}")
     return x
+
+
+def check_pooling(pooling):
+    if pooling is not None and not (isinstance(pooling, str) and pooling in ("avg", "max")):
+        raise InputError(f"`pooling` must be None, 'avg' or 'max'. Received: pooling={reprlib.repr(pooling)}.")
 
 
 def check_classes(classes):
@@ -226,12 +238,16 @@ def check_activation(activation):
         raise InputError(f"expected an activation of Keras such as 'softmax', or None, got {activation!r}") from error
 
 
-def finish(x, outputs, weights, name, architecture):
-    """Close the graph from the source of `x` to `outputs`; load `weights`, if any, as those of the named architecture."""
+def check_name(name, architecture):
     if name is not None and (not isinstance(name, str) or not name or "/" in name):
         raise InputError(
-            f"`name` must be text without '/'. Received: name={name!r}. Leave it out for {architecture!r}."
+            f"`name` must be text without '/'. Received: name={reprlib.repr(name)}. Leave it out for {architecture!r}."
         )
+
+
+def finish(x, outputs, weights, name, architecture):
+    """Close the graph from the source of `x` to `outputs`; load `weights`, if any, as those of the named architecture."""
+    check_name(name, architecture)
     sources = keras.utils.get_source_inputs(x)
     model = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name)
     if weights is not None:

@@ -14,7 +14,7 @@ from keras import layers
 
 from .layers import (
     ANY_SIZE,
-    check_activation,
+    check_arguments,
     check_classes,
     conv,
     conv_relu,
@@ -94,6 +94,7 @@ def NetworkInNetwork(
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         model.fit(images, labels)  # images: 0-255, as they come
     """
+    check_arguments(include_top, weights, pooling, classes, classifier_activation, name, "nin")
     first, second, third = TABLE
     default_shape = (32, 32, 3) if include_top else ANY_SIZE
     x = images = image_input(input_shape, input_tensor, default_shape, smallest=4, mean=mean, std=std)
@@ -107,9 +108,7 @@ def NetworkInNetwork(
     x = conv_relu(x, third.filters[1], 1, name="mlpconv3_mlp1")
     if not include_top:
         return finish(images, pooled(x, pooling), weights, name, "nin")
-    classes = check_classes(classes)
-    check_activation(classifier_activation)
-    x = conv(x, classes, 1, use_bias=True, name="mlpconv3_mlp2")
+    x = conv(x, check_classes(classes), 1, use_bias=True, name="mlpconv3_mlp2")
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     x = layers.Activation(classifier_activation or "linear", name="predictions")(x)
     return finish(images, x, weights, name, "nin")

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import re
 import sys
 import warnings
@@ -103,6 +104,8 @@ def load_dataset(
     Raises:
         InputError (a ValueError): unknown, not an image classification set, not to be downloaded, or damaged.
     """
+    if not isinstance(name, (str, os.PathLike)) or not str(name):
+        raise InputError(f"`name` must be the name of a data set or a path. Received: {name!r}. 'digits' would work.")
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
     if name != "digits" and Path(name).is_dir():

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataWarning, InputError, first_line
+from ..files import refuse_endless
 from .folders import SHARE, first_few
 
 PARTS = ("train", "test")
@@ -49,6 +50,7 @@ def read_npz(path):
 
 def load_arrays(path):
     """Return {name: array} of the four arrays of an .npz file. Nothing in it is executed."""
+    refuse_endless(path)
     name = NAMES[0]
     try:
         with open(path, "rb") as opened, np.load(opened) as file:

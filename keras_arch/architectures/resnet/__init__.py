@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ...errors import InputError, choose
-from ..layers import ANY_SIZE, bn_relu, classifier_head, finish, image_input, real_number
+from ..layers import ANY_SIZE, bn_relu, check_arguments, classifier_head, finish, image_input, real_number
 from .blocks import (
     Parts,
     basic_block,
@@ -79,6 +79,7 @@ def builder(title, network):
         mean=None,
         std=None,
     ):
+        check_arguments(include_top, weights, pooling, classes, classifier_activation, name, default_name)
         replaced = VARIANTS[choose("variant", variant, VARIANTS)]
         stem = STEMS[replaced.get(choose("stem", stem, STEMS), stem)]
         if network.shortcut is None:

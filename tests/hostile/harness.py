@@ -1,0 +1,148 @@
+"""What a bad input must get: one line under 300 characters, exit status 2, and no file written, changed or lost."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_script
+from PIL import Image
+
+LONGEST = 300  # characters of a message
+SECONDS = 10  # until a command counts as hanging
+NOBODY = 65534  # the user without permissions
+DIGIT = ROOT / "examples" / "digit.png"
+
+
+class Work(BaseException):
+    """The script has begun to work."""
+
+
+class Hangs(BaseException):
+    """The script does not end."""
+
+
+def start_working(*arguments, **options):
+    raise Work
+
+
+def options_of(path):
+    """The class `Options` of a script, without running it."""
+    space = {"__name__": path.stem}
+    exec(compile(path.read_text(), path, "exec"), space)
+    return space["Options"]
+
+
+def tree_of(folder):
+    """{path: what it is} of all that lies in a folder: kind and permissions, and the hash of a file."""
+    return {path: state_of(path) for path in sorted(Path(folder).rglob("*"))}
+
+
+def state_of(path):
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        return status.st_mode, os.readlink(path)
+    if stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK):
+        return status.st_mode, hashlib.sha256(path.read_bytes()).hexdigest()
+    return status.st_mode, status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+@contextlib.contextmanager
+def without_permissions():
+    """Run the block as a user whom permissions stop, if this process is root's."""
+    if os.getuid():
+        yield
+        return
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@contextlib.contextmanager
+def time_limit():
+    """Raise `Hangs` if the block takes longer than `SECONDS`."""
+
+    def stop(*_):
+        raise Hangs
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def check_refused(typed, world, capfd, names=""):
+    """Run a script and assert that it refuses its arguments.
+
+    Args:
+        typed: the name of the script and its arguments.
+        world: folder in which nothing may change.
+        names: text that the message must contain.
+    """
+    before = tree_of(world)
+    capfd.readouterr()
+    with time_limit():
+        status = run_script(*typed)
+    printed = capfd.readouterr()
+    lines = printed.err.splitlines()
+    assert status == 2, (status, lines)
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert names in lines[0].replace("_", "-")
+    assert lines[0].isprintable()
+    assert len(lines[0]) < LONGEST, (len(lines[0]), lines[0])
+    assert printed.out == ""
+    assert tree_of(world) == before
+
+
+def make_run(folder, digits):
+    """A finished run folder of an untrained model, small and quick to make."""
+    import keras_arch
+    from keras_arch import files, runs
+    from keras_arch.evaluation import predict_splits
+    from keras_arch.training.precision import Precision
+
+    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
+    folder.mkdir()
+    model = keras_arch.ResNet8(input_shape=digits.image_shape)
+    model.save(folder / "model.keras")
+    runs.start(folder, recipe, Precision("float32", None), None, digits)
+    history = {column: [0.5] for column in (*runs.CURVES, "learning_rate", "seconds")}
+    runs.write_history(folder / "history.csv", history)
+    answers = predict_splits(keras_arch.open_artifact(folder / "model.keras"), digits)
+    runs.finish(folder, history, answers, files.hash_of(model.get_weights()))
+
+
+@pytest.fixture(scope="module")
+def world(digits, data_dir):
+    """A folder with two runs, a picture and data, owned by whoever runs `without_permissions`, and open to all."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_run(folder / "run", digits)
+        shutil.copytree(folder / "run", folder / "other")
+        shutil.copy(DIGIT, folder / "digit.png")
+        shutil.copytree(data_dir, folder / "data")
+        for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (8, 8, 8), "uint8")):
+            path = folder / "pictures" / f"class{number % 2}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+        yield folder
+
+
+def give_away(folder):
+    """Let the user of `without_permissions` own all that lies in a folder."""
+    if not os.getuid():
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)

@@ -1,0 +1,130 @@
+"""Every public function, with an argument that it cannot take: an `InputError` of one line, and nothing written."""
+
+import dataclasses
+import inspect
+
+import keras
+import numpy as np
+import pytest
+from harness import LONGEST, time_limit, tree_of, world  # noqa: F401
+
+import keras_arch
+from keras_arch.architectures import BUILDERS
+
+# What no argument takes, whatever it is for.
+WRONG = {
+    "object": object(),
+    "set": {1},
+    "bytes": b"\x00",
+    "NaN": float("nan"),
+    "negative": -1,
+    "huge": 10**19,
+    "minus infinity": float("-inf"),
+    "complex": 1j,
+    "empty text": "",
+    "NUL": "a\0b",
+    "long text": "x" * 9999,
+    "line break": "one\ntwo",
+    "empty list": [],
+    "nested": [[[]]],
+    "array": np.full((2, 3), np.nan),
+    "function": len,
+}
+NAMES = ("empty text", "long text", "line break", "NUL")
+BUILDER = {  # argument of a builder -> what of it is right after all
+    "weights": (),
+    "input_tensor": (),
+    "input_shape": (),
+    "classes": ("huge",),
+    "classifier_activation": ("function",),
+    "name": ("long text", "line break", "NUL"),
+    "pooling": (),
+    "stem": (),
+    "mean": (),
+    "std": (),
+}
+RESIDUAL = {"shortcut": (), "variant": (), "stochastic_depth_rate": (), "squeeze_excitation_ratio": ()}
+GOOGLENET = {"width": (), "kernel_5x5": ()}
+OTHERS = {  # function -> its arguments
+    "build": {"name": ()},
+    "cost": {"model": ()},
+    "evaluate": {"artifact": (), "dataset": (), "split": ()},
+    "export_model": {"model": (), "folder": (), "class_names": ("line break",), "calibration": (), "settings": ()},
+    "fit": {"model": (), "dataset": (), "recipe": (), "folder": ()},
+    "load_dataset": {"name": (), "data_dir": (*NAMES[1:], "bytes"), "image_size": (), "keep": ("empty list",)},
+    "load_torchvision_weights": {"model": (), "source": ()},
+    "open_artifact": {"path": ()},
+    "strip_auxiliary_heads": {"model": ()},
+    "transfer_weights": {"model": (), "source": ()},
+    "Recipe": {field.name: () for field in dataclasses.fields(keras_arch.Recipe)},
+    "ExportSettings": {field.name: () for field in dataclasses.fields(keras_arch.ExportSettings)},
+}
+TEXT = ("dataset", "model", "weights", "license")  # fields of options that any text fits
+
+
+def cases():
+    """(function, argument, the names of what is wrong for it)."""
+    for builder in BUILDERS.values():
+        for argument, fine in (BUILDER | RESIDUAL | GOOGLENET).items():
+            if argument in inspect.signature(builder).parameters:
+                yield builder.__name__, argument, [what for what in WRONG if what not in fine]
+    for function, arguments in OTHERS.items():
+        for argument, fine in arguments.items():
+            takes_text = function in ("Recipe", "ExportSettings") and argument in TEXT
+            yield function, argument, [what for what in WRONG if what not in (*fine, *(NAMES if takes_text else ()))]
+
+
+CASES = list(cases())
+
+
+@pytest.fixture(scope="module")
+def good(world, digits):  # noqa: F811
+    """{function: arguments that it takes}."""
+    model = keras.models.load_model(world / "run/model.keras")
+    recipe = keras_arch.RECIPES["quickstart"]
+    images, _ = digits.train.sample(2, seed=0)
+    return {
+        "build": {"name": "resnet8"},
+        "cost": {"model": model},
+        "evaluate": {"artifact": keras_arch.open_artifact(world / "run"), "dataset": digits, "split": "test"},
+        "export_model": {
+            "model": model,
+            "folder": world,
+            "class_names": range(10),
+            "calibration": images,
+            "settings": keras_arch.ExportSettings(),
+        },
+        "fit": {"model": model, "dataset": digits, "recipe": recipe, "folder": world},
+        "load_dataset": {"name": "digits", "data_dir": world / "data", "image_size": None, "keep": ()},
+        "load_torchvision_weights": {"model": keras_arch.ResNet18(input_shape=(32, 32, 3)), "source": {}},
+        "open_artifact": {"path": world / "run"},
+        "strip_auxiliary_heads": {"model": model},
+        "transfer_weights": {"model": model, "source": world / "run", "architecture": "resnet8"},
+        "Recipe": {"model": "resnet8", "dataset": "digits", "epochs": 1, "learning_rate": 0.1},
+        "ExportSettings": {"height": 8, "width": 8},
+    }
+
+
+def fault_of(function, arguments):
+    """What is wrong with how a function refuses its arguments; None if nothing is."""
+    try:
+        with time_limit():
+            function(**arguments)
+    except keras_arch.InputError as error:
+        message = str(error)
+        return None if 0 < len(message) < LONGEST and "\n" not in message else f"{len(message)}: {message[:80]}"
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:160]}"
+    return "accepted"
+
+
+@pytest.mark.parametrize(("name", "argument", "wrong"), CASES, ids=[f"{case[0]} {case[1]}" for case in CASES])
+def test_a_wrong_argument_is_an_input_error(name, argument, wrong, good, world, monkeypatch, capfd):  # noqa: F811
+    monkeypatch.chdir(world)
+    before = tree_of(world)
+    extra = {"include_top": False} if argument == "pooling" else {}
+    function, arguments = getattr(keras_arch, name), good.get(name, {}) | extra
+    faults = {what: fault_of(function, arguments | {argument: WRONG[what]}) for what in wrong}
+    assert {what: fault for what, fault in faults.items() if fault} == {}
+    assert capfd.readouterr().err == ""
+    assert tree_of(world) == before

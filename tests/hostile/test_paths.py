@@ -1,0 +1,154 @@
+"""Every path that a user can give, and everything that can be wrong with it."""
+
+import functools
+import itertools
+import os
+import pkgutil
+
+import pytest
+from harness import check_refused, give_away, start_working, without_permissions, world  # noqa: F401
+
+ARTIFACT, PICTURES, STORE, FOLDER, FILE = "artifact", "pictures", "store", "folder", "file"
+READ = (ARTIFACT, PICTURES)
+WRITE = (FOLDER, FILE)  # that the script makes
+ALL = (*READ, STORE, *WRITE)  # a store is read, or made if it is not there
+
+OPTIONS = [  # what is typed, how the path BAD is used, the suffixes that make a difference
+    ("train.py quickstart --dataset BAD", PICTURES, ("", ".npz")),
+    ("train.py quickstart --weights BAD", ARTIFACT, ("", ".keras", ".weights.h5")),
+    ("train.py quickstart --data-dir BAD", STORE, ("",)),
+    ("train.py quickstart --output BAD", FOLDER, ("",)),
+    ("predict.py BAD digit.png", ARTIFACT, ("", ".keras", ".tflite", ".onnx")),
+    ("predict.py run BAD", PICTURES, ("", ".png")),
+    ("predict.py run digit.png --explain BAD", FOLDER, ("",)),
+    ("evaluate.py BAD", ARTIFACT, ("", ".keras", ".tflite", ".onnx")),
+    ("evaluate.py run BAD", ARTIFACT, ("",)),
+    ("evaluate.py run --dataset BAD", PICTURES, ("", ".npz")),
+    ("evaluate.py run --data-dir BAD", STORE, ("",)),
+    ("evaluate.py run --output BAD", FOLDER, ("",)),
+    ("export.py BAD", ARTIFACT, ("",)),
+    ("export.py run --data-dir BAD", STORE, ("",)),
+    ("compare.py run BAD", ARTIFACT, ("",)),
+    ("compare.py run other --output BAD", FILE, (".png",)),
+    ("show_data.py BAD", PICTURES, ("", ".npz")),
+    ("show_data.py digits --data-dir BAD", STORE, ("",)),
+    ("show_data.py digits --output BAD", FILE, (".png",)),
+]
+
+KINDS = {  # what is wrong -> for which uses it is wrong
+    "missing": READ,
+    "line\nbreak\x1b[31m": READ,
+    "not utf-8 \udcff": READ,
+    "text": (*READ, STORE, FOLDER),
+    "empty": (*READ, STORE, FOLDER),
+    "directory": (*READ, FILE),
+    "fifo": ALL,
+    "loop": ALL,
+    "dangling": ALL,
+    "null": ALL,
+    "zero": ALL,
+    "text/below": ALL,
+    "x" * 300: ALL,
+    "unreadable": READ,
+    "locked": ALL,
+    "locked/below": ALL,
+    "sealed/new": (STORE, *WRITE),
+}
+MAKE = {
+    "text": lambda path: path.write_text("nothing of use"),
+    "empty": lambda path: path.touch(),
+    "directory": lambda path: path.mkdir(),
+    "fifo": os.mkfifo,
+    "loop": lambda path: path.symlink_to(path),
+    "dangling": lambda path: path.symlink_to("nowhere/at/all"),
+    "null": lambda path: path.symlink_to("/dev/null"),
+    "zero": lambda path: path.symlink_to("/dev/zero"),
+    "unreadable": lambda path: (path.write_text("secret"), path.chmod(0)),
+    "locked": lambda path: path.mkdir(0),
+    "sealed": lambda path: (path.mkdir(), path.chmod(0o555)),
+}
+PERMISSIONS = ("unreadable", "locked", "locked/below", "sealed/new", "/")  # what does not stop root
+ELSEWHERE = {"": ALL, ".": (ARTIFACT, FILE), "/": (ARTIFACT, FOLDER, FILE, STORE)}  # paths that are given as they are
+
+FIRST_WORK = {
+    "train.py": "keras_arch.training.precision.choose_precision",
+    "predict.py": "keras_arch.predictions.explain",
+    "evaluate.py": "keras_arch.evaluation.compare",
+    "export.py": "keras_arch.export.of_run.export_and_prove",
+    "compare.py": "keras_arch.runs.draw_curves",
+    "show_data.py": "keras_arch.data.show.counts",
+}
+BEFORE_OUTPUT = {  # what an output that cannot be written must come before
+    "train.py": "keras_arch.load_dataset",
+    "predict.py": "keras_arch.images.find_pictures",
+    "evaluate.py": "keras_arch.open_artifact",
+    "compare.py": "keras_arch.runs.read_run",
+    "show_data.py": "keras_arch.load_dataset",
+}
+
+INSIDE = [  # outputs in the input, and inputs in the output
+    "train.py quickstart --dataset pictures --output pictures",
+    "train.py quickstart --dataset pictures --output pictures/run",
+    "train.py quickstart --dataset pictures --output .",
+    "train.py quickstart --dataset pictures/class0/0.png --output pictures/class0",
+    "predict.py run pictures --explain pictures",
+    "predict.py run pictures --explain pictures/class0",
+    "evaluate.py run --dataset pictures --output pictures",
+    "evaluate.py run --dataset pictures --output pictures/class0/new",
+    "show_data.py pictures --output pictures/class0/data.png",
+    "show_data.py pictures --output pictures/data.png",
+    "compare.py run run",
+    "compare.py run run/../run",
+    "compare.py run run/",
+]
+
+
+def cases():
+    for typed, use, suffixes in OPTIONS:
+        for suffix, (kind, uses) in itertools.product(suffixes, KINDS.items()):
+            if use in uses:
+                yield typed, f"bad/{kind}{suffix}"
+        for path, uses in ELSEWHERE.items():
+            if use in uses:
+                yield typed, path
+
+
+CASES = list(cases())
+
+
+@pytest.fixture(scope="module")
+def bad(world):  # noqa: F811
+    """The world with a folder "bad" of everything that can be wrong."""
+    (world / "bad").mkdir()
+    for suffix in sorted({suffix for _, _, suffixes in OPTIONS for suffix in suffixes}):
+        for name, make in MAKE.items():
+            make(world / "bad" / f"{name}{suffix}")
+        for folder in ("text", "locked", "sealed"):  # of "text/below.png"
+            assert (world / "bad" / folder).exists()
+    give_away(world)
+    with pytest.MonkeyPatch.context() as patch:  # the good model, which most cases need, is opened once
+        for name in ("keras_arch.open_artifact", "keras_arch.export.of_run.load_keras"):
+            patch.setattr(name, functools.cache(pkgutil.resolve_name(name)))
+        yield world
+    for path in (world / "bad").glob("locked*"):
+        path.chmod(0o755)
+
+
+@pytest.mark.parametrize(("typed", "path"), CASES, ids=[f"{typed}: {path!a:.40}" for typed, path in CASES])
+def test_a_bad_path_is_one_line(typed, path, bad, monkeypatch, capfd):
+    script, *words = [path if word == "BAD" else word for word in typed.split()]
+    use = next(use for option, use, _ in OPTIONS if option == typed)
+    monkeypatch.setattr((BEFORE_OUTPUT if use in WRITE else FIRST_WORK)[script], start_working)
+    monkeypatch.chdir(bad)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(bad / "data"))
+    if any(path.removeprefix("bad/").startswith(kind) for kind in PERMISSIONS):
+        with without_permissions():
+            return check_refused([script, *words], bad, capfd)
+    check_refused([script, *words], bad, capfd)
+
+
+@pytest.mark.parametrize("typed", INSIDE)
+def test_output_and_input_in_one_another(typed, bad, monkeypatch, capfd):
+    monkeypatch.setattr(FIRST_WORK[typed.split()[0]], start_working)
+    monkeypatch.chdir(bad)
+    check_refused(typed.split(), bad, capfd)

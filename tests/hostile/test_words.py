@@ -1,0 +1,148 @@
+"""Words that no option takes, options that contradict each other, and command lines that are not complete."""
+
+import dataclasses
+import itertools
+import typing
+
+import pytest
+from conftest import ROOT
+from harness import check_refused, options_of, start_working, world  # noqa: F401
+from test_numbers import COMMANDS, PARTS
+
+TEXTS = {  # options that take text, where what it names is looked up
+    "train.py quickstart": ("--model", "--dataset", "--weights"),
+    "train.py": ("",),
+    "cost.py": ("",),
+    "cost.py resnet8": ("",),
+    "show_data.py": ("",),
+    "evaluate.py run": ("--dataset",),
+}
+WORDS = {
+    "unknown": "nosuch",
+    "empty": "",
+    "space": " ",
+    "long": "x" * 100_000,
+    "escape": "\x1b[31mred",
+    "line break": "one\ntwo",
+    "other letters": "größe-模型",
+    "right to left": "\u202egpj.exe",
+    "not utf-8": "\udcff",
+    "markup": "[/red]$x$<b>%s{0}",
+    "number": "7e999",
+    "slash": "a/b:c",
+}
+
+CONTRADICTIONS = [
+    "train.py quickstart --freeze backbone",
+    "train.py quickstart --freeze backbone --auxiliary-heads --weights run",
+    "train.py quickstart --width 0.5",
+    "train.py quickstart --kernel-5x5 3",
+    "train.py quickstart --auxiliary-heads",
+    "train.py quickstart --stem cifar_stride2",
+    "train.py quickstart --stem imagenet",
+    "train.py quickstart --model googlenet --stem cifar --auxiliary-heads",
+    "train.py quickstart --model plain20 --weights run",
+    "train.py quickstart --model resnet20 --weights run",
+    "train.py quickstart --model resnet18",
+    "train.py quickstart --batch-size 1000000",
+    "train.py quickstart --dataset digits:9.9.9",
+    "train.py quickstart --output run",
+    "train.py quickstart --output run --resume",
+    "train.py quickstart --output pictures --overwrite",
+    "train.py quickstart --weights imagenet",
+    "export.py run --height 8",
+    "export.py run --width 8",
+    "export.py run --keep-float stem_conv --formats float32",
+    "export.py run --formats",
+    "predict.py run digit.png --format table json",
+    "predict.py digit.png run",
+    "predict.py run",
+    "evaluate.py run digit.png",
+    "evaluate.py run --dataset digits --data-dir digit.png",
+    "compare.py",
+    "compare.py run",
+    "compare.py run run",
+    "compare.py run other --output picture.pdf",
+    "compare.py run other --output picture",
+    "cost.py",
+    "cost.py resnet8 --by-stage --sort size",
+    "cost.py resnet50 --image-size 31",
+    "show_data.py digits --output data.txt",
+    "show_data.py digits --output data.pdf",
+    "show_data.py digits --augment mixup cutmix",
+    "show_data.py",
+    "train.py --resume",
+    "train.py quickstart digits",
+    "export.py",
+    "evaluate.py",
+    "predict.py",
+]
+
+UNKNOWN = (
+    "--nosuch",
+    "--nosuch 3",
+    "--epoch",
+    "-x",
+    "-",
+    "---",
+    "--=",
+    "--help-me",
+    "\x1b[31m",
+    "--\udcff",
+    "x" * 9999,
+)
+
+
+def words_for(words):
+    """The bad words for an option of a few `words`, and near misses of the first."""
+    if not words or not isinstance(words[0], str):
+        return {**WORDS, "fraction": "3.0", "neighbor": "4"}
+    return {**WORDS, "short": words[0][:-1], "capitals": words[0].upper(), "twice": f"{words[0]} {words[0]}"}
+
+
+def choices_of(kind):
+    """{name: the words} of the fields of a dataclass that are one of several words."""
+    found = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        choices = [one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is typing.Literal]
+        if choices:
+            found[f"--{name.replace('_', '-')}"] = typing.get_args(choices[0])
+    return found
+
+
+def cases():
+    for typed in COMMANDS:
+        options = options_of(ROOT / "scripts" / typed.split()[0])
+        for kind in (options, *(PARTS[field.name] for field in dataclasses.fields(options) if field.name in PARTS)):
+            for option, choices in choices_of(kind).items():
+                yield from (((*typed.split(), option, word), option, name) for name, word in words_for(choices).items())
+    for typed, options in TEXTS.items():
+        for option, (name, word) in itertools.product(options, WORDS.items()):
+            yield (*typed.split(), *filter(None, [option]), word), "", name
+    for typed, extra in itertools.product(COMMANDS, UNKNOWN):
+        yield (*typed.split(), *extra.split()), "", f"and {extra!a:.20}"
+    for typed in CONTRADICTIONS:
+        yield tuple(typed.split()), "", "contradiction"
+
+
+CASES = list(cases())
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"), [case[:2] for case in CASES], ids=[f"{' '.join(case[0])!a:.50}: {case[2]}" for case in CASES]
+)
+def test_bad_words_are_one_line(typed, names, world, monkeypatch, capfd):  # noqa: F811
+    script = typed[0]
+    late = {
+        "train.py": "keras_arch.training.precision.choose_precision",
+        "predict.py": "keras_arch.predictions.classify",
+        "evaluate.py": "keras_arch.evaluation.compare",
+        "compare.py": "keras_arch.runs.draw_curves",
+        "show_data.py": "keras_arch.data.show.counts",
+        "cost.py": "keras_arch.cost",
+        "export.py": "keras_arch.export.of_run.export_and_prove",
+    }
+    monkeypatch.setattr(late[script], start_working)
+    monkeypatch.chdir(world)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(world / "data"))
+    check_refused(typed, world, capfd, names)
