@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 import re
 import threading
 import zipfile
@@ -258,7 +259,7 @@ def open_tflite(path):
     from ai_edge_litert.interpreter import Interpreter
 
     def started(threads):
-        interpreter = Interpreter(str(path), num_threads=threads)
+        interpreter = Interpreter(os.fsencode(path), num_threads=threads)  # text would have to be UTF-8
         if not any(is_open(tensor) for tensor in interpreter.get_input_details()):
             interpreter.allocate_tensors()
         return interpreter
@@ -378,7 +379,8 @@ def open_onnx(path):
     except ImportError:
         raise InputError(f"expected onnxruntime to run {path}, got none; pip install -e '.[onnx]' would work") from None
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        with plain_path(path) as plain:
+            session = onnxruntime.InferenceSession(plain, providers=["CPUExecutionProvider"])
     except Exception as error:  # of onnxruntime's own kinds, which have no public base
         raise InputError(f"expected a whole .onnx file, got {path}: {first_line(error)}") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()

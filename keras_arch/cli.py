@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import re
 import sys
@@ -54,7 +55,11 @@ def escape_what_cannot_be_encoded():
 
 @contextlib.contextmanager
 def one_line_warnings():
-    """Print each `DataWarning` as one line on stderr; other warnings stay as Python prints them."""
+    """Print each `DataWarning` as one line on stderr, and nothing of Pillow's; other warnings stay as Python prints them.
+
+    Pillow warns of large pictures and of damaged metadata. A picture that it refuses is an error.
+    """
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         other = warnings.showwarning
 
@@ -66,6 +71,7 @@ def one_line_warnings():
 
         warnings.showwarning = show
         warnings.simplefilter("always", DataWarning)
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -20,6 +21,8 @@ except ImportError:  # Windows
 
 BESIDE = "partial-"  # how names of files begin that are being written
 LONGEST_NAME = 50  # characters of a file's name that the name beside it repeats: file systems take 255 bytes
+# Patterns, and the surrogate characters that stand for bytes that are not UTF-8.
+NOT_PLAIN = re.compile(r"[*?\[\\\ud800-\udfff]")
 CHECKPOINT = "checkpoint.npz"  # the state of training, in the folder of a run that is not finished
 
 
@@ -241,17 +244,17 @@ def existing_folder(folder):
 
 @contextmanager
 def plain_path(path):
-    """A path to an existing file or folder that TensorFlow does not take for a pattern, for as long as the block runs.
+    """A path to an existing file or folder that TensorFlow can open, for as long as the block runs.
 
     TensorFlow looks for the variables of a SavedModel by a pattern (tensorflow#32614): in the folder "run [1]" it finds
-    none. A link in a temporary folder leads there.
+    none. It takes no paths whose bytes are not UTF-8. A link in a temporary folder leads there.
     """
     path = Path(path).absolute()
-    if not set("*?[\\") & set(str(path)):
+    if not NOT_PLAIN.search(str(path)):
         yield path
         return
     with tempfile.TemporaryDirectory() as scratch:
-        link = Path(scratch) / "link"
+        link = Path(scratch) / ("link" if NOT_PLAIN.search(path.name) else path.name)
         link.symlink_to(path, target_is_directory=path.is_dir())
         yield link
 

@@ -28,7 +28,7 @@ from .files import (
     write_json,
 )
 from .record import damaged, read_record
-from .text import shorten
+from .text import check_class_names, shorten
 
 LABELS = "labels.txt"  # of a run, and packed into its .tflite files
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")  # columns of history.csv that every run has
@@ -89,12 +89,10 @@ def write_labels(path, class_names):
     """Write one class a line, in the order of the model's outputs.
 
     Raises:
-        InputError (a ValueError): a name has a line break in it, which would shift all that follow.
+        InputError (a ValueError): a name cannot be a line of UTF-8.
     """
-    broken = [name for name in class_names if "\n" in name]
-    if broken:
-        raise InputError(f"Class names must not contain line breaks. Received: {broken[0]!r}. Rename the class.")
-    path.write_bytes(("\n".join(class_names) + "\n").encode())  # as bytes: text would change a carriage return
+    lines = [f"{name}\n" for name in check_class_names(class_names)]
+    path.write_bytes("".join(lines).encode())  # as bytes: Windows would change the line breaks of text
 
 
 def write_history(path, history):
@@ -237,7 +235,7 @@ def data_changes(folder, run, dataset):
     changed = first_difference(read_labels(labels) if labels.exists() else dataset.class_names, dataset.class_names)
     if changed:
         number, before, now = changed
-        return [f"class {number} is {now!r} instead of {before!r}"]
+        return [f"class {number} is {class_text(now)} instead of {class_text(before)}"]
     if dataset.sizes != run["images"]:
         return [f"images {dataset.sizes} instead of {run['images']}"]
     if run.get("data_fingerprint", dataset.fingerprint) != dataset.fingerprint:
@@ -355,13 +353,19 @@ def readable_labels(path):
 def read_labels(path):
     """The class names of a labels.txt, in the order of the model's outputs."""
     with readable_labels(path):
-        return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
+        return parse_labels(path.read_bytes())
 
 
 def packed_labels(path):
     """The class names that are packed into a .tflite file, as a list."""
     with readable_labels(path), zipfile.ZipFile(path) as archive:
-        return archive.read(LABELS).decode().removesuffix("\n").split("\n")
+        return list(parse_labels(archive.read(LABELS)))
+
+
+def parse_labels(content):
+    """The class names in the bytes of a file of labels, without the carriage returns and the byte order mark of editors."""
+    lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
+    return tuple(line.removesuffix("\r") for line in lines)
 
 
 def has_labels(path):
@@ -384,8 +388,9 @@ def read_run(folder):
 
 
 def known_labels(artifact):
-    """The class names of an opened artifact: those in a .tflite file, or of labels.txt in its run; None where neither is."""
-    path = find_beside(artifact.path, LABELS)
+    """The class names of an opened artifact: those in the file itself, or of labels.txt in its run; None where neither is."""
+    asset = artifact.path / "assets" / LABELS  # of a SavedModel
+    path = asset if asset.is_file() else find_beside(artifact.path, LABELS)
     if artifact.kind == "tflite" and has_labels(artifact.path):
         path, labels = artifact.path, tuple(packed_labels(artifact.path))
     elif path is None:
@@ -413,7 +418,7 @@ def check_labels(artifact, class_names):
         number, ours, theirs = changed
         raise InputError(
             f"expected images of the {len(labels)} classes of {artifact.path} in their order, got {len(class_names)}, of "
-            f"which number {number} is {theirs!r} and not {ours!r}"
+            f"which number {number} is {class_text(theirs)} and not {class_text(ours)}"
         )
 
 
@@ -464,6 +469,11 @@ def first_difference(labels, class_names):
     """(number, label, class name) of the first class in which two orders of classes differ; None if they are the same."""
     pairs = enumerate(zip_longest(labels, class_names))
     return next(((number, *pair) for number, pair in pairs if pair[0] != pair[1]), None)
+
+
+def class_text(name):
+    """A class name in an error: quoted and shortened; None for a class that is not there."""
+    return shorten(repr(name))
 
 
 def dataset_of(artifact, name=None, data_dir=None):

@@ -94,6 +94,16 @@ def write_tflite(model, path):
         path.write_bytes(convert(source, "float32", FORMATS["float32"], None))
 
 
+def latin_1_folder(parent, name):
+    """Make a folder whose name has the bytes of Latin-1, as old systems and archives have left them."""
+    folder = parent / os.fsdecode(name.encode("latin-1"))
+    try:
+        folder.mkdir()
+    except OSError:  # macOS
+        pytest.skip("this file system has no such names")
+    return folder
+
+
 @pytest.fixture
 def script():
     return run_script

@@ -3,14 +3,16 @@
 import errno
 import io
 import os
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 
 import pytest
 from conftest import ROOT
 
-from keras_arch import cli
+from keras_arch import cli, images
 from keras_arch.errors import DataWarning, first_line, warn_on_failure
 
 
@@ -57,6 +59,43 @@ def test_other_errors_of_libraries_keep_their_traceback():
 def test_a_full_disk_is_no_failure_of_a_drawing():
     with pytest.raises(OSError, match="No space left"), warn_on_failure("confusion.png"):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def write_png(path, side):
+    """Write a PNG file that claims to have `side` x `side` pixels and holds 100 bytes of them."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
+    content = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
+
+
+def write_tiff(path, samples):
+    """Write a TIFF file of one pixel that claims to have so many samples."""
+    tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: samples, 278: 1, 279: 1}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags.items())
+    path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4))
+
+
+UNREADABLE = {  # what Pillow also says of it -> (function that writes it, its argument, what the error says)
+    "a warning": (write_png, 10_000, "image file is truncated"),
+    "nothing": (write_png, 50_000, "exceeds limit of"),
+    "a line in its log": (write_tiff, 9, "cannot identify image file"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_only_the_error_of_a_picture_is_printed(kind, tmp_path, capsys, caplog):
+    write, argument, reason = UNREADABLE[kind]
+    write(tmp_path / "picture", argument)
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lambda: images.read_image(tmp_path / "picture", (8, 8, 1)))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert line.startswith("error: ")
+    assert reason in line
+    assert not caplog.records
 
 
 PRINTS = """

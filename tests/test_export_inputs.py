@@ -8,8 +8,9 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from conftest import ROOT
+from conftest import ROOT, latin_1_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -23,6 +24,7 @@ from keras_arch.export import export_model, quantization_errors, resized
 from keras_arch.export.proof import Truth, prove
 from keras_arch.export.tflite import full_range
 from keras_arch.formats import ExportSettings
+from keras_arch.runs import known_labels
 
 NAMES = ("a", "b", "c")
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype="uint8")
@@ -371,7 +373,8 @@ WRONG_NAMES = {  # what -> (class names, what the message says)
     "fractions": ([0.5, 1.5, 2.5], "Received: 0.5"),
     "bytes": ([b"a", b"b", b"c"], "Received: b'a'"),
     "none": ([], r"Received: \[\]"),
-    "a line break": (["a", "b\nc", "d"], "must not contain line breaks"),
+    "a line break": (["a", "b\nc", "d"], r"Class names must be .* Received: 'b\\nc'"),
+    "an empty one": (["a", "", "c"], "Received: ''"),
 }
 
 
@@ -382,6 +385,44 @@ def test_wrong_class_names_are_refused(wrong, tmp_path):
         export_model(classifier(), tmp_path, names, IMAGES, ONLY_FLOAT32)
     assert len(str(refused.value)) < 300
     assert list(tmp_path.iterdir()) == []
+
+
+STRANGE_NAMES = (" a", "a ", "a", "a\tb", "é", "e\u0301", "x\x85y\u2028z", "a\0", '"q", \\n', "猫🐱", "z" * 3000, "a")
+
+
+def test_every_file_has_the_class_names_unchanged(tmp_path):
+    """The model answers class n to an image of pixels n. Two classes may have one name."""
+    numbers = np.arange(len(STRANGE_NAMES))
+    image = keras.Input((4, 4, 3), name="image")
+    head = layers.Dense(len(numbers), activation="softmax")
+    model = keras.Model(image, head(layers.GlobalAveragePooling2D()(image)))
+    head.set_weights([np.tile(2 / 3 * numbers, (3, 1)), -1.0 * numbers**2])  # of -(pixel - n)^2, without what all have
+    images = np.full((len(numbers), 4, 4, 3), numbers.reshape(-1, 1, 1, 1), "float32")
+    _, refused = export_model(model, tmp_path, STRANGE_NAMES, images, ExportSettings(("float32", "saved_model")))
+    assert refused == {}
+    assert (tmp_path / "labels.txt").read_bytes() == "".join(f"{name}\n" for name in STRANGE_NAMES).encode()
+    served = tf.saved_model.load(tmp_path / "saved_model").signatures["serving_default"](image=tf.constant(images))
+    assert [name.decode() for name in served["classes"].numpy()] == list(STRANGE_NAMES)
+    (tmp_path / "elsewhere").mkdir()
+    for file in ("model_float32.tflite", "saved_model"):
+        artifact = open_artifact(tmp_path / file)
+        np.testing.assert_array_equal(artifact.predict(images).argmax(axis=1), numbers)
+        moved = (tmp_path / file).rename(tmp_path / "elsewhere" / file)
+        (tmp_path / "labels.txt").unlink(missing_ok=True)
+        assert known_labels(open_artifact(moved)) == STRANGE_NAMES
+
+
+@pytest.mark.parametrize("name", ["float32", "saved_model", "onnx"])
+def test_a_folder_that_is_not_utf_8(name, tmp_path):
+    if name == "onnx":
+        pytest.importorskip("tf2onnx")
+        pytest.importorskip("onnxruntime")
+    folder, model = latin_1_folder(tmp_path, "Köln"), classifier()
+    promises, refused = export_model(model, folder, NAMES, IMAGES, ExportSettings((name,)))
+    assert refused == {}
+    artifact = open_artifact(folder / promises[name].file)
+    np.testing.assert_allclose(artifact.predict(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5)
+    assert known_labels(artifact) == NAMES
 
 
 @pytest.mark.parametrize("folder", ["missing", 3])

@@ -1,13 +1,17 @@
 """Folders of pictures and .npz files: found, split, checked, remembered, refused by name."""
 
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT, latin_1_folder
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -170,6 +174,45 @@ def test_grey_and_colour_by_rule(tmp_path):
     assert keras_arch.load_dataset(tmp_path / "mixed").image_shape == (12, 20, 3)
 
 
+# --- names that are not UTF-8 ---
+
+
+def test_file_names_that_are_not_utf_8(tmp_path, monkeypatch):
+    folder, name = latin_1_folder(tmp_path, "Fähren"), os.fsdecode("Köln".encode("latin-1"))
+    for number in range(60):
+        split = ("train", "validation", "test")[number % 3]
+        save(folder / split / "ab"[number // 3 % 2] / f"{name} {number}.jpg", number)
+    monkeypatch.setattr(data, "MEMORY_SHARE", 0)
+    for _ in range(2):  # checked and remembered
+        dataset = keras_arch.load_dataset(folder)
+        assert dataset.sizes == {"train": 20, "validation": 20, "test": 20}
+    recipe = keras_arch.Recipe("resnet8", "x", epochs=1, learning_rate=0.1, batch_size=10, augment="inception_crop")
+    assert len(list(training_batches(dataset, recipe))) == 2
+    assert len(list(dataset.test.examples)) == 20
+
+
+@pytest.mark.parametrize(("name", "told"), [(b"caf\xe9", r"'caf\\udce9'"), (b"tea\nspoon", r"'tea\\nspoon'")])
+def test_a_class_name_that_cannot_be_a_label_is_refused(name, told, tmp_path):
+    latin_1_folder(tmp_path, name.decode("latin-1"))
+    for number in range(12):
+        save(tmp_path / (os.fsdecode(name), "water")[number % 2] / f"{number}.png", number)
+    with pytest.raises(
+        keras_arch.InputError, match=rf"Class names must be UTF-8 text, .* Received: {told}\."
+    ) as refused:
+        keras_arch.load_dataset(tmp_path)
+    assert len(str(refused.value)) < 300
+
+
+def test_class_names_are_utf_8_in_any_locale(tmp_path):
+    (tmp_path / "café").mkdir()
+    code = (
+        "import os, sys; from keras_arch.text import file_name_text as text; print(ascii([*map(text, os.listdir())]))"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    found = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True)
+    assert found.strip() == r"['caf\xe9']"
+
+
 # --- what is wrong with it ---
 
 
@@ -204,6 +247,7 @@ def test_empty_classes_and_none_at_all(folder, tmp_path):
     assert f"an empty class: {folder / 'nothing'}" in refusal(folder)
     (tmp_path / "bare").mkdir()
     assert "for two classes or more, got 0 folders" in refusal(tmp_path / "bare")
+    assert len(refusal(tmp_path / "bare")) < 150 + len(str(tmp_path))
     assert "does not exist" in refusal(tmp_path / "none")
 
 

@@ -154,6 +154,14 @@ def test_classes_are_mapped_by_name_in_every_kind_of_split(run, tmp_path, monkey
     assert max(abs(image.mean() - levels[label]) for image, label in pairs) < 10
 
 
+def test_classes_of_one_name_cannot_be_mapped():
+    split = InMemory(np.zeros((2, 4, 4, 1), "uint8"), np.arange(2))
+    data = keras_arch.data.Dataset("birds", split, split, split, ("crane", "heron"), (4, 4, 1))
+    with pytest.raises(keras_arch.InputError, match="Received: crane, which is the name of 2 classes"):
+        with_classes(data, ("crane", "heron", "crane"))
+    assert with_classes(data, ("heron", "tern", "tern", "crane")).test.labels.tolist() == [3, 0]
+
+
 def stream(images, labels):
     import tensorflow as tf
 

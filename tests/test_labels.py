@@ -15,9 +15,12 @@ from keras_arch.data.folders import find_files
 from keras_arch.export.metadata import pack_labels
 from keras_arch.runs import LABELS, check_labels, known_labels, packed_labels, read_labels, write_labels
 
-# Any text that UTF-8 can hold, in any order; a line break is refused.
+# Any text that UTF-8 can hold, in any order; line breaks and byte order marks are refused.
 NAMES = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1), min_size=2, max_size=12, unique=True
+    st.text(st.characters(codec="utf-8", exclude_characters="\r\n\ufeff"), min_size=1),
+    min_size=2,
+    max_size=12,
+    unique=True,
 )
 FILE_NAMES = st.lists(
     st.text(st.characters(categories=["L", "N", "P"], exclude_characters="/."), min_size=1, max_size=20),
@@ -70,10 +73,29 @@ def test_a_picture_has_the_number_of_its_folder(names):
                     assert names[image.getpixel((0, 0))] == class_names[label]
 
 
-def test_a_line_break_in_a_name_is_refused(tmp_path):
-    with pytest.raises(keras_arch.InputError, match="line breaks"):
-        write_labels(tmp_path / LABELS, ["a", "b\nc"])
+@pytest.mark.parametrize("name", ["b\nc", "b\rc", "b\r", "\ufeffb", "", "caf\udce9", "b\n" + "c" * 5000])
+def test_a_name_that_cannot_be_a_line_is_refused(name, tmp_path):
+    with pytest.raises(keras_arch.InputError, match=r"Class names must be .*line breaks.* Rename") as refused:
+        write_labels(tmp_path / LABELS, ["a", name])
+    assert len(str(refused.value)) < 300
     assert list(tmp_path.iterdir()) == []
+
+
+EDITED = {  # by whom -> bytes of the file
+    "nobody": "rot\n grün \nx\x85y\n",
+    "an editor of Windows": "rot\r\n grün \r\nx\x85y\r\n",
+    "an editor that adds a byte order mark": "\ufeffrot\r\n grün \r\nx\x85y",
+    "an editor that ends no last line": "rot\n grün \nx\x85y",
+}
+
+
+@pytest.mark.parametrize("editor", EDITED)
+def test_edited_labels_are_read(editor, tmp_path):
+    content = EDITED[editor].encode()
+    (tmp_path / LABELS).write_bytes(content)
+    assert read_labels(tmp_path / LABELS) == ("rot", " grün ", "x\x85y")
+    pack(tmp_path / "model.tflite", content)
+    assert packed_labels(tmp_path / "model.tflite") == ["rot", " grün ", "x\x85y"]
 
 
 def pack(path, labels=b"red\ngreen\nblue\n", compression=zipfile.ZIP_STORED):

@@ -57,6 +57,7 @@ REFUSED = {
     "dates": (CLEAN.astype("M8[s]"), CLEAN[:9], {}, r"y_train .*Received: datetime64\[s\]"),
     "objects": (WORDS[CLEAN].astype(object), WORDS, {}, r"y_train .*Python objects.*y_train\.astype\(str\)"),
     "negative": (CLEAN - 1, CLEAN[:9], {}, r"y_train .*Received: -1"),
+    "a line break": (np.where(CLEAN, "a\nb", "c"), ["c"], {}, r"Class names must be .*Received: 'a\\nb'"),
     "one huge": ([*CLEAN, 10**15], CLEAN[:9], {}, r"4 labels from 0 to 1000000000000000.*return_inverse=True"),
     "beyond int64": (np.array([*CLEAN, 2**64 - 1], "uint64"), CLEAN[:9], {}, r"18446744073709551615"),
     "huge float": ([*CLEAN, 1e300], CLEAN[:9], {}, r"y_train .*Received: 1e\+300"),

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from conftest import ROOT, latin_1_folder
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -428,9 +429,11 @@ def test_loss_is_scaled_in_float16(few, tmp_path):
 
 def test_tensorboard_gets_its_logs(few, tmp_path):
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
-    keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1)), few, recipe, tmp_path, tensorboard=True)
-    (log,) = (tmp_path / "tensorboard" / "validation").glob("events.*")
-    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(log)) for value in event.summary.value}
+    folder = latin_1_folder(tmp_path, "Köln")
+    keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1)), few, recipe, folder, tensorboard=True)
+    (log,) = (folder / "tensorboard" / "validation").glob("events.*")
+    copy = str(shutil.copy(log, tmp_path / "log"))  # TensorFlow takes no path that is not UTF-8
+    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(copy) for value in event.summary.value}
     assert "epoch_accuracy" in tags
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from ..errors import DataWarning, InputError
 from ..files import hash_of_json
-from ..images import SUFFIXES, children, is_picture, pictures_in, warn_of_unused
+from ..images import children, is_picture, pictures_in, warn_of_unused
+from ..text import check_class_names, file_name_text
 from .check import check_files, report
 
 SPLIT_NAMES = {  # of folders, in any case
@@ -52,7 +53,7 @@ def find_files(folder, skip_unreadable=False, allow_duplicates=False, allow_abse
 
     Raises:
         InputError (a ValueError): two folders for one split, split folders without one for training, no
-            pictures, an empty class, a class that is not in every split, pictures that cannot be decoded,
+            pictures, a class name that is not UTF-8 or has a line break, an empty class, a class that is not in every split, pictures that cannot be decoded,
             the same picture under two classes or in two splits; `details` name the files.
     """
     folder = Path(folder)
@@ -61,9 +62,10 @@ def find_files(folder, skip_unreadable=False, allow_duplicates=False, allow_abse
     few = len(class_names) < 2 and not allow_absent_classes
     if few or not any(files for classes in found.values() for files in classes.values()):
         raise InputError(
-            f"expected {folder}/CLASS/picture, or {folder}/train/CLASS/picture, for two classes or more, got "
-            f"{len(class_names)} folders with pictures ({', '.join(sorted(SUFFIXES))})"
+            f"expected CLASS/picture or train/CLASS/picture in {folder}, for two classes or more, got {len(class_names)} "
+            "folders with pictures, such as .jpg or .png"
         )
+    check_class_names(class_names)
     checked = check_files(folder, [path for classes in found.values() for files in classes.values() for path in files])
     unreadable = [path for path in sorted(checked) if checked[path].error]
     counts = {(split, name): len(files) for split, classes in found.items() for name, files in classes.items()}
@@ -202,7 +204,7 @@ def contents_of(folder, above, besides=()):
             continue
         pictures, others = pictures_in(entry, above)
         if entry.is_dir() and others != [entry]:
-            contents.pictures[entry.name] = sorted(map(str, pictures))
+            contents.pictures[file_name_text(entry.name)] = sorted(map(str, pictures))
             contents.others.extend(others)
         else:
             contents.loose.extend(pictures + [path for path in others if not path.is_file()])

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import DataWarning, InputError, first_line
 from ..files import refuse_endless
+from ..text import check_class_names
 from .folders import SHARE, first_few
 
 PARTS = ("train", "test")
@@ -126,10 +127,11 @@ def has_text(path, labels):
 
 def number_text(path, labels):
     """Return the number of each text label, and the class names: the different labels, sorted."""
-    class_names, numbers = np.unique(np.concatenate([labels[part] for part in PARTS]), return_inverse=True)
+    found, numbers = np.unique(np.concatenate([labels[part] for part in PARTS]), return_inverse=True)
+    class_names = check_class_names(found.tolist())
     numbered = dict(zip(PARTS, np.split(numbers, [len(labels["train"])]), strict=True))
-    warn_of_absent(path, numbered, class_names.tolist(), "")
-    return numbered, tuple(class_names.tolist())
+    warn_of_absent(path, numbered, class_names, "")
+    return numbered, class_names
 
 
 def number_integers(path, labels):

@@ -11,7 +11,8 @@ from ..files import existing_folder, hash_of
 from ..formats import FORMATS, ExportSettings
 from ..models import check_backend, plain_model
 from ..runs import LABELS, write_labels
-from .checks import check_class_names, check_images, check_precision, check_probabilities
+from ..text import check_class_names
+from .checks import check_images, check_precision, check_probabilities
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
 from .onnx import check_installed, write_onnx
 from .proof import Promise

@@ -1,32 +1,11 @@
 """What an export demands of images and of a model's outputs before it writes anything."""
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from ..errors import InputError
 from ..models import all_layers, are_probabilities
 
 LOOKED_AT = 16  # calibration images whose outputs are checked
-SHOWN = 60  # characters of a wrong class name that an error shows
-
-
-def check_class_names(class_names):
-    """Return class names as a tuple of text, or raise InputError.
-
-    Args:
-        class_names: texts, or whole numbers such as `range(10)`, which become text.
-    """
-    listed = isinstance(class_names, Iterable) and not isinstance(class_names, (str, bytes))
-    names = tuple(class_names) if listed else ()
-    wrong = [name for name in names if not isinstance(name, (str, int, np.integer)) or isinstance(name, bool)]
-    if not names or wrong:
-        received = repr(wrong[0] if wrong else class_names)[:SHOWN]
-        raise InputError(
-            f"`class_names` must be texts or whole numbers, one for each class. Received: {received}. "
-            'Pass a list such as ["cat", "dog"].'
-        )
-    return tuple(map(str, names))
 
 
 def check_images(images, name):

@@ -21,7 +21,8 @@ from ..evaluation import accuracy, agreement
 from ..files import existing_folder, plain_path, size_of
 from ..models import are_probabilities
 from ..runs import LABELS, packed_labels, read_labels
-from .checks import check_class_names, check_images
+from ..text import check_class_names
+from .checks import check_images
 from .metadata import read_metadata
 
 PROBE = Path(__file__).with_name("probe.py")

@@ -52,15 +52,16 @@ def write_saved_model(model, folder, labels_file, class_names):
     A signature has one number type: `serving_default` takes float32 (and whole numbers, where they come as JSON),
     `serve_uint8` uint8, `serve_bytes` encoded pictures. The loaded object itself, called with images, takes both types.
     """
-    classifier = Classifier(model, labels_file, class_names)
     images = {
         dtype: tf.TensorSpec((None, *model.input_shape[1:]), dtype, name="image") for dtype in (tf.float32, tf.uint8)
     }
-    signatures = {
-        "serving_default": classifier.__call__.get_concrete_function(images[tf.float32]),
-        "serve_uint8": classifier.__call__.get_concrete_function(images[tf.uint8]),
-        "serve_bytes": classifier.serve_bytes.get_concrete_function(tf.TensorSpec((None,), tf.string, name="image")),
-    }
+    encoded = tf.TensorSpec((None,), tf.string, name="image")
     folder.mkdir(exist_ok=True)
-    with plain_path(folder) as plain:
+    with plain_path(labels_file) as plain_labels, plain_path(folder) as plain:
+        classifier = Classifier(model, plain_labels, class_names)
+        signatures = {
+            "serving_default": classifier.__call__.get_concrete_function(images[tf.float32]),
+            "serve_uint8": classifier.__call__.get_concrete_function(images[tf.uint8]),
+            "serve_bytes": classifier.serve_bytes.get_concrete_function(encoded),
+        }
         tf.saved_model.save(classifier, str(plain), signatures=signatures)

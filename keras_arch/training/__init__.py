@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from ..files import plain_path
 from ..models import plain_model
 from ..weights import head_of
 from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
@@ -67,12 +68,13 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
     classes = len(dataset.class_names)
     weights = balanced_weights(dataset) if recipe.class_weights == "balanced" else None
     guessing = math.log(classes) * (1 if weights is None else weights.max())
-    with progress_bar() as progress:  # which must let go of the terminal however training ends
+    # The bar must let go of the terminal however training ends.
+    with progress_bar() as progress, plain_path(folder) as plain:
         callbacks = [
             MainHead(),
             Report(recipe, steps, min(recipe.batch_size, dataset.train.count), progress),
             StopAtNaN(recipe, guessing),
-            *([keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)] if tensorboard else []),
+            *([keras.callbacks.TensorBoard(plain / "tensorboard", write_graph=False)] if tensorboard else []),
             Record(model, folder, history, recipe.patience, recipe.precision),
             *([Averages()] if recipe.ema is not None else []),  # behind Record, which takes what was validated
         ]
