@@ -60,8 +60,8 @@ def maps_and_output(inputs, outputs, tensor):
         if maps := [tensor for tensor in tensors if is_map(tensor)]:
             return keras.Model(inputs, [maps[-1], outputs])
         for nested, index in nested_models(tensors):
-            image, output = ends(nested)
-            if both := maps_and_output(image, output, nested.outputs[index]):
+            nested_input, nested_output = ends(nested)
+            if both := maps_and_output(nested_input, nested_output, nested.outputs[index]):
                 return with_maps_of(nested, both, keras.Model(inputs, outputs))
         tensors = list({id(source): source for tensor in tensors for source in sources(tensor)}.values())
     return None

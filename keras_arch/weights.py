@@ -238,13 +238,20 @@ def layers_that_matter(model):
 
 def head_of(model):
     """Names of the layers that turn features into classes: for each output, the last with weights on the way to it."""
-    names = set()
-    for output in model.outputs:
-        layer = output._keras_history.operation
-        while not layer.weights:
-            layer = layer.input._keras_history.operation
-        names.add(layer.name)
-    return names
+    return {layer.name for layer in head_layers(model)}
+
+
+def head_layers(model):
+    """The layers that `head_of` names. They may be inside a nested model."""
+    return {last_with_weights(output) for output in model.outputs}
+
+
+def last_with_weights(tensor):
+    """The last layer with weights on the way to a symbolic tensor."""
+    layer, node, index = tensor._keras_history
+    if not getattr(layer, "weights", ()):  # an operation such as `keras.ops.softmax` has none
+        return last_with_weights(layer._inbound_nodes[node].input_tensors[0])
+    return last_with_weights(layer.outputs[index]) if hasattr(layer, "outputs") else layer
 
 
 def load_torchvision_weights(model, source, skip_head=False, sum_channels=False):

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_arch
+from keras_arch.models import all_layers
 from keras_arch.training import fast
 from keras_arch.training.fast import FusedBatchNormalization, fast_copy
 
@@ -81,6 +82,27 @@ def test_copies_answer_as_the_model_does(models, name, precision):
     found, expected = copy(IMAGES).numpy(), model(IMAGES).numpy()
     np.testing.assert_allclose(found, expected, atol=rounding(model, precision))
     assert (precision == "float32") or (found != expected).any()
+
+
+def nested_classifier():
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, keras_arch.ResNet8(input_shape=(8, 8, 3), classes=4)(image))
+
+
+def nested_head():
+    image = keras.Input((8, 8, 3))
+    head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4, activation="softmax", name="predictions")]
+    return keras.Model(image, keras.Sequential(head)(keras.layers.Conv2D(4, 3)(image)))
+
+
+@pytest.mark.parametrize("build", [nested_classifier, nested_head])
+def test_probabilities_of_a_nested_model_are_exact(build):
+    """In bfloat16, they would be off by up to 1/256."""
+    copy = fast_copy(build(), "mixed_bfloat16")
+    assert copy.output.dtype == "float32"
+    np.testing.assert_allclose(copy(IMAGES[:, :8, :8]).numpy().sum(axis=1), 1, atol=1e-6)
+    convolutions = [layer for layer in all_layers(copy) if isinstance(layer, keras.layers.Conv2D)]
+    assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
 
 
 def test_training_the_copy_is_training_the_model():

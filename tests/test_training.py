@@ -448,6 +448,33 @@ def other(tmp_path_factory):
     return folder
 
 
+def classifier_inside():
+    image = keras.Input((8, 8, 1))
+    return keras.Model(image, keras_arch.ResNet8(input_shape=(8, 8, 1))(image))
+
+
+def head_inside():
+    backbone = keras_arch.ResNet8(include_top=False, pooling="avg", input_shape=(8, 8, 1))
+    head = [keras.layers.Dropout(0.1), keras.layers.Dense(10, name="predictions"), keras.layers.Softmax()]
+    return keras.Model(backbone.input, keras.Sequential(head)(backbone.output))
+
+
+def softmax_inside():
+    logits = keras_arch.ResNet8(input_shape=(8, 8, 1), classifier_activation=None)
+    scores = keras.Input((10,))
+    return keras.Model(logits.input, keras.Model(scores, keras.layers.Softmax()(scores))(logits.output))
+
+
+@pytest.mark.parametrize("build", [classifier_inside, head_inside, softmax_inside])
+def test_a_frozen_backbone_may_be_a_nested_model(build):
+    recipe = dataclasses.replace(RECIPE, freeze="backbone")
+    trained = training.compiled_copy(build(), recipe, 1, "float32")
+    assert [variable.path.split("/")[-2:] for variable in trained.trainable_variables] == [
+        ["predictions", "kernel"],
+        ["predictions", "bias"],
+    ]
+
+
 def test_fine_tuning_a_new_head_on_a_frozen_backbone(other, few, tmp_path):
     data = dataclasses.replace(few, class_names=tuple("abcdefghijk"))  # one more than the run has
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=11)

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from ..files import plain_path
-from ..models import plain_model
-from ..weights import head_of
+from ..models import all_layers, plain_model
+from ..weights import head_layers, head_of
 from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
 from .checkpoint import load_checkpoint, recorded_precision
 from .checks import check_arguments
@@ -95,9 +95,10 @@ def compiled_copy(model, recipe, steps, precision):
     heads = len(model.outputs)  # more than one where training heads are on it, each of which learns the same labels
     trained = fast_copy(plain_model(model), precision)
     if recipe.freeze == "backbone":
-        head = head_of(model)
-        for layer in trained.layers:
-            layer.trainable = layer.name in head
+        head = head_layers(trained)
+        for layer in all_layers(trained):
+            if not hasattr(layer, "layers"):  # a nested model would hide its trainable layers
+                layer.trainable = layer in head
     metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
     if recipe.class_weights == "balanced":
         metrics.append(BalancedAccuracy(model.outputs[0].shape[-1]))

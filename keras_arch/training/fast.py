@@ -7,6 +7,8 @@ model that is saved keeps stock layers in float32: only weights go back and fort
 
 import keras
 
+from ..models import layer_of
+
 # In float32 always, which costs little: raw images, averages over many pixels and probabilities want more than 8 bits.
 EXACT = (keras.layers.Rescaling, keras.layers.GlobalAveragePooling2D)
 
@@ -24,9 +26,11 @@ def fast_copy(model, precision):
         learned.
     """
 
+    last = {layer_of(output) for output in model.outputs}
+
     def clone(layer):
         config = layer.get_config()
-        exact = isinstance(layer, (*EXACT, keras.layers.InputLayer)) or layer.name in model.output_names
+        exact = isinstance(layer, (*EXACT, keras.layers.InputLayer)) or layer in last
         config["dtype"] = "float32" if exact else precision
         kind = type(layer)
         if kind is keras.layers.BatchNormalization and keras.backend.backend() == "tensorflow":
