@@ -49,7 +49,8 @@ def main(arguments=None):
         if not options.weights:
             print(f"0 to 5, from nothing: {learn(first, dataset, old, options.epochs, 0.01, first.layers):.1%}")
             first.save(source)
-        keras_arch.transfer_weights(second, source, options.model)  # all but the head, whose shape is another
+        names = [dataset.class_names[digit] for digit in new]
+        keras_arch.transfer_weights(second, source, options.model, names)  # all but the head of other classes
     head = [layer for layer in second.layers if layer.weights][-1]
     print(f"6 to 9, the head:     {learn(second, dataset, new, options.epochs, 0.01, [head]):.1%}")
     print(f"6 to 9, all of it:    {learn(second, dataset, new, options.epochs, 0.001, second.layers):.1%}")

@@ -16,8 +16,9 @@ import keras
 import numpy as np
 
 from .artifacts import load_keras
-from .errors import InputError, first_line, is_disk_full
+from .errors import DataWarning, InputError, first_line, is_disk_full
 from .files import link_with_suffix
+from .runs import LABELS, class_text, find_beside, first_difference, read_labels
 
 TORCHVISION = "https://download.pytorch.org/models/"
 # torchvision's IMAGENET1K_V1 checkpoints; a file's name ends in the first eight digits of its SHA-256.
@@ -70,7 +71,8 @@ def load_weights(model, weights, architecture):
         model: a model that a builder of ours made, under whatever name.
         architecture: what `keras_arch.build` calls it.
         weights: "imagenet" for torchvision's checkpoint, downloaded once into Keras's cache; or a file: .weights.h5 or
-            .keras of such a model, .safetensors or .pth of torchvision's. The contents count, whatever the suffix.
+            .keras of such a model, .safetensors or .pth of torchvision's. The contents count, whatever the suffix. Names
+            of classes are not compared; `transfer_weights` compares them.
 
     Raises:
         InputError (a ValueError): no such file or checkpoint, no network, damaged, or made for another model.
@@ -87,8 +89,10 @@ def load_weights(model, weights, architecture):
     load_keras_weights(model, weights, kind)
 
 
-def transfer_weights(model, source, architecture):
+def transfer_weights(model, source, architecture, class_names=None):
     """Begin where another training ended: the weights of `source`, all but those of a head for other classes.
+
+    Issues a `DataWarning` if the head of `source` has as many classes but starts from scratch.
 
     Args:
         model: a model that a builder of ours made.
@@ -96,6 +100,9 @@ def transfer_weights(model, source, architecture):
             "imagenet" for torchvision's checkpoint, or a .safetensors or .pth file of it; or a .weights.h5 file of a
             model with the same classes.
         architecture: what `keras_arch.build` calls it.
+        class_names: those of the model, in the order of its outputs. The head starts from scratch if the labels.txt in the
+            run of `source` has others, or the same in another order. Without these names or that file, only the numbers
+            of classes are compared.
 
     Returns:
         Names of the layers that start anew: none, or those of the head and of training heads.
@@ -103,14 +110,38 @@ def transfer_weights(model, source, architecture):
     Raises:
         InputError (a ValueError): no such source, damaged, or of another network; the model is as it was.
     """
-    if source == "imagenet":
-        kind, path = TORCH, source
-    else:
-        path = existing_file("source", source)
-        kind = kind_of(path)
+    path = source if source == "imagenet" else existing_file("source", source)
+    difference = class_difference(path, class_names)
+    head = {} if difference is None else {name: model.get_layer(name).get_weights() for name in head_of(model)}
+    anew = copy_all(model, path, architecture)
+    for name, arrays in head.items():
+        model.get_layer(name).set_weights(arrays)
+    if taken := head.keys() - anew:
+        number, theirs, ours = difference
+        warnings.warn(
+            f"Class {number} of {source} is {class_text(theirs)} and not {class_text(ours)}. The head starts from scratch: "
+            f"{', '.join(sorted(taken))}",
+            DataWarning,
+            stacklevel=2,
+        )
+    return anew | head.keys()
+
+
+def class_difference(path, class_names):
+    """The first class of a weights file that is called otherwise than in `class_names`, as `first_difference` gives it.
+
+    None if there is none, or if either names are unknown.
+    """
+    labels = None if path == "imagenet" else find_beside(path, LABELS)
+    return None if labels is None or class_names is None else first_difference(read_labels(labels), class_names)
+
+
+def copy_all(model, path, architecture):
+    """Copy all weights whose shapes fit, from "imagenet" or a file, and return the names of the layers that start anew."""
+    kind = TORCH if path == "imagenet" else kind_of(path)
     if kind in (SAFETENSORS, TORCH):
-        check_shortcuts(model, source)
-        tensors = read_tensors(download_for(model, architecture, fits_any=True) if source == "imagenet" else path)
+        check_shortcuts(model, path)
+        tensors = read_tensors(download_for(model, architecture, fits_any=True) if path == "imagenet" else path)
         anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
         assign_tensors(model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
         return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}

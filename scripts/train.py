@@ -52,7 +52,7 @@ def main():
     check_batch_size(data, recipe)
     make_repeatable(recipe.seed)
     model = build(recipe.model, input_shape=data.image_shape, classes=len(data.class_names), **recipe.builder_options)
-    anew = transfer_weights(model, recipe.weights, recipe.model) if recipe.weights else set()
+    anew = transfer_weights(model, recipe.weights, recipe.model, data.class_names) if recipe.weights else set()
     with cli.quiet():
         recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
         precision = choose_precision(recipe.precision, recorded)

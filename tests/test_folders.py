@@ -245,7 +245,8 @@ def test_one_picture_under_two_classes(folder):
 def test_empty_classes_and_none_at_all(folder, tmp_path):
     (folder / "nothing").mkdir()
     assert f"an empty class: {folder / 'nothing'}" in refusal(folder)
-    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "a").mkdir(parents=True)
+    (tmp_path / "bare" / "b").mkdir()
     assert "for two classes or more, got 0 folders" in refusal(tmp_path / "bare")
     assert len(refusal(tmp_path / "bare")) < 150 + len(str(tmp_path))
     assert "does not exist" in refusal(tmp_path / "none")

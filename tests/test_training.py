@@ -24,8 +24,9 @@ import keras_arch
 from keras_arch import files, training
 from keras_arch.data import Dataset
 from keras_arch.data.splits import InMemory
+from keras_arch.errors import DataWarning
 from keras_arch.evaluation import balanced_accuracy
-from keras_arch.runs import best_epoch, comparison, read_history, read_run
+from keras_arch.runs import best_epoch, comparison, read_history, read_run, write_labels
 from keras_arch.training.callbacks import patience_is_over
 from keras_arch.training.fast import fast_copy
 from keras_arch.training.metrics import BalancedAccuracy
@@ -496,6 +497,60 @@ def test_transfer_takes_all_where_the_classes_are_the_same(other):
     trained = keras.models.load_model(other / "model.keras")
     for mine, theirs in zip(model.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+CLASSES = tuple("abcdefghij")
+OTHER_CLASSES = {  # of as many classes -> (their names, what the warning says)
+    "of another task": (("a", *"BCDEFGHIJ"), "Class 1 of .* is 'b' and not 'B'"),
+    "in another order": (tuple("bacdefghij"), "Class 0 of .* is 'a' and not 'b'"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_CLASSES)
+@pytest.mark.parametrize("file", [".", "model.keras", "model.weights.h5"])
+def test_the_head_of_other_classes_starts_from_scratch(kind, file, tmp_path):
+    names, told = OTHER_CLASSES[kind]
+    source, model = keras_arch.ResNet8(input_shape=(8, 8, 1)), keras_arch.ResNet8(input_shape=(8, 8, 1))
+    source.save(tmp_path / "model.keras")
+    source.save_weights(tmp_path / "model.weights.h5")
+    write_labels(tmp_path / "labels.txt", CLASSES)
+    before = model.get_layer("predictions").get_weights()
+    with pytest.warns(DataWarning, match=rf"{told}\. The head starts from scratch: predictions$"):
+        assert keras_arch.transfer_weights(model, tmp_path / file, "resnet8", names) == {"predictions"}
+    for layer in model.layers:
+        expected = before if layer.name == "predictions" else source.get_layer(layer.name).get_weights()
+        for mine, theirs in zip(layer.get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert keras_arch.transfer_weights(model, tmp_path / file, "resnet8", CLASSES) == set()
+    for mine, theirs in zip(model.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_head_of_unknown_classes_is_taken(other):
+    """A bare file of Keras does not say what its classes are called."""
+    model = keras_arch.ResNet8(input_shape=(8, 8, 1))
+    assert keras_arch.transfer_weights(model, other, "resnet8", CLASSES) == set()
+
+
+def test_train_starts_the_head_of_other_classes_from_scratch(script, tmp_path, capfd, monkeypatch):
+    def stop(*arguments):
+        raise keras_arch.InputError("enough")
+
+    monkeypatch.setattr(keras_arch, "fit", stop)
+    labels = np.arange(80) % 10
+    images = np.arange(80 * 64, dtype=">u2").view("uint8").reshape(80, 2, 8, 8)[:, 0]
+    data = {"x_train": images[:60], "y_train": np.array(CLASSES)[labels[:60]]}
+    np.savez(tmp_path / "a.npz", **data, x_test=images[60:], y_test=np.array(CLASSES)[labels[60:]])
+    (tmp_path / "digits").mkdir()
+    keras_arch.ResNet8(input_shape=(8, 8, 1)).save(tmp_path / "digits" / "model.keras")
+    write_labels(tmp_path / "digits" / "labels.txt", range(10))
+    words = f"quickstart --dataset {tmp_path}/a.npz --weights {tmp_path}/digits --output {tmp_path}/run --epochs 1"
+    assert script("train.py", *words.split(), "--batch-size", 20, "--precision", "float32") == 2
+    told = capfd.readouterr()
+    warning, error = told.err.splitlines()
+    assert error == "error: enough"
+    assert "is '0' and not 'a'. The head starts from scratch: predictions" in warning
+    assert "(anew: predictions)" in told.out
 
 
 def test_transfer_refuses_another_network_and_leaves_the_model(other, tmp_path):

@@ -60,9 +60,10 @@ def find_files(folder, skip_unreadable=False, allow_duplicates=False, allow_abse
     places, found = find_classes(folder)
     class_names = sorted({name for classes in found.values() for name in classes})
     few = len(class_names) < 2 and not allow_absent_classes
-    if few or not any(files for classes in found.values() for files in classes.values()):
+    filled = {name for classes in found.values() for name, files in classes.items() if files}
+    if few or not filled:
         raise InputError(
-            f"expected CLASS/picture or train/CLASS/picture in {folder}, for two classes or more, got {len(class_names)} "
+            f"expected CLASS/picture or train/CLASS/picture in {folder}, for two classes or more, got {len(filled)} "
             "folders with pictures, such as .jpg or .png"
         )
     check_class_names(class_names)

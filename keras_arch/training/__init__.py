@@ -11,7 +11,7 @@ import tensorflow as tf
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from ..files import plain_path
 from ..models import all_layers, plain_model
-from ..weights import head_layers, head_of
+from ..weights import head_layers
 from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
 from .checkpoint import load_checkpoint, recorded_precision
 from .checks import check_arguments
