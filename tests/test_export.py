@@ -1,6 +1,7 @@
 """Exports that prove themselves, and a proof that can fail: faults are planted, and each is called by its name."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -591,3 +592,16 @@ def test_the_snippet_of_the_docs_runs(quickstart, capsys):
     (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(snippet.replace("saved_models/quickstart", str(quickstart)).replace("examples/", f"{ROOT}/examples/"), {})
     assert capsys.readouterr().out.startswith("7 0.")
+
+
+def test_labels_are_packed_without_their_time(tmp_path):
+    labels, packed = tmp_path / "labels.txt", []
+    for seconds in (10**9, 2 * 10**9):
+        labels.write_text("cat\ndog\n")
+        os.utime(labels, (seconds, seconds))
+        path = tmp_path / "model.tflite"
+        path.write_bytes(b"a model")
+        pack_labels(path, labels)
+        packed.append(path.read_bytes())
+    assert packed[0] == packed[1]
+    assert packed_labels(path) == ["cat", "dog"]

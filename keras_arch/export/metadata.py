@@ -122,9 +122,11 @@ def with_metadata(content, metadata):
 
 
 def pack_labels(path, labels_file):
-    """Append the file of labels to a .tflite file."""
+    """Append the file of labels to a .tflite file, without its time: two exports of one run are equal."""
+    entry = zipfile.ZipInfo(LABELS)
+    entry.external_attr = 0o644 << 16  # a file that all may read
     with zipfile.ZipFile(path, "a") as archive:  # not compressed: a phone maps it into memory
-        archive.write(labels_file, LABELS)
+        archive.writestr(entry, labels_file.read_bytes())
 
 
 def read_metadata(model):

@@ -28,6 +28,7 @@ pytestmark = [
 
 SEED = 20
 TRAINING_KILLS, EXPORT_KILLS = 14, 6
+CHAIN = 4  # kills of one run before it is left alone
 EPOCHS = 3
 TRAIN = ("train.py", "quickstart", "--epochs", EPOCHS, "--precision", "float32", "--ema", "0.99")
 # Two formats of two converters take a third of the time of all six.
@@ -144,10 +145,10 @@ def test_trainings_that_are_killed_end_with_the_weights_of_those_that_are_not(ma
         options += ("--resume",) * resume + ("--overwrite",) * overwrite
         return die(moments.uniform(0, seconds) if kill else 300, *TRAIN, *options)
 
-    chain, kills, resume = 0, 0, False
+    chain, kills, in_chain, resume = 0, 0, 0, False
     while kills < TRAINING_KILLS or resume:
-        killed = go_on(chain, resume, chain > 0, kills < TRAINING_KILLS)
-        kills += killed
+        killed = go_on(chain, resume, chain > 0, kills < TRAINING_KILLS and in_chain < CHAIN)
+        kills, in_chain = kills + killed, in_chain + killed
         finished = folder.exists() and same_weights(folder / "model.keras", expected[chain % 2])
         if folder.exists():
             assert_whole_run(folder, files)
@@ -159,15 +160,22 @@ def test_trainings_that_are_killed_end_with_the_weights_of_those_that_are_not(ma
             assert finished
             assert [path.name for path in tmp_path.iterdir()] == ["run"]
             counts["chains that ended"] += 1
-            chain, resume = chain + 1, False
+            chain, in_chain, resume = chain + 1, 0, False
         elif finished and not partial.exists():
             counts["killed after the end"] += 1
-            chain, resume = chain + 1, False
+            chain, in_chain, resume = chain + 1, 0, False
         else:
-            begun = (partial / "checkpoint.npz").exists()
-            counts["resumed" if begun else "started over"] += 1
+            done = epochs_in(partial / "checkpoint.npz")
+            counts[f"resumed after epoch {done}" if done else "started over"] += 1
             resume = True
     outcome(f"{kills} kills of trainings within {seconds:.0f} s: {dict(counts)}; all weights equal")
+
+
+def epochs_in(checkpoint):
+    if not checkpoint.exists():
+        return 0
+    with np.load(checkpoint) as file:
+        return len(json.loads(str(file["history"]))["loss"])
 
 
 def exported(folder):
