@@ -17,7 +17,8 @@ import numpy as np
 
 from .artifacts import load_keras
 from .errors import InputError, first_line
-from .files import link_with_suffix
+from .files import is_path, link_with_suffix
+from .models import check_model
 
 TORCHVISION = "https://download.pytorch.org/models/"
 # torchvision's IMAGENET1K_V1 checkpoints; a file's name ends in the first eight digits of its SHA-256.
@@ -75,7 +76,7 @@ def load_weights(model, weights, architecture):
     Raises:
         InputError (a ValueError): no such file or checkpoint, no network, damaged, or made for another model.
     """
-    if weights == "imagenet":
+    if is_published(weights):
         load_torchvision_weights(model, download_for(model, architecture), skip_head=not has_head(model))
         return
     kind = kind_of(existing_file("weights", weights))
@@ -103,14 +104,15 @@ def transfer_weights(model, source, architecture):
     Raises:
         InputError (a ValueError): no such source, damaged, or of another network; the model is as it was.
     """
-    if source == "imagenet":
+    check_model(model)
+    if is_published(source):
         kind, path = TORCH, source
     else:
         path = existing_file("source", source)
         kind = kind_of(path)
     if kind in (SAFETENSORS, TORCH):
         check_shortcuts(model, source)
-        tensors = read_tensors(download_for(model, architecture, fits_any=True) if source == "imagenet" else path)
+        tensors = read_tensors(download_for(model, architecture, fits_any=True) if is_published(source) else path)
         anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
         assign_tensors(model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
         return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
@@ -122,23 +124,25 @@ def transfer_weights(model, source, architecture):
 
 def existing_file(option, value):
     """The path of a file with weights, in a run folder where `value` is one; or InputError that lists what there is."""
-    try:
-        path = Path(value)
-    except TypeError:  # not even a path
-        path = None
+    path = Path(value) if is_path(value) else None
     path = path / "model.keras" if path is not None and path.is_dir() else path
     if path is None or not path.is_file():
         missing = f", and {path} does not exist" if path is not None else ""
         raise InputError(
-            f"`{option}` must be None, 'imagenet' or a file of weights. Received: {option}={value!r}{missing}. Use "
+            f"`{option}` must be None, 'imagenet' or a file of weights. Received: {option}={reprlib.repr(value)}{missing}. Use "
             "a .keras, .weights.h5, .safetensors or .pth file."
         )
     return path
 
 
+def is_published(source):
+    """Whether a source of weights is the word for torchvision's checkpoint."""
+    return isinstance(source, str) and source == "imagenet"
+
+
 def check_source(source):
     """Raise InputError unless `transfer_weights` can take `source`: "imagenet", or a file or a run folder with weights."""
-    if source != "imagenet":
+    if not is_published(source):
         kind_of(existing_file("weights", source))
 
 
@@ -267,6 +271,7 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
         InputError (a ValueError): tensors are missing, unexpected or of another shape; they are named, and the model
             is as it was. Or the model has shortcuts that pad channels with zeros, as ResNet20 has by default.
     """
+    check_model(model)
     check_shortcuts(model, source)
     return assign_tensors(model, read_tensors(source), named(source), skip_head, sum_channels)
 

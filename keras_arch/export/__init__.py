@@ -39,6 +39,8 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
             package is missing that a format takes; the model has several outputs, or its outputs
             are not probabilities; the calibration images are none, not finite or not in 0-255.
     """
+    if not isinstance(settings, ExportSettings):
+        raise InputError(f"`settings` must be `keras_arch.ExportSettings`. Received: {type(settings).__name__}.")
     forms = {choose("a format", name, list(FORMATS)): FORMATS[name] for name in settings.formats}
     if "onnx" in forms:
         check_installed()
