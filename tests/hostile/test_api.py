@@ -6,7 +6,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from harness import LONGEST, time_limit, tree_of, world  # noqa: F401
+from harness import LONGEST, parameters, time_limit, tree_of, world  # noqa: F401
 
 import keras_arch
 from keras_arch.architectures import BUILDERS
@@ -119,7 +119,13 @@ def fault_of(function, arguments):
     return "accepted"
 
 
-@pytest.mark.parametrize(("name", "argument", "wrong"), CASES, ids=[f"{case[0]} {case[1]}" for case in CASES])
+QUICK = ("ResNet8", "Plain20", "ResNet20V2", "GoogLeNet", "NetworkInNetwork", *OTHERS)  # one builder of each kind
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "wrong"),
+    parameters(CASES, [f"{name} {argument}" for name, argument, _ in CASES], lambda name, *_: name in QUICK),
+)
 def test_a_wrong_argument_is_an_input_error(name, argument, wrong, good, world, monkeypatch, capfd):  # noqa: F811
     monkeypatch.chdir(world)
     before = tree_of(world)
