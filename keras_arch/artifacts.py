@@ -4,6 +4,7 @@ import functools
 import math
 import os
 import re
+import reprlib
 import threading
 import zipfile
 from collections.abc import Callable
@@ -15,8 +16,8 @@ import numpy as np
 import psutil
 
 from .errors import InputError, first_line
-from .files import link_with_suffix, plain_path, size_of
-from .models import plain_model
+from .files import is_path, link_with_suffix, plain_path, size_of
+from .models import check_model, plain_model
 from .runs import available_cores
 from .tflite_metadata import read_metadata
 
@@ -76,6 +77,8 @@ def open_artifact(path):
         InputError (a ValueError): not there, not one of the kinds, damaged, or not an image classifier; on `predict`, answers
             that are no probabilities.
     """
+    if not is_path(path):
+        raise InputError(f"`path` must be the path of {KINDS}. Received: {reprlib.repr(path)}.")
     path = Path(path)
     if (path / "model.keras").is_file():
         path = path / "model.keras"
@@ -157,6 +160,7 @@ def strip_auxiliary_heads(model):
     """
     import keras
 
+    check_model(model)
     names = [output._keras_history.operation.name for output in model.outputs]
     main = [output for output, name in zip(model.outputs, names, strict=True) if not TRAINING_HEAD.fullmatch(name)]
     main = main or model.outputs

@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 from .errors import InputError
+from .models import check_model
 
 
 class LayerCost(NamedTuple):
@@ -86,6 +87,7 @@ def cost(model):
     Example:
         keras_arch.cost(keras_arch.ResNet50()).multiply_adds  # 4,089,184,256
     """
+    check_model(model)
     return Cost(model.name, tuple(layer_cost(layer) for layer in model.layers))
 
 

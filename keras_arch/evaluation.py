@@ -11,7 +11,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from .errors import InputError
+from .errors import InputError, choose
 from .text import shorten
 
 BATCH = 256
@@ -39,6 +39,7 @@ def predict_split(artifact, dataset, split="test", progress=lambda batches, tota
         InputError (a ValueError): the artifact has another number of classes, or another image shape.
     """
     check_match(artifact, dataset)
+    choose("a split", split, ("train", "validation", "test", "all"))
     probabilities, labels = [], []
     examples, count = getattr(dataset, split).examples, getattr(dataset, split).count
     for images, targets in progress(examples.batch(BATCH).as_numpy_iterator(), -(-count // BATCH)):
@@ -59,6 +60,9 @@ def with_channels(images, artifact):
 
 def check_match(artifact, dataset):
     """Raise InputError unless the artifact was made for such images, or for such in colour, and so many classes."""
+    for name, value, maker in (("artifact", artifact, "open_artifact"), ("dataset", dataset, "load_dataset")):
+        if not hasattr(value, "image_shape"):
+            raise InputError(f"`{name}` must be from keras_arch.{maker}. Received: {type(value).__name__}.")
     if artifact.classes != len(dataset.class_names):
         raise InputError(
             f"expected a model of {len(dataset.class_names)} classes, as data set {dataset.name!r} has, got "

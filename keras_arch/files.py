@@ -235,9 +235,22 @@ def used(folder):
                 return
 
 
+def is_path(value):
+    """Whether a file could have the name `value`: text or a path, not empty, not too long, without a zero byte."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        return False
+    try:
+        os.lstat(value)
+    except ValueError:
+        return False
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
+
+
 def existing_folder(folder):
     """Return the path `folder` as a `Path`, or raise InputError if it is no existing folder."""
-    if not isinstance(folder, (str, os.PathLike)) or not Path(folder).is_dir():
+    if not is_path(folder) or not Path(folder).is_dir():
         raise InputError(f"`folder` must be an existing folder. Received: {folder}. Create it first.")
     return Path(folder)
 

@@ -10,6 +10,17 @@ SCOPE = r"[A-Za-z0-9_.\\/>-]*"  # names of layers that TensorFlow can trace
 ROUNDING = 1e-3  # by which a probability, or the sum of an image's probabilities, may be off
 
 
+def check_model(model):
+    """Raise InputError unless `model` is a `keras.Model` with inputs and outputs."""
+    import keras
+
+    if not isinstance(model, keras.Model) or not hasattr(model, "outputs"):
+        raise InputError(
+            f"`model` must be a functional or a built Sequential `keras.Model`. Received: {type(model).__name__}. Build "
+            "it with keras_arch.build."
+        )
+
+
 def are_probabilities(outputs):
     """Return whether the outputs of a classifier are probabilities, not logits or independent scores.
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from .artifacts import load_keras
 from .errors import DataWarning, InputError, first_line, is_disk_full
-from .files import link_with_suffix
+from .files import is_path, link_with_suffix
+from .models import check_model
 from .runs import LABELS, class_text, find_beside, first_difference, read_labels
 
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -77,7 +78,7 @@ def load_weights(model, weights, architecture):
     Raises:
         InputError (a ValueError): no such file or checkpoint, no network, damaged, or made for another model.
     """
-    if weights == "imagenet":
+    if is_published(weights):
         load_torchvision_weights(model, download_for(model, architecture), skip_head=not has_head(model))
         return
     kind = kind_of(existing_file("weights", weights))
@@ -110,7 +111,8 @@ def transfer_weights(model, source, architecture, class_names=None):
     Raises:
         InputError (a ValueError): no such source, damaged, or of another network; the model is as it was.
     """
-    path = source if source == "imagenet" else existing_file("source", source)
+    check_model(model)
+    path = source if is_published(source) else existing_file("source", source)
     difference = class_difference(path, class_names)
     head = {} if difference is None else {name: model.get_layer(name).get_weights() for name in head_of(model)}
     anew = copy_all(model, path, architecture)
@@ -132,16 +134,16 @@ def class_difference(path, class_names):
 
     None if there is none, or if either names are unknown.
     """
-    labels = None if path == "imagenet" else find_beside(path, LABELS)
+    labels = None if is_published(path) else find_beside(path, LABELS)
     return None if labels is None or class_names is None else first_difference(read_labels(labels), class_names)
 
 
 def copy_all(model, path, architecture):
     """Copy all weights whose shapes fit, from "imagenet" or a file, and return the names of the layers that start anew."""
-    kind = TORCH if path == "imagenet" else kind_of(path)
+    kind = TORCH if is_published(path) else kind_of(path)
     if kind in (SAFETENSORS, TORCH):
         check_shortcuts(model, path)
-        tensors = read_tensors(download_for(model, architecture, fits_any=True) if path == "imagenet" else path)
+        tensors = read_tensors(download_for(model, architecture, fits_any=True) if is_published(path) else path)
         anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
         assign_tensors(model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
         return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
@@ -153,23 +155,25 @@ def copy_all(model, path, architecture):
 
 def existing_file(option, value):
     """The path of a file with weights, in a run folder where `value` is one; or InputError that lists what there is."""
-    try:
-        path = Path(value)
-    except TypeError:  # not even a path
-        path = None
+    path = Path(value) if is_path(value) else None
     path = path / "model.keras" if path is not None and path.is_dir() else path
     if path is None or not path.is_file():
         missing = f", and {path} does not exist" if path is not None else ""
         raise InputError(
-            f"`{option}` must be None, 'imagenet' or a file of weights. Received: {option}={value!r}{missing}. Use "
+            f"`{option}` must be None, 'imagenet' or a file of weights. Received: {option}={reprlib.repr(value)}{missing}. Use "
             "a .keras, .weights.h5, .safetensors or .pth file."
         )
     return path
 
 
+def is_published(source):
+    """Whether a source of weights is the word for torchvision's checkpoint."""
+    return isinstance(source, str) and source == "imagenet"
+
+
 def check_source(source):
     """Raise InputError unless `transfer_weights` can take `source`: "imagenet", or a file or a run folder with weights."""
-    if source != "imagenet":
+    if not is_published(source):
         kind_of(existing_file("weights", source))
 
 
@@ -305,6 +309,7 @@ def load_torchvision_weights(model, source, skip_head=False, sum_channels=False)
         InputError (a ValueError): tensors are missing, unexpected or of another shape; they are named, and the model
             is as it was. Or the model has shortcuts that pad channels with zeros, as ResNet20 has by default.
     """
+    check_model(model)
     check_shortcuts(model, source)
     return assign_tensors(model, read_tensors(source), named(source), skip_head, sum_channels)
 

@@ -4,7 +4,8 @@ Deviations from the paper: batch norm in place of biases and local response norm
 images are normalised to -1 to 1, as for torchvision's weights, instead of subtracting the mean.
 """
 
-import math
+import numbers
+import reprlib
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -26,6 +27,8 @@ from .layers import (
     max_pool_ceil,
     real_number,
 )
+
+WIDEST = 16  # times the filters of the paper
 
 
 class Inception(NamedTuple):
@@ -240,9 +243,9 @@ def GoogLeNet(
         )
     if include_top:
         classes = check_classes(classes)
-    if kernel_5x5 not in (3, 5):
-        raise InputError(f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {kernel_5x5!r}")
-    width = real_number("width", width, lambda number: 0 < number < math.inf, "greater than 0, such as 0.5")
+    if not isinstance(kernel_5x5, numbers.Real) or kernel_5x5 not in (3, 5):
+        raise InputError(f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {reprlib.repr(kernel_5x5)}")
+    width = real_number("width", width, lambda number: 0 < number <= WIDEST, f"greater than 0 and at most {WIDEST}")
     conv, norm = (conv_bn_relu_googlenet, unchanged) if batch_norm else (conv_relu, local_response_norm)
     conv = conv if width == 1 else slimmer(conv, width)
     kernel_5x5 = int(kernel_5x5)

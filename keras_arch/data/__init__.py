@@ -2,14 +2,15 @@
 
 import contextlib
 import logging
-import os
 import re
+import reprlib
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
@@ -17,8 +18,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
 from ..errors import DataWarning, InputError, choose, first_line, is_disk_full
-from ..files import hash_of, hash_of_json
+from ..files import hash_of, hash_of_json, is_path
 from ..images import read_image
+from ..options import PIXELS, checked
 from .digits import Digits
 from .duplicates import warn_of_duplicates
 from .folders import SPLIT_NAMES, SPLITS, find_files, fingerprint_of
@@ -104,8 +106,16 @@ def load_dataset(
     Raises:
         InputError (a ValueError): unknown, not an image classification set, not to be downloaded, or damaged.
     """
-    if not isinstance(name, (str, os.PathLike)) or not str(name):
-        raise InputError(f"`name` must be the name of a data set or a path. Received: {name!r}. 'digits' would work.")
+    if not is_path(name):
+        received = reprlib.repr(name)
+        raise InputError(f"`name` must be the name of a data set or a path. Received: {received}. 'digits' would work.")
+    if data_dir is not None and not is_path(data_dir):
+        raise InputError(f"`data_dir` must be None or the path of a folder. Received: {reprlib.repr(data_dir)}.")
+    image_size = check_size(image_size)
+    if not isinstance(keep, (tuple, list)):
+        raise InputError(f"`keep` must be a tuple of splits. Received: {reprlib.repr(keep)}.")
+    for split in keep:
+        choose("a split to keep", split, SPLITS)
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
     if name != "digits" and Path(name).is_dir():
@@ -113,6 +123,15 @@ def load_dataset(
     if "/" in str(name) and Path(name).parts[0] in ("/", ".", "..", "~"):
         raise InputError(f"expected a folder of pictures, got {name}, which does not exist")
     return load_tfds(name, data_dir, image_size, keep)
+
+
+def check_size(image_size):
+    """Return an `image_size` as plain integers, or raise InputError."""
+    if isinstance(image_size, (tuple, list)):
+        if len(image_size) != 2:
+            raise InputError(f"`image_size` must be (height, width). Received: {reprlib.repr(image_size)}.")
+        return tuple(checked("image_size", side, Annotated[int, PIXELS]) for side in image_size)
+    return None if image_size is None else checked("image_size", image_size, Annotated[int, PIXELS])
 
 
 def sides(image_size):

@@ -43,6 +43,8 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
             or not in 0-255.
     """
     check_backend("export_model")
+    if not isinstance(settings, ExportSettings):
+        raise InputError(f"`settings` must be `keras_arch.ExportSettings`. Received: {type(settings).__name__}.")
     forms = {choose("a format", name, list(FORMATS)): FORMATS[name] for name in settings.formats}
     if "onnx" in forms:
         check_installed()

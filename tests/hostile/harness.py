@@ -29,6 +29,14 @@ class Hangs(BaseException):
     """The script does not end."""
 
 
+def parameters(cases, ids, is_quick):
+    """The cases for `pytest.mark.parametrize`; those for which `is_quick` is false are slow."""
+    return [
+        pytest.param(*case, id=name, marks=() if is_quick(*case) else pytest.mark.slow)
+        for case, name in zip(cases, ids, strict=True)
+    ]
+
+
 def start_working(*arguments, **options):
     raise Work
 

@@ -6,6 +6,7 @@ import typing
 
 import pytest
 from conftest import ROOT
+from harness import Work, options_of, start_working
 
 import keras_arch
 from keras_arch.formats import ExportSettings
@@ -24,17 +25,6 @@ COMMANDS = {  # the words before the option -> the first work of the script
 }
 PARTS = {"recipe": Recipe, "settings": ExportSettings}  # fields of a script's options that hold options themselves
 WITH = {"height": ["--width", "8"], "width": ["--height", "8"]}  # of export.py: both or neither
-
-
-class Work(BaseException):
-    """The script has begun to work."""
-
-
-def options_of(path):
-    """The class `Options` of a script, without running it."""
-    space = {"__name__": path.stem}
-    exec(compile(path.read_text(), path, "exec"), space)
-    return space["Options"]
 
 
 def numbers_in(kind):
@@ -59,10 +49,7 @@ def test_every_script_is_tried():
 
 @pytest.mark.parametrize("typed", COMMANDS)
 def test_numbers_out_of_range_are_one_line_before_any_work(typed, script, tmp_path, monkeypatch, capfd):
-    def work(*arguments, **options):
-        raise Work
-
-    monkeypatch.setattr(COMMANDS[typed], work)
+    monkeypatch.setattr(COMMANDS[typed], start_working)
     monkeypatch.chdir(tmp_path)
     first, *words = typed.split()
     for option, (kind, limits) in numeric_options(ROOT / "scripts" / first).items():

@@ -6,7 +6,7 @@ import os
 import pkgutil
 
 import pytest
-from harness import check_refused, give_away, start_working, without_permissions, world  # noqa: F401
+from harness import check_refused, give_away, parameters, start_working, without_permissions, world  # noqa: F401
 
 ARTIFACT, PICTURES, STORE, FOLDER, FILE = "artifact", "pictures", "store", "folder", "file"
 READ = (ARTIFACT, PICTURES)
@@ -134,7 +134,16 @@ def bad(world):  # noqa: F811
         path.chmod(0o755)
 
 
-@pytest.mark.parametrize(("typed", "path"), CASES, ids=[f"{typed}: {path!a:.40}" for typed, path in CASES])
+QUICK = ("", ".npz", ".png", ".keras")  # suffixes
+
+
+def is_quick(typed, path):
+    return os.path.splitext(path)[1] in QUICK
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"), parameters(CASES, [f"{typed}: {path!a:.40}" for typed, path in CASES], is_quick)
+)
 def test_a_bad_path_is_one_line(typed, path, bad, monkeypatch, capfd):
     script, *words = [path if word == "BAD" else word for word in typed.split()]
     use = next(use for option, use, _ in OPTIONS if option == typed)

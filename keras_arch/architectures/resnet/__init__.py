@@ -10,6 +10,7 @@ deviation instead of subtracting the mean alone; the stem of the v2 networks end
 and their first block begins with its own. ResNet8 is not in the papers: it is MLPerf Tiny's depth, n = 1.
 """
 
+import numbers
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -138,7 +139,7 @@ def stochastic_depths(rate):
 
 
 def refuse_residual_options(title, *options):
-    if any(options):
+    if any(not (option is None or (isinstance(option, numbers.Real) and option == 0)) for option in options):
         raise InputError(
             f"expected of {title} no shortcut, zero_init_residual, stochastic_depth_rate or squeeze_excitation_ratio, "
             f"since nothing skips in it; Res{title.replace('Plain', 'Net')} would work"

@@ -1,0 +1,43 @@
+"""How much is tried: the tables are generated, and must not shrink unseen."""
+
+import test_api
+import test_paths
+import test_words
+
+import keras_arch
+from keras_arch.architectures import BUILDERS
+
+# Parts to build networks from: Keras's own errors say what is wrong with a tensor or a number of filters.
+PARTS = {
+    *("basic_block", "bottleneck_block", "plain_block", "preactivation_basic_block", "preactivation_bottleneck_block"),
+    *("inception_module", "naive_inception_module", "mlpconv", "Inception", "Parts"),
+}
+WITHOUT_ARGUMENTS = {"RECIPES", "available", "DataWarning", "InputError"}
+
+
+def test_each_table_has_its_share_of_400_bad_inputs():
+    arguments = sum(len(wrong) for _, _, wrong in test_api.CASES)
+    assert len(test_paths.CASES) + len(test_paths.INSIDE) >= 400
+    assert len(test_words.CASES) >= 400
+    assert arguments >= 4000
+
+
+def test_every_public_name_is_tried():
+    tried = {name for name, _, _ in test_api.CASES}
+    assert tried | PARTS | WITHOUT_ARGUMENTS == set(keras_arch.__all__)
+    assert {builder.__name__ for builder in BUILDERS.values()} <= tried
+
+
+def test_every_path_option_is_tried():
+    """Each option of a script that is a path by its annotation occurs in the table."""
+    from conftest import ROOT
+    from harness import options_of
+
+    for path in (ROOT / "scripts").glob("*.py"):
+        hints = options_of(path).__annotations__
+        paths = {name for name, hint in hints.items() if "Path" in str(hint)}
+        typed = [line for line, _, _ in test_paths.OPTIONS if line.startswith(path.name)]
+        named = {word.removeprefix("--").replace("-", "_") for line in typed for word in line.split() if "--" in word}
+        positional = {name for name in paths if "Positional" in str(hints[name])}
+        assert paths - positional <= named, path
+        assert not positional or any(line.split()[-1] == "BAD" and "--" not in line for line in typed), path
