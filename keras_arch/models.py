@@ -73,7 +73,7 @@ def all_layers(model):
 
 
 def layer_of(tensor):
-    """Return the layer that computes a symbolic tensor. If a nested model gives it, this is a layer inside."""
+    """Return the layer that computes a symbolic tensor. It may be inside a nested model."""
     layer, _, index = tensor._keras_history
     return layer_of(layer.outputs[index]) if hasattr(layer, "layers") and hasattr(layer, "outputs") else layer
 

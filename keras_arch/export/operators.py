@@ -42,7 +42,7 @@ def started(content):
 
 
 def steps_of(interpreter):
-    """Return the steps of a file in order. The last one gives the probabilities, in whatever number type."""
+    """Return the steps of a file in order. The last one gives the probabilities, in any number type."""
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
     steps = [
         Step(operator["op_name"], list(operator["inputs"]), tensors[operator["outputs"][0]])
@@ -56,7 +56,8 @@ def steps_of(interpreter):
 def places_of(steps, model):
     """Return {name of a step's output tensor: `Place` of the layer that it belongs to}.
 
-    The converter names the last tensor after the signature. It belongs to the layer that gives the model's output.
+    The converter names the last tensor after the signature. It belongs to the layer that gives the
+    model's output.
 
     Args:
         steps: what `steps_of` returned.
@@ -82,10 +83,11 @@ def layers_with_paths(model, outside=()):
 
 
 def place_of(tensor_name, places):
-    """Return the place of the layer that an operator computes; of several that were fused, the one with a kernel.
+    """Return the place of the layer that an operator computes.
 
-    The converter joins the names of what it has fused: resnet8_1/stem_conv_relu_1/Relu;resnet8_1/stem_conv_1/convolution.
-    Without such a layer, the place has the tensor's own name.
+    The converter joins the names of what it has fused, such as
+    resnet8_1/stem_conv_relu_1/Relu;resnet8_1/stem_conv_1/convolution. Of several layers, the one
+    with a kernel counts. Without a layer, the place has the tensor's own name.
     """
     parts = [part.split("/") for part in tensor_name.split(";")]
     found = [place for place in places if any(leads_along(part, place.path) for part in parts)]
@@ -94,6 +96,6 @@ def place_of(tensor_name, places):
 
 
 def leads_along(scopes, path):
-    """Whether the names in `path` are among `scopes` in this order, with or without a number behind them."""
+    """Return whether `scopes` hold the names in `path` in this order, with or without a number."""
     left = iter(scopes)
     return all(any(name in (scope, NUMBER.sub("", scope)) for scope in left) for name in path)
