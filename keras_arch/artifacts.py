@@ -35,6 +35,7 @@ ONNX_TYPES = {
     "tensor(int64)": np.int64,
 }
 MISSING = re.compile(r"Could not locate (class|function) ('.+?')")  # what Keras says of code that it does not find
+UNSAFE = re.compile(r"deserialization of a (`\w+`).*code execution", re.DOTALL)  # and of what it holds to be unsafe
 ERROR_SHOWN = 100  # characters of another library's message
 NAMES_SHOWN = 5  # of the outputs that an error lists
 IMAGES_EACH = 16  # fewer are not worth the start of another interpreter, which takes as long as a few images
@@ -71,9 +72,14 @@ def open_artifact(path):
         path: a .keras file, a SavedModel folder, a .tflite or an .onnx file, or a run folder for its model.keras. Only what
             the kind needs is imported: a .tflite file runs without TensorFlow.
 
+    A SavedModel is a program: its graph can read and write files as soon as it is opened or run, as TensorFlow documents
+    (https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md). Open only SavedModels of people whom you trust. .keras
+    and .tflite files of others are safe to open: they hold layers and operators only, and a .keras file with code of its own,
+    such as a Lambda layer, is refused.
+
     Raises:
-        InputError (a ValueError): not there, not one of the kinds, damaged, or not an image classifier; on `predict`, answers
-            that are no probabilities.
+        InputError (a ValueError): not there, not one of the kinds, damaged, not an image classifier, or a .keras file with
+            code of its own; on `predict`, answers that are no probabilities.
     """
     path = Path(path)
     if (path / "model.keras").is_file():
@@ -183,6 +189,11 @@ def load_keras(path):
             model = keras.models.load_model(file, compile=False)
     except Exception as error:  # Keras has no exception for this
         cause = first_line(error)
+        if unsafe := UNSAFE.search(str(error)):
+            raise InputError(
+                f"{path} can run any Python code or graph when it is opened, so it stays closed. Received: a {unsafe[1]} layer. "
+                "Replace it with a layer class that is registered by @keras.saving.register_keras_serializable()."
+            ) from error
         if missing := MISSING.search(cause):
             kind, name = missing.groups()
             raise InputError(
