@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
-from .errors import InputError, first_line
+from .errors import InputError, explain_surroundings, first_line
 from .files import link_with_suffix, plain_path, size_of
+from .memory import available_memory
 from .models import plain_model
 from .runs import available_cores
 from .tflite_metadata import read_metadata
@@ -181,7 +181,8 @@ def load_keras(path):
     """The `keras.Model` in a .keras file, or InputError if the file is damaged or holds a model without a graph."""
     if not Path(path).is_file():
         raise InputError(f"expected a .keras file, got {path}, which does not exist")
-    import keras
+    with explain_surroundings():
+        import keras
 
     check_archive(path)
     try:
@@ -322,11 +323,6 @@ def open_tflite(path):
 def workers(images, memory):
     """How many interpreters share the work on some images, each of which needs `memory` bytes."""
     return min(available_cores(), images // IMAGES_EACH, int(MEMORY_SHARE * available_memory() // memory))
-
-
-def available_memory():
-    """Bytes of memory that programs may take now."""
-    return psutil.virtual_memory().available
 
 
 def bytes_of(tensor):

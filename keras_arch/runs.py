@@ -17,7 +17,16 @@ from itertools import zip_longest
 from pathlib import Path
 
 from .errors import DataWarning, InputError, first_line
-from .files import CHECKPOINT, partial_name, refuse_foreign, refuse_inside, save_whole, write_json
+from .files import (
+    CHECKPOINT,
+    is_writable,
+    nearest_folder,
+    partial_name,
+    refuse_foreign,
+    refuse_inside,
+    save_whole,
+    write_json,
+)
 from .record import damaged, read_record
 from .text import shorten
 
@@ -53,8 +62,8 @@ def free_folder(folder, recipe, overwrite, resume):
     if Path(recipe.dataset).exists() and folder.resolve() in Path(recipe.dataset).resolve().parents:
         raise InputError(f"{folder} holds the data, {recipe.dataset}, and must not be replaced. Pass another --output")
     refuse_foreign(folder, "run.json")
-    above = next(parent for parent in folder.resolve().parents if parent.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
+    above = nearest_folder(folder.resolve().parent)
+    if not is_writable(above):
         raise InputError(
             f"expected a run folder that can be written, got {folder}: {above} cannot; --output names another"
         )
