@@ -1,5 +1,6 @@
 """Names that come from outside, shown as text: on a screen, in a figure, in Markdown."""
 
+import os
 import re
 import unicodedata
 
@@ -9,6 +10,14 @@ from rich.cells import cell_len, set_cell_size
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"  # format characters that Persian, Indic scripts and emoji need
 NAME_CELLS = 40  # of a name in a table on the screen
+
+
+def name_of(path):
+    """Return the name of a file as text.
+
+    Names are UTF-8 in any locale. Bytes that are no UTF-8 become surrogates, as in Python's own names.
+    """
+    return os.fsencode(path.name).decode("utf-8", "surrogateescape")
 
 
 def printable(text):

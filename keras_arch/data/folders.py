@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..errors import DataWarning, InputError
 from ..files import hash_of_json
 from ..images import SUFFIXES, children, is_picture, pictures_in, warn_of_unused
+from ..text import name_of
 from .check import check_files, report
 
 SPLIT_NAMES = {  # of folders, in any case
@@ -202,7 +203,7 @@ def contents_of(folder, above, besides=()):
             continue
         pictures, others = pictures_in(entry, above)
         if entry.is_dir() and others != [entry]:
-            contents.pictures[entry.name] = sorted(map(str, pictures))
+            contents.pictures[name_of(entry)] = sorted(map(str, pictures))
             contents.others.extend(others)
         else:
             contents.loose.extend(pictures + [path for path in others if not path.is_file()])
