@@ -7,6 +7,8 @@ the first name is asked for, so that a script's --help answers at once.
 import importlib
 from typing import TYPE_CHECKING
 
+from .errors import explain_surroundings
+
 if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is what runs
     from .architectures import (
         GoogLeNet,
@@ -145,7 +147,9 @@ _ROOMS = {
 def __getattr__(name):
     if name not in __all__:
         raise AttributeError(f"module 'keras_arch' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_ROOMS.get(name, 'architectures')}", __name__), name)
+    with explain_surroundings():
+        room = importlib.import_module(f".{_ROOMS.get(name, 'architectures')}", __name__)
+    return getattr(room, name)
 
 
 def __dir__():

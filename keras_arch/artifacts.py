@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
-from .errors import InputError, first_line
+from .errors import InputError, explain_surroundings, first_line
 from .files import is_path, link_with_suffix, plain_path, size_of
+from .memory import available_memory
 from .models import check_model, plain_model
 from .runs import available_cores
 from .tflite_metadata import read_metadata
@@ -37,6 +37,7 @@ ONNX_TYPES = {
     "tensor(int64)": np.int64,
 }
 MISSING = re.compile(r"Could not locate (class|function) ('.+?')")  # what Keras says of code that it does not find
+UNSAFE = re.compile(r"deserialization of a (`\w+`).*code execution", re.DOTALL)  # and of what it holds to be unsafe
 ERROR_SHOWN = 100  # characters of another library's message
 NAMES_SHOWN = 5  # of the outputs that an error lists
 IMAGES_EACH = 16  # fewer are not worth the start of another interpreter, which takes as long as a few images
@@ -73,9 +74,14 @@ def open_artifact(path):
         path: a .keras file, a SavedModel folder, a .tflite or an .onnx file, or a run folder for its model.keras. Only what
             the kind needs is imported: a .tflite file runs without TensorFlow.
 
+    A SavedModel is a program: its graph can read and write files as soon as it is opened or run, as TensorFlow documents
+    (https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md). Open only SavedModels of people whom you trust. .keras
+    and .tflite files of others are safe to open: they hold layers and operators only, and a .keras file with code of its own,
+    such as a Lambda layer, is refused.
+
     Raises:
-        InputError (a ValueError): not there, not one of the kinds, damaged, or not an image classifier; on `predict`, answers
-            that are no probabilities.
+        InputError (a ValueError): not there, not one of the kinds, damaged, not an image classifier, or a .keras file with
+            code of its own; on `predict`, answers that are no probabilities.
     """
     if not is_path(path):
         raise InputError(f"`path` must be the path of {KINDS}. Received: {reprlib.repr(path)}.")
@@ -180,7 +186,8 @@ def load_keras(path):
     """The `keras.Model` in a .keras file, or InputError if the file is damaged or holds a model without a graph."""
     if not Path(path).is_file():
         raise InputError(f"expected a .keras file, got {path}, which does not exist")
-    import keras
+    with explain_surroundings():
+        import keras
 
     check_archive(path)
     try:
@@ -188,6 +195,11 @@ def load_keras(path):
             model = keras.models.load_model(file, compile=False)
     except Exception as error:  # Keras has no exception for this
         cause = first_line(error)
+        if unsafe := UNSAFE.search(str(error)):
+            raise InputError(
+                f"{path} can run any Python code or graph when it is opened, so it stays closed. Received: a {unsafe[1]} layer. "
+                "Replace it with a layer class that is registered by @keras.saving.register_keras_serializable()."
+            ) from error
         if missing := MISSING.search(cause):
             kind, name = missing.groups()
             raise InputError(
@@ -316,11 +328,6 @@ def open_tflite(path):
 def workers(images, memory):
     """How many interpreters share the work on some images, each of which needs `memory` bytes."""
     return min(available_cores(), images // IMAGES_EACH, int(MEMORY_SHARE * available_memory() // memory))
-
-
-def available_memory():
-    """Bytes of memory that programs may take now."""
-    return psutil.virtual_memory().available
 
 
 def bytes_of(tensor):

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import warnings
 
-from .errors import DataWarning, InputError, ProofError, first_line, is_disk_full, one_line
+from .errors import DataWarning, InputError, ProofError, explain_surroundings, first_line, is_disk_full, one_line
 from .options import check_ranges
 from .text import printable, shorten
 
@@ -25,10 +25,12 @@ def run(main):
     os.environ["KERAS_BACKEND"] = "tensorflow"
     # oneDNN's kernels, which TensorFlow leaves off where a processor has no AVX-512: half of the speed there.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    open_closed_streams()
     escape_what_cannot_be_encoded()
     try:
-        with one_line_warnings():
+        with one_line_warnings(), explain_surroundings():
             main()
+            sys.stdout.flush()  # a full disk is an error of ours, not of Python's end
     except BrokenPipeError:  # whoever reads, such as head, has seen enough
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # what Python still holds back must go somewhere
@@ -44,6 +46,18 @@ def run(main):
         if not is_disk_full(error):
             raise
         sys.exit(fail(first_line(error)))
+
+
+def open_closed_streams():
+    """Send what is printed to a closed stream, as by `2>&-`, to the null device.
+
+    Else the next file that is opened gets the number of the stream, and native code prints into that file.
+    """
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is that of the stream
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115, it lasts
 
 
 def escape_what_cannot_be_encoded():
@@ -181,14 +195,16 @@ def short_names(paths):
 def quiet():
     """Hold back what native code writes to stderr, such as TensorFlow's notices at start-up; show it if all fails.
 
-    The notices come before TensorFlow has read its log level, so that no setting stops them.
+    The notices come before TensorFlow has read its log level, so that no setting stops them. A `DataWarning` is shown
+    at the end of the block.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with repeat_warnings(), tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
-            yield
+            with explain_surroundings():
+                yield
         except (InputError, ProofError, KeyboardInterrupt):
             raise
         except BaseException:
@@ -199,3 +215,16 @@ def quiet():
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+@contextlib.contextmanager
+def repeat_warnings():
+    """Issue each `DataWarning` of the block when the block has ended, however it ends."""
+    issued: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as issued:
+            yield
+    finally:
+        for one in issued:
+            if issubclass(one.category, DataWarning):
+                warnings.showwarning(one.message, one.category, one.filename, one.lineno)

@@ -4,6 +4,7 @@ import difflib
 import errno
 import os
 import re
+import sys
 import warnings
 from contextlib import contextmanager
 
@@ -12,6 +13,11 @@ TRACEBACK = "in user code:"  # how messages from a tf.function begin
 KERAS_CAUSE = "Exception encountered: "  # stands before the cause where a model cannot be made from its description
 
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # no space, file too large, quota
+# What TensorFlow says, also of a MemoryError in a function that it calls; and the system where it loads libraries.
+OUT_OF_MEMORY = re.compile(
+    "^ResourceExhaustedError|MemoryError: |bad_alloc|Cannot allocate memory|failed to map segment|can't start new thread"
+)
+ERROR_SHOWN = 100  # characters of another library's message
 
 FEW = 50  # names that a message lists all of
 LONGEST = 100  # characters of a name that are compared
@@ -41,6 +47,45 @@ class DataWarning(UserWarning):
 def is_disk_full(error):
     """Whether an exception, of whatever library, says that a file found no room on its disk."""
     return any(os.strerror(code) in str(error) for code in FULL)
+
+
+@contextmanager
+def explain_surroundings():
+    """Raise InputError if the block fails because Keras cannot be imported or memory is not enough.
+
+    Settings of the user and the size of the machine cause these failures, wherever they happen.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error) from error
+        if keras_failed():
+            raise InputError(
+                f"Keras cannot be imported. Received: {first_line(error)[:ERROR_SHOWN]}. Set KERAS_BACKEND to tensorflow, jax "
+                "or torch, and correct or remove ~/.keras/keras.json."
+            ) from error
+        raise
+
+
+def keras_failed():
+    """Return whether Keras was imported without success: only parts of it are there."""
+    return "keras" not in sys.modules and any(name.startswith("keras.") for name in sys.modules)
+
+
+def is_out_of_memory(error):
+    """Return whether an exception of Python, NumPy, TensorFlow or the operating system says that memory is not enough."""
+    return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"))
+
+
+def out_of_memory(error):
+    """Return the InputError for an exception that `is_out_of_memory`."""
+    return InputError(
+        f"There is not enough memory. Received: {first_line(error)[:ERROR_SHOWN]}. Use a smaller --batch-size or "
+        "--image-size, or a machine with more memory."
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from .errors import InputError, choose
+from .errors import InputError, choose, explain_surroundings
 from .text import shorten
 
 BATCH = 256
@@ -76,6 +76,7 @@ def check_match(artifact, dataset):
         )
 
 
+@explain_surroundings()
 def evaluate(artifact, dataset, split="test"):
     """Accuracy of an artifact on one split.
 
@@ -206,6 +207,7 @@ def mcnemar(right, other_right):
     return {"only_first": first, "only_second": second, "p": p}
 
 
+@explain_surroundings()
 def compare(artifacts, dataset, split="test", progress=lambda batches, total: batches):
     """What each artifact scores on one split, and whether it differs from the first.
 

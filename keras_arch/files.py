@@ -1,6 +1,7 @@
 """Files and folders that are written beside their final name and moved into place: a crash leaves the old or the new."""
 
 import errno
+import functools
 import glob
 import hashlib
 import json
@@ -9,10 +10,11 @@ import re
 import secrets
 import shutil
 import tempfile
+import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import InputError, is_disk_full
+from .errors import DataWarning, InputError, first_line, is_disk_full
 
 try:
     import fcntl
@@ -248,6 +250,16 @@ def is_path(value):
     return True
 
 
+def nearest_folder(path):
+    """Return `path` if it exists, else the nearest folder above it that does."""
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def is_writable(path):
+    """Return whether files can be written into `path`, which exists."""
+    return path.is_dir() and os.access(path, os.W_OK)
+
+
 def existing_folder(folder):
     """Return the path `folder` as a `Path`, or raise InputError if it is no existing folder."""
     if not is_path(folder) or not Path(folder).is_dir():
@@ -306,8 +318,46 @@ def write_json(path, content):
 
 
 def cache_folder():
-    """Return the user's cache folder for this package, by the XDG convention; it may not exist yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_arch"
+    """Return the user's cache folder for this package, by the XDG convention; it may not exist yet.
+
+    Raises:
+        OSError: the user has no home directory.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_arch"
+    except RuntimeError as error:
+        raise OSError(first_line(error).rstrip(".")) from error
+
+
+def read_cache(name):
+    """Return the dict that `write_cache` wrote under `name`; an empty one if it is missing or damaged."""
+    try:
+        content = json.loads((cache_folder() / name).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_cache(name, content):
+    """Write a dict as JSON under `name` into the user's cache.
+
+    Warns:
+        DataWarning: the cache cannot be written. It is issued once in a process.
+    """
+    try:
+        write_json(cache_folder() / name, content)
+    except OSError as error:
+        warn_without_cache(error.strerror or first_line(error))
+
+
+@functools.cache  # so that a process says it once for each reason
+def warn_without_cache(reason):
+    warnings.warn(
+        f"The cache cannot be written, so each start measures the precision and checks all pictures again. Received: {reason}. "
+        "Set XDG_CACHE_HOME to a folder that can be written.",
+        DataWarning,
+        stacklevel=3,
+    )
 
 
 def size_of(path):

@@ -182,7 +182,7 @@ def kind_of(path):
     with Path(path).open("rb") as file:
         start = file.read(9)
     kind = None
-    with suppress(zipfile.BadZipFile, OSError, ValueError):  # damaged
+    with suppress(Exception):  # a damaged file raises whatever its bytes happen to mean
         kind = kind_by_contents(path, start)
     if kind is None:
         raise InputError(
@@ -574,7 +574,8 @@ def load_keras_weights(model, path, kind):
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         model.set_weights(before)
         raise InputError(
-            f"expected weights saved by a {model.name} with output {model.output_shape}, got {path}: {first_line(error)}"
+            f"expected weights saved by a {model.name} with output {model.output_shape}, got {path}: "
+            f"{first_line(error)[:ERROR_SHOWN]}"
         ) from error
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_arch
+from keras_arch import memory as machine
 from keras_arch.data import check, memory
 from keras_arch.data.augment import POLICIES
 from keras_arch.data.splits import InMemory, InStream
@@ -85,8 +86,8 @@ def cgroups(tmp_path, monkeypatch):
             (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "cgroup" / name).write_text(content)
 
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(memory, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
     return write
 
 
@@ -113,11 +114,11 @@ UNLIMITED = "9223372036854771712\n"
 )
 def test_the_limit_of_a_container(cgroups, own, limits, expected):
     cgroups(own, limits)
-    assert memory.total_memory() == (expected or psutil.virtual_memory().total)
+    assert machine.total_memory() == (expected or psutil.virtual_memory().total)
 
 
 def test_another_operating_system_has_no_cgroups(cgroups):
-    assert memory.total_memory() == psutil.virtual_memory().total
+    assert machine.total_memory() == psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize(("missing", "kind"), [(0, InMemory), (4, InStream)])

@@ -248,7 +248,7 @@ def GoogLeNet(
     width = real_number("width", width, lambda number: 0 < number <= WIDEST, f"greater than 0 and at most {WIDEST}")
     conv, norm = (conv_bn_relu_googlenet, unchanged) if batch_norm else (conv_relu, local_response_norm)
     conv = conv if width == 1 else slimmer(conv, width)
-    kernel_5x5 = int(kernel_5x5)
+    kernel_5x5 = 3 if kernel_5x5 == 3 else 5  # an integer, whatever the number type
     pool_sizes = {"4a": 3, "5a": 2 if kernel_5x5 == 3 else 3}
     smallest = stem.stride * 2 ** len(POOLED_BEFORE)
     default_shape = (224, 224, 3) if include_top else ANY_SIZE

@@ -17,14 +17,15 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
-from ..errors import DataWarning, InputError, choose, first_line, is_disk_full
-from ..files import hash_of, hash_of_json, is_path
+from ..errors import DataWarning, InputError, choose, explain_surroundings, first_line, is_disk_full
+from ..files import hash_of, hash_of_json, is_path, is_writable, nearest_folder
 from ..images import read_image
+from ..memory import check_address_space, total_memory
 from ..options import PIXELS, checked
 from .digits import Digits
 from .duplicates import warn_of_duplicates
 from .folders import SPLIT_NAMES, SPLITS, find_files, fingerprint_of
-from .memory import empty_array, shareable, total_memory
+from .memory import empty_array, shareable
 from .npz import hold_out, read_npz
 from .splits import READ_AT_ONCE, InFiles, InMemory, InStream, decode
 
@@ -67,6 +68,7 @@ class Dataset:
         return type(self.train).join([self.train, self.validation, self.test])
 
 
+@explain_surroundings()
 def load_dataset(
     name,
     data_dir=None,
@@ -104,7 +106,8 @@ def load_dataset(
             splits. Splits that are not in memory are not compared.
 
     Raises:
-        InputError (a ValueError): unknown, not an image classification set, not to be downloaded, or damaged.
+        InputError (a ValueError): unknown, not an image classification set, not to be downloaded, or damaged; the folder of
+            TFDS data cannot be written; memory is not enough.
     """
     if not is_path(name):
         received = reprlib.repr(name)
@@ -116,6 +119,7 @@ def load_dataset(
         raise InputError(f"`keep` must be a tuple of splits. Received: {reprlib.repr(keep)}.")
     for split in keep:
         choose("a split to keep", split, SPLITS)
+    check_address_space()
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
     if name != "digits" and Path(name).is_dir():
@@ -147,6 +151,7 @@ def load_tfds(name, data_dir, image_size, keep):
     builder = find(name, data_dir)
     image, label = classification_features(name, builder.info)
     image_shape = fixed_shape(name, image.shape, image_size)
+    check_data_dir(name, builder)
     try:
         prepare(name, builder)
     except Exception:
@@ -298,6 +303,22 @@ def find(name, data_dir):
         raise InputError(
             f"expected a version and config of {base!r} that TFDS has, got {name!r}: {first_line(error)}"
         ) from error
+
+
+def check_data_dir(name, builder):
+    """Raise InputError if the data must be prepared in a folder that cannot be written."""
+    problem = None
+    try:
+        path = Path(builder.data_path).expanduser().absolute()
+        above = nearest_folder(path)
+        if above != path and not is_writable(above):
+            problem = f"{above}, which cannot be written"
+    except RuntimeError:
+        problem = "no home directory"
+    if problem:
+        raise InputError(
+            f"{name!r} cannot be prepared in {builder.data_dir}. Received: {problem}. Pass --data-dir FOLDER."
+        )
 
 
 def prepare(name, builder):

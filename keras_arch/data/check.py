@@ -3,9 +3,7 @@
 A picture that cannot be read or decoded is not remembered: the reason may be gone at the next start.
 """
 
-import contextlib
 import hashlib
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ..errors import InputError, first_line
-from ..files import cache_folder, write_json
+from ..files import read_cache, write_cache
 from ..images import decode, open_image, orientation
 from .splits import decode_jpeg
 
@@ -26,7 +24,7 @@ OPTIONS = {  # what lets a data set with such a problem pass
     "one picture in two splits": "--allow-duplicates keeps one copy, in test if test has one",
 }
 # The name changes whenever `keras_arch.images` reads pictures by another rule: what was remembered is then void.
-MEMORY = cache_folder() / "checked3"
+MEMORY = Path("checked3")  # in the cache
 
 
 class Checked(NamedTuple):
@@ -48,18 +46,16 @@ def check_files(folder, paths):
     if fresh:
         with ThreadPoolExecutor() as pool:
             checked |= zip(fresh, track_checked(pool.map(check, fresh), len(fresh)), strict=True)
-        with contextlib.suppress(OSError):  # where nothing can be remembered, everything is checked again
-            write_json(memory, {path: [stamps[path], checked[path]] for path in paths if not checked[path].error})
+        write_cache(memory, {path: [stamps[path], checked[path]] for path in paths if not checked[path].error})
     return {path: checked[path] for path in paths}
 
 
 def recall(memory):
     """{path: (stamp, Checked)} from the file that `check_files` wrote, or {} if it is missing or damaged."""
     try:
-        known = json.loads(memory.read_text()).items()
         return {
             path: (found, Checked(error, digest, tuple(size), *rest))
-            for path, (found, (error, digest, size, *rest)) in known
+            for path, (found, (error, digest, size, *rest)) in read_cache(memory).items()
         }
     except Exception:  # a damaged file raises whatever its bytes happen to mean
         return {}

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from ..artifacts import strip_auxiliary_heads
-from ..errors import InputError, choose, first_line, is_disk_full
+from ..errors import InputError, choose, explain_surroundings, first_line, is_disk_full
 from ..files import existing_folder, hash_of
 from ..formats import FORMATS, ExportSettings
 from ..models import check_backend, plain_model
@@ -21,6 +21,7 @@ from .saved_model import write_saved_model
 from .tflite import convert, phone_model, traced
 
 
+@explain_surroundings()
 def export_model(model, folder, class_names, calibration, settings=ExportSettings()):  # noqa: B008, it is frozen
     """Write `model` into `folder` for servers and phones.
 

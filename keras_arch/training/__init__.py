@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from ..errors import explain_surroundings
 from ..files import plain_path
 from ..models import all_layers, plain_model
 from ..weights import head_layers
@@ -24,6 +25,7 @@ EVALUATION_BATCH = 256
 AUXILIARY_LOSS_WEIGHT = 0.3  # of each training head of GoogLeNet (Szegedy et al. 2014, section 5)
 
 
+@explain_surroundings()
 def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
     """Train on `dataset.train` and keep in `folder`/model.keras what does best on `dataset.validation`.
 
@@ -47,8 +49,9 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
 
     Raises:
         InputError (a ValueError): an argument is of another type; the model has other classes or images than the data or
-            gives no probabilities; the batch size is larger than the training split; the folder does not exist; the loss is
-            no longer a number; or the checkpoint in `folder` is of another network. Only the last two come after work.
+            gives no probabilities; the batch size is larger than the training split; the folder does not exist; memory is not
+            enough; the loss is no longer a number; or the checkpoint in `folder` is of another network. Only the last two,
+            and a lack of memory that cannot be foreseen, come after work.
     """
     check_arguments(model, dataset, recipe, folder)
     folder = Path(folder)

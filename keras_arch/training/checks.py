@@ -1,5 +1,7 @@
 """What `fit` demands of its arguments before it does any work."""
 
+import math
+
 import keras
 import numpy as np
 
@@ -8,8 +10,10 @@ from ..data import Dataset
 from ..data.pipeline import check_batch_size
 from ..errors import InputError
 from ..files import existing_folder
-from ..models import are_probabilities, plain_model
+from ..memory import available_memory
+from ..models import all_layers, are_probabilities, plain_model
 from ..recipes import Recipe
+from .precision import gpus
 
 
 def check_arguments(model, dataset, recipe, folder):
@@ -31,8 +35,9 @@ def check_arguments(model, dataset, recipe, folder):
     existing_folder(folder)
     check_batch_size(dataset, recipe)
     strip_auxiliary_heads(model)  # refuses other outputs than training heads
-    model = plain_model(model)  # refuses several inputs, and names that cannot be traced
+    name, model = model.name, plain_model(model)  # refuses several inputs, and names that cannot be traced
     check_shapes(model, dataset)
+    check_memory(name, model, dataset, recipe)
     check_probabilities(model, dataset, recipe.seed)
 
 
@@ -56,6 +61,33 @@ def check_shapes(model, dataset):
             f"`model` must take images of {dataset.image_shape}, as {dataset.name} has. Received: a model for "
             f"{shape}. Build it with this input_shape, or load the data with another image_size."
         )
+
+
+def check_memory(name, model, dataset, recipe):
+    """Raise InputError if a training step on the CPU needs more memory than there is.
+
+    Where TensorFlow finds no memory, the operating system often ends the process without an error.
+    """
+    if recipe.freeze == "backbone" or (keras.backend.backend() == "tensorflow" and gpus()):
+        return
+    needed = recipe.batch_size * kept_values(model) * (4 if recipe.precision == "float32" else 2)
+    available = available_memory()
+    if needed > available:
+        raise InputError(
+            f"{recipe.batch_size} images of {dataset.image_shape} in a batch need more than {needed / 1e9:,.1f} GB of memory "
+            f"in {name}. Received: {available / 1e9:,.1f} GB available. Pass a smaller --batch-size or --image-size."
+        )
+
+
+def kept_values(model):
+    """Return how many values of each image training keeps at least: inputs of layers with a kernel, for its gradient."""
+    inputs = {
+        id(tensor): tensor.shape[1:]
+        for layer in all_layers(model)
+        if hasattr(layer, "kernel")
+        for tensor in keras.tree.flatten(layer.input)
+    }
+    return sum(math.prod(shape) for shape in inputs.values() if None not in shape)
 
 
 def check_probabilities(model, dataset, seed):

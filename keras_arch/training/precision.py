@@ -1,7 +1,6 @@
 """The precision that training computes in: what "auto" means on the machine at hand."""
 
 import functools
-import json
 import os
 import time
 from contextlib import suppress
@@ -11,7 +10,7 @@ from importlib.metadata import version
 import keras
 import numpy as np
 
-from ..files import cache_folder, write_json
+from ..files import read_cache, write_cache
 from ..runs import available_cores, cpu_name
 
 MARGIN = 1.15  # by which bfloat16 must be faster: it is less exact, and a measurement has noise
@@ -61,16 +60,20 @@ def prefers_bfloat16(speeds):
 @functools.cache  # for a process whose user has no cache that can be written
 def remembered_speeds():
     """Return the speeds of the probe on this machine, measured once for each machine."""
-    path = cache_folder() / "precision.json"
-    known = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(path.read_text())
-    key = machine_key()
-    if set(known.get(key, {})) != {"float32", "bfloat16"}:
+    known, key = read_cache("precision.json"), machine_key()
+    if not are_speeds(known.get(key)):
         known[key] = measure_speeds()
-        with suppress(OSError):
-            write_json(path, known)
+        write_cache("precision.json", known)
     return known[key]
+
+
+def are_speeds(content):
+    """Return whether the content of the cache is what `measure_speeds` gives."""
+    return (
+        isinstance(content, dict)
+        and set(content) == {"float32", "bfloat16"}
+        and all(isinstance(speed, (int, float)) for speed in content.values())
+    )
 
 
 def machine_key():

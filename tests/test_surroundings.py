@@ -1,0 +1,376 @@
+"""What surrounds a process: its home, cache, locale, streams, memory and Keras's settings. It works, or says one line."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import warnings
+
+import keras
+import numpy as np
+import psutil
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+from PIL import Image
+from test_fit_arguments import DATA, RECIPE, small
+
+import keras_arch
+from keras_arch import artifacts, cli, errors, files, memory
+from keras_arch.training import precision
+
+GB = 1e9
+
+
+def python(arguments, shell="exec {}", **environment):
+    """Run our Python in a shell, which may limit or close something first, and return what it did."""
+    words = shlex.join([sys.executable, *map(str, arguments)])
+    kept = {name: value for name, value in os.environ.items() if environment.get(name, "") is not None}
+    changed = {name: str(value) for name, value in environment.items() if value is not None}
+    return subprocess.run(
+        ["bash", "-c", shell.format(words)],
+        env={**kept, "PYTHONPATH": str(ROOT), **changed},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+
+
+def one_line(found, beginning, status=2):
+    assert found.returncode == status, found.stderr
+    (line,) = found.stderr.splitlines()
+    assert line.startswith(beginning)
+    assert len(line) < 300
+    return line
+
+
+# --- memory ---
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_any_work(tmp_path, monkeypatch):
+    """4 images of 8x8x1 go into one kernel, so their float32 values are 1,024 bytes, and with mixed precision half of them."""
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(2, 3, padding="same")(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(
+        image, keras.layers.Softmax()(keras.layers.Flatten()(keras.layers.Conv2D(3, 8)(x))), name="tiny"
+    )
+    values = 8 * 8 * 1 + 8 * 8 * 2  # what enters the two convolutions
+    monkeypatch.setattr("keras_arch.training.checks.available_memory", lambda: 4 * 4 * values - 1)
+    with pytest.raises(
+        keras_arch.InputError, match=r"4 images of \(8, 8, 1\).*in tiny.*smaller --batch-size or --image"
+    ) as refused:
+        keras_arch.fit(model, DATA, RECIPE, tmp_path)
+    assert len(str(refused.value)) < 300
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("keras_arch.training.checks.available_memory", lambda: 4 * 4 * values)
+    assert len(keras_arch.fit(model, DATA, RECIPE, tmp_path)["loss"]) == 1
+
+
+def test_memory_that_runs_out_in_training_is_an_input_error(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9,9]")
+
+    monkeypatch.setattr("keras_arch.training.run_epochs", fail)
+    with pytest.raises(keras_arch.InputError, match=r"memory\. Received: OOM.*smaller --batch-size or --image-size"):
+        keras_arch.fit(small(), DATA, RECIPE, tmp_path)
+
+
+@pytest.mark.slow
+def test_memory_that_tensorflow_does_not_get_is_an_input_error(tmp_path):
+    """TensorFlow asks for 2 PB at once, more than there are addresses: the system refuses, and nothing is taken."""
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ZeroPadding2D(8_000_000)(image))
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
+    with pytest.raises(
+        keras_arch.InputError, match=r"There is not enough memory.*OOM.*smaller --batch-size or --image-size"
+    ):
+        keras_arch.fit(model, DATA, RECIPE, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+OUT_OF_MEMORY = {
+    "Python": MemoryError(),
+    "NumPy": np._core._exceptions._ArrayMemoryError((2**40,), np.dtype("uint8")),
+    "TensorFlow": tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9,9]"),
+    "NumPy in TensorFlow": tf.errors.UnknownError(None, None, "MemoryError: Unable to allocate 1.00 TiB"),
+    "C++": RuntimeError("std::bad_alloc"),
+    "a thread": RuntimeError("can't start new thread"),
+    "a library": ImportError("libx.so: failed to map segment from shared object"),
+    "the system": OSError(12, "Cannot allocate memory"),
+}
+
+
+@pytest.mark.parametrize("cause", OUT_OF_MEMORY)
+def test_scripts_say_one_line_when_memory_runs_out(cause, capfd):
+    def main():
+        with cli.quiet():
+            os.write(2, b"notices of TensorFlow\n")
+            raise OUT_OF_MEMORY[cause]
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main)
+    assert stop.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: There is not enough memory. Received: ")
+    assert "--batch-size" in line
+    assert line.count("Received") == 1
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), errors.explain_surroundings():
+        _ = 1 / 0
+    with pytest.raises(keras_arch.InputError, match=r"^MemoryError: is a name$"), errors.explain_surroundings():
+        raise keras_arch.InputError("MemoryError: is a name")
+
+
+LIMITED = """
+import resource, numpy, psutil
+from keras_arch import memory
+print(memory.total_memory(), memory.available_memory(), psutil.Process().memory_info().vms)
+memory.check_address_space()
+"""
+
+
+def test_the_limit_of_the_address_space_counts():
+    """A process of 2,000,000 KiB knows it, and that TensorFlow would not run in it."""
+    found = python(["-c", LIMITED], "ulimit -v 2000000; exec {}")
+    total, available, taken = map(int, found.stdout.split())
+    assert total == 2_000_000 * 1024
+    assert abs(total - taken - available) < 10e6
+    assert "`ulimit -v` must be at least 4194304 for TensorFlow. Received: 2000000." in found.stderr.splitlines()[-1]
+
+
+def test_available_memory_is_what_the_machine_or_the_container_has_left(monkeypatch):
+    monkeypatch.setattr(memory, "address_limits", list)
+    monkeypatch.setattr(memory, "cgroup_limits", list)
+    assert memory.available_memory() == pytest.approx(psutil.virtual_memory().available, abs=GB)
+    used = psutil.Process().memory_info().rss
+    monkeypatch.setattr(memory, "cgroup_limits", lambda: [10**15, used + 10**8])
+    assert memory.available_memory() == pytest.approx(10**8, abs=5e7)
+    monkeypatch.setattr(memory, "cgroup_limits", lambda: [1])
+    assert memory.available_memory() == 0
+    assert artifacts.workers(1000, 1) == 0  # one answer to one question
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limit", "message"), [(1_000_000, "not enough memory"), (6_000_000, "--batch-size or --image")]
+)
+def test_training_in_a_small_address_space(limit, message, tmp_path, data_dir, digits):
+    words = (
+        f"scripts/train.py quickstart --batch-size 1293 --image-size 512 --data-dir {data_dir} --output {tmp_path}/run"
+    )
+    assert message in one_line(python(words.split(), f"ulimit -v {limit}; exec {{}}"), "error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- home and cache ---
+
+
+@pytest.fixture
+def no_warning_yet():
+    files.warn_without_cache.cache_clear()
+    yield
+    files.warn_without_cache.cache_clear()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for number in range(24):
+        path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 10 * number).save(path)
+    return tmp_path / "pictures"
+
+
+def break_cache(kind, tmp_path, monkeypatch):
+    """Make the cache unusable: its folder is a file, is in a system folder that nobody may write, or has no home."""
+    if kind == "no home":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(
+            files.Path, "home", classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError("No home.")))
+        )
+        return
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", {"a file": str(tmp_path / "file"), "a system folder": "/proc"}[kind])
+
+
+@pytest.mark.parametrize("kind", ["a file", "a system folder", "no home"])
+def test_without_a_cache_all_works_and_one_warning_says_so(kind, tmp_path, monkeypatch, pictures, no_warning_yet):
+    break_cache(kind, tmp_path, monkeypatch)
+    monkeypatch.setattr(precision, "measure_speeds", lambda: {"float32": 1.0, "bfloat16": 2.0})
+
+    def use_the_cache():
+        for _ in range(2):
+            assert keras_arch.load_dataset(pictures).train.count > 0
+            assert precision.remembered_speeds.__wrapped__() == {"float32": 1.0, "bfloat16": 2.0}
+
+    with pytest.warns(keras_arch.DataWarning, match=r"The cache cannot be written.*Set XDG_CACHE_HOME") as issued:
+        use_the_cache()
+    assert len(issued) == 1
+    assert len(str(issued[0].message)) < 300
+
+
+@pytest.mark.parametrize(
+    "content", ["[1]", "5", "{", "[" * 100_000, '{"KEY": 5}', '{"KEY": {"float32": "x", "bfloat16": null}}']
+)
+def test_a_damaged_cache_is_written_again(content, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(precision, "measure_speeds", lambda: {"float32": 1.0, "bfloat16": 2.0})
+    path = tmp_path / "keras_arch" / "precision.json"
+    path.parent.mkdir()
+    path.write_text(content.replace("KEY", precision.machine_key()))
+    assert precision.remembered_speeds.__wrapped__() == {"float32": 1.0, "bfloat16": 2.0}
+    assert json.loads(path.read_text())[precision.machine_key()] == {"float32": 1.0, "bfloat16": 2.0}
+
+
+@pytest.mark.parametrize(("folder", "problem"), [("file/x", "file, which cannot be"), ("~nobody-here/x", "no home")])
+def test_data_that_cannot_be_prepared_is_one_line(folder, problem, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(keras_arch.InputError, match=rf"'digits' cannot be prepared.*{problem}.*Pass --data-dir"):
+        keras_arch.load_dataset("digits", folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_warning_is_not_lost_among_notices(capfd):
+    def main():
+        with cli.quiet():
+            os.write(2, b"notices of TensorFlow\n")
+            warnings.warn("the cache is left out", keras_arch.DataWarning, stacklevel=1)
+        print("done")
+
+    cli.run(main)
+    told = capfd.readouterr()
+    assert told.err.splitlines() == ["warning: the cache is left out"]
+    assert told.out == "done\n"
+
+
+@pytest.mark.slow
+def test_a_home_that_is_mounted_read_only(tmp_path, data_dir, digits):
+    home = tmp_path / "home"
+    home.mkdir()
+    if subprocess.run(
+        ["unshare", "-m", "mount", "-t", "tmpfs", "-o", "ro", "none", home], capture_output=True
+    ).returncode:
+        pytest.skip("this user may not mount a file system")
+    shell = f"exec unshare -m bash -c 'mount -t tmpfs -o ro none {home} && exec \"$@\"' bash {{}}"
+    words = f"scripts/train.py quickstart --epochs 1 --data-dir {data_dir} --output {tmp_path}/run".split()
+    found = python(words, shell, HOME=home, XDG_CACHE_HOME=None)
+    one_line(found, "warning: The cache cannot be written", status=0)
+    found = python(words[:4], shell, HOME=home, XDG_CACHE_HOME=None)
+    assert "--data-dir" in one_line(found, "error: 'digits' cannot be prepared")
+
+
+# --- locale ---
+
+
+NAMES = """
+from pathlib import Path
+from keras_arch.text import file_name_text
+print(ascii([file_name_text(path.name) for path in sorted(Path("FOLDER").iterdir())]))
+"""
+
+
+def test_names_are_the_same_in_every_locale(tmp_path):
+    for name in ("a", "\u732b", "\u00c4pfel"):
+        (tmp_path / name).mkdir()
+    expected = ascii(["a", "\u00c4pfel", "\u732b"])
+    for locale in ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONUTF8": "1"}):
+        assert python(["-c", NAMES.replace("FOLDER", str(tmp_path))], **locale).stdout.strip() == expected
+
+
+@pytest.mark.slow
+def test_a_run_in_an_ascii_locale(pictures, tmp_path):
+    (pictures / "a").rename(pictures / "\u732b")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = tmp_path / "run"
+    words = (
+        f"scripts/train.py quickstart --epochs 1 --batch-size 4 --precision float32 --dataset {pictures} --output {run}"
+    )
+    for command in (
+        words,
+        f"scripts/export.py {run} --formats saved_model float32 --max-drop 100",
+        f"scripts/evaluate.py {run} {run}/export/saved_model",
+    ):
+        found = python(command.split(), **ascii_only)
+        assert (found.returncode, found.stderr) == (0, "")
+    assert (run / "labels.txt").read_text("utf-8").split() == ["b", "\u732b"]
+    assert (run / "export/labels.txt").read_text("utf-8").split() == ["b", "\u732b"]
+
+
+# --- streams ---
+
+
+PRINTS = """
+import os, sys, warnings
+from keras_arch import cli
+from keras_arch.errors import DataWarning, InputError
+def main():
+    warnings.warn("a warning", DataWarning)
+    with cli.quiet():
+        os.write(2, b"notices")
+    with open("FILE", "w") as file:  # gets no number of a stream
+        os.write(2, b"native code") if 2 in CLOSED else None
+        assert file.fileno() > 2
+    print("result")
+    raise InputError("a mistake")
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_streams_may_be_closed(closed, tmp_path):
+    code = PRINTS.replace("FILE", str(tmp_path / "file")).replace("CLOSED", str(closed))
+    found = python(["-c", code], "exec {} " + " ".join(f"{number}>&-" for number in closed))
+    assert found.returncode == 2
+    assert found.stdout == ("" if 1 in closed else "result\n")
+    assert found.stderr == ("" if 2 in closed else "warning: a warning\nerror: a mistake\n")
+    assert (tmp_path / "file").read_text() == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_line():
+    code = "from keras_arch import cli\ncli.run(lambda: print('result'))"
+    found = python(["-c", code], "exec {} >/dev/full")
+    assert found.returncode == 2
+    assert found.stderr.splitlines()[0].startswith("error: ")
+    assert "Traceback" not in found.stderr
+
+
+# --- Keras ---
+
+
+FAILS = """
+import sys, types
+import keras_arch
+from keras_arch import InputError
+try:
+    keras_arch.ResNet8
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_backend_that_does_not_exist_is_one_error_at_first_use():
+    found = python(["-c", FAILS], KERAS_BACKEND="nosuch")
+    (line,) = found.stdout.splitlines()
+    assert "Received: Unable to import backend : nosuch. Set KERAS_BACKEND to tensorflow" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", ["[1]", '{"floatx": "float99"}', '{"epsilon": "x"}'])
+@pytest.mark.parametrize("words", ["predict.py RUN/model.keras examples/digit.png", "export.py RUN", "cost.py resnet8"])
+def test_settings_of_keras_that_are_wrong(words, content, quickstart, tmp_path):
+    (tmp_path / "keras.json").write_text(content)
+    script, *rest = words.replace("RUN", str(quickstart)).split()
+    found = python([f"scripts/{script}", *rest], KERAS_HOME=tmp_path)
+    assert "keras.json" in one_line(found, "error: Keras cannot be imported. Received: ")
+
+
+def test_keras_that_is_there_did_not_fail(monkeypatch):
+    assert not errors.keras_failed()
+    monkeypatch.delitem(sys.modules, "keras")
+    assert errors.keras_failed()
