@@ -204,7 +204,7 @@ def lock(path, shared=False, wait=False):
     opened, mine = None, None
     try:
         if fcntl is not None:
-            opened = os.open(path, os.O_RDONLY)
+            opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a named pipe would block
             fcntl.flock(opened, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
             mine = os.path.samestat(os.fstat(opened), os.stat(path))
     except (BlockingIOError, FileNotFoundError):
