@@ -234,7 +234,7 @@ def disk(tmp_path):
     if done.returncode:
         pytest.skip(f"a file system cannot be mounted: {done.stderr.strip()}")
     yield folder
-    subprocess.run([*root, "umount", "--lazy", str(folder)], check=True)
+    subprocess.run([*root, "umount", "--lazy", str(folder)], check=False)
 
 
 @contextmanager
@@ -261,8 +261,9 @@ def test_a_disk_that_fills_while_training(made, disk, data_dir, outcome):
     reference, _ = made
     command = (*TRAIN, "--output", disk / "run", "--data-dir", data_dir)
     model = full_size(reference / "seed0" / "model.keras")
-    # An epoch's model takes the place of the last one's when both are there; so does the checkpoint, which is larger.
-    rooms = {"first checkpoint": model + 40 * KB, "a later epoch": 3 * model + 40 * KB}
+    weights = sum(array.nbytes for array in weights_of(reference / "seed0" / "model.keras"))
+    # A checkpoint is three times as large as the weights, with momentum and averages. A new one needs room beside the old.
+    rooms = {"first checkpoint": model + 40 * KB, "a later epoch": 11 * weights // 2}
     counts = {}
     for moment, room in rooms.items():
         with nearly_full(disk, room):
