@@ -243,7 +243,7 @@ def GoogLeNet(
         )
     if include_top:
         classes = check_classes(classes)
-    if not isinstance(kernel_5x5, numbers.Real) or kernel_5x5 not in (3, 5):
+    if not isinstance(kernel_5x5, numbers.Integral) or kernel_5x5 not in (3, 5):
         raise InputError(f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {reprlib.repr(kernel_5x5)}")
     width = real_number("width", width, lambda number: 0 < number <= WIDEST, f"greater than 0 and at most {WIDEST}")
     conv, norm = (conv_bn_relu_googlenet, unchanged) if batch_norm else (conv_relu, local_response_norm)

@@ -131,6 +131,7 @@ CASES = list(cases())
 QUICK = ("unknown", "empty", "escape", "not utf-8", "short", "capitals")
 BUILT = (
     "--model",
+    "--auxiliary-heads",
     "--stem",
     "--width",
     "--kernel-5x5",
