@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import re
-import reprlib
 import subprocess
 import warnings
 import zipfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from .errors import DataWarning, InputError, first_line
 from .files import CHECKPOINT, partial_name, refuse_foreign, refuse_inside, save_whole, write_json
 from .record import damaged, read_record
-from .text import shorten
+from .text import brief, shorten
 
 LABELS = "labels.txt"  # of a run, and packed into its .tflite files
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")  # columns of history.csv that every run has
@@ -127,7 +126,7 @@ def number_in(path, column, text):
     try:
         return float(text)
     except ValueError:
-        raise damaged(path, f"{reprlib.repr(column)} of {reprlib.repr(text)}, which must be a number") from None
+        raise damaged(path, f"{brief(column)} of {brief(text)}, which must be a number") from None
 
 
 def draw_curves(path, histories):
@@ -230,7 +229,7 @@ def data_changes(folder, run, dataset):
     changed = first_difference(read_labels(labels) if labels.exists() else dataset.class_names, dataset.class_names)
     if changed:
         number, before, now = changed
-        return [f"class {number} is {now!r} instead of {before!r}"]
+        return [f"class {number} is {brief(now)} instead of {brief(before)}"]
     if dataset.sizes != run["images"]:
         return [f"images {dataset.sizes} instead of {run['images']}"]
     if run.get("data_fingerprint", dataset.fingerprint) != dataset.fingerprint:
@@ -406,7 +405,7 @@ def check_labels(artifact, class_names):
         number, ours, theirs = changed
         raise InputError(
             f"expected images of the {len(labels)} classes of {artifact.path} in their order, got {len(class_names)}, of "
-            f"which number {number} is {theirs!r} and not {ours!r}"
+            f"which number {number} is {brief(theirs)} and not {brief(ours)}"
         )
 
 

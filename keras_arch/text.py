@@ -1,6 +1,7 @@
 """Names that come from outside, shown as text: on a screen, in a figure, in Markdown."""
 
 import re
+import reprlib
 import unicodedata
 
 from rich.cells import cell_len, set_cell_size
@@ -9,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"  # format characters that Persian, Indic scripts and emoji need
 NAME_CELLS = 40  # of a name in a table on the screen
+VALUE_CELLS = 60  # of a value in a message
 
 
 def printable(text):
@@ -30,6 +32,11 @@ def shorten(text, cells=NAME_CELLS):
         return text
     head, tail = cells // 2, (cells - 1) // 2
     return f"{set_cell_size(text, head)}…{set_cell_size(text[::-1], tail)[::-1]}"
+
+
+def brief(value):
+    """Return the `repr` of any value, at most 60 columns wide."""
+    return shorten(reprlib.repr(value), VALUE_CELLS)
 
 
 def in_markdown(text):

@@ -53,7 +53,6 @@ IMAGENET_CLASSES = 1000
 TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
 
 CACHE_DIR = None  # Keras's own, ~/.keras
-ERROR_SHOWN = 100  # characters of another library's message
 NAMES_SHOWN = 3  # of the tensors or layers of each kind that an error lists
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training scripts call a state_dict in a larger checkpoint
 PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
@@ -405,7 +404,7 @@ def read_file(path):
         ) from None
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         raise InputError(
-            f"{path} cannot be read as tensors. Received: {first_line(error)[:ERROR_SHOWN]} Save a state_dict: "
+            f"{path} cannot be read as tensors. Received: {first_line(error)} Save a state_dict: "
             "torch.save(model.state_dict(), FILE)."
         ) from error
 
