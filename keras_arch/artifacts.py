@@ -18,6 +18,7 @@ from .files import link_with_suffix, plain_path, size_of
 from .models import plain_model
 from .runs import available_cores
 from .text import brief, shorten
+from .tflite_graph import check_graph
 from .tflite_metadata import read_metadata
 
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
@@ -263,14 +264,13 @@ def open_tflite(path):
     from ai_edge_litert.interpreter import Interpreter
 
     def started(threads):
-        interpreter = Interpreter(str(path), num_threads=threads)
-        if not any(is_open(tensor) for tensor in interpreter.get_input_details()):
-            interpreter.allocate_tensors()
-        return interpreter
+        return allocated(Interpreter(str(path), num_threads=threads))
 
     content = path.read_bytes()
     try:
-        first = started(available_cores())
+        first = Interpreter(str(path), num_threads=available_cores())  # it refuses what is no valid flatbuffer
+        check_graph(content)
+        allocated(first)
     except Exception as error:  # whatever its bytes happen to mean
         raise InputError(f"expected a whole .tflite file, got {path}: {first_line(error)}") from error
     metadata = metadata_of(path, content)
@@ -309,6 +309,13 @@ def open_tflite(path):
 
     classes = probabilities["shape"].tolist()[-1]
     return Artifact(path, "tflite", tuple(image_shape), classes, path.stat().st_size, predict)
+
+
+def allocated(interpreter):
+    """Return a LiteRT interpreter that can run, unless the size of its input is open."""
+    if not any(is_open(tensor) for tensor in interpreter.get_input_details()):
+        interpreter.allocate_tensors()
+    return interpreter
 
 
 def workers(images, memory):
