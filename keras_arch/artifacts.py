@@ -19,6 +19,8 @@ from .files import is_path, link_with_suffix, plain_path, size_of
 from .memory import available_memory
 from .models import check_model, plain_model
 from .runs import available_cores
+from .text import brief, shorten
+from .tflite_graph import check_graph
 from .tflite_metadata import read_metadata
 
 KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
@@ -38,7 +40,7 @@ ONNX_TYPES = {
 }
 MISSING = re.compile(r"Could not locate (class|function) ('.+?')")  # what Keras says of code that it does not find
 UNSAFE = re.compile(r"deserialization of a (`\w+`).*code execution", re.DOTALL)  # and of what it holds to be unsafe
-ERROR_SHOWN = 100  # characters of another library's message
+COLUMNS_SHOWN = 60  # of the names or shapes that an error lists
 NAMES_SHOWN = 5  # of the outputs that an error lists
 IMAGES_EACH = 16  # fewer are not worth the start of another interpreter, which takes as long as a few images
 MEMORY_SHARE = 0.25  # of the memory that is free, for all interpreters of a .tflite file together
@@ -93,9 +95,13 @@ def open_artifact(path):
     def predict(images):
         images = np.asarray(images)
         check_images(images, artifact)
-        return (
-            probabilities(artifact.predict(images), path) if len(images) else np.zeros((0, artifact.classes), "float32")
-        )
+        if not len(images):
+            return np.zeros((0, artifact.classes), "float32")
+        try:
+            answers = artifact.predict(images)
+        except Exception as error:  # each runtime has its own kinds
+            raise wrong_shape(path, images.shape, artifact.image_shape, error) from error
+        return probabilities(answers, path)
 
     return replace(artifact, predict=predict)
 
@@ -109,7 +115,7 @@ def check_images(images, artifact):
 
 def wrong_shape(path, shape, image_shape, error=None):
     """An InputError about images of a shape that a file does not take, or on which it fails with `error`."""
-    cause = f" ({first_line(error)[:ERROR_SHOWN]})" if error else ""
+    cause = f" ({first_line(error)})" if error else ""
     return InputError(
         f"{path} cannot classify images of this shape. Received: {shape}. Use (batch, height, width, channels) with "
         f"images of {image_shape}, where None is any size that is large enough{cause}."
@@ -174,8 +180,8 @@ def strip_auxiliary_heads(model):
         names = sorted(model.output) if isinstance(model.output, dict) else names
         more = ", ..." if len(names) > NAMES_SHOWN else ""
         raise InputError(
-            f"{model.name} must have one output, the class probabilities. Received: {len(names)} outputs: "
-            f"{', '.join(names[:NAMES_SHOWN])}{more}. Keep one of them: keras.Model(model.input, model.outputs[0])"
+            f"{shorten(model.name)} must have one output, the class probabilities. Received: {len(names)} outputs: "
+            f"{shorten(', '.join(names[:NAMES_SHOWN]), COLUMNS_SHOWN)}{more}. Keep one of them: keras.Model(model.input, model.outputs[0])"
         )
     if getattr(model, "output", main[0]) is main[0]:  # a Sequential may have no `output`
         return model
@@ -194,19 +200,18 @@ def load_keras(path):
         with link_with_suffix(path, ".keras") as file:
             model = keras.models.load_model(file, compile=False)
     except Exception as error:  # Keras has no exception for this
-        cause = first_line(error)
         if unsafe := UNSAFE.search(str(error)):
             raise InputError(
                 f"{path} can run any Python code or graph when it is opened, so it stays closed. Received: a {unsafe[1]} layer. "
                 "Replace it with a layer class that is registered by @keras.saving.register_keras_serializable()."
             ) from error
-        if missing := MISSING.search(cause):
+        if missing := MISSING.search(str(error)):
             kind, name = missing.groups()
             raise InputError(
-                f"{path} needs the {kind} {name}, which Keras does not know. Decorate it with "
+                f"{path} needs the {kind} {shorten(name)}, which Keras does not know. Decorate it with "
                 "@keras.saving.register_keras_serializable() and import it before the file is opened."
             ) from error
-        raise InputError(f"Keras cannot open {path}. Received: {cause[:ERROR_SHOWN]}") from error
+        raise InputError(f"Keras cannot open {path}. Received: {first_line(error)}") from error
     if not hasattr(model, "outputs"):
         raise InputError(
             f"{path} must hold a functional or a built Sequential model. Received: a {type(model).__name__} without "
@@ -248,14 +253,15 @@ def open_saved_model(path):
     try:
         with plain_path(path) as plain:
             module = tf.saved_model.load(plain)  # it must outlive its signature, whose variables it owns
+        signatures = dict(module.signatures)
     except Exception as error:  # as above
         raise InputError(f"expected a whole SavedModel folder, got {path}: {first_line(error)}") from error
-    if SIGNATURE not in module.signatures:
-        there = ", ".join(sorted(module.signatures)[:NAMES_SHOWN]) or "none"
+    if SIGNATURE not in signatures:
+        there = shorten(", ".join(sorted(signatures)[:NAMES_SHOWN]), COLUMNS_SHOWN) or "none"
         raise InputError(
             f"{path} has no signature {SIGNATURE!r}. Received: {there}. Save it with `model.export(FOLDER)`."
         )
-    signature = module.signatures[SIGNATURE]
+    signature = signatures[SIGNATURE]
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if "probabilities" in outputs:  # as scripts/export.py writes it, with the names of the classes beside them
         outputs = {"probabilities": outputs["probabilities"]}
@@ -275,16 +281,16 @@ def open_tflite(path):
     from ai_edge_litert.interpreter import Interpreter
 
     def started(threads):
-        interpreter = Interpreter(os.fsencode(path), num_threads=threads)  # text would have to be UTF-8
-        if not any(is_open(tensor) for tensor in interpreter.get_input_details()):
-            interpreter.allocate_tensors()
-        return interpreter
+        return allocated(Interpreter(os.fsencode(path), num_threads=threads))  # text would have to be UTF-8
 
+    content = path.read_bytes()
     try:
-        first = started(available_cores())
-    except (ValueError, RuntimeError) as error:
+        first = Interpreter(os.fsencode(path), num_threads=available_cores())  # it refuses what is no valid flatbuffer
+        check_graph(content)
+        allocated(first)
+    except Exception as error:  # whatever its bytes happen to mean
         raise InputError(f"expected a whole .tflite file, got {path}: {first_line(error)}") from error
-    metadata = metadata_of(path)
+    metadata = metadata_of(path, content)
     if metadata.has_files and not zipfile.is_zipfile(path):  # its labels lie behind the model
         raise InputError(f"expected a whole .tflite file, got {path}, whose labels are cut off")
     inputs, outputs = first.get_input_details(), first.get_output_details()
@@ -299,13 +305,10 @@ def open_tflite(path):
         return dequantize(interpreter.get_tensor(probabilities["index"]), probabilities)
 
     def classify(interpreter, images):
-        try:
-            if is_open(image):
-                interpreter.resize_tensor_input(image["index"], (batch or 1, *images.shape[1:]), strict=True)
-                interpreter.allocate_tensors()
-            return in_batches(functools.partial(run, interpreter), batch or 1)(images)
-        except (ValueError, RuntimeError) as error:
-            raise wrong_shape(path, images.shape, tuple(image_shape), error) from error
+        if is_open(image):
+            interpreter.resize_tensor_input(image["index"], (batch or 1, *images.shape[1:]), strict=True)
+            interpreter.allocate_tensors()
+        return in_batches(functools.partial(run, interpreter), batch or 1)(images)
 
     memory = path.stat().st_size + sum(bytes_of(tensor) for tensor in first.get_tensor_details())  # of one, at most
     lock = threading.Lock()  # an interpreter works for one caller at a time
@@ -323,6 +326,13 @@ def open_tflite(path):
 
     classes = probabilities["shape"].tolist()[-1]
     return Artifact(path, "tflite", tuple(image_shape), classes, path.stat().st_size, predict)
+
+
+def allocated(interpreter):
+    """Return a LiteRT interpreter that can run, unless the size of its input is open."""
+    if not any(is_open(tensor) for tensor in interpreter.get_input_details()):
+        interpreter.allocate_tensors()
+    return interpreter
 
 
 def workers(images, memory):
@@ -345,10 +355,10 @@ def is_open(tensor):
     return None in signature_of(tensor)[1:]
 
 
-def metadata_of(path):
-    """The `Metadata` of a .tflite file, or InputError if they are damaged."""
+def metadata_of(path, content):
+    """The `Metadata` in the content of a .tflite file, or InputError if they are damaged."""
     try:
-        return read_metadata(path.read_bytes())
+        return read_metadata(content)
     except Exception as error:  # whatever their bytes happen to mean
         raise InputError(
             f"The metadata of {path} are damaged. Received: {first_line(error)}. Write them again."
@@ -361,7 +371,7 @@ def check_normalization(path, tensor, metadata):
     if not {len(mean), len(std)} <= {1, channels} or not np.isfinite([*mean, *std]).all() or not (std > 0).all():
         raise InputError(
             f"The normalization of {path} must be finite numbers, 1 or {channels} of each, and std greater than 0. "
-            f"Received: mean={mean.tolist()}, std={std.tolist()}. Write its metadata again."
+            f"Received: mean={brief(mean.tolist())}, std={brief(std.tolist())}. Write its metadata again."
         )
     if tensor["dtype"] in (np.float32, np.uint8) or tensor["quantization"][0] == 0:
         return
@@ -401,10 +411,7 @@ def open_onnx(path):
     check_number_type(path, dtype, image.type)
 
     def predict(images):
-        try:
-            return session.run([probabilities.name], {image.name: as_type(images, dtype)})[0]
-        except Exception as error:  # as above
-            raise wrong_shape(path, images.shape, image_shape, error) from error
+        return session.run([probabilities.name], {image.name: as_type(images, dtype)})[0]
 
     batch, *image_shape = known(image.shape)
     image_shape = tuple(image_shape)
@@ -486,7 +493,8 @@ def check_signature(path, inputs, outputs):
         case _:
             problem = ""
     takes, gives = (
-        ", ".join("unknown rank" if shape is None else str(shape) for shape in shapes) for shapes in (inputs, outputs)
+        shorten(", ".join("unknown rank" if shape is None else str(shape) for shape in shapes), COLUMNS_SHOWN)
+        for shapes in (inputs, outputs)
     )
     raise InputError(
         f"{path} must be an image classifier, (batch, height, width, channels) to (batch, classes). Received: {takes} to "

@@ -8,16 +8,22 @@ import sys
 import warnings
 from contextlib import contextmanager
 
+from .text import shorten
+
 BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
 TRACEBACK = "in user code:"  # how messages from a tf.function begin
 KERAS_CAUSE = "Exception encountered: "  # stands before the cause where a model cannot be made from its description
+# What TensorFlow and ONNX Runtime put before the cause: the name of a function, or a file and line of their own.
+PLACES = re.compile(
+    r"^\{\{function_node .*?\}\}\s*|^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?|/\S+\.cc:\d+ [^)]*\)( const)? "
+)
+SHOWN = 110  # characters of another library's message
 
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # no space, file too large, quota
 # What TensorFlow says, also of a MemoryError in a function that it calls; and the system where it loads libraries.
 OUT_OF_MEMORY = re.compile(
     "^ResourceExhaustedError|MemoryError: |bad_alloc|Cannot allocate memory|failed to map segment|can't start new thread"
 )
-ERROR_SHOWN = 100  # characters of another library's message
 
 FEW = 50  # names that a message lists all of
 LONGEST = 100  # characters of a name that are compared
@@ -64,7 +70,7 @@ def explain_surroundings():
             raise out_of_memory(error) from error
         if keras_failed():
             raise InputError(
-                f"Keras cannot be imported. Received: {first_line(error)[:ERROR_SHOWN]}. Set KERAS_BACKEND to tensorflow, jax "
+                f"Keras cannot be imported. Received: {first_line(error)}. Set KERAS_BACKEND to tensorflow, jax "
                 "or torch, and correct or remove ~/.keras/keras.json."
             ) from error
         raise
@@ -83,7 +89,7 @@ def is_out_of_memory(error):
 def out_of_memory(error):
     """Return the InputError for an exception that `is_out_of_memory`."""
     return InputError(
-        f"There is not enough memory. Received: {first_line(error)[:ERROR_SHOWN]}. Use a smaller --batch-size or "
+        f"There is not enough memory. Received: {first_line(error)}. Use a smaller --batch-size or "
         "--image-size, or a machine with more memory."
     )
 
@@ -120,13 +126,14 @@ def choose(kind, name, names):
     cutoff = 0.6 if len(names) <= FEW else 0.0  # of hundreds, the three closest are of more use than a list
     near = difflib.get_close_matches(str(name).lower()[:LONGEST], names, n=3, cutoff=cutoff)
     offer = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
-    raise InputError(f"expected {kind}, got {name!r}; {offer}")
+    raise InputError(f"expected {kind}, got {shorten(repr(name), SHOWN)}; {offer}")
 
 
 def first_line(error):
     """The first line of the cause that an exception names, or its kind where it says nothing.
 
-    TensorFlow puts the cause behind a traceback, and Keras in bold between the layer and its arguments.
+    TensorFlow puts the cause behind a traceback, and Keras in bold between the layer and its arguments. A line of more
+    than 110 characters loses its middle.
     """
     text = str(error).strip()
     if bold := BOLD.findall(text):
@@ -134,4 +141,4 @@ def first_line(error):
     elif text.startswith(TRACEBACK):
         text = text.rpartition("\n\n")[2]
     text = text.rpartition(KERAS_CAUSE)[2].strip() or type(error).__name__
-    return text.splitlines()[0].strip()
+    return shorten(PLACES.sub("", text.splitlines()[0]).strip(), SHOWN)

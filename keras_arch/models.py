@@ -5,6 +5,7 @@ import re
 import numpy as np
 
 from .errors import InputError
+from .text import brief, shorten
 
 SCOPE = r"[A-Za-z0-9_.\\/>-]*"  # names of layers that TensorFlow can trace
 ROUNDING = 1e-3  # by which a probability, or the sum of an image's probabilities, may be off
@@ -51,14 +52,14 @@ def plain_model(model, name="classifier"):
 
     if len(model.inputs) != 1:
         raise InputError(
-            f"{model.name} must have one input, the image. Received: {len(model.inputs)} inputs: "
-            f"{', '.join(image.name for image in model.inputs[:5])}. Build a model that takes the image alone."
+            f"{shorten(model.name)} must have one input, the image. Received: {len(model.inputs)} inputs: "
+            f"{shorten(', '.join(image.name for image in model.inputs[:5]), 60)}. Build a model that takes the image alone."
         )
     names = [layer.name for layer in all_layers(model) if not re.fullmatch(SCOPE, layer.name)]
     if names:
         raise InputError(
             "Names of layers must be letters A-Z, digits and _ . - / for TensorFlow to trace them. "
-            f"Received: {names[0]!r}. Rename the layer and copy the weights."
+            f"Received: {brief(names[0])}. Rename the layer and copy the weights."
         )
     outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
     return keras.Model(model.inputs[0], outputs, name=name)

@@ -2,12 +2,12 @@
 
 import math
 import os
-import reprlib
 from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 from .errors import InputError, choose
+from .text import brief
 
 KINDS = {
     str: ((str,), "a string"),
@@ -128,4 +128,4 @@ def is_finite(number):
 
 
 def refusal(name, value, expected):
-    return InputError(f"`{name}` must be {expected}. Received: {name}={reprlib.repr(value)}.")
+    return InputError(f"`{name}` must be {expected}. Received: {name}={brief(value)}.")

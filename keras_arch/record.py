@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import reprlib
 from types import NoneType
 from typing import Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from .errors import InputError, first_line
 from .recipes import Recipe
+from .text import brief
 
 LARGEST = 1e300  # above it, a number cannot be printed as a percentage
 KINDS = {
@@ -84,7 +84,7 @@ def misfit(name, value, annotation):
     """
     fields = dataclasses.is_dataclass(annotation) or is_typeddict(annotation)
     if not fits(value, dict if fields else annotation):
-        what = f"{name}={reprlib.repr(value)}" if name else reprlib.repr(value)
+        what = f"{name}={brief(value)}" if name else brief(value)
         return f"{what}, which must be {describe(dict if fields else annotation)}"
     if not fields:
         return ""

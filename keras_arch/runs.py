@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import re
-import reprlib
 import subprocess
 import warnings
 import zipfile
@@ -16,6 +15,7 @@ from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 
+from .class_names import check_class_names
 from .errors import DataWarning, InputError, first_line
 from .files import (
     CHECKPOINT,
@@ -28,7 +28,7 @@ from .files import (
     write_json,
 )
 from .record import damaged, read_record
-from .text import check_class_names, shorten
+from .text import brief, shorten
 
 LABELS = "labels.txt"  # of a run, and packed into its .tflite files
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")  # columns of history.csv that every run has
@@ -132,7 +132,7 @@ def number_in(path, column, text):
     try:
         return float(text)
     except ValueError:
-        raise damaged(path, f"{reprlib.repr(column)} of {reprlib.repr(text)}, which must be a number") from None
+        raise damaged(path, f"{brief(column)} of {brief(text)}, which must be a number") from None
 
 
 def draw_curves(path, histories):
@@ -235,7 +235,7 @@ def data_changes(folder, run, dataset):
     changed = first_difference(read_labels(labels) if labels.exists() else dataset.class_names, dataset.class_names)
     if changed:
         number, before, now = changed
-        return [f"class {number} is {class_text(now)} instead of {class_text(before)}"]
+        return [f"class {number} is {brief(now)} instead of {brief(before)}"]
     if dataset.sizes != run["images"]:
         return [f"images {dataset.sizes} instead of {run['images']}"]
     if run.get("data_fingerprint", dataset.fingerprint) != dataset.fingerprint:
@@ -418,7 +418,7 @@ def check_labels(artifact, class_names):
         number, ours, theirs = changed
         raise InputError(
             f"expected images of the {len(labels)} classes of {artifact.path} in their order, got {len(class_names)}, of "
-            f"which number {number} is {class_text(theirs)} and not {class_text(ours)}"
+            f"which number {number} is {brief(theirs)} and not {brief(ours)}"
         )
 
 
@@ -469,11 +469,6 @@ def first_difference(labels, class_names):
     """(number, label, class name) of the first class in which two orders of classes differ; None if they are the same."""
     pairs = enumerate(zip_longest(labels, class_names))
     return next(((number, *pair) for number, pair in pairs if pair[0] != pair[1]), None)
-
-
-def class_text(name):
-    """A class name in an error: quoted and shortened; None for a class that is not there."""
-    return shorten(repr(name))
 
 
 def dataset_of(artifact, name=None, data_dir=None):

@@ -19,7 +19,8 @@ from .artifacts import load_keras
 from .errors import DataWarning, InputError, first_line, is_disk_full
 from .files import is_path, link_with_suffix
 from .models import check_model
-from .runs import LABELS, class_text, find_beside, first_difference, read_labels
+from .runs import LABELS, find_beside, first_difference, read_labels
+from .text import brief
 
 TORCHVISION = "https://download.pytorch.org/models/"
 # torchvision's IMAGENET1K_V1 checkpoints; a file's name ends in the first eight digits of its SHA-256.
@@ -55,7 +56,6 @@ IMAGENET_CLASSES = 1000
 TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
 
 CACHE_DIR = None  # Keras's own, ~/.keras
-ERROR_SHOWN = 100  # characters of another library's message
 NAMES_SHOWN = 3  # of the tensors or layers of each kind that an error lists
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training scripts call a state_dict in a larger checkpoint
 PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
@@ -121,7 +121,7 @@ def transfer_weights(model, source, architecture, class_names=None):
     if taken := head.keys() - anew:
         number, theirs, ours = difference
         warnings.warn(
-            f"Class {number} of {source} is {class_text(theirs)} and not {class_text(ours)}. The head starts from scratch: "
+            f"Class {number} of {source} is {brief(theirs)} and not {brief(ours)}. The head starts from scratch: "
             f"{', '.join(sorted(taken))}",
             DataWarning,
             stacklevel=2,
@@ -454,7 +454,7 @@ def read_file(path):
         ) from None
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         raise InputError(
-            f"{path} cannot be read as tensors. Received: {first_line(error)[:ERROR_SHOWN]} Save a state_dict: "
+            f"{path} cannot be read as tensors. Received: {first_line(error)} Save a state_dict: "
             "torch.save(model.state_dict(), FILE)."
         ) from error
 
@@ -575,7 +575,7 @@ def load_keras_weights(model, path, kind):
         model.set_weights(before)
         raise InputError(
             f"expected weights saved by a {model.name} with output {model.output_shape}, got {path}: "
-            f"{first_line(error)[:ERROR_SHOWN]}"
+            f"{first_line(error)}"
         ) from error
 
 

@@ -6,10 +6,11 @@ from bisect import bisect_left, bisect_right
 from pathlib import Path
 from typing import NamedTuple
 
+from ..class_names import check_class_names
 from ..errors import DataWarning, InputError
 from ..files import hash_of_json
 from ..images import children, is_picture, pictures_in, warn_of_unused
-from ..text import check_class_names, file_name_text
+from ..text import file_name_text
 from .check import check_files, report
 
 SPLIT_NAMES = {  # of folders, in any case

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..class_names import check_class_names
 from ..errors import DataWarning, InputError, first_line
 from ..files import refuse_endless
-from ..text import check_class_names
+from ..text import brief
 from .folders import SHARE, first_few
 
 PARTS = ("train", "test")
@@ -58,6 +59,8 @@ def load_arrays(path):
             arrays = {}
             for name in NAMES:
                 arrays[name] = file[name]
+                if not isinstance(arrays[name], np.ndarray):  # NumPy gives the bytes of what does not begin as an array
+                    raise ValueError(f"{name} is not an array")
             return arrays
     except FileNotFoundError:
         raise InputError(f"expected an .npz file, got {path}, which does not exist") from None
@@ -113,7 +116,9 @@ def decode(path, name, y):
     try:
         return np.char.decode(y, "utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name} in {path} must be UTF-8 text. Received: {error.object!r}. Save it as str.") from None
+        raise InputError(
+            f"{name} in {path} must be UTF-8 text. Received: {brief(error.object)}. Save it as str."
+        ) from None
 
 
 def has_text(path, labels):

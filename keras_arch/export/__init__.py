@@ -6,12 +6,12 @@ import keras
 import numpy as np
 
 from ..artifacts import strip_auxiliary_heads
+from ..class_names import check_class_names
 from ..errors import InputError, choose, explain_surroundings, first_line, is_disk_full
 from ..files import existing_folder, hash_of
 from ..formats import FORMATS, ExportSettings
 from ..models import check_backend, plain_model
 from ..runs import LABELS, write_labels
-from ..text import check_class_names
 from .checks import check_images, check_precision, check_probabilities
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
 from .onnx import check_installed, write_onnx
