@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..errors import DataWarning, InputError
 from ..files import hash_of_json
-from ..images import SUFFIXES, children, is_picture, pictures_in, warn_of_unused
+from ..images import children, is_picture, pictures_in, warn_of_unused
 from .check import check_files, report
 
 SPLIT_NAMES = {  # of folders, in any case
@@ -61,8 +61,8 @@ def find_files(folder, skip_unreadable=False, allow_duplicates=False, allow_abse
     few = len(class_names) < 2 and not allow_absent_classes
     if few or not any(files for classes in found.values() for files in classes.values()):
         raise InputError(
-            f"expected {folder}/CLASS/picture, or {folder}/train/CLASS/picture, for two classes or more, got "
-            f"{len(class_names)} folders with pictures ({', '.join(sorted(SUFFIXES))})"
+            f"expected CLASS/picture or train/CLASS/picture in {folder}, for two classes or more, got "
+            f"{len(class_names)} folders with pictures, such as .jpg and .png files"
         )
     checked = check_files(folder, [path for classes in found.values() for files in classes.values() for path in files])
     unreadable = [path for path in sorted(checked) if checked[path].error]
