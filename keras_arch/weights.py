@@ -56,7 +56,7 @@ IMAGENET_CLASSES = 1000
 TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
 
 CACHE_DIR = None  # Keras's own, ~/.keras
-NAMES_SHOWN = 3  # of the tensors or layers of each kind that an error lists
+NAMES_SHOWN = 1  # of the tensors or layers of each kind that an error lists
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training scripts call a state_dict in a larger checkpoint
 PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
 COUNTERS = ("num_batches_tracked", "n_averaged")  # of steps; evaluation does not use them
@@ -356,9 +356,8 @@ def check_shortcuts(model, source):
     """
     if any(layer.name.endswith("_shortcut_pad") for layer in model.layers):
         raise InputError(
-            f"PyTorch's weights cannot be loaded into {model.name}: its shortcuts pad channels with zeros, and PyTorch's "
-            f"tensors do not show on which side theirs do. Received: {named(source)}. Use shortcut='projection' and weights "
-            "trained with it, or a .keras or .weights.h5 file."
+            f"{model.name} has shortcuts that pad channels with zeros, and PyTorch's tensors do not show on which side. "
+            f"Received: {named(source)}. Use shortcut='projection' and weights trained so, or a file of Keras."
         )
 
 

@@ -37,7 +37,6 @@ def export(options):
         from keras_arch.export import of_run, report
 
     settings, folder = options.settings, options.run / "export"
-    files.check_writable(folder)
     run, model, data = of_run.open_run(options.run, settings, options.data_dir)
     if options.debug_quantization:
         with cli.quiet():
@@ -45,6 +44,7 @@ def export(options):
         cli.print_table(rows)
         print(of_run.ERROR_LEGEND)
         return print(f"Next: the same with --keep-float {' '.join(names)} instead." if names else "No layer does.")
+    files.check_writable(folder)
     cli.say(f"Exporting {options.run / 'model.keras'} to {folder}, then running each file:")
     with files.whole_folder(folder, "export.json") as partial:
         with cli.quiet():

@@ -221,7 +221,7 @@ def pooled(x, pooling):
 
 def check_pooling(pooling):
     if pooling is not None and not (isinstance(pooling, str) and pooling in ("avg", "max")):
-        raise InputError(f"`pooling` must be None, 'avg' or 'max'. Received: pooling={reprlib.repr(pooling)}.")
+        raise InputError(f"expected pooling to be None, 'avg' or 'max', got {reprlib.repr(pooling)}")
 
 
 def check_classes(classes):

@@ -32,6 +32,7 @@ from .splits import READ_AT_ONCE, InFiles, InMemory, InStream, decode
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
 VALIDATION_MOST = 10_000  # images; more would only cost time
 MEMORY_SHARE = 0.25  # of the machine's memory that the decoded images of one data set may take; a larger one streams
+ERROR_SHOWN = 50  # characters of another library's message
 LABELS_READ = 512  # of each TFDS split, to see whether it has labels
 
 Split = InMemory | InFiles | InStream
@@ -343,7 +344,7 @@ def prepare(name, builder):
             raise InputError(f"{builder.data_dir} has no room for {name!r}: {first_line(error)}") from error
         raise InputError(
             f"expected data set {name!r} in {builder.data_dir} or a network to download it from, got "
-            f"{type(error).__name__}; --data-dir FOLDER names a prepared copy, 'digits' needs no network; {first_line(error)}"
+            f"{type(error).__name__}; --data-dir FOLDER names a prepared copy, 'digits' needs no network; {first_line(error)[:ERROR_SHOWN]}"
         ) from error
 
 
