@@ -401,11 +401,12 @@ def open_onnx(path):
         raise InputError(f"expected onnxruntime to run {path}, got none; pip install -e '.[onnx]' would work") from None
     try:
         with plain_path(path) as plain:
-            session = onnxruntime.InferenceSession(plain, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(plain, providers=["CPUExecutionProvider"], enable_fallback=False)
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        shapes = [[tensor.shape for tensor in tensors] for tensors in (inputs, outputs)]  # names may be no UTF-8
     except Exception as error:  # of onnxruntime's own kinds, which have no public base
         raise InputError(f"expected a whole .onnx file, got {path}: {first_line(error)}") from error
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    check_signature(path, [tensor.shape for tensor in inputs], [tensor.shape for tensor in outputs])
+    check_signature(path, *shapes)
     (image,), (probabilities,) = inputs, outputs
     dtype = ONNX_TYPES.get(image.type, object)
     check_number_type(path, dtype, image.type)

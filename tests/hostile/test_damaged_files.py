@@ -549,6 +549,22 @@ def test_many_damaged_files_work_or_are_refused(name, reader):
     assert bad_answers(reader, name, range(FEW, MANY)) == {}
 
 
+@pytest.mark.parametrize("text", [b"batch", b"Softmax"])
+def test_an_onnx_file_whose_text_is_not_utf_8_is_refused(text, folder, tmp_path, capfd):
+    """ONNX Runtime opens it and fails when the shape is asked for; or it prints on stdout that it tries again."""
+    from keras_arch import InputError, open_artifact
+
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(folder / "model.onnx")
+    for end in (model.graph.input[0], model.graph.output[0]):
+        end.type.tensor_type.shape.dim[0].dim_param = "batch"
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString().replace(text, b"\xff" * len(text)))
+    with pytest.raises(InputError, match=r"expected a whole .onnx file, got .*can't decode byte 0xff"):
+        open_artifact(path)
+    assert capfd.readouterr().out == ""
+
+
 # --- graphs of .tflite files that end the process ---
 
 
