@@ -23,7 +23,7 @@ import keras_arch
 from keras_arch.data import Dataset
 from keras_arch.data.pipeline import training_batches
 from keras_arch.data.splits import InFiles, InMemory, InStream
-from keras_arch.runs import cpu_name, git_commit
+from keras_arch.machine import cpu_name, git_commit
 
 ROUNDS = 5  # of which the median is taken; the two sides of a ratio take turns
 

@@ -188,7 +188,7 @@ def main():
         return write_files(options.folder)
     if options.side:
         return worker(options.side, options.folder, options.threads)
-    from keras_arch.runs import cpu_name, git_commit
+    from keras_arch.machine import cpu_name, git_commit
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

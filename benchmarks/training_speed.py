@@ -265,7 +265,7 @@ def main():
     import keras
     import tensorflow as tf
 
-    from keras_arch.runs import available_cores, cpu_name, git_commit
+    from keras_arch.machine import available_cores, cpu_name, git_commit
     from keras_arch.training.precision import choose_precision
 
     with_torch, chosen = importlib.util.find_spec("torch") is not None, choose_precision("auto")

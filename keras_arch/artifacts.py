@@ -16,9 +16,8 @@ import numpy as np
 
 from .errors import InputError, explain_surroundings, first_line
 from .files import is_path, link_with_suffix, plain_path, size_of
-from .memory import available_memory
+from .machine import available_cores, available_memory
 from .models import check_model, plain_model
-from .runs import available_cores
 from .text import brief, shorten
 from .tflite_graph import check_graph
 from .tflite_metadata import read_metadata

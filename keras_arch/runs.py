@@ -4,10 +4,8 @@ import csv
 import dataclasses
 import json
 import math
-import os
 import platform
 import re
-import subprocess
 import warnings
 import zipfile
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ from .files import (
     save_whole,
     write_json,
 )
+from .machine import available_cores, cpu_name, git_commit
 from .record import damaged, read_record
 from .text import brief, shorten
 
@@ -294,42 +293,6 @@ def balanced_cells(metrics):
     """{title: text} of the balanced accuracies of a run that was trained with class weights; empty for any other."""
     splits = [split for split in ("validation", "test") if "balanced_accuracy" in metrics[split]]
     return {f"{split}, balanced": f"{metrics[split]['balanced_accuracy']:.2%}" for split in splits}
-
-
-def cpu_name():
-    """Return the processor's name, with its family and model on Linux, since clouds give one name to several."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
-    if "model name" not in fields:
-        return platform.machine()
-    return f"{fields['model name']} (family {fields.get('cpu family')}, model {fields.get('model')})"
-
-
-def available_cores():
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def git_commit():
-    """Return the commit of the code that runs, with a + if files differ from it.
-
-    The commit is None if Git does not track this file, as for a package that is installed in the
-    .venv of a project: the project's commit says nothing about the package.
-    """
-    file = Path(__file__)
-
-    def git(*arguments):
-        command = ["git", *arguments]
-        return subprocess.run(command, cwd=file.parent, check=True, capture_output=True, text=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", file.name)
-        return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def find_beside(artifact, name):

@@ -28,20 +28,20 @@ def main():
     files.check_picture(options.output)
     if len({files.real_path(folder) for folder in options.runs}) < len(options.runs):
         raise InputError(f"expected different run folders, got {' '.join(map(str, options.runs))}")
-    from keras_arch import runs
+    from keras_arch.runs import comparison, draw_curves, read_history, read_run
 
-    found = [runs.read_run(folder) for folder in options.runs]  # mistakes first: Keras takes seconds to come
-    histories = [runs.read_history(folder) for folder in options.runs]
+    found = [read_run(folder) for folder in options.runs]  # mistakes first: Keras takes seconds to come
+    histories = [read_history(folder) for folder in options.runs]
     with cli.quiet():
         from keras_arch import cost, strip_auxiliary_heads
         from keras_arch.artifacts import load_keras
 
         costs = [cost(strip_auxiliary_heads(load_keras(folder / "model.keras"))) for folder in options.runs]
     _, names = cli.short_names(options.runs)
-    rows = [runs.comparison(*one) for one in zip(options.runs, found, histories, costs, strict=True)]
+    rows = [comparison(*one) for one in zip(options.runs, found, histories, costs, strict=True)]
     cli.print_table(cli.turned(dict(zip(names, rows, strict=True))))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    runs.draw_curves(options.output, dict(zip(names, histories, strict=True)))
+    draw_curves(options.output, dict(zip(names, histories, strict=True)))
     cli.say(f"The curves are in {options.output}.")
 
 

@@ -34,26 +34,27 @@ def main():
     if options.output:
         files.check_writable(options.output)
     with cli.quiet():
-        from keras_arch import evaluation, load_dataset, open_artifact, pictures, runs
+        from keras_arch import evaluation, load_dataset, open_artifact, pictures
         from keras_arch.data import SPLITS
         from keras_arch.data.classes import with_classes
         from keras_arch.data.folders import is_unsplit
+        from keras_arch.runs import check_labels, class_names_of, dataset_of, is_training_data, warn_of_changes
 
         artifacts = [open_artifact(path) for path in options.artifacts]
     folder, names = cli.short_names(options.artifacts)
-    name, data_dir, data_options = runs.dataset_of(artifacts[0].path, options.dataset, options.data_dir)
+    name, data_dir, data_options = dataset_of(artifacts[0].path, options.dataset, options.data_dir)
     if options.output:
         files.refuse_inside(options.output, [name])
-    held_out = is_unsplit(name) and not runs.is_training_data(artifacts, name)
+    held_out = is_unsplit(name) and not is_training_data(artifacts, name)
     split = options.split or ("all" if held_out else "test")
     keep = SPLITS if split == "all" else (split,)
     dataset = load_dataset(
         name, data_dir, artifacts[0].image_size, keep=keep, allow_absent_classes=True, **data_options
     )
-    runs.warn_of_changes(artifacts, name, dataset, split)
-    dataset = with_classes(dataset, runs.class_names_of(artifacts) or dataset.class_names)
+    warn_of_changes(artifacts, name, dataset, split)
+    dataset = with_classes(dataset, class_names_of(artifacts) or dataset.class_names)
     for artifact in artifacts:
-        runs.check_labels(artifact, dataset.class_names)
+        check_labels(artifact, dataset.class_names)
     found = rows, *_ = evaluation.compare(artifacts, dataset, split, cli.progress)
     cli.say(f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {rows[0]['images']:,} images")
     cli.print_table(cli.turned({short: evaluation.cells(row) for short, row in zip(names, rows, strict=True)}))

@@ -30,7 +30,8 @@ class Options:
 
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="predict.py")
-    from keras_arch import images, open_artifact, predictions, runs
+    from keras_arch import images, open_artifact, predictions
+    from keras_arch.runs import labels_of
 
     if not options.images:
         raise InputError("expected one IMAGE or more, got none; examples/digit.png would work")
@@ -42,7 +43,7 @@ def main():
         artifact = open_artifact(options.artifact)
     if options.explain and artifact.kind != "keras":
         raise InputError(f"expected a .keras file with --explain, got {options.artifact}: a gradient is needed")
-    labels = runs.labels_of(artifact)
+    labels = labels_of(artifact)
     if options.explain:
         with cli.quiet():
             predictions.explain(artifact.path, paths, options.explain)

@@ -13,7 +13,6 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 import keras_arch
-from keras_arch import artifacts
 from keras_arch.export.metadata import image_classifier_metadata, pack_labels, with_metadata
 
 RNG = np.random.default_rng(0)
@@ -612,8 +611,8 @@ def alive(started):
 
 def set_machine(monkeypatch, cores, memory):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)  # of the host, most of which a container may not use
-    monkeypatch.setattr(artifacts, "available_cores", lambda: cores)
-    monkeypatch.setattr(artifacts, "available_memory", lambda: memory)
+    monkeypatch.setattr("keras_arch.artifacts.tflite.available_cores", lambda: cores)
+    monkeypatch.setattr("keras_arch.artifacts.tflite.available_memory", lambda: memory)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_measures_by_hand():
 
 def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
     """3,000 classes: a matrix of them in JSON takes over 100 MB, counts of the pairs that occur take less than 2."""
-    monkeypatch.setattr(pictures, "draw_confusion", lambda *_: None)
+    monkeypatch.setattr("keras_arch.reports.figures.draw_confusion", lambda *_: None)
     rng, classes = np.random.default_rng(0), 3000
     labels = rng.integers(0, classes, 1000)
     predicted = np.where(rng.random(1000) < 0.7, labels, rng.integers(0, classes, 1000))
@@ -104,7 +104,7 @@ def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
         left = list(answers)
         return lambda images: np.stack([left.pop(0) for _ in images])
 
-    monkeypatch.setattr(evaluation, "latency", lambda artifact, images: 0.002)
+    monkeypatch.setattr("keras_arch.evaluation.evaluate.measure_latency", lambda artifact, images: 0.002)
     rows, _, found = evaluation.compare([artifact("a", range(5)), artifact("b", range(4, 10))], digits)
     np.testing.assert_array_equal(found, labels)
     counts = np.bincount(labels)

@@ -16,7 +16,6 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import keras_arch
-from keras_arch import data
 from keras_arch.data import check
 from keras_arch.data.augment import POLICIES
 from keras_arch.data.folders import find_files
@@ -100,7 +99,7 @@ def test_only_splits_to_keep_are_read(folder):
 
 def test_pixels_come_from_the_files_in_memory_or_not(folder, monkeypatch):
     in_memory = keras_arch.load_dataset(folder, image_size=8)
-    monkeypatch.setattr(data, "MEMORY_SHARE", 0)
+    monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
     in_files = keras_arch.load_dataset(folder, image_size=8)
     assert isinstance(in_memory.train, InMemory)
     assert isinstance(in_files.train, InFiles)
@@ -153,7 +152,7 @@ def test_a_jpeg_that_tensorflow_refuses_is_read_by_pillow(tmp_path, monkeypatch)
     odd.write_bytes(content[:-1] + b"\xff\xd0" + content[-1:])
     with pytest.raises(tf.errors.InvalidArgumentError):
         tf.io.decode_jpeg(odd.read_bytes())
-    monkeypatch.setattr(data, "MEMORY_SHARE", 0)
+    monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
     dataset = keras_arch.load_dataset(tmp_path)
     assert list(dataset.train.plain_jpegs) == [path != str(odd) for path in dataset.train.paths]
     recipe = keras_arch.Recipe("resnet8", "x", epochs=1, learning_rate=0.1, batch_size=1, augment="inception_crop")
@@ -182,7 +181,7 @@ def test_file_names_that_are_not_utf_8(tmp_path, monkeypatch):
     for number in range(60):
         split = ("train", "validation", "test")[number % 3]
         save(folder / split / "ab"[number // 3 % 2] / f"{name} {number}.jpg", number)
-    monkeypatch.setattr(data, "MEMORY_SHARE", 0)
+    monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
     for _ in range(2):  # checked and remembered
         dataset = keras_arch.load_dataset(folder)
         assert dataset.sizes == {"train": 20, "validation": 20, "test": 20}

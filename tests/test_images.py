@@ -11,7 +11,6 @@ import tensorflow_datasets as tfds
 from PIL import Image, ImageOps
 
 import keras_arch
-from keras_arch import data
 from keras_arch.data.check import check
 from keras_arch.data.splits import decode
 from keras_arch.errors import DataWarning
@@ -420,8 +419,8 @@ def tfds_set(tmp_path, monkeypatch):
                     for label, content in enumerate(contents):
                         yield label, {"image": io.BytesIO(content), "label": label}
 
-        monkeypatch.setattr(data, "find", lambda name, data_dir: Icons(data_dir=data_dir))
-        monkeypatch.setattr(data, "prepare", lambda name, builder: builder.download_and_prepare())
+        monkeypatch.setattr("keras_arch.data.tfds.find", lambda name, data_dir: Icons(data_dir=data_dir))
+        monkeypatch.setattr("keras_arch.data.tfds.prepare", lambda name, builder: builder.download_and_prepare())
         with pytest.warns(DataWarning, match="test images are also in the train split"):
             return keras_arch.load_dataset("icons", tmp_path, **options)
 

@@ -16,11 +16,12 @@ from PIL import Image
 from rich.cells import cell_len
 
 import keras_arch
-from keras_arch import cli, evaluation, figures, page, pictures, predictions, runs
+from keras_arch import cli, evaluation, figures, page, pictures, predictions
 from keras_arch.data.show import draw_grid
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
 from keras_arch.export.report import model_card
+from keras_arch.runs import draw_curves, finish, read_run, start
 from keras_arch.text import in_markdown, printable, shorten
 from keras_arch.training.precision import Precision
 
@@ -119,7 +120,7 @@ def test_figures_of_an_evaluation(noise, answers, tmp_path, monkeypatch):
 def test_curves_of_runs(tmp_path, monkeypatch):
     drawn = texts(monkeypatch)
     history = {name: [0.5, 0.4] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
-    runs.draw_curves(tmp_path / "curves.png", dict.fromkeys(NAMES, history))
+    draw_curves(tmp_path / "curves.png", dict.fromkeys(NAMES, history))
     for name in NAMES:  # matplotlib leaves out of a legend what begins with an underscore
         assert f"validation {figures.label(name)}" in drawn
 
@@ -184,14 +185,14 @@ def run(tmp_path, noise):
     outputs = keras.layers.Dense(len(NAMES), "softmax", name="[red]")(keras.layers.Flatten()(image))
     model = keras.Model(image, outputs, name="m")
     recipe = keras_arch.Recipe("resnet8", "/data/<b> $x$", epochs=1, learning_rate=0.1)
-    runs.start(tmp_path, recipe, Precision("float32"), None, noise)
+    start(tmp_path, recipe, Precision("float32"), None, noise)
     history = {name: [0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy", "seconds")}
     return SimpleNamespace(folder=tmp_path, model=model, recipe=recipe, history=history)
 
 
 def finish(run, noise, answers):
     splits = dict.fromkeys(("validation", "test"), (answers, noise.test.labels))
-    return runs.finish(run.folder, run.history, splits, "0")
+    return finish(run.folder, run.history, splits, "0")
 
 
 def test_report_and_card(run, noise, answers):
@@ -223,16 +224,16 @@ def test_nothing_is_lost_to_a_drawing(run, noise, answers, monkeypatch):
         raise ValueError("ParseSyntaxException:\n^")
 
     metrics = finish(run, noise, answers)
-    monkeypatch.setattr(page, "draw_confusion", fail)
+    monkeypatch.setattr("keras_arch.reports.html.draw_confusion", fail)
     with pytest.warns(DataWarning, match="Confusions.* ParseSyntaxException:$"):
         page.illustrate(run.folder, run.model, noise, run.history, answers, noise.test.labels)
     assert (run.folder / "report.html").read_text().count("data:image/png;base64,") == 3
-    monkeypatch.setattr(page, "draw_curves", fail)
-    monkeypatch.setattr(page, "table", fail)
+    monkeypatch.setattr("keras_arch.reports.html.draw_curves", fail)
+    monkeypatch.setattr("keras_arch.reports.html.html_table", fail)
     with pytest.warns(DataWarning) as warned:
         page.illustrate(run.folder, run.model, noise, run.history, answers, noise.test.labels)
     assert [str(one.message).split(" ")[0] for one in warned] == ["curves.png", "The", "The", "report.html"]
-    assert runs.read_run(run.folder)["metrics"] == metrics
+    assert read_run(run.folder)["metrics"] == metrics
 
 
 def test_train_keeps_a_run_whose_figures_fail(script, tmp_path, capfd, monkeypatch):
@@ -242,10 +243,10 @@ def test_train_keeps_a_run_whose_figures_fail(script, tmp_path, capfd, monkeypat
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(RNG.integers(0, 256, (8, 8)).astype("uint8")).save(path)
     monkeypatch.setattr("keras_arch.data.check.MEMORY", tmp_path / "memory")
-    monkeypatch.setattr(page, "write_report", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("keras_arch.reports.html.write_report", lambda *arguments: 1 / 0)
     words = "train.py quickstart --epochs 1 --batch-size 8 --precision float32 --dataset"
     assert script(*words.split(), tmp_path / "pictures", "--output", tmp_path / "run") == 0
     told = capfd.readouterr()
     assert told.err.splitlines() == ["warning: report.html could not be written: division by zero"]
     assert {"model.keras", "run.json", "curves.png"} <= {path.name for path in Path(tmp_path / "run").iterdir()}
-    assert "metrics" in runs.read_run(tmp_path / "run")
+    assert "metrics" in read_run(tmp_path / "run")

@@ -16,9 +16,10 @@ from keras import layers
 from PIL import Image
 
 import keras_arch
-from keras_arch import evaluation, predictions, runs
+from keras_arch import evaluation, predictions
 from keras_arch.artifacts import Artifact
 from keras_arch.explain import grad_cam
+from keras_arch.runs import labels_of
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
 
@@ -76,11 +77,11 @@ def test_labels_of_files_that_others_made(quickstart, tmp_path):
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("labelmap.txt", "a\nb\n")
     artifact = keras_arch.open_artifact(file)
-    assert runs.labels_of(artifact) == tuple(f"class {number}" for number in range(10))
+    assert labels_of(artifact) == tuple(f"class {number}" for number in range(10))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("labels.txt", "a\nb\n")
     with pytest.raises(keras_arch.InputError, match=r"expected 10 labels in .*, got 2"):
-        runs.labels_of(artifact)
+        labels_of(artifact)
 
 
 def model_alone(content):

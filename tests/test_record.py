@@ -9,8 +9,9 @@ import keras
 import pytest
 
 import keras_arch
-from keras_arch import record, runs
+from keras_arch import record
 from keras_arch.recipes import Recipe
+from keras_arch.runs import read_history, read_labels, read_run
 
 RIGHT = {"images": 360, "top1": 0.9}
 RUN = {
@@ -113,19 +114,19 @@ def refusal_of(read, folder):
     ("path", "value", "message"), CHANGES, ids=[f"{path}={value!r:.20}" for path, value, _ in CHANGES]
 )
 def test_a_changed_field_is_named(folder, path, value, message):
-    assert_matches(refusal_of(runs.read_run, folder(changed(path, value))), "run.json", message)
+    assert_matches(refusal_of(read_run, folder(changed(path, value))), "run.json", message)
 
 
 @pytest.mark.parametrize("case", FILES)
 def test_a_damaged_run_json_is_named(folder, case):
     content, message = FILES[case]
-    assert_matches(refusal_of(runs.read_run, folder(content)), "run.json", message)
+    assert_matches(refusal_of(read_run, folder(content)), "run.json", message)
 
 
 @pytest.mark.parametrize("case", HISTORIES)
 def test_a_damaged_history_is_named(folder, case):
     content, message = HISTORIES[case]
-    assert_matches(refusal_of(runs.read_history, folder(history=content)), "history.csv", message)
+    assert_matches(refusal_of(read_history, folder(history=content)), "history.csv", message)
 
 
 def assert_matches(line, file, message):
@@ -133,16 +134,16 @@ def assert_matches(line, file, message):
 
 
 def test_what_train_writes_is_read(folder):
-    run = runs.read_run(folder())
+    run = read_run(folder())
     assert run == {**RUN, "recipe": Recipe("resnet8", "digits", epochs=2, learning_rate=0.1)}
-    assert runs.read_history(folder()) == {
+    assert read_history(folder()) == {
         "loss": [2, 1],
         "accuracy": [0.5, 0.7],
         "val_loss": [2.5, 1.5],
         "val_accuracy": [0.4, 0.6],
         "seconds": [1, 1],
     }
-    assert "metrics" not in runs.read_run(folder(changed("metrics", KeyError)))
+    assert "metrics" not in read_run(folder(changed("metrics", KeyError)))
 
 
 def test_every_field_of_a_recipe_can_be_described():
@@ -165,4 +166,4 @@ def test_compare_names_the_damaged_run(folder, script, tmp_path, tmp_path_factor
 def test_labels_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "labels.txt").write_bytes("caf\xe9\n".encode("latin-1"))
     with pytest.raises(keras_arch.InputError, match=r"labels.txt cannot be read.*must be UTF-8 text"):
-        runs.read_labels(tmp_path / "labels.txt")
+        read_labels(tmp_path / "labels.txt")

@@ -17,12 +17,13 @@ from conftest import ROOT
 from PIL import Image
 
 import keras_arch
-from keras_arch import files, runs
+from keras_arch import files
 from keras_arch.data import check
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
 from keras_arch.export.of_run import open_run
 from keras_arch.formats import ExportSettings
+from keras_arch.runs import read_run, start, warn_of_changes
 from keras_arch.training import callbacks
 from keras_arch.training.precision import choose_precision
 
@@ -193,7 +194,7 @@ def started(tmp_path, monkeypatch):
     save_pictures(folder, seed=0)
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], dataset=str(folder), batch_size=8)
     partial.mkdir()
-    runs.start(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
+    start(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
     for name in ("checkpoint.npz", "model.keras"):
         (partial / name).touch()
     return folder, partial
@@ -217,10 +218,10 @@ def test_resume_on_other_data_is_refused(change, message, started, script, tmp_p
 
 def test_resume_on_the_same_data_goes_on(started):
     folder, partial = started
-    recipe = runs.read_run(partial)["recipe"]
+    recipe = read_run(partial)["recipe"]
     (folder / "train" / "a" / "0.bmp").rename(folder / "train" / "a" / "renamed.bmp")
     before = (partial / "run.json").read_bytes()
-    runs.start(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
+    start(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
     assert (partial / "run.json").read_bytes() == before
 
 
@@ -229,15 +230,15 @@ def test_runs_without_a_fingerprint_are_compared_by_class_names_and_sizes(starte
     run = json.loads((partial / "run.json").read_text())
     del run["data_fingerprint"]  # as earlier versions wrote it
     (partial / "run.json").write_text(json.dumps(run))
-    recipe, precision = runs.read_run(partial)["recipe"], choose_precision("auto")
+    recipe, precision = read_run(partial)["recipe"], choose_precision("auto")
     replace_all_pictures(folder)
-    runs.start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
+    start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
     (folder / "train" / "a" / "0.bmp").unlink()
     with pytest.raises(keras_arch.InputError, match=r"images {'train': 7, .* instead of {'train': 8"):
-        runs.start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
+        start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
     rename_a_class(folder)
     with pytest.raises(keras_arch.InputError, match="class 1 is 'c' instead of 'b'"):
-        runs.start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
+        start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
 
 
 RIGHT = {"images": 8, "top1": 1.0}
@@ -259,11 +260,11 @@ def test_export_with_other_data_is_refused(change, started):
 def test_evaluation_on_changed_data_gets_a_warning(started):
     folder, partial = started
     artifacts = [types.SimpleNamespace(path=partial / name) for name in ("model.keras", "export/model_int8.tflite")]
-    runs.warn_of_changes(artifacts, str(folder), keras_arch.load_dataset(folder))
+    warn_of_changes(artifacts, str(folder), keras_arch.load_dataset(folder))
     replace_all_pictures(folder)
-    runs.warn_of_changes(artifacts, "another folder", keras_arch.load_dataset(folder))
+    warn_of_changes(artifacts, "another folder", keras_arch.load_dataset(folder))
     with pytest.warns(DataWarning, match=r"run.partial was trained on other data: here pictures with other") as warned:
-        runs.warn_of_changes(artifacts, str(folder), keras_arch.load_dataset(folder))
+        warn_of_changes(artifacts, str(folder), keras_arch.load_dataset(folder))
     assert len(warned) == 1
 
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from keras_arch import runs
+from keras_arch.machine import git_commit
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def repository(tmp_path, monkeypatch):
 def installed(folder, monkeypatch):
     """Copy runs.py to `folder` and let `runs` believe that it was imported from there."""
     folder.mkdir(parents=True)
-    monkeypatch.setattr(runs, "__file__", shutil.copy(runs.__file__, folder))
+    monkeypatch.setattr(machine, "__file__", shutil.copy(machine.__file__, folder))
 
 
 @pytest.mark.parametrize("ignored", [True, False])
@@ -35,7 +35,7 @@ def test_a_package_inside_another_repository_has_no_commit(repository, monkeypat
     if ignored:
         (folder / ".gitignore").write_text(".venv\n")
     installed(folder / ".venv/lib/python3.11/site-packages/keras_arch", monkeypatch)
-    assert runs.git_commit() is None
+    assert git_commit() is None
 
 
 def test_a_checkout_has_its_commit_and_a_plus_where_it_differs(repository, monkeypatch):
@@ -44,11 +44,11 @@ def test_a_checkout_has_its_commit_and_a_plus_where_it_differs(repository, monke
     git("add", ".")
     git("commit", "--quiet", "-m", "Add the package")
     commit = git("rev-parse", "HEAD")
-    assert runs.git_commit() == commit
+    assert git_commit() == commit
     (folder / "app.py").write_text("print(1)\n")
-    assert runs.git_commit() == f"{commit}+"
+    assert git_commit() == f"{commit}+"
 
 
 def test_no_repository_has_no_commit(tmp_path, monkeypatch):
     installed(tmp_path / "keras_arch", monkeypatch)
-    assert runs.git_commit() is None
+    assert git_commit() is None

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_arch
-from keras_arch import data
 from keras_arch.data import check
 from keras_arch.data.digits import Digits
 from keras_arch.data.duplicates import warn_of_duplicates
@@ -246,7 +245,7 @@ def test_tfds_sets_in_memory_are_compared_and_streams_are_not(tmp_path, monkeypa
     (message,) = [str(one.message) for one in warned]
     assert sum(map(int, re.findall("([0-9]+) of 25 test images", message))) == 5  # TFDS shuffles before we split
     assert keras_arch.load_dataset("digits", tmp_path, keep=("test",)).test.count == 25
-    monkeypatch.setattr(data, "MEMORY_SHARE", 0)
+    monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
     assert isinstance(keras_arch.load_dataset("digits", tmp_path).test, InStream)
 
 

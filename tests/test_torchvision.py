@@ -207,9 +207,9 @@ def server(tmp_path, monkeypatch):
 
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=serving.serve_forever, daemon=True).start()
-    monkeypatch.setattr(weights, "TORCHVISION", f"http://127.0.0.1:{serving.server_port}/")
+    monkeypatch.setattr("keras_arch.weights.torchvision.TORCHVISION", f"http://127.0.0.1:{serving.server_port}/")
     (tmp_path / "cache").mkdir()  # Keras takes another where it is not there
-    monkeypatch.setattr(weights, "CACHE_DIR", tmp_path / "cache")
+    monkeypatch.setattr("keras_arch.weights.torchvision.CACHE_DIR", tmp_path / "cache")
     yield folder
     serving.shutdown()
     serving.server_close()
@@ -246,7 +246,7 @@ def test_broken_download_is_refused_and_not_kept(state, server, monkeypatch):
 def test_no_network_and_nothing_published(server, monkeypatch):
     with pytest.raises(keras_arch.InputError, match=r"expected a network to download .*resnet18"):
         build("resnet18", weights="imagenet")  # the server does not have it
-    monkeypatch.setattr(weights, "TORCHVISION", "http://127.0.0.1:9/")  # where nobody listens
+    monkeypatch.setattr("keras_arch.weights.torchvision.TORCHVISION", "http://127.0.0.1:9/")  # where nobody listens
     with pytest.raises(keras_arch.InputError, match=r"expected a network to download .*resnet18"):
         build("resnet18", weights="imagenet")
     with pytest.raises(keras_arch.InputError, match="resnet18, resnet34"):
@@ -634,7 +634,7 @@ def downloads(monkeypatch):
         names.append(name)
         raise keras_arch.InputError("downloaded")
 
-    monkeypatch.setattr(weights, "download", download)
+    monkeypatch.setattr("keras_arch.weights.torchvision.download", download)
     return names
 
 

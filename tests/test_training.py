@@ -293,7 +293,7 @@ def test_what_is_saved_is_the_average_of_the_weights(few, tmp_path, monkeypatch,
         def on_train_batch_end(self, batch, logs=None):
             steps.append([variable.numpy() for variable in self.model.trainable_variables])
 
-    monkeypatch.setattr(training, "Report", Watch)
+    monkeypatch.setattr("keras_arch.training.fit.Report", Watch)
     model, history = train(few, tmp_path / "a", ema=decay, precision=precision)
     assert len(steps) == 8
     epochs, average = [], steps[0]

@@ -20,7 +20,7 @@ from tensorflow_datasets.core.download import downloader
 from ..errors import DataWarning, InputError, choose, explain_surroundings, first_line, is_disk_full
 from ..files import hash_of, hash_of_json, is_path, is_writable, nearest_folder
 from ..images import read_image
-from ..memory import check_address_space, total_memory
+from ..machine import check_address_space, total_memory
 from ..options import PIXELS, checked
 from .digits import Digits
 from .duplicates import warn_of_duplicates

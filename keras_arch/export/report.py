@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from ..formats import FORMATS
-from ..runs import available_cores, cpu_name, git_commit
+from ..machine import available_cores, cpu_name, git_commit
 from ..text import in_markdown
 
 FEW_CLASSES = 20  # that a model card names all of

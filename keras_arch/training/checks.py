@@ -10,7 +10,7 @@ from ..data import Dataset
 from ..data.pipeline import check_batch_size
 from ..errors import InputError
 from ..files import existing_folder
-from ..memory import available_memory
+from ..machine import available_memory
 from ..models import all_layers, are_probabilities, plain_model
 from ..recipes import Recipe
 from .precision import gpus

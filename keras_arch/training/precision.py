@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from ..files import read_cache, write_cache
-from ..runs import available_cores, cpu_name
+from ..machine import available_cores, cpu_name
 
 MARGIN = 1.15  # by which bfloat16 must be faster: it is less exact, and a measurement has noise
 # The probe: a 3x3 convolution with batch norm and ReLU, as in the middle of a ResNet, and its gradients.

@@ -118,19 +118,20 @@ def check_refused(typed, world, capfd, names=""):
 def make_run(folder, digits):
     """A finished run folder of an untrained model, small and quick to make."""
     import keras_arch
-    from keras_arch import files, runs
+    from keras_arch import files
     from keras_arch.evaluation import predict_splits
+    from keras_arch.runs import CURVES, finish, start, write_history
     from keras_arch.training.precision import Precision
 
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
     folder.mkdir()
     model = keras_arch.ResNet8(input_shape=digits.image_shape)
     model.save(folder / "model.keras")
-    runs.start(folder, recipe, Precision("float32", None), None, digits)
-    history = {column: [0.5] for column in (*runs.CURVES, "learning_rate", "seconds")}
-    runs.write_history(folder / "history.csv", history)
+    start(folder, recipe, Precision("float32", None), None, digits)
+    history = {column: [0.5] for column in (*CURVES, "learning_rate", "seconds")}
+    write_history(folder / "history.csv", history)
     answers = predict_splits(keras_arch.open_artifact(folder / "model.keras"), digits)
-    runs.finish(folder, history, answers, files.hash_of(model.get_weights()))
+    finish(folder, history, answers, files.hash_of(model.get_weights()))
 
 
 @pytest.fixture(scope="module")

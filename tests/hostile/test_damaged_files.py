@@ -282,13 +282,13 @@ def in_archive(rng, content):
 def classify(path):
     """Open a model, classify two images and compare its labels."""
     import keras_arch
-    from keras_arch import runs
+    from keras_arch.runs import check_labels
 
     artifact = keras_arch.open_artifact(path)
     shape = (2, *(side or SIDE for side in artifact.image_shape))
     if np.prod(shape, dtype=object) <= LARGEST:
         artifact.predict(np.random.default_rng(0).integers(0, 256, shape, dtype="uint8"))
-    runs.check_labels(artifact, LABELS)
+    check_labels(artifact, LABELS)
 
 
 def load(path):
@@ -303,19 +303,19 @@ def load(path):
 
 def compare(path):
     """Read a run as scripts/compare.py does."""
-    from keras_arch import runs
+    from keras_arch.runs import comparison, read_history, read_run
 
-    run, history = runs.read_run(path.parent), runs.read_history(path.parent)
-    runs.comparison(path.parent, run, history, SimpleNamespace(parameters=1, multiply_adds=1))
+    run, history = read_run(path.parent), read_history(path.parent)
+    comparison(path.parent, run, history, SimpleNamespace(parameters=1, multiply_adds=1))
 
 
 def draw(path):
     """Read and draw the history of a run."""
-    from keras_arch import runs
+    from keras_arch.runs import best_epoch, draw_curves, read_history
 
-    history = runs.read_history(path.parent)
-    runs.best_epoch(history)
-    runs.draw_curves(path.with_name("curves.png"), {"a": history})
+    history = read_history(path.parent)
+    best_epoch(history)
+    draw_curves(path.with_name("curves.png"), {"a": history})
 
 
 def classify_with_labels(path):

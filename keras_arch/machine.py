@@ -1,5 +1,8 @@
-"""How much memory there is: the machine's, or less if a container or the shell limits it."""
+"""What this machine has: processor, cores, memory, and the commit of the code that runs."""
 
+import os
+import platform
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -74,3 +77,39 @@ def limits_of(root, path, file):
         except OSError:
             continue
     return [int(content) for content in contents if content.isdigit()]  # "max" is no limit
+
+
+def cpu_name():
+    """Return the processor's name, with its family and model on Linux, since clouds give one name to several."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    if "model name" not in fields:
+        return platform.machine()
+    return f"{fields['model name']} (family {fields.get('cpu family')}, model {fields.get('model')})"
+
+
+def available_cores():
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def git_commit():
+    """Return the commit of the code that runs, with a + if files differ from it.
+
+    The commit is None if Git does not track this file, as for a package that is installed in the
+    .venv of a project: the project's commit says nothing about the package.
+    """
+    file = Path(__file__)
+
+    def git(*arguments):
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=file.parent, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)
+        return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
+    except (OSError, subprocess.CalledProcessError):
+        return None
