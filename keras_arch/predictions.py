@@ -8,7 +8,7 @@ import numpy as np
 
 from .errors import InputError
 from .files import save_whole
-from .images import read_image
+from .images.read import read_image
 from .text import printable
 
 STEM = 60  # characters of a picture's name that an explained picture keeps: a file name has 255 bytes

@@ -30,7 +30,8 @@ class Options:
 
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="predict.py")
-    from keras_arch import images, open_artifact, predictions
+    from keras_arch import open_artifact, predictions
+    from keras_arch.images.find import find_pictures
     from keras_arch.runs import labels_of
 
     if not options.images:
@@ -38,7 +39,7 @@ def main():
     if options.explain:
         files.check_writable(options.explain)
         files.refuse_inside(options.explain, options.images)
-    paths = images.find_pictures(options.images)
+    paths = find_pictures(options.images)
     with cli.quiet():
         artifact = open_artifact(options.artifact)
     if options.explain and artifact.kind != "keras":

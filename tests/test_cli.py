@@ -12,8 +12,9 @@ import zlib
 import pytest
 from conftest import ROOT
 
-from keras_arch import cli, images
+from keras_arch import cli
 from keras_arch.errors import DataWarning, first_line, warn_on_failure
+from keras_arch.images.read import read_image
 
 
 def test_a_warning_about_data_is_one_line(capsys):
@@ -90,7 +91,7 @@ def test_only_the_error_of_a_picture_is_printed(kind, tmp_path, capsys, caplog):
     write, argument, reason = UNREADABLE[kind]
     write(tmp_path / "picture", argument)
     with pytest.raises(SystemExit) as stop:
-        cli.run(lambda: images.read_image(tmp_path / "picture", (8, 8, 1)))
+        cli.run(lambda: read_image(tmp_path / "picture", (8, 8, 1)))
     (line,) = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2
     assert line.startswith("error: ")

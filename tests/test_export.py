@@ -89,7 +89,7 @@ def test_a_phone_reads_names_labels_and_pixels(quickstart, name):
     (image,) = runner.get_input_details().values()
     assert (image["name"], tuple(image["shape"])) == ("image", (1, 8, 8, 3))
     assert image["dtype"] == {"int8": np.uint8}.get(name, np.float32)
-    grey = keras_arch.images.read_image("examples/digit.png", (8, 8, 1))
+    grey = keras_arch.images.read.read_image("examples/digit.png", (8, 8, 1))
     answer = runner(image=np.repeat(grey, 3, axis=2)[np.newaxis].astype(image["dtype"]))
     assert answer["probabilities"].argmax() == 7
 
@@ -131,7 +131,7 @@ def test_mediapipe_classifies_with_the_file_alone(quickstart, truth, name):
 def test_the_grey_front_weighs_colours_as_the_data_does(model, tmp_path):
     colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype="uint8")
     keras.utils.save_img(tmp_path / "colour.png", colours, scale=False)
-    grey = keras_arch.images.read_image(tmp_path / "colour.png", (8, 8, 1))
+    grey = keras_arch.images.read.read_image(tmp_path / "colour.png", (8, 8, 1))
     front = keras.Model(*(lambda phone: (phone.inputs, phone.get_layer("grey").output))(phone_model(model)))
     np.testing.assert_allclose(front.predict_on_batch(colours[np.newaxis].astype("float32"))[0], grey, atol=1)
     assert sum(GREY) == pytest.approx(1)

@@ -9,7 +9,7 @@ from PIL import Image
 from keras_arch.data import check
 from keras_arch.data.folders import find_files
 from keras_arch.errors import DataWarning, InputError
-from keras_arch.images import find_pictures
+from keras_arch.images.find import find_pictures
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from PIL import Image, ImageOps
 
 import keras_arch
 from keras_arch.data.check import check
-from keras_arch.data.splits import decode
 from keras_arch.errors import DataWarning
 from keras_arch.export.saved_model import Classifier
-from keras_arch.images import FORMATS, RASTER, SUFFIXES, read_image
+from keras_arch.images.decode import decode
+from keras_arch.images.read import FORMATS, RASTER, SUFFIXES, read_image
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (6, 9, 4)).astype("uint8")

@@ -11,7 +11,8 @@ import keras_arch
 from keras_arch.data import Dataset
 from keras_arch.data.augment import FLIP, LEFT, POLICIES, TOP, inception_box
 from keras_arch.data.pipeline import training_batches
-from keras_arch.data.splits import RANDOM_NUMBERS, InMemory, InStream, resize
+from keras_arch.data.splits import RANDOM_NUMBERS, InMemory, InStream
+from keras_arch.images.resize import resize
 from keras_arch.recipes import Augment
 
 RNG = np.random.default_rng(0)
@@ -203,7 +204,7 @@ def test_resize_is_the_rule_of_pictures(tmp_path):
     """TensorFlow's way, for TFDS and .npz, and Pillow's, for folders and predict, differ by rounding alone."""
     from PIL import Image
 
-    from keras_arch.images import read_image
+    from keras_arch.images.read import read_image
 
     for height, width in ((40, 90), (90, 40), (17, 19), (33, 33)):
         pixels = tf.image.resize(RNG.uniform(0, 255, (5, 5, 3)), (height, width), "bicubic")

@@ -107,7 +107,7 @@ def test_predict_takes_any_mode(quickstart, script, tmp_path, capfd):
 
 
 def test_pictures_are_cut_to_their_centre_and_turned_upright(tmp_path):
-    from keras_arch.images import read_image
+    from keras_arch.images.read import read_image
 
     pixels = np.zeros((20, 60, 3), "uint8")
     pixels[:, 15:45] = 250, 100, 50

@@ -19,7 +19,8 @@ from tensorflow_datasets.core.download import downloader
 
 from ..errors import DataWarning, InputError, choose, explain_surroundings, first_line, is_disk_full
 from ..files import hash_of, hash_of_json, is_path, is_writable, nearest_folder
-from ..images import read_image
+from ..images.decode import decode
+from ..images.read import read_image
 from ..machine import check_address_space, total_memory
 from ..options import PIXELS, checked
 from .digits import Digits
@@ -27,7 +28,7 @@ from .duplicates import warn_of_duplicates
 from .folders import SPLIT_NAMES, SPLITS, find_files, fingerprint_of
 from .memory import empty_array, shareable
 from .npz import hold_out, read_npz
-from .splits import READ_AT_ONCE, InFiles, InMemory, InStream, decode
+from .splits import READ_AT_ONCE, InFiles, InMemory, InStream
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
 VALIDATION_MOST = 10_000  # images; more would only cost time
@@ -86,7 +87,7 @@ def load_dataset(
             folder, FOLDER/CLASS/picture or FOLDER/train|validation|test/CLASS/picture; or an .npz file with x_train,
             y_train, x_test and y_test as keras.datasets has them.
         data_dir: folder that holds, or receives, prepared TFDS data; None for TFDS's own.
-        image_size: pixels to bring all images to (see `keras_arch.images`), one number or (height, width); None keeps their
+        image_size: pixels to bring all images to (see `keras_arch.images.read`), one number or (height, width); None keeps their
             own size.
         skip_unreadable: leave out pictures of a folder that cannot be decoded, instead of refusing it.
         keep: the splits whose images are decoded now and stay in memory, if all would fit; the others' are read when asked for.

@@ -15,15 +15,15 @@ from rich.progress import track
 
 from ..errors import InputError, first_line
 from ..files import read_cache, write_cache
-from ..images import decode, open_image, orientation
-from .splits import decode_jpeg
+from ..images.decode import decode_jpeg
+from ..images.read import decode, open_image, orientation
 
 NAMED = 20  # files that a report lists of each kind
 OPTIONS = {  # what lets a data set with such a problem pass
     "a picture that cannot be decoded": "--skip-unreadable leaves out what cannot be decoded",
     "one picture in two splits": "--allow-duplicates keeps one copy, in test if test has one",
 }
-# The name changes whenever `keras_arch.images` reads pictures by another rule: what was remembered is then void.
+# The name changes whenever `keras_arch.images.read` reads pictures by another rule: what was remembered is then void.
 MEMORY = Path("checked3")  # in the cache
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..class_names import check_class_names
 from ..errors import DataWarning, InputError
 from ..files import hash_of_json
-from ..images import children, is_picture, pictures_in, warn_of_unused
+from ..images.find import children, is_picture, pictures_in, warn_of_unused
 from ..text import file_name_text
 from .check import check_files, report
 

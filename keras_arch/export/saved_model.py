@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
-from ..data.splits import decode, resize
 from ..files import plain_path
+from ..images.decode import decode
+from ..images.resize import resize
 
 
 class Classifier(tf.Module):

@@ -80,7 +80,7 @@ FIRST_WORK = {
 }
 BEFORE_OUTPUT = {  # what an output that cannot be written must come before
     "train.py": "keras_arch.load_dataset",
-    "predict.py": "keras_arch.images.find_pictures",
+    "predict.py": "keras_arch.images.find.find_pictures",
     "evaluate.py": "keras_arch.open_artifact",
     "compare.py": "keras_arch.runs.read_run",
     "show_data.py": "keras_arch.load_dataset",
