@@ -50,13 +50,14 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
         preactivation_basic_block,
         preactivation_bottleneck_block,
     )
-    from .artifacts import open_artifact, strip_auxiliary_heads
+    from .artifacts import open_artifact
     from .costs import cost
     from .data import load_dataset
     from .errors import DataWarning, InputError
     from .evaluation import evaluate
     from .export import export_model
     from .formats import ExportSettings
+    from .models import strip_auxiliary_heads
     from .recipes import RECIPES, Recipe
     from .training import fit
     from .weights import load_torchvision_weights, transfer_weights

@@ -3,7 +3,6 @@
 import functools
 import math
 import os
-import re
 import reprlib
 import threading
 import zipfile
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError, explain_surroundings, first_line
-from .files import is_path, link_with_suffix, plain_path, size_of
+from .errors import InputError, first_line
+from .files import is_path, plain_path, size_of
 from .machine import available_cores, available_memory
-from .models import check_model, plain_model
+from .models import load_keras, plain_model, strip_auxiliary_heads
 from .text import brief, shorten
 from .tflite_graph import check_graph
 from .tflite_metadata import read_metadata
@@ -26,7 +25,8 @@ KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
 
 
 ROUNDING = 1e-3  # by which a probability may leave 0 to 1
-TRAINING_HEAD = re.compile(r"auxiliary_\d[a-z]")  # how GoogLeNet names its training heads
+
+
 SIGNATURE = "serving_default"  # of a SavedModel, which serves images
 ONNX_TYPES = {
     "tensor(float)": np.float32,
@@ -37,8 +37,8 @@ ONNX_TYPES = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
-MISSING = re.compile(r"Could not locate (class|function) ('.+?')")  # what Keras says of code that it does not find
-UNSAFE = re.compile(r"deserialization of a (`\w+`).*code execution", re.DOTALL)  # and of what it holds to be unsafe
+
+
 COLUMNS_SHOWN = 60  # of the names or shapes that an error lists
 NAMES_SHOWN = 5  # of the outputs that an error lists
 IMAGES_EACH = 16  # fewer are not worth the start of another interpreter, which takes as long as a few images
@@ -147,87 +147,6 @@ def open_kind(path):
     if path.suffix == ".onnx" and path.is_file():
         return open_onnx(path)
     raise InputError(f"expected {KINDS}, got {path}")
-
-
-def strip_auxiliary_heads(model):
-    """The model without its training heads, sharing all weights with it; any other model as it is.
-
-    Args:
-        model: a `keras.Model`, such as `GoogLeNet(auxiliary_heads=True)`.
-
-    Returns:
-        A `keras.Model` with one output, the main head. An only output is unwrapped from its list or
-        dict.
-
-    Raises:
-        InputError (a ValueError): the model has several outputs that are not the training heads of
-            GoogLeNet.
-
-    Example:
-        model = keras_arch.GoogLeNet(auxiliary_heads=True)
-        model.compile("sgd", ["sparse_categorical_crossentropy"] * 3, loss_weights=[1, 0.3, 0.3])
-        model.fit(images, [labels] * 3)
-        classifier = keras_arch.strip_auxiliary_heads(model)
-    """
-    import keras
-
-    check_model(model)
-    names = [output._keras_history.operation.name for output in model.outputs]
-    main = [output for output, name in zip(model.outputs, names, strict=True) if not TRAINING_HEAD.fullmatch(name)]
-    main = main or model.outputs
-    if len(main) != 1:
-        names = sorted(model.output) if isinstance(model.output, dict) else names
-        more = ", ..." if len(names) > NAMES_SHOWN else ""
-        raise InputError(
-            f"{shorten(model.name)} must have one output, the class probabilities. Received: {len(names)} outputs: "
-            f"{shorten(', '.join(names[:NAMES_SHOWN]), COLUMNS_SHOWN)}{more}. Keep one of them: keras.Model(model.input, model.outputs[0])"
-        )
-    if getattr(model, "output", main[0]) is main[0]:  # a Sequential may have no `output`
-        return model
-    return keras.Model(model.input, main[0], name=model.name)
-
-
-def load_keras(path):
-    """The `keras.Model` in a .keras file, or InputError if the file is damaged or holds a model without a graph."""
-    if not Path(path).is_file():
-        raise InputError(f"expected a .keras file, got {path}, which does not exist")
-    with explain_surroundings():
-        import keras
-
-    check_archive(path)
-    try:
-        with link_with_suffix(path, ".keras") as file:
-            model = keras.models.load_model(file, compile=False)
-    except Exception as error:  # Keras has no exception for this
-        if unsafe := UNSAFE.search(str(error)):
-            raise InputError(
-                f"{path} can run any Python code or graph when it is opened, so it stays closed. Received: a {unsafe[1]} layer. "
-                "Replace it with a layer class that is registered by @keras.saving.register_keras_serializable()."
-            ) from error
-        if missing := MISSING.search(str(error)):
-            kind, name = missing.groups()
-            raise InputError(
-                f"{path} needs the {kind} {shorten(name)}, which Keras does not know. Decorate it with "
-                "@keras.saving.register_keras_serializable() and import it before the file is opened."
-            ) from error
-        raise InputError(f"Keras cannot open {path}. Received: {first_line(error)}") from error
-    if not hasattr(model, "outputs"):
-        raise InputError(
-            f"{path} must hold a functional or a built Sequential model. Received: a {type(model).__name__} without "
-            "inputs and outputs. Call it on keras.Input((height, width, channels)) and save keras.Model(inputs, outputs)."
-        )
-    return model
-
-
-def check_archive(path):
-    """Raise InputError if a .keras file, which is a zip archive, is damaged."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except Exception as error:  # whatever its bytes happen to mean
-        damaged = first_line(error)
-    if damaged is not None:
-        raise InputError(f"{path} is damaged. Received: {damaged}. Copy or download it again.")
 
 
 def open_keras(path):

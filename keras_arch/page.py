@@ -7,10 +7,10 @@ import io
 import json
 
 from . import costs
-from .artifacts import strip_auxiliary_heads
 from .errors import warn_on_failure
 from .evaluation import measure, mistakes
 from .files import save_whole
+from .models import strip_auxiliary_heads
 from .pictures import draw_confusion, draw_mistakes, draw_reliability
 from .recipes import Recipe
 from .runs import balanced_cells, data_name, draw_curves

@@ -73,8 +73,8 @@ WRITERS = {"table": write_table, "json": write_json, "csv": write_csv}
 
 def explain(artifact, paths, folder):
     """Write a picture of where the .keras file `artifact` looked for each of `paths` into `folder`, under its name."""
-    from .artifacts import load_keras, strip_auxiliary_heads
     from .explain import grad_cam, overlay, with_last_maps
+    from .models import load_keras, strip_auxiliary_heads
 
     model = strip_auxiliary_heads(load_keras(artifact))
     with_last_maps(model)  # a model that cannot be explained is refused before there is a folder

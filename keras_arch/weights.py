@@ -15,10 +15,9 @@ import h5py
 import keras
 import numpy as np
 
-from .artifacts import load_keras
 from .errors import DataWarning, InputError, first_line, is_disk_full
 from .files import is_path, link_with_suffix
-from .models import check_model
+from .models import check_model, head_of, load_keras
 from .runs import LABELS, find_beside, first_difference, read_labels
 from .text import brief
 
@@ -269,24 +268,6 @@ def check_same_network(model, other, path):
 def layers_that_matter(model):
     """By name, the layers with weights, and those where branches meet: without them a plain network looks like a ResNet."""
     return {layer.name: layer for layer in model.layers if layer.weights or isinstance(layer.input, list)}
-
-
-def head_of(model):
-    """Names of the layers that turn features into classes: for each output, the last with weights on the way to it."""
-    return {layer.name for layer in head_layers(model)}
-
-
-def head_layers(model):
-    """The layers that `head_of` names. They may be inside a nested model."""
-    return {last_with_weights(output) for output in model.outputs}
-
-
-def last_with_weights(tensor):
-    """The last layer with weights on the way to a symbolic tensor."""
-    layer, node, index = tensor._keras_history
-    if not getattr(layer, "weights", ()):  # an operation such as `keras.ops.softmax` has none
-        return last_with_weights(layer._inbound_nodes[node].input_tensors[0])
-    return last_with_weights(layer.outputs[index]) if hasattr(layer, "outputs") else layer
 
 
 def load_torchvision_weights(model, source, skip_head=False, sum_channels=False):

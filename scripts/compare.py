@@ -34,7 +34,7 @@ def main():
     histories = [read_history(folder) for folder in options.runs]
     with cli.quiet():
         from keras_arch import cost, strip_auxiliary_heads
-        from keras_arch.artifacts import load_keras
+        from keras_arch.models import load_keras
 
         costs = [cost(strip_auxiliary_heads(load_keras(folder / "model.keras"))) for folder in options.runs]
     _, names = cli.short_names(options.runs)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_arch
-from keras_arch.artifacts import load_keras
+from keras_arch.models import load_keras
 
 
 def classifier(layer):

@@ -17,13 +17,8 @@ from PIL import Image
 from test_fit_arguments import DATA, RECIPE, small
 
 import keras_arch
-from keras_arch import (
-    artifacts,
-    cli,
-    errors,
-    files,
-    memory,  # FIXME
-)
+from keras_arch import cli, errors, files, memory
+from keras_arch.artifacts import workers
 from keras_arch.machine import available_memory
 from keras_arch.training import precision
 
@@ -158,7 +153,7 @@ def test_available_memory_is_what_the_machine_or_the_container_has_left(monkeypa
     assert available_memory() == pytest.approx(10**8, abs=5e7)
     monkeypatch.setattr(memory, "cgroup_limits", lambda: [1])
     assert available_memory() == 0
-    assert artifacts.workers(1000, 1) == 0  # one answer to one question
+    assert workers(1000, 1) == 0  # one answer to one question
 
 
 @pytest.mark.slow

@@ -19,8 +19,7 @@ from conftest import ROOT
 from safetensors.numpy import save_file
 
 import keras_arch
-from keras_arch import weights
-from keras_arch.weights import torchvision_name
+from keras_arch.weights import PUBLISHED, torchvision_name
 
 GOLDENS = json.loads((ROOT / "tests" / "golden" / "torchvision_logits.json").read_text())
 CASES = [
@@ -220,7 +219,7 @@ def publish(folder, state, monkeypatch):
     save_file(state, folder / "file")
     name = f"resnet18-{hashlib.sha256((folder / 'file').read_bytes()).hexdigest()[:8]}.safetensors"
     (folder / "file").rename(folder / name)
-    monkeypatch.setitem(weights.PUBLISHED, "resnet18", name)
+    monkeypatch.setitem(PUBLISHED, "resnet18", name)
     return folder / name
 
 

@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 
-import keras
 import numpy as np
 
-from ..artifacts import strip_auxiliary_heads
 from ..class_names import check_class_names
 from ..errors import InputError, choose, explain_surroundings, first_line, is_disk_full
 from ..files import existing_folder, hash_of
 from ..formats import FORMATS, ExportSettings
-from ..models import check_backend, plain_model
+from ..models import check_backend, plain_model, strip_auxiliary_heads
 from ..runs import LABELS, write_labels
 from .checks import check_images, check_precision, check_probabilities
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
@@ -139,24 +137,6 @@ def promise(form, model, phone, metadata):
     if form.kind == "saved_model":
         outputs = [{"name": "classes", "type": "string", "shape": [None]}, *outputs]
     return Promise(form.file, form.kind, form.exact, [image], outputs)
-
-
-def resized(model, height, width):
-    """The same model, with copies of its weights, for images of another size.
-
-    Raises:
-        InputError (a ValueError): its layers cannot take that size.
-    """
-    model = plain_model(strip_auxiliary_heads(model), model.name)
-    image = keras.Input((height, width, model.input_shape[-1]), name="image")
-    try:
-        other = keras.models.clone_model(model, input_tensors=image)
-        other.set_weights(model.get_weights())
-    except Exception as error:  # of whichever layer is the first that cannot
-        raise InputError(
-            f"expected a size that {model.name} can take, got {height}x{width}: {first_line(error)}"
-        ) from error
-    return other
 
 
 def quantization_errors(model, calibration, images, keep_channels=False):

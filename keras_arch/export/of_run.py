@@ -3,13 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from ..artifacts import load_keras, strip_auxiliary_heads
 from ..data import load_dataset
 from ..errors import InputError
 from ..files import write_json
-from ..models import plain_model
+from ..models import load_keras, plain_model, resized, strip_auxiliary_heads
 from ..runs import data_changes, read_run
-from . import export_model, quantization_errors, resized, version_of
+from . import export_model, quantization_errors, version_of
 from .proof import Truth, prove
 from .quantization import SUSPECT, suspects
 from .report import model_card, report_of

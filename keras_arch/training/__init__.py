@@ -11,8 +11,7 @@ import tensorflow as tf
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from ..errors import explain_surroundings
 from ..files import plain_path
-from ..models import all_layers, plain_model
-from ..weights import head_layers
+from ..models import all_layers, head_layers, plain_model
 from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
 from .checkpoint import load_checkpoint, recorded_precision
 from .checks import check_arguments

@@ -5,13 +5,12 @@ import math
 import keras
 import numpy as np
 
-from ..artifacts import strip_auxiliary_heads
 from ..data import Dataset
 from ..data.pipeline import check_batch_size
 from ..errors import InputError
 from ..files import existing_folder
 from ..machine import available_memory
-from ..models import all_layers, are_probabilities, plain_model
+from ..models import all_layers, are_probabilities, plain_model, strip_auxiliary_heads
 from ..recipes import Recipe
 from .precision import gpus
 
