@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_arch
-from keras_arch.data import Dataset
+from keras_arch.data.dataset import Dataset
 from keras_arch.data.pipeline import training_batches
 from keras_arch.data.splits import InFiles, InMemory, InStream
 from keras_arch.machine import cpu_name, git_commit

@@ -60,7 +60,7 @@ def keras_trainer(network, side):
     import tensorflow as tf
 
     import keras_arch
-    from keras_arch.data.splits import untuned
+    from keras_arch.data.order import untuned
     from keras_arch.training import compiled_copy
     from keras_arch.training.precision import choose_precision
 

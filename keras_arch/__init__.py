@@ -52,7 +52,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
     )
     from .artifacts import open_artifact
     from .costs import cost
-    from .data import load_dataset
+    from .data.load import load_dataset
     from .errors import DataWarning, InputError
     from .evaluation import evaluate
     from .export import export_model

@@ -28,7 +28,7 @@ def predict_split(artifact, dataset, split="test", progress=lambda batches, tota
 
     Args:
         artifact: what `keras_arch.open_artifact` gave.
-        dataset: a `keras_arch.data.Dataset`.
+        dataset: a `keras_arch.data.dataset.Dataset`.
         split: "train", "validation", "test" or "all".
         progress: a function of the batches and their number that gives the batches on, and may count them.
 

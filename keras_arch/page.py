@@ -46,7 +46,7 @@ def write_report(folder, model, dataset, history, probabilities, labels):
     Args:
         folder: with a run.json that has the metrics.
         model: the trained `keras.Model`.
-        dataset: what it was trained on, a `keras_arch.data.Dataset`.
+        dataset: what it was trained on, a `keras_arch.data.dataset.Dataset`.
         history: {column: [value of each epoch]}.
         probabilities, labels: of the test split, what `evaluation.predict_split` gave.
     """

@@ -73,7 +73,7 @@ def write_evaluation(folder, dataset, split, names, rows, answers, labels):
 
     Args:
         folder: a pathlib.Path; made where it is not there.
-        dataset: a `keras_arch.data.Dataset`.
+        dataset: a `keras_arch.data.dataset.Dataset`.
         split: which was evaluated.
         names: of the artifacts, which the pictures' names begin with.
         rows, answers, labels: what `evaluation.compare` returned.

@@ -228,7 +228,7 @@ def data_changes(folder, run, dataset):
     Args:
         folder: of the run.
         run: what its run.json holds. Runs of earlier versions have no fingerprint; their contents are not compared.
-        dataset: a `keras_arch.data.Dataset`.
+        dataset: a `keras_arch.data.dataset.Dataset`.
     """
     labels = folder / LABELS
     changed = first_difference(read_labels(labels) if labels.exists() else dataset.class_names, dataset.class_names)
@@ -393,7 +393,7 @@ def warn_of_changes(artifacts, name, dataset, split="test"):
     Args:
         artifacts: opened artifacts; one outside a run folder is not compared.
         name: what `dataset` was loaded from, as a recipe names it.
-        dataset: a `keras_arch.data.Dataset`.
+        dataset: a `keras_arch.data.dataset.Dataset`.
         split: which split of it is evaluated.
     """
     for folder, run in runs_of(artifacts):

@@ -41,7 +41,8 @@ def main():
     files.refuse_inside(options.output, [options.dataset])
     with cli.quiet():
         from keras_arch import load_dataset
-        from keras_arch.data.show import counts, draw_grid
+        from keras_arch.data.dataset import count_images
+        from keras_arch.reports.figures import draw_grid
 
     data_options = {"skip_unreadable": options.skip_unreadable, "allow_duplicates": options.allow_duplicates}
     dataset = load_dataset(options.dataset, options.data_dir, options.image_size, **data_options)
@@ -50,7 +51,7 @@ def main():
     cli.print_table(
         [
             {"class": shorten(name), **{split: f"{n:,}" for split, n in row.items()}}
-            for name, row in counts(dataset).items()
+            for name, row in count_images(dataset).items()
         ]
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)

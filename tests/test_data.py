@@ -8,9 +8,9 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 import keras_arch
-from keras_arch.data import split_instructions
 from keras_arch.data.digits import Digits
 from keras_arch.data.splits import InMemory, InStream
+from keras_arch.data.tfds import split_instructions
 from keras_arch.errors import DataWarning
 
 
@@ -91,7 +91,7 @@ def test_rule_for_splits(splits, expected):
 @pytest.mark.parametrize("image_size", [None, 12])
 def test_a_set_too_large_for_memory_streams_the_same_examples(data_dir, image_size, monkeypatch):
     held = keras_arch.load_dataset("digits", data_dir, image_size)
-    monkeypatch.setattr("keras_arch.data.MEMORY_SHARE", 0)
+    monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
     streamed = keras_arch.load_dataset("digits", data_dir, image_size)
     assert (type(held.train), type(streamed.train)) == (InMemory, InStream)
     assert 0 < streamed.train.record_bytes < 1000  # a PNG of 8x8 pixels and its label
@@ -177,7 +177,7 @@ def partly_labeled(tmp_path, monkeypatch):
 
     def load(unlabeled):
         monkeypatch.setattr(PartlyLabeled, "unlabeled", unlabeled)
-        monkeypatch.setattr("keras_arch.data.find", lambda name, data_dir: PartlyLabeled(data_dir=data_dir))
+        monkeypatch.setattr("keras_arch.data.tfds.find", lambda name, data_dir: PartlyLabeled(data_dir=data_dir))
         return keras_arch.load_dataset("partly_labeled", tmp_path)
 
     return load
@@ -208,13 +208,13 @@ def test_splits_without_labels_are_not_used(partly_labeled, unlabeled, sources, 
 
 @pytest.mark.parametrize(("unlabeled", "share"), [(slice(None), 0), (slice(7, 8), 1)])
 def test_training_images_without_labels_are_refused(partly_labeled, unlabeled, share, monkeypatch):
-    monkeypatch.setattr("keras_arch.data.MEMORY_SHARE", share)
+    monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", share)
     with pytest.raises(keras_arch.InputError, match="train split of 'partly_labeled' has images without a label"):
         partly_labeled({"train": unlabeled})
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_labels_of_decoded_splits_are_checked_to_the_last(partly_labeled, split, monkeypatch):
-    monkeypatch.setattr("keras_arch.data.LABELS_READ", 2)
+    monkeypatch.setattr("keras_arch.data.tfds.LABELS_READ", 2)
     with pytest.raises(keras_arch.InputError, match=f"{split} split of 'partly_labeled' has images without a label"):
         partly_labeled({split: slice(7, 8)})

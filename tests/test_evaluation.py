@@ -52,7 +52,7 @@ def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
     names = tuple(f"class {number}" for number in range(classes))
     row = {"artifact": "a", "bytes": 1, **evaluation.measure(probabilities, labels, names)}
     split = InMemory(np.zeros((1000, 1, 1, 1), "uint8"), labels)
-    data = keras_arch.data.Dataset("many", split, split, split, names, (1, 1, 1))
+    data = keras_arch.data.dataset.Dataset("many", split, split, split, names, (1, 1, 1))
     pictures.write_evaluation(tmp_path, data, "test", ["a"], [row], [probabilities], labels)
     path = tmp_path / "metrics.json"
     assert path.stat().st_size < 2e6
@@ -150,7 +150,7 @@ def test_mistakes_are_the_surest_wrong_answers(streamed):
     split = InMemory(images, labels)
     if streamed:
         split = InStream(tf.data.Dataset.from_tensor_slices((images, labels)), 60, (4, 4, 1))
-    data = keras_arch.data.Dataset("noise", split, split, split, ("no", "yes"), (4, 4, 1))
+    data = keras_arch.data.dataset.Dataset("noise", split, split, split, ("no", "yes"), (4, 4, 1))
     sure = RNG.uniform(0.5, 1, 60)
     wrong = RNG.random(60) < 0.5
     probabilities = np.stack([1 - sure, sure], axis=1)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_arch
-from keras_arch.data import Dataset
+from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
 
 RECIPE = keras_arch.Recipe("resnet8", "x", epochs=1, learning_rate=0.1, batch_size=4, precision="float32")
@@ -48,7 +48,10 @@ class Subclassed(keras.Model):
 
 
 MISTAKES = {  # what -> (how the arguments differ, what the message says)
-    "a tuple": ({"dataset": (IMAGES, LABELS)}, r"`dataset` must be a `keras_arch.data.Dataset`\. Received: tuple\."),
+    "a tuple": (
+        {"dataset": (IMAGES, LABELS)},
+        r"`dataset` must be a `keras_arch.data.dataset.Dataset`\. Received: tuple\.",
+    ),
     "tf.data": (
         {"dataset": tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))},
         r"`dataset` must be .*Received: .*Dataset\. Load one with keras_arch.load_dataset",

@@ -137,7 +137,7 @@ def test_classes_are_mapped_by_name_in_every_kind_of_split(run, tmp_path, monkey
         data = dataclasses.replace(every, train=stream(images[:50], labels[:50]), test=stream(images[50:], labels[50:]))
         data = dataclasses.replace(data, validation=stream(every.validation.images, every.validation.labels))
     else:
-        monkeypatch.setattr("keras_arch.data.MEMORY_SHARE", 0 if kind is InFiles else 1)
+        monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0 if kind is InFiles else 1)
         data = keras_arch.load_dataset(path)
     mapped = with_classes(data, ("night", *LABELS))
     assert type(data.train) is type(mapped.all) is kind
@@ -156,7 +156,7 @@ def test_classes_are_mapped_by_name_in_every_kind_of_split(run, tmp_path, monkey
 
 def test_classes_of_one_name_cannot_be_mapped():
     split = InMemory(np.zeros((2, 4, 4, 1), "uint8"), np.arange(2))
-    data = keras_arch.data.Dataset("birds", split, split, split, ("crane", "heron"), (4, 4, 1))
+    data = keras_arch.data.dataset.Dataset("birds", split, split, split, ("crane", "heron"), (4, 4, 1))
     with pytest.raises(keras_arch.InputError, match="Received: crane, which is the name of 2 classes"):
         with_classes(data, ("crane", "heron", "crane"))
     assert with_classes(data, ("heron", "tern", "tern", "crane")).test.labels.tolist() == [3, 0]

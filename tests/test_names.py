@@ -17,10 +17,10 @@ from rich.cells import cell_len
 
 import keras_arch
 from keras_arch import cli, evaluation, figures, page, pictures, predictions
-from keras_arch.data.show import draw_grid
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
 from keras_arch.export.report import model_card
+from keras_arch.reports.figures import draw_grid
 from keras_arch.runs import draw_curves, finish, read_run, start
 from keras_arch.text import in_markdown, printable, shorten
 from keras_arch.training.precision import Precision
@@ -45,7 +45,7 @@ CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but 
 def noise():
     labels = np.arange(60) % len(NAMES)
     split = InMemory(RNG.integers(0, 256, (60, 4, 4, 1)).astype("uint8"), labels)
-    return keras_arch.data.Dataset("a$b$ [/red]", split, split, split, NAMES, (4, 4, 1))
+    return keras_arch.data.dataset.Dataset("a$b$ [/red]", split, split, split, NAMES, (4, 4, 1))
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 import keras_arch
-from keras_arch.data import Dataset
 from keras_arch.data.augment import FLIP, LEFT, POLICIES, TOP, inception_box
+from keras_arch.data.dataset import Dataset
+from keras_arch.data.order import RANDOM_NUMBERS
 from keras_arch.data.pipeline import training_batches
-from keras_arch.data.splits import RANDOM_NUMBERS, InMemory, InStream
+from keras_arch.data.splits import InMemory, InStream
 from keras_arch.images.resize import resize
 from keras_arch.recipes import Augment
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 import keras_arch
 from keras_arch import files
-from keras_arch.data import check
 from keras_arch.data.splits import InMemory
+from keras_arch.data.tfds import check
 from keras_arch.errors import DataWarning
 from keras_arch.export.of_run import open_run
 from keras_arch.formats import ExportSettings

@@ -22,7 +22,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import keras_arch
 from keras_arch import files, training
-from keras_arch.data import Dataset
+from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
 from keras_arch.evaluation import balanced_accuracy

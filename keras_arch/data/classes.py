@@ -6,14 +6,15 @@ import numpy as np
 
 from ..errors import InputError
 from ..text import shorten
-from .folders import SPLITS, first_few
+from .dataset import SPLITS
+from .folders import first_few
 
 
 def with_classes(dataset, class_names):
     """Return the same images with labels that are numbers of other class names.
 
     Args:
-        dataset: a `keras_arch.data.Dataset`.
+        dataset: a `keras_arch.data.dataset.Dataset`.
         class_names: those of a model, in the order of its outputs. The data may lack some of them.
 
     Raises:

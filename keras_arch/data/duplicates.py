@@ -15,7 +15,7 @@ def warn_of_duplicates(dataset):
     Nothing is read for this: if a split is not in memory, nothing is compared.
 
     Args:
-        dataset: a `keras_arch.data.Dataset`.
+        dataset: a `keras_arch.data.dataset.Dataset`.
     """
     splits = {name: getattr(dataset, name) for name in dataset.sizes}
     if not all(isinstance(split, InMemory) for split in splits.values()):

@@ -3,22 +3,23 @@
 import hashlib
 import warnings
 from bisect import bisect_left, bisect_right
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from ..class_names import check_class_names
 from ..errors import DataWarning, InputError
 from ..files import hash_of_json
 from ..images.find import children, is_picture, pictures_in, warn_of_unused
+from ..images.read import read_image
 from ..text import file_name_text
 from .check import check_files, report
+from .dataset import SPLIT_NAMES, SPLITS, Dataset
+from .memory import empty_array
+from .splits import InFiles, InMemory, fits_in_memory, sides
 
-SPLIT_NAMES = {  # of folders, in any case
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing"),
-}
-SPLITS = tuple(SPLIT_NAMES)
 SHARE = 0.1  # of the pictures of a class, on average, for each split that the folder does not have
 SMALLEST_CLASS = 3  # different pictures; a smaller class stays in training
 NAMED = 3  # files or folders that a warning names
@@ -334,3 +335,32 @@ def twice(found, checked):
             for path in paths:
                 places.setdefault(checked[path].digest, {}).setdefault(name, path)
     return [" and ".join(sorted(paths.values())) for paths in places.values() if len(paths) > 1]
+
+
+def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes):
+    class_names, found, pictures = find_files(folder, skip_unreadable, allow_duplicates, allow_absent_classes)
+    sizes = {picture.size for picture in pictures}
+    height, width = sides(image_size) if image_size else next(iter(sizes))[::-1]
+    if not image_size and len(sizes) > 1:
+        raise InputError(
+            f"expected one size for all pictures, got {folder}, where they differ; --image-size 224 would work"
+        )
+    image_shape = (height, width, 1 if all(picture.grey for picture in pictures) else 3)
+
+    def read(split):
+        files = found[split]
+        labels = np.array(files.labels, "int64")
+        if split not in keep or not fits_in_memory(len(pictures), image_shape):
+            return InFiles(files.paths, labels, image_shape, np.array(files.plain_jpegs))
+        images = empty_array((len(labels), *image_shape))
+
+        def load(number):
+            images[number] = read_image(files.paths[number], image_shape)
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(load, range(len(images))))
+        return InMemory(images, labels)
+
+    train, validation, test = map(read, SPLITS)
+    fingerprint = fingerprint_of(class_names, found)
+    return Dataset(Path(folder).resolve().name, train, validation, test, tuple(class_names), image_shape, fingerprint)

@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from ..class_names import check_class_names
 from ..errors import DataWarning, InputError, first_line
-from ..files import refuse_endless
+from ..files import hash_of, refuse_endless
 from ..text import brief
+from .dataset import Dataset
+from .duplicates import warn_of_duplicates
 from .folders import SHARE, first_few
+from .memory import shareable
+from .splits import InMemory, InStream, in_memory, sides
 
 PARTS = ("train", "test")
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -192,3 +197,28 @@ def hold_out(path, labels):
     count = max(int(np.ceil(SHARE * len(rest))), len(np.unique(labels[rest])))
     train, validation = train_test_split(rest, test_size=count, random_state=0, stratify=labels[rest])
     return np.concatenate([train, np.flatnonzero(single)]), validation
+
+
+def load_npz(path, image_size):
+    images, labels, class_names = read_npz(path)
+    train, validation = hold_out(path, labels["train"])
+    shape = images["train"].shape[1:]
+    image_shape = shape if image_size is None else (*sides(image_size), shape[-1])
+
+    def split(x, y):
+        if x.shape[1:] == image_shape:
+            return InMemory(shareable(x), y)
+        return in_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
+
+    x, y = images["train"], labels["train"]
+    dataset = Dataset(
+        Path(path).stem,
+        split(x[train], y[train]),
+        split(x[validation], y[validation]),
+        split(images["test"], labels["test"]),
+        class_names,
+        image_shape,
+        hash_of([*images.values(), *labels.values()]),
+    )
+    warn_of_duplicates(dataset)
+    return dataset

@@ -11,7 +11,7 @@ def training_batches(dataset, recipe, first_epoch=0):
     """Shuffled, augmented batches of all epochs, one after the other: a function of seed, epoch and example alone.
 
     Args:
-        dataset: a `keras_arch.data.Dataset`, whose train split is used.
+        dataset: a `keras_arch.data.dataset.Dataset`, whose train split is used.
         recipe: a `keras_arch.Recipe`: batch size, seed, augmentation, epochs.
         first_epoch: epochs to leave out at the beginning; what follows is as it would have been behind them.
 

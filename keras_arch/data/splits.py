@@ -16,23 +16,13 @@ import tensorflow as tf
 
 from ..images.read import read_image
 from ..images.resize import read_window, resize
-from .memory import shared_tensor
+from ..machine import total_memory
+from .memory import empty_array, shared_tensor
+from .order import drawn, picks, random_numbers, untuned
 
-RANDOM_NUMBERS = 16  # with each example; augment.py says which is for what
 READ_AT_ONCE = 256  # images
 THREADS = os.cpu_count()
 SHUFFLE_MEMORY = 2**30  # bytes of records that a stream shuffles together
-
-
-def untuned(batches):
-    """The same `tf.data.Dataset` without TensorFlow's tuner.
-
-    On a busy processor an iterator is let go only when the tuner next looks, 1.3, 2.5, 5, 10 ... seconds after it began:
-    every validation would wait for it.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return batches.with_options(options)
 
 
 def uncopied(batches):
@@ -40,29 +30,6 @@ def uncopied(batches):
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     return untuned(batches).with_options(options)
-
-
-def random_numbers(count, seed, epoch):
-    """(count, RANDOM_NUMBERS) uniform numbers from 0 to below 1 for one epoch."""
-    return tf.random.stateless_uniform((count, RANDOM_NUMBERS), [tf.cast(seed, tf.int64), epoch])
-
-
-def shuffled(count, seed, epoch):
-    """The numbers 0 to count - 1 in the order of one epoch."""
-    # Another seed than the random numbers', so that order and augmentation have nothing to do with each other.
-    return tf.random.experimental.stateless_shuffle(tf.range(count), [tf.cast(seed, tf.int64) + 2**32, epoch])
-
-
-def picks(count, seed, epoch, batch_size):
-    """(number, random numbers) of each example of one epoch in its order, as many as fill whole batches."""
-    numbers, random = shuffled(count, seed, epoch), random_numbers(count, seed, epoch)
-    whole = tf.data.Dataset.from_tensor_slices((numbers, tf.gather(random, numbers)))
-    return whole.take(count // batch_size * batch_size)
-
-
-def drawn(total, count, seed):
-    """`count` of the numbers 0 to total - 1, or all of them, in an order that is a function of the seed."""
-    return np.random.default_rng(seed).permutation(total)[:count]
 
 
 @dataclass(frozen=True)
@@ -270,3 +237,26 @@ class InStream:
             return resize(image, self.shape, box), label, numbers
 
         return untuned(epochs.flat_map(one_epoch).map(load, num_parallel_calls=THREADS).batch(batch_size))
+
+
+MEMORY_SHARE = 0.25  # of the machine's memory that the decoded images of one data set may take; a larger one streams
+
+
+def sides(image_size):
+    """(height, width) of a size that is both, or one number for either."""
+    return image_size if isinstance(image_size, tuple) else (image_size, image_size)
+
+
+def fits_in_memory(count, shape):
+    return count * int(np.prod(shape)) <= MEMORY_SHARE * total_memory()
+
+
+def in_memory(split):
+    """The same examples, decoded once."""
+    images = empty_array((split.count, *split.shape))
+    labels = np.empty(split.count, "int64")
+    done = 0
+    for some_images, some_labels in split.examples.batch(READ_AT_ONCE).as_numpy_iterator():
+        images[done : done + len(some_labels)], labels[done : done + len(some_labels)] = some_images, some_labels
+        done += len(some_labels)
+    return InMemory(images, labels)

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from ..data import load_dataset
+from ..data.load import load_dataset
 from ..errors import InputError
 from ..files import write_json
 from ..models import load_keras, plain_model, resized, strip_auxiliary_heads

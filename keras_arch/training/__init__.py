@@ -34,7 +34,7 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
     Args:
         model: a functional `keras.Model` from images of `dataset.image_shape` to probabilities of its classes; it ends
             with the weights of the best epoch.
-        dataset: a `keras_arch.data.Dataset`; its test split is not touched.
+        dataset: a `keras_arch.data.dataset.Dataset`; its test split is not touched.
         recipe: a `keras_arch.Recipe`; `model`, `dataset`, `stem` and `weights` of it are for whoever built the model.
         folder: path of an existing folder for model.keras, history.csv and checkpoint.npz, from which `resume` goes on. Each is
             written whole or not at all.

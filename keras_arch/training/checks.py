@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 
-from ..data import Dataset
+from ..data.dataset import Dataset
 from ..data.pipeline import check_batch_size
 from ..errors import InputError
 from ..files import existing_folder
@@ -24,7 +24,7 @@ def check_arguments(model, dataset, recipe, folder):
         )
     if not isinstance(dataset, Dataset):
         raise InputError(
-            f"`dataset` must be a `keras_arch.data.Dataset`. Received: {type(dataset).__name__}. Load one with "
+            f"`dataset` must be a `keras_arch.data.dataset.Dataset`. Received: {type(dataset).__name__}. Load one with "
             "keras_arch.load_dataset; it takes an .npz file of arrays, too."
         )
     if not isinstance(recipe, Recipe):

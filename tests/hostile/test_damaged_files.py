@@ -294,7 +294,7 @@ def classify(path):
 def load(path):
     """Load a data set and read two images of each split."""
     import keras_arch
-    from keras_arch.data import SPLITS
+    from keras_arch.data.tfds import SPLITS
 
     dataset = keras_arch.load_dataset(path)
     for split in SPLITS:
@@ -439,7 +439,14 @@ def damaged(name, content, number):
 
 # --- a process that reads them ---
 
-HEAVY = ["tensorflow", "keras", "onnxruntime", "ai_edge_litert.interpreter", "keras_arch.data", "keras_arch.artifacts"]
+HEAVY = [
+    "tensorflow",
+    "keras",
+    "onnxruntime",
+    "ai_edge_litert.interpreter",
+    "keras_arch.data.tfds",
+    "keras_arch.artifacts",
+]
 PROCESSES = multiprocessing.get_context("forkserver")  # forks from a process without threads
 PROCESSES.set_forkserver_preload([*HEAVY, "matplotlib.figure"])
 

@@ -76,7 +76,7 @@ FIRST_WORK = {
     "evaluate.py": "keras_arch.evaluation.compare",
     "export.py": "keras_arch.export.of_run.export_and_prove",
     "compare.py": "keras_arch.runs.draw_curves",
-    "show_data.py": "keras_arch.data.show.counts",
+    "show_data.py": "keras_arch.data.dataset.count_images",
 }
 BEFORE_OUTPUT = {  # what an output that cannot be written must come before
     "train.py": "keras_arch.load_dataset",

@@ -156,7 +156,7 @@ def test_bad_words_are_one_line(typed, names, what, world, monkeypatch, capfd): 
         "predict.py": "keras_arch.predictions.classify",
         "evaluate.py": "keras_arch.evaluation.compare",
         "compare.py": "keras_arch.runs.draw_curves",
-        "show_data.py": "keras_arch.data.show.counts",
+        "show_data.py": "keras_arch.data.dataset.count_images",
         "cost.py": "keras_arch.cost",
         "export.py": "keras_arch.export.of_run.export_and_prove",
     }
