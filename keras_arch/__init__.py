@@ -50,7 +50,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
         preactivation_basic_block,
         preactivation_bottleneck_block,
     )
-    from .artifacts import open_artifact
+    from .artifacts.open import open_artifact
     from .costs import cost
     from .data.load import load_dataset
     from .errors import DataWarning, InputError

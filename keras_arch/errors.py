@@ -142,3 +142,6 @@ def first_line(error):
         text = text.rpartition("\n\n")[2]
     text = text.rpartition(KERAS_CAUSE)[2].strip() or type(error).__name__
     return shorten(PLACES.sub("", text.splitlines()[0]).strip(), SHOWN)
+
+
+NAMES_SHOWN = 5  # of the outputs that an error lists

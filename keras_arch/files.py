@@ -376,3 +376,9 @@ def hash_of(arrays):
     for array in arrays:
         digest.update(array.reshape(-1).view("uint8"))  # `tobytes` would copy
     return digest.hexdigest()
+
+
+def find_beside(artifact, name):
+    """The file called `name` of the run that `artifact` lies in: beside it or up to two folders above; or None."""
+    folders = Path(artifact).resolve().parents[:3]
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)

@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from .artifacts import COLUMNS_SHOWN, NAMES_SHOWN
-from .errors import InputError, explain_surroundings, first_line
+from .artifacts.tflite import COLUMNS_SHOWN
+from .errors import NAMES_SHOWN, InputError, explain_surroundings, first_line
 from .files import link_with_suffix
 from .text import brief, shorten
 

@@ -7,17 +7,15 @@ import math
 import platform
 import re
 import warnings
-import zipfile
-from contextlib import contextmanager
 from importlib.metadata import version
-from itertools import zip_longest
 from pathlib import Path
 
-from .class_names import check_class_names
+from .class_names import LABELS, first_difference, read_labels, write_labels
 from .errors import DataWarning, InputError, first_line
 from .files import (
     CHECKPOINT,
     check_writable,
+    find_beside,
     locked,
     partial_name,
     refuse_foreign,
@@ -29,7 +27,6 @@ from .machine import available_cores, cpu_name, git_commit
 from .record import damaged, read_record
 from .text import brief, shorten
 
-LABELS = "labels.txt"  # of a run, and packed into its .tflite files
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")  # columns of history.csv that every run has
 
 
@@ -82,16 +79,6 @@ def free_folder(folder, recipe, overwrite, resume):
                 "would go on with it, --overwrite begin anew"
             )
     return folder
-
-
-def write_labels(path, class_names):
-    """Write one class a line, in the order of the model's outputs.
-
-    Raises:
-        InputError (a ValueError): a name cannot be a line of UTF-8.
-    """
-    lines = [f"{name}\n" for name in check_class_names(class_names)]
-    path.write_bytes("".join(lines).encode())  # as bytes: Windows would change the line breaks of text
 
 
 def write_history(path, history):
@@ -295,50 +282,6 @@ def balanced_cells(metrics):
     return {f"{split}, balanced": f"{metrics[split]['balanced_accuracy']:.2%}" for split in splits}
 
 
-def find_beside(artifact, name):
-    """The file called `name` of the run that `artifact` lies in: beside it or up to two folders above; or None."""
-    folders = Path(artifact).resolve().parents[:3]
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
-
-
-@contextmanager
-def readable_labels(path):
-    """Raise InputError if the block cannot read class names from `path`."""
-    try:
-        yield
-    except Exception as error:  # a damaged archive raises whatever its bytes happen to mean
-        raise InputError(
-            f"The labels in {path} cannot be read. Received: {first_line(error)}. They must be UTF-8 text, a class on each "
-            "line, without a password."
-        ) from error
-
-
-def read_labels(path):
-    """The class names of a labels.txt, in the order of the model's outputs."""
-    with readable_labels(path):
-        return parse_labels(path.read_bytes())
-
-
-def packed_labels(path):
-    """The class names that are packed into a .tflite file, as a list."""
-    with readable_labels(path), zipfile.ZipFile(path) as archive:
-        return list(parse_labels(archive.read(LABELS)))
-
-
-def parse_labels(content):
-    """The class names in the bytes of a file of labels, without the carriage returns and the byte order mark of editors."""
-    lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
-    return tuple(line.removesuffix("\r") for line in lines)
-
-
-def has_labels(path):
-    """Whether a .tflite file has its class names packed into it."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with readable_labels(path), zipfile.ZipFile(path) as archive:
-        return LABELS in archive.namelist()
-
-
 def read_run(folder):
     """What run.json in a run folder says, its recipe as a `Recipe`."""
     path = folder / "run.json"
@@ -348,41 +291,6 @@ def read_run(folder):
             f"expected a run folder that scripts/train.py wrote, got {folder}, which has no run.json{hint}"
         )
     return read_record(path)
-
-
-def known_labels(artifact):
-    """The class names of an opened artifact: those in the file itself, or of labels.txt in its run; None where neither is."""
-    asset = artifact.path / "assets" / LABELS  # of a SavedModel
-    path = asset if asset.is_file() else find_beside(artifact.path, LABELS)
-    if artifact.kind == "tflite" and has_labels(artifact.path):
-        path, labels = artifact.path, tuple(packed_labels(artifact.path))
-    elif path is None:
-        return None
-    else:
-        labels = read_labels(path)
-    if len(labels) != artifact.classes:
-        raise InputError(
-            f"expected {artifact.classes} labels in {path}, one for each class of {artifact.path}, got {len(labels)}"
-        )
-    return labels
-
-
-def labels_of(artifact):
-    """The class names of an opened artifact, or numbers in their place where nobody knows them."""
-    return known_labels(artifact) or tuple(f"class {number}" for number in range(artifact.classes))
-
-
-def check_labels(artifact, class_names):
-    """Raise InputError where an artifact's classes are known and others, or in another order, than those of the data."""
-    labels = known_labels(artifact)
-    if labels is None:
-        return
-    if changed := first_difference(labels, class_names):
-        number, ours, theirs = changed
-        raise InputError(
-            f"expected images of the {len(labels)} classes of {artifact.path} in their order, got {len(class_names)}, of "
-            f"which number {number} is {brief(theirs)} and not {brief(ours)}"
-        )
 
 
 def warn_of_changes(artifacts, name, dataset, split="test"):
@@ -421,17 +329,6 @@ def runs_of(artifacts):
 def is_training_data(artifacts, name):
     """Whether a run of opened artifacts was trained on data of this name, as a recipe names it."""
     return any(run["recipe"].dataset == name for _, run in runs_of(artifacts))
-
-
-def class_names_of(artifacts):
-    """The class names of the first of opened artifacts that has some, or None."""
-    return next(filter(None, map(known_labels, artifacts)), None)
-
-
-def first_difference(labels, class_names):
-    """(number, label, class name) of the first class in which two orders of classes differ; None if they are the same."""
-    pairs = enumerate(zip_longest(labels, class_names))
-    return next(((number, *pair) for number, pair in pairs if pair[0] != pair[1]), None)
 
 
 def dataset_of(artifact, name=None, data_dir=None):

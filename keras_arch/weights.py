@@ -15,10 +15,10 @@ import h5py
 import keras
 import numpy as np
 
+from .class_names import LABELS, first_difference, read_labels
 from .errors import DataWarning, InputError, first_line, is_disk_full
-from .files import is_path, link_with_suffix
+from .files import find_beside, is_path, link_with_suffix
 from .models import check_model, head_of, load_keras
-from .runs import LABELS, find_beside, first_difference, read_labels
 from .text import brief
 
 TORCHVISION = "https://download.pytorch.org/models/"

@@ -35,10 +35,11 @@ def main():
         files.check_writable(options.output)
     with cli.quiet():
         from keras_arch import evaluation, load_dataset, open_artifact, pictures
+        from keras_arch.class_names import check_labels, class_names_of
         from keras_arch.data.classes import with_classes
         from keras_arch.data.folders import is_unsplit
         from keras_arch.data.tfds import SPLITS
-        from keras_arch.runs import check_labels, class_names_of, dataset_of, is_training_data, warn_of_changes
+        from keras_arch.runs import dataset_of, is_training_data, warn_of_changes
 
         artifacts = [open_artifact(path) for path in options.artifacts]
     folder, names = cli.short_names(options.artifacts)

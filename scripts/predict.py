@@ -31,8 +31,8 @@ class Options:
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="predict.py")
     from keras_arch import open_artifact, predictions
+    from keras_arch.class_names import labels_of
     from keras_arch.images.find import find_pictures
-    from keras_arch.runs import labels_of
 
     if not options.images:
         raise InputError("expected one IMAGE or more, got none; examples/digit.png would work")

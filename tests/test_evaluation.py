@@ -15,7 +15,7 @@ from sklearn.metrics import confusion_matrix
 
 import keras_arch
 from keras_arch import evaluation, pictures
-from keras_arch.artifacts import Artifact
+from keras_arch.artifacts.artifact import Artifact
 from keras_arch.data.splits import InMemory, InStream
 
 RNG = np.random.default_rng(0)

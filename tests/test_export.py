@@ -16,6 +16,7 @@ from conftest import ROOT, write_tflite
 from keras import layers
 
 import keras_arch
+from keras_arch.class_names import packed_labels, write_labels
 from keras_arch.export import describe, export_model, promise, quantization_errors
 from keras_arch.export.metadata import image_classifier_metadata, pack_labels, with_metadata
 from keras_arch.export.proof import Truth, batch_norms, drop_interval, prove
@@ -23,7 +24,6 @@ from keras_arch.export.quantization import suspects
 from keras_arch.export.tflite import GREY, convert, phone_model, traced
 from keras_arch.formats import FORMATS, ExportSettings
 from keras_arch.models import resized
-from keras_arch.runs import packed_labels, write_labels
 
 TFLITE = ("float32", "float16", "dynamic", "int8", "int16x8")
 

@@ -18,14 +18,14 @@ from keras import layers
 from scipy.special import expit, softmax
 
 import keras_arch
-from keras_arch.artifacts import open_artifact, probabilities
+from keras_arch.artifacts.open import open_artifact, probabilities
+from keras_arch.class_names import known_labels
 from keras_arch.explain import grad_cam
 from keras_arch.export import export_model, quantization_errors
 from keras_arch.export.proof import Truth, prove
 from keras_arch.export.tflite import full_range
 from keras_arch.formats import ExportSettings
 from keras_arch.models import resized, strip_auxiliary_heads
-from keras_arch.runs import known_labels
 
 NAMES = ("a", "b", "c")
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype="uint8")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import keras_arch
+from keras_arch.class_names import LABELS, check_labels, known_labels, packed_labels, read_labels, write_labels
 from keras_arch.data.folders import find_files
 from keras_arch.export.metadata import pack_labels
-from keras_arch.runs import LABELS, check_labels, known_labels, packed_labels, read_labels, write_labels
 
 # Any text that UTF-8 can hold, in any order; line breaks and byte order marks are refused.
 NAMES = st.lists(

@@ -17,9 +17,9 @@ from PIL import Image
 
 import keras_arch
 from keras_arch import evaluation, predictions
-from keras_arch.artifacts import Artifact
+from keras_arch.artifacts.artifact import Artifact
+from keras_arch.class_names import labels_of
 from keras_arch.explain import grad_cam
-from keras_arch.runs import labels_of
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
 

@@ -10,8 +10,9 @@ import pytest
 
 import keras_arch
 from keras_arch import record
+from keras_arch.class_names import read_labels
 from keras_arch.recipes import Recipe
-from keras_arch.runs import read_history, read_labels, read_run
+from keras_arch.runs import read_history, read_run
 
 RIGHT = {"images": 360, "top1": 0.9}
 RUN = {

@@ -18,7 +18,7 @@ from test_fit_arguments import DATA, RECIPE, small
 
 import keras_arch
 from keras_arch import cli, errors, files, memory
-from keras_arch.artifacts import workers
+from keras_arch.artifacts.tflite import workers
 from keras_arch.machine import available_memory
 from keras_arch.training import precision
 

@@ -22,11 +22,12 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import keras_arch
 from keras_arch import files, training
+from keras_arch.class_names import write_labels
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
 from keras_arch.evaluation import balanced_accuracy
-from keras_arch.runs import best_epoch, comparison, read_history, read_run, write_labels
+from keras_arch.runs import best_epoch, comparison, read_history, read_run
 from keras_arch.training.callbacks import patience_is_over
 from keras_arch.training.fast import fast_copy
 from keras_arch.training.metrics import BalancedAccuracy

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..class_names import check_class_names
+from ..class_names import LABELS, check_class_names, write_labels
 from ..errors import InputError, choose, explain_surroundings, first_line, is_disk_full
 from ..files import existing_folder, hash_of
 from ..formats import FORMATS, ExportSettings
 from ..models import check_backend, plain_model, strip_auxiliary_heads
-from ..runs import LABELS, write_labels
 from .checks import check_images, check_precision, check_probabilities
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
 from .onnx import check_installed, write_onnx

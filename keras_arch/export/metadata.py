@@ -11,8 +11,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 
-from ..runs import LABELS
-from ..tflite_metadata import METADATA
+from ..artifacts.tflite_metadata import METADATA
+from ..class_names import LABELS
 
 ALIGNMENT = 16  # bytes; TFLite's schema asks for it for every buffer of weights
 

@@ -15,13 +15,12 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
-from ..class_names import check_class_names
+from ..class_names import LABELS, check_class_names, packed_labels, read_labels
 from ..errors import InputError, first_line, is_disk_full
 from ..evaluation import accuracy, agreement
 from ..files import existing_folder, plain_path, size_of
 from ..images.resize import resize
 from ..models import are_probabilities
-from ..runs import LABELS, packed_labels, read_labels
 from .checks import check_images
 from .metadata import read_metadata
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..artifacts import dequantize, quantize
+from ..artifacts.tflite import dequantize, quantize
 from ..errors import choose
 from .operators import places_of, started, steps_of
 from .tflite import convert, converter_of, feed

@@ -282,7 +282,7 @@ def in_archive(rng, content):
 def classify(path):
     """Open a model, classify two images and compare its labels."""
     import keras_arch
-    from keras_arch.runs import check_labels
+    from keras_arch.class_names import check_labels
 
     artifact = keras_arch.open_artifact(path)
     shape = (2, *(side or SIDE for side in artifact.image_shape))
@@ -445,7 +445,7 @@ HEAVY = [
     "onnxruntime",
     "ai_edge_litert.interpreter",
     "keras_arch.data.tfds",
-    "keras_arch.artifacts",
+    "keras_arch.artifacts.tflite",
 ]
 PROCESSES = multiprocessing.get_context("forkserver")  # forks from a process without threads
 PROCESSES.set_forkserver_preload([*HEAVY, "matplotlib.figure"])
@@ -630,7 +630,7 @@ def answer_with_text(graph):
 )
 def test_a_graph_that_ends_the_process_is_refused_before_it_runs(edit, message, folder, tmp_path):
     from keras_arch import InputError, open_artifact
-    from keras_arch.tflite_graph import check_graph
+    from keras_arch.artifacts.tflite_graph import check_graph
 
     check_graph(edit_graph(folder / "model.tflite", lambda graph: None))
     path = tmp_path / "model.tflite"
@@ -642,7 +642,7 @@ def test_a_graph_that_ends_the_process_is_refused_before_it_runs(edit, message, 
 
 
 def test_a_graph_without_a_bias_is_not_refused(folder):
-    from keras_arch.tflite_graph import check_graph
+    from keras_arch.artifacts.tflite_graph import check_graph
 
     def leave_out_the_bias(graph):
         graph.operators[0].inputs = np.array([*graph.operators[0].inputs[:2], -1], "int32")

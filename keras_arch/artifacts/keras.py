@@ -1,0 +1,20 @@
+"""Open a .keras file."""
+
+from ..models import load_keras, plain_model, strip_auxiliary_heads
+from .artifact import Artifact, as_type, check_number_type, check_signature
+
+
+def open_keras(path):
+    import keras
+
+    model = plain_model(strip_auxiliary_heads(load_keras(path)))
+    check_signature(path, [image.shape for image in model.inputs], [output.shape for output in model.outputs])
+    (image,), (probabilities,) = model.inputs, model.outputs
+    check_number_type(path, image.dtype, image.dtype)
+
+    structure = getattr(model, "input", image)  # such as a dict; a Sequential may have no `input`
+
+    def predict(images):
+        return model.predict_on_batch(keras.tree.pack_sequence_as(structure, [as_type(images, image.dtype)]))
+
+    return Artifact(path, "keras", tuple(image.shape[1:]), probabilities.shape[-1], path.stat().st_size, predict)
