@@ -382,3 +382,8 @@ def find_beside(artifact, name):
     """The file called `name` of the run that `artifact` lies in: beside it or up to two folders above; or None."""
     folders = Path(artifact).resolve().parents[:3]
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def full_path(name):
+    """The absolute path of a file or folder that is there; any other name as it is."""
+    return name if name in ("digits", "imagenet", None) or not Path(name).exists() else str(Path(name).resolve())

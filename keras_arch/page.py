@@ -13,7 +13,9 @@ from .files import save_whole
 from .models import strip_auxiliary_heads
 from .pictures import draw_confusion, draw_mistakes, draw_reliability
 from .recipes import Recipe
-from .runs import balanced_cells, data_name, draw_curves
+from .reports.figures import draw_curves
+from .reports.tables import balanced_columns
+from .runs.folder import data_name
 from .text import printable
 
 EXPORT = "<!-- export -->"  # where the table of an export goes, once there is one
@@ -68,7 +70,7 @@ def write_report(folder, model, dataset, history, probabilities, labels):
         "test accuracy": f"{metrics['top1']:.2%}",
         "95% interval": f"{100 * low:.1f}-{100 * high:.1f}%",
         "validation": f"{told['validation']['top1']:.2%}",
-        **balanced_cells(told),
+        **balanced_columns(told),
         "best epoch": f"{told['best_epoch']} of {recipe['epochs']}",
         "training": f"{told['training_seconds'] / 60:.1f} min",
         "parameters": f"{cost.parameters:,}",

@@ -28,7 +28,10 @@ def main():
     files.check_picture(options.output)
     if len({files.real_path(folder) for folder in options.runs}) < len(options.runs):
         raise InputError(f"expected different run folders, got {' '.join(map(str, options.runs))}")
-    from keras_arch.runs import comparison, draw_curves, read_history, read_run
+    from keras_arch.reports.figures import draw_curves
+    from keras_arch.reports.tables import comparison_row
+    from keras_arch.runs.history import read_history
+    from keras_arch.runs.record import read_run
 
     found = [read_run(folder) for folder in options.runs]  # mistakes first: Keras takes seconds to come
     histories = [read_history(folder) for folder in options.runs]
@@ -38,7 +41,7 @@ def main():
 
         costs = [cost(strip_auxiliary_heads(load_keras(folder / "model.keras"))) for folder in options.runs]
     _, names = cli.short_names(options.runs)
-    rows = [comparison(*one) for one in zip(options.runs, found, histories, costs, strict=True)]
+    rows = [comparison_row(*one) for one in zip(options.runs, found, histories, costs, strict=True)]
     cli.print_table(cli.turned(dict(zip(names, rows, strict=True))))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     draw_curves(options.output, dict(zip(names, histories, strict=True)))

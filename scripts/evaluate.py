@@ -39,7 +39,7 @@ def main():
         from keras_arch.data.classes import with_classes
         from keras_arch.data.folders import is_unsplit
         from keras_arch.data.tfds import SPLITS
-        from keras_arch.runs import dataset_of, is_training_data, warn_of_changes
+        from keras_arch.runs.origin import dataset_of, is_training_data, warn_of_changes
 
         artifacts = [open_artifact(path) for path in options.artifacts]
     folder, names = cli.short_names(options.artifacts)

@@ -8,7 +8,9 @@ from pathlib import Path
 from keras_arch import cli, files
 from keras_arch.errors import choose
 from keras_arch.recipes import EXPECTED, RECIPES, Recipe
-from keras_arch.runs import default_folder, findable, finish, free_folder, start, summary, title
+from keras_arch.reports.tables import describe_training, run_row
+from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
+from keras_arch.runs.record import finish_run, start_run
 
 
 @dataclass
@@ -34,9 +36,9 @@ def main():
         return cli.list_recipes(RECIPES, EXPECTED)
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
     options = cli.parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
-    recipe = findable(options.recipe)
+    recipe = resolve_paths(options.recipe)
     output = options.output or default_folder(recipe)
-    check = partial(free_folder, output, recipe, options.overwrite, options.resume)
+    check = partial(check_run_folder, output, recipe, options.overwrite, options.resume)
     folder = check()
     with cli.quiet():
         from keras_arch import available, build, evaluation, fit, load_dataset, open_artifact, page, transfer_weights
@@ -57,15 +59,15 @@ def main():
     with cli.quiet():
         recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
         precision = choose_precision(recipe.precision, recorded)
-    cli.say(title(recipe, model, data.sizes, precision.name, anew))
+    cli.say(describe_training(recipe, model, data.sizes, precision.name, anew))
     with files.whole_folder(folder, "run.json", options.resume, check) as unfinished:
-        start(unfinished, recipe, precision, options.data_dir, data)
+        start_run(unfinished, recipe, precision, options.data_dir, data)
         chosen = replace(recipe, precision=precision.name)
         history = fit(model, data, chosen, unfinished, options.resume, options.tensorboard)
         answers = evaluation.predict_splits(open_artifact(unfinished / "model.keras"), data)
-        metrics = finish(unfinished, history, answers, files.hash_of(model.get_weights()))
+        metrics = finish_run(unfinished, history, answers, files.hash_of(model.get_weights()))
         page.illustrate(unfinished, model, data, history, *answers["test"])
-    cli.print_table([summary(recipe, metrics)])
+    cli.print_table([run_row(recipe, metrics)])
     cli.say(
         f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}"
     )

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 import keras_arch
-from keras_arch.runs import best_epoch
+from keras_arch.runs.history import best_epoch
 
 # A run of about two seconds that reaches 99% in validation. Precision and seed are fixed.
 BASE = keras_arch.Recipe("small", "digits", 5, learning_rate=0.1, batch_size=32, precision="float32")

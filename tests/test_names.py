@@ -20,8 +20,8 @@ from keras_arch import cli, evaluation, figures, page, pictures, predictions
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
 from keras_arch.export.report import model_card
-from keras_arch.reports.figures import draw_grid
-from keras_arch.runs import draw_curves, finish, read_run, start
+from keras_arch.reports.figures import draw_curves, draw_grid
+from keras_arch.runs.record import finish_run, read_run, start_run
 from keras_arch.text import in_markdown, printable, shorten
 from keras_arch.training.precision import Precision
 
@@ -185,18 +185,18 @@ def run(tmp_path, noise):
     outputs = keras.layers.Dense(len(NAMES), "softmax", name="[red]")(keras.layers.Flatten()(image))
     model = keras.Model(image, outputs, name="m")
     recipe = keras_arch.Recipe("resnet8", "/data/<b> $x$", epochs=1, learning_rate=0.1)
-    start(tmp_path, recipe, Precision("float32"), None, noise)
+    start_run(tmp_path, recipe, Precision("float32"), None, noise)
     history = {name: [0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy", "seconds")}
     return SimpleNamespace(folder=tmp_path, model=model, recipe=recipe, history=history)
 
 
 def finish(run, noise, answers):
     splits = dict.fromkeys(("validation", "test"), (answers, noise.test.labels))
-    return finish(run.folder, run.history, splits, "0")
+    return finish_run(run.folder, run.history, splits, "0")
 
 
 def test_report_and_card(run, noise, answers):
-    metrics = finish(run, noise, answers)
+    metrics = finish_run(run, noise, answers)
     page.illustrate(run.folder, run.model, noise, run.history, answers, noise.test.labels)
     assert (run.folder / "curves.png").exists()
     text = (run.folder / "report.html").read_text()
@@ -223,7 +223,7 @@ def test_nothing_is_lost_to_a_drawing(run, noise, answers, monkeypatch):
     def fail(*arguments):
         raise ValueError("ParseSyntaxException:\n^")
 
-    metrics = finish(run, noise, answers)
+    metrics = finish_run(run, noise, answers)
     monkeypatch.setattr("keras_arch.reports.html.draw_confusion", fail)
     with pytest.warns(DataWarning, match="Confusions.* ParseSyntaxException:$"):
         page.illustrate(run.folder, run.model, noise, run.history, answers, noise.test.labels)

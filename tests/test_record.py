@@ -9,10 +9,11 @@ import keras
 import pytest
 
 import keras_arch
-from keras_arch import record
 from keras_arch.class_names import read_labels
 from keras_arch.recipes import Recipe
-from keras_arch.runs import read_history, read_run
+from keras_arch.runs.fields import describe, misfit
+from keras_arch.runs.history import read_history
+from keras_arch.runs.record import read_run
 
 RIGHT = {"images": 360, "top1": 0.9}
 RUN = {
@@ -149,7 +150,7 @@ def test_what_train_writes_is_read(folder):
 
 def test_every_field_of_a_recipe_can_be_described():
     for name, annotation in get_type_hints(Recipe).items():
-        assert record.misfit(name, object(), annotation).endswith(f", which must be {record.describe(annotation)}")
+        assert misfit(name, object(), annotation).endswith(f", which must be {describe(annotation)}")
 
 
 def test_compare_names_the_damaged_run(folder, script, tmp_path, tmp_path_factory, capfd):

@@ -23,7 +23,8 @@ from keras_arch.data.tfds import check
 from keras_arch.errors import DataWarning
 from keras_arch.export.of_run import open_run
 from keras_arch.formats import ExportSettings
-from keras_arch.runs import read_run, start, warn_of_changes
+from keras_arch.runs.origin import warn_of_changes
+from keras_arch.runs.record import read_run, start_run
 from keras_arch.training import callbacks
 from keras_arch.training.precision import choose_precision
 
@@ -194,7 +195,7 @@ def started(tmp_path, monkeypatch):
     save_pictures(folder, seed=0)
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], dataset=str(folder), batch_size=8)
     partial.mkdir()
-    start(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
+    start_run(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
     for name in ("checkpoint.npz", "model.keras"):
         (partial / name).touch()
     return folder, partial
@@ -221,7 +222,7 @@ def test_resume_on_the_same_data_goes_on(started):
     recipe = read_run(partial)["recipe"]
     (folder / "train" / "a" / "0.bmp").rename(folder / "train" / "a" / "renamed.bmp")
     before = (partial / "run.json").read_bytes()
-    start(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
+    start_run(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
     assert (partial / "run.json").read_bytes() == before
 
 
@@ -232,13 +233,13 @@ def test_runs_without_a_fingerprint_are_compared_by_class_names_and_sizes(starte
     (partial / "run.json").write_text(json.dumps(run))
     recipe, precision = read_run(partial)["recipe"], choose_precision("auto")
     replace_all_pictures(folder)
-    start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
+    start_run(partial, recipe, precision, None, keras_arch.load_dataset(folder))
     (folder / "train" / "a" / "0.bmp").unlink()
     with pytest.raises(keras_arch.InputError, match=r"images {'train': 7, .* instead of {'train': 8"):
-        start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
+        start_run(partial, recipe, precision, None, keras_arch.load_dataset(folder))
     rename_a_class(folder)
     with pytest.raises(keras_arch.InputError, match="class 1 is 'c' instead of 'b'"):
-        start(partial, recipe, precision, None, keras_arch.load_dataset(folder))
+        start_run(partial, recipe, precision, None, keras_arch.load_dataset(folder))
 
 
 RIGHT = {"images": 8, "top1": 1.0}

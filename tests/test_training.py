@@ -27,7 +27,9 @@ from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
 from keras_arch.evaluation import balanced_accuracy
-from keras_arch.runs import best_epoch, comparison, read_history, read_run
+from keras_arch.reports.tables import comparison_row
+from keras_arch.runs.history import best_epoch, read_history
+from keras_arch.runs.record import read_run
 from keras_arch.training.callbacks import patience_is_over
 from keras_arch.training.fast import fast_copy
 from keras_arch.training.metrics import BalancedAccuracy
@@ -391,10 +393,10 @@ def test_class_weights_show_the_mean_recall(script, digits, data_dir, tmp_path, 
         assert f"<dd>{expected:.2%}</dd>" in page
     assert "val_balanced" in printed
     history = read_history(run)
-    found = comparison(run, read_run(run), history, keras_arch.cost(model))
+    found = comparison_row(run, read_run(run), history, keras_arch.cost(model))
     assert found["test, balanced"] == f"{metrics['test']['balanced_accuracy']:.2%}"
     del metrics["test"]["balanced_accuracy"], metrics["validation"]["balanced_accuracy"]
-    older = comparison(run, {**read_run(run), "metrics": metrics}, history, keras_arch.cost(model))
+    older = comparison_row(run, {**read_run(run), "metrics": metrics}, history, keras_arch.cost(model))
     assert set(found) - set(older) == {"validation, balanced", "test, balanced"}
 
 

@@ -7,7 +7,7 @@ from ..data.load import load_dataset
 from ..errors import InputError
 from ..files import write_json
 from ..models import load_keras, plain_model, resized, strip_auxiliary_heads
-from ..runs import data_changes, read_run
+from ..runs.record import data_changes, read_run
 from . import export_model, quantization_errors, version_of
 from .proof import Truth, prove
 from .quantization import SUSPECT, suspects

@@ -26,3 +26,20 @@ def draw_grid(path, dataset, augment, seed):
             axes.set_title("\n".join(named[:2]).removesuffix(" 100%"), fontsize=8)
         for axes in figure.axes:
             axes.axis("off")
+
+
+def draw_curves(path, histories):
+    """Loss and accuracy over the epochs of runs {name: history}, as a picture: validation drawn through, training dashed."""
+    from ..figures import drawing, label
+
+    with drawing(path, (9, 3.5), dpi=120) as figure:
+        for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            for number, (name, history) in enumerate(histories.items()):
+                epochs, color, told = range(1, len(history[metric]) + 1), f"C{number}", label(name)
+                # The name is last: matplotlib leaves a label that begins with an underscore out of the legend.
+                axes.plot(epochs, history[f"val_{metric}"], color=color, label=f"validation {told}".strip())
+                axes.plot(epochs, history[metric], color=color, linestyle="--", label=f"training {told}".strip())
+            axes.set(xlabel="epoch", title=metric)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, fontsize="small")

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import InputError
 from ..files import save_whole
-from ..runs import best_epoch, write_history
+from ..runs.history import best_epoch, write_history
 from .checkpoint import save_checkpoint
 from .optimizers import averages, inner, rate_of
 

@@ -120,18 +120,19 @@ def make_run(folder, digits):
     import keras_arch
     from keras_arch import files
     from keras_arch.evaluation import predict_splits
-    from keras_arch.runs import CURVES, finish, start, write_history
+    from keras_arch.runs.history import CURVES, write_history
+    from keras_arch.runs.record import finish_run, start_run
     from keras_arch.training.precision import Precision
 
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
     folder.mkdir()
     model = keras_arch.ResNet8(input_shape=digits.image_shape)
     model.save(folder / "model.keras")
-    start(folder, recipe, Precision("float32", None), None, digits)
+    start_run(folder, recipe, Precision("float32", None), None, digits)
     history = {column: [0.5] for column in (*CURVES, "learning_rate", "seconds")}
     write_history(folder / "history.csv", history)
     answers = predict_splits(keras_arch.open_artifact(folder / "model.keras"), digits)
-    finish(folder, history, answers, files.hash_of(model.get_weights()))
+    finish_run(folder, history, answers, files.hash_of(model.get_weights()))
 
 
 @pytest.fixture(scope="module")

@@ -303,15 +303,18 @@ def load(path):
 
 def compare(path):
     """Read a run as scripts/compare.py does."""
-    from keras_arch.runs import comparison, read_history, read_run
+    from keras_arch.reports.tables import comparison_row
+    from keras_arch.runs.history import read_history
+    from keras_arch.runs.record import read_run
 
     run, history = read_run(path.parent), read_history(path.parent)
-    comparison(path.parent, run, history, SimpleNamespace(parameters=1, multiply_adds=1))
+    comparison_row(path.parent, run, history, SimpleNamespace(parameters=1, multiply_adds=1))
 
 
 def draw(path):
     """Read and draw the history of a run."""
-    from keras_arch.runs import best_epoch, draw_curves, read_history
+    from keras_arch.reports.figures import draw_curves
+    from keras_arch.runs.history import best_epoch, read_history
 
     history = read_history(path.parent)
     best_epoch(history)

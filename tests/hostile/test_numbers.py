@@ -21,7 +21,7 @@ COMMANDS = {  # the words before the option -> the first work of the script
     "predict.py model.keras picture.png": "keras_arch.images.find.find_pictures",
     "show_data.py digits": "keras_arch.load_dataset",
     "evaluate.py model.keras": "keras_arch.open_artifact",
-    "compare.py one two": "keras_arch.runs.read_run",
+    "compare.py one two": "keras_arch.runs.record.read_run",
 }
 PARTS = {"recipe": Recipe, "settings": ExportSettings}  # fields of a script's options that hold options themselves
 WITH = {"height": ["--width", "8"], "width": ["--height", "8"]}  # of export.py: both or neither

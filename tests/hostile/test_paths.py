@@ -75,14 +75,14 @@ FIRST_WORK = {
     "predict.py": "keras_arch.predictions.explain",
     "evaluate.py": "keras_arch.evaluation.compare",
     "export.py": "keras_arch.export.of_run.export_and_prove",
-    "compare.py": "keras_arch.runs.draw_curves",
+    "compare.py": "keras_arch.reports.figures.draw_curves",
     "show_data.py": "keras_arch.data.dataset.count_images",
 }
 BEFORE_OUTPUT = {  # what an output that cannot be written must come before
     "train.py": "keras_arch.load_dataset",
     "predict.py": "keras_arch.images.find.find_pictures",
     "evaluate.py": "keras_arch.open_artifact",
-    "compare.py": "keras_arch.runs.read_run",
+    "compare.py": "keras_arch.runs.record.read_run",
     "show_data.py": "keras_arch.load_dataset",
 }
 

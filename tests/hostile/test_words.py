@@ -155,7 +155,7 @@ def test_bad_words_are_one_line(typed, names, what, world, monkeypatch, capfd): 
         "train.py": "keras_arch.training.precision.choose_precision",
         "predict.py": "keras_arch.predictions.classify",
         "evaluate.py": "keras_arch.evaluation.compare",
-        "compare.py": "keras_arch.runs.draw_curves",
+        "compare.py": "keras_arch.reports.figures.draw_curves",
         "show_data.py": "keras_arch.data.dataset.count_images",
         "cost.py": "keras_arch.cost",
         "export.py": "keras_arch.export.of_run.export_and_prove",

@@ -1,13 +1,13 @@
-"""What run.json holds, and what is wrong with one that was edited or damaged."""
+"""The fields of run.json, and what is wrong with a file that was edited or damaged."""
 
 import dataclasses
 import json
 from types import NoneType
 from typing import Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
-from .errors import InputError, first_line
-from .recipes import Recipe
-from .text import brief
+from ..errors import InputError, first_line
+from ..recipes import Recipe
+from ..text import brief
 
 LARGEST = 1e300  # above it, a number cannot be printed as a percentage
 KINDS = {

@@ -1,0 +1,106 @@
+"""run.json: what a run says about itself."""
+
+import dataclasses
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from ..class_names import LABELS, first_difference, read_labels, write_labels
+from ..errors import InputError
+from ..files import CHECKPOINT, write_json
+from ..machine import available_cores, cpu_name, git_commit
+from ..text import brief
+from .fields import read_record
+from .history import best_epoch
+
+
+def start_run(folder, recipe, precision, data_dir, dataset):
+    """Write what is known before the first step: labels.txt, and a run.json that says enough to repeat the run.
+
+    Where an unfinished run is there already it stays, if it can go on: with the same data in the same precision.
+
+    Raises:
+        InputError (a ValueError): the unfinished run was started with other data or in another precision.
+    """
+    if (folder / CHECKPOINT).exists():
+        before = read_run(folder)
+        changed = data_changes(folder, before, dataset)
+        if precision.name != before["precision"]:
+            changed.append(f"precision {precision.name} instead of {before['precision']}")
+        if changed:
+            raise InputError(
+                f"{folder} was started with other data or precision. Received: {', '.join(changed)}. Use the original ones, or "
+                "pass --overwrite to start again"
+            )
+        return
+    write_labels(folder / LABELS, dataset.class_names)
+    run = {
+        "recipe": dataclasses.asdict(recipe),
+        "precision": precision.name,
+        "precision_gflops": precision.speeds,
+        "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
+        "images": dataset.sizes,
+        "data_fingerprint": dataset.fingerprint,
+        "git_commit": git_commit(),
+        "versions": {name: version(name) for name in ("keras", "tensorflow", "tensorflow-datasets", "numpy")},
+        "python": platform.python_version(),
+        "hardware": {"processor": cpu_name(), "cores": available_cores(), "system": platform.system()},
+    }
+    write_json(folder / "run.json", run)
+
+
+def data_changes(folder, run, dataset):
+    """How `dataset` differs from the data that a run was started with, as texts; none if it does not.
+
+    Args:
+        folder: of the run.
+        run: what its run.json holds. Runs of earlier versions have no fingerprint; their contents are not compared.
+        dataset: a `keras_arch.data.dataset.Dataset`.
+    """
+    labels = folder / LABELS
+    changed = first_difference(read_labels(labels) if labels.exists() else dataset.class_names, dataset.class_names)
+    if changed:
+        number, before, now = changed
+        return [f"class {number} is {brief(now)} instead of {brief(before)}"]
+    if dataset.sizes != run["images"]:
+        return [f"images {dataset.sizes} instead of {run['images']}"]
+    if run.get("data_fingerprint", dataset.fingerprint) != dataset.fingerprint:
+        return [f"{dataset.name} with other contents, in the same number of images"]
+    return []
+
+
+def finish_run(folder, history, answers, weights_sha256):
+    """Write into run.json how right the kept model's `answers` are; return what is written there.
+
+    Args:
+        folder: of the run.
+        history: {column: [value of each epoch]}.
+        answers: {split: (probabilities, labels)}.
+        weights_sha256: of the kept model.
+    """
+    from ..evaluation import accuracy, balanced_accuracy
+
+    run = json.loads((folder / "run.json").read_text())
+    run["metrics"] = {
+        "best_epoch": best_epoch(history) + 1,
+        **{split: accuracy(*answer) for split, answer in answers.items()},
+        "training_seconds": round(sum(history["seconds"]), 1),
+        "weights_sha256": weights_sha256,
+    }
+    if run["recipe"]["class_weights"] == "balanced":
+        for split, answer in answers.items():
+            run["metrics"][split]["balanced_accuracy"] = balanced_accuracy(*answer)
+    write_json(folder / "run.json", run)
+    return run["metrics"]
+
+
+def read_run(folder):
+    """What run.json in a run folder says, its recipe as a `Recipe`."""
+    path = folder / "run.json"
+    if not path.is_file():
+        hint = f"; {folder.parent} would work" if (folder.parent / "run.json").is_file() else ""
+        raise InputError(
+            f"expected a run folder that scripts/train.py wrote, got {folder}, which has no run.json{hint}"
+        )
+    return read_record(path)
