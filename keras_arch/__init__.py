@@ -60,7 +60,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
     from .models import strip_auxiliary_heads
     from .recipes import RECIPES, Recipe
     from .training import fit
-    from .weights import load_torchvision_weights, transfer_weights
+    from .weights.torchvision import load_torchvision_weights
+    from .weights.transfer import transfer_weights
 
 __all__ = [
     "RECIPES",

@@ -46,7 +46,7 @@ def main():
         from keras_arch.training.checkpoint import recorded_precision
         from keras_arch.training.fast import make_repeatable
         from keras_arch.training.precision import choose_precision
-        from keras_arch.weights import check_source
+        from keras_arch.weights.torchvision import check_source
 
     choose("the name of a model", recipe.model, available())
     if recipe.weights:

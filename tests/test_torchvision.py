@@ -19,7 +19,7 @@ from conftest import ROOT
 from safetensors.numpy import save_file
 
 import keras_arch
-from keras_arch.weights import PUBLISHED, torchvision_name
+from keras_arch.weights.torchvision import PUBLISHED, torchvision_name
 
 GOLDENS = json.loads((ROOT / "tests" / "golden" / "torchvision_logits.json").read_text())
 CASES = [

@@ -14,7 +14,7 @@ import keras
 from keras import layers, ops
 
 from ..errors import InputError, choose
-from ..weights import HALVES
+from ..weights.torchvision import HALVES
 from .layers import (
     ANY_SIZE,
     check_arguments,

@@ -11,7 +11,8 @@ import keras
 from keras import layers
 
 from ..errors import InputError
-from ..weights import IMAGENET, check_source, load_weights
+from ..weights.torchvision import IMAGENET, check_source
+from ..weights.transfer import load_weights
 
 ANY_SIZE = (None, None, 3)  # what a network without its top takes by default, as in keras.applications
 
