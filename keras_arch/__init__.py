@@ -59,7 +59,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
     from .formats import ExportSettings
     from .models import strip_auxiliary_heads
     from .recipes import RECIPES, Recipe
-    from .training import fit
+    from .training.fit import fit
     from .weights.torchvision import load_torchvision_weights
     from .weights.transfer import transfer_weights
 

@@ -44,7 +44,7 @@ def main():
         from keras_arch import available, build, evaluation, fit, load_dataset, open_artifact, page, transfer_weights
         from keras_arch.data.pipeline import check_batch_size
         from keras_arch.training.checkpoint import recorded_precision
-        from keras_arch.training.fast import make_repeatable
+        from keras_arch.training.fast_copy import make_repeatable
         from keras_arch.training.precision import choose_precision
         from keras_arch.weights.torchvision import check_source
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 import keras_arch
 from keras_arch.models import all_layers
-from keras_arch.training import fast
-from keras_arch.training.fast import FusedBatchNormalization, fast_copy
+from keras_arch.training.fast_copy import FusedBatchNormalization, fast_copy
+from keras_arch.training.fit import fast
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (8, 32, 32, 3)).astype("uint8")

@@ -20,7 +20,7 @@ import keras_arch
 from keras_arch import cli, errors, files, memory
 from keras_arch.artifacts.tflite import workers
 from keras_arch.machine import available_memory
-from keras_arch.training import precision
+from keras_arch.training.fit import precision
 
 GB = 1e9
 
@@ -74,7 +74,7 @@ def test_memory_that_runs_out_in_training_is_an_input_error(tmp_path, monkeypatc
     def fail(*arguments):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9,9]")
 
-    monkeypatch.setattr("keras_arch.training.run_epochs", fail)
+    monkeypatch.setattr("keras_arch.training.fit.run_epochs", fail)
     with pytest.raises(keras_arch.InputError, match=r"memory\. Received: OOM.*smaller --batch-size or --image-size"):
         keras_arch.fit(small(), DATA, RECIPE, tmp_path)
 

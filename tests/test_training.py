@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, latin_1_folder
+from keras_arch.training.fit.fit import compiled_copy
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 
 import keras_arch
-from keras_arch import files, training
+from keras_arch import files
 from keras_arch.class_names import write_labels
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
@@ -31,7 +32,7 @@ from keras_arch.reports.tables import comparison_row
 from keras_arch.runs.history import best_epoch, read_history
 from keras_arch.runs.record import read_run
 from keras_arch.training.callbacks import patience_is_over
-from keras_arch.training.fast import fast_copy
+from keras_arch.training.fast_copy import fast_copy
 from keras_arch.training.metrics import BalancedAccuracy
 from keras_arch.training.optimizers import averages, build_optimizer, build_schedule
 
@@ -296,7 +297,7 @@ def test_what_is_saved_is_the_average_of_the_weights(few, tmp_path, monkeypatch,
         def on_train_batch_end(self, batch, logs=None):
             steps.append([variable.numpy() for variable in self.model.trainable_variables])
 
-    monkeypatch.setattr("keras_arch.training.fit.Report", Watch)
+    monkeypatch.setattr("keras_arch.training.fit.fit.Report", Watch)
     model, history = train(few, tmp_path / "a", ema=decay, precision=precision)
     assert len(steps) == 8
     epochs, average = [], steps[0]
@@ -472,7 +473,7 @@ def softmax_inside():
 @pytest.mark.parametrize("build", [classifier_inside, head_inside, softmax_inside])
 def test_a_frozen_backbone_may_be_a_nested_model(build):
     recipe = dataclasses.replace(RECIPE, freeze="backbone")
-    trained = training.compiled_copy(build(), recipe, 1, "float32")
+    trained = compiled_copy(build(), recipe, 1, "float32")
     assert [variable.path.split("/")[-2:] for variable in trained.trainable_variables] == [
         ["predictions", "kernel"],
         ["predictions", "bias"],
