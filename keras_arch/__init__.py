@@ -51,10 +51,10 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
         preactivation_bottleneck_block,
     )
     from .artifacts.open import open_artifact
-    from .costs import cost
     from .data.load import load_dataset
     from .errors import DataWarning, InputError
-    from .evaluation import evaluate
+    from .evaluation.cost import cost
+    from .evaluation.evaluate import evaluate
     from .export import export_model
     from .formats import ExportSettings
     from .models import strip_auxiliary_heads

@@ -6,9 +6,10 @@ import html
 import io
 import json
 
-from . import costs
 from .errors import warn_on_failure
-from .evaluation import measure, mistakes
+from .evaluation.cost import cost
+from .evaluation.evaluate import find_mistakes
+from .evaluation.metrics import compute_metrics
 from .files import save_whole
 from .models import strip_auxiliary_heads
 from .pictures import draw_confusion, draw_mistakes, draw_reliability
@@ -53,9 +54,9 @@ def write_report(folder, model, dataset, history, probabilities, labels):
         probabilities, labels: of the test split, what `evaluation.predict_split` gave.
     """
     run = json.loads((folder / "run.json").read_text())
-    metrics = measure(probabilities, labels, dataset.class_names)
-    cost = costs.cost(strip_auxiliary_heads(model))
-    worst = mistakes(probabilities, labels, dataset)
+    metrics = compute_metrics(probabilities, labels, dataset.class_names)
+    cost = cost(strip_auxiliary_heads(model))
+    worst = find_mistakes(probabilities, labels, dataset)
     drawings = {
         "Curves": lambda file: draw_curves(file, {"": history}),
         "Confusions": lambda file: draw_confusion(file, metrics["confusion"], dataset.class_names),

@@ -4,7 +4,7 @@ import numpy as np
 from rich.cells import cell_len
 
 from .errors import warn_on_failure
-from .evaluation import mistakes
+from .evaluation.evaluate import find_mistakes
 from .figures import drawing, label
 from .files import lock, write_json
 
@@ -87,4 +87,4 @@ def write_evaluation(folder, dataset, split, names, rows, answers, labels):
             with warn_on_failure(f"A picture of {name}"):
                 draw_confusion(f"{picture}_confusion.png", row["confusion"], dataset.class_names)
                 draw_reliability(f"{picture}_reliability.png", row["calibration"], row["ece"])
-                draw_mistakes(f"{picture}_mistakes.png", mistakes(probabilities, labels, dataset, split))
+                draw_mistakes(f"{picture}_mistakes.png", find_mistakes(probabilities, labels, dataset, split))

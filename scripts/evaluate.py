@@ -34,11 +34,20 @@ def main():
     if options.output:
         files.check_writable(options.output)
     with cli.quiet():
-        from keras_arch import evaluation, load_dataset, open_artifact, pictures
+        from keras_arch.evaluation.evaluate.evaluate import compare
+
+        from keras_arch import load_dataset, open_artifact, pictures
         from keras_arch.class_names import check_labels, class_names_of
         from keras_arch.data.classes import with_classes
         from keras_arch.data.folders import is_unsplit
         from keras_arch.data.tfds import SPLITS
+        from keras_arch.reports.tables import (
+            absent_classes_line,
+            class_rows,
+            confusions_line,
+            evaluation_legend,
+            evaluation_row,
+        )
         from keras_arch.runs.origin import dataset_of, is_training_data, warn_of_changes
 
         artifacts = [open_artifact(path) for path in options.artifacts]
@@ -56,14 +65,14 @@ def main():
     dataset = with_classes(dataset, class_names_of(artifacts) or dataset.class_names)
     for artifact in artifacts:
         check_labels(artifact, dataset.class_names)
-    found = rows, *_ = evaluation.compare(artifacts, dataset, split, cli.progress)
+    found = rows, *_ = compare(artifacts, dataset, split, cli.progress)
     cli.say(f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {rows[0]['images']:,} images")
-    cli.print_table(cli.turned({short: evaluation.cells(row) for short, row in zip(names, rows, strict=True)}))
-    print(evaluation.legend(rows))
+    cli.print_table(cli.turned({short: evaluation_row(row) for short, row in zip(names, rows, strict=True)}))
+    print(evaluation_legend(rows))
     cli.say(f"{names[0]}, class by class:")
-    cli.print_table(evaluation.class_cells(rows[0]))
-    print(evaluation.confused_pairs(rows[0]))
-    if absent := evaluation.absent_classes(rows[0]):
+    cli.print_table(class_rows(rows[0]))
+    print(confusions_line(rows[0]))
+    if absent := absent_classes_line(rows[0]):
         print(absent)
     if options.output:
         pictures.write_evaluation(options.output, dataset, split, names, *found)

@@ -30,9 +30,11 @@ class Options:
 
 def main():
     options = cli.parse(Options, sys.argv[1:], prog="predict.py")
-    from keras_arch import open_artifact, predictions
+    from keras_arch import open_artifact
     from keras_arch.class_names import labels_of
+    from keras_arch.evaluation.predictions import classify, explain
     from keras_arch.images.find import find_pictures
+    from keras_arch.reports.predictions import WRITERS
 
     if not options.images:
         raise InputError("expected one IMAGE or more, got none; examples/digit.png would work")
@@ -47,9 +49,9 @@ def main():
     labels = labels_of(artifact)
     if options.explain:
         with cli.quiet():
-            predictions.explain(artifact.path, paths, options.explain)
+            explain(artifact.path, paths, options.explain)
         print(f"Where it looked is in {options.explain}.", file=sys.stderr)
-    predictions.WRITERS[options.format](predictions.classify(artifact, paths, labels, options.top))
+    WRITERS[options.format](classify(artifact, paths, labels, options.top))
 
 
 if __name__ == "__main__":

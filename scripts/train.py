@@ -41,7 +41,9 @@ def main():
     check = partial(check_run_folder, output, recipe, options.overwrite, options.resume)
     folder = check()
     with cli.quiet():
-        from keras_arch import available, build, evaluation, fit, load_dataset, open_artifact, page, transfer_weights
+        from keras_arch.evaluation.evaluate.evaluate import predict_splits
+
+        from keras_arch import available, build, fit, load_dataset, open_artifact, page, transfer_weights
         from keras_arch.data.pipeline import check_batch_size
         from keras_arch.training.checkpoint import recorded_precision
         from keras_arch.training.fast_copy import make_repeatable
@@ -64,7 +66,7 @@ def main():
         start_run(unfinished, recipe, precision, options.data_dir, data)
         chosen = replace(recipe, precision=precision.name)
         history = fit(model, data, chosen, unfinished, options.resume, options.tensorboard)
-        answers = evaluation.predict_splits(open_artifact(unfinished / "model.keras"), data)
+        answers = predict_splits(open_artifact(unfinished / "model.keras"), data)
         metrics = finish_run(unfinished, history, answers, files.hash_of(model.get_weights()))
         page.illustrate(unfinished, model, data, history, *answers["test"])
     cli.print_table([run_row(recipe, metrics)])

@@ -103,7 +103,7 @@ PRINTS = """
 import csv, sys, warnings
 from keras_arch import cli
 from keras_arch.errors import DataWarning, InputError
-from keras_arch.predictions import write_csv
+from keras_arch.reports.predictions import write_csv
 
 def main():
     cli.say("\u732b: 99%")

@@ -8,15 +8,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras_arch.evaluation.evaluate.evaluate import MISTAKES_SHOWN, check_match, compare, evaluate, find_mistakes
 from matplotlib.axes import Axes
 from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
 import keras_arch
-from keras_arch import evaluation, pictures
+from keras_arch import pictures
 from keras_arch.artifacts.artifact import Artifact
 from keras_arch.data.splits import InMemory, InStream
+from keras_arch.evaluation.metrics import CONFUSED_PAIRS, accuracy, compute_metrics, interval, mcnemar
+from keras_arch.reports.tables import class_rows, confusions_line, evaluation_row
 
 RNG = np.random.default_rng(0)
 
@@ -27,7 +30,7 @@ def test_measures_by_hand():
         [[0.9, 0.1, 0], [0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], "float32"
     )
     labels = np.array([0, 0, 0, 1, 1, 2])
-    found = evaluation.measure(probabilities, labels, ("a", "b", "c"))
+    found = compute_metrics(probabilities, labels, ("a", "b", "c"))
     assert found["top1"] == pytest.approx(4 / 6)
     assert "top5" not in found
     assert found["nll"] == pytest.approx(-sum(map(math.log, (0.9, 0.8, 0.3, 0.7, 0.2, 0.8))) / 6, rel=1e-6)
@@ -50,7 +53,7 @@ def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
     probabilities = np.full((1000, classes), 0.1 / (classes - 1), "float32")
     probabilities[np.arange(1000), predicted] = 0.9
     names = tuple(f"class {number}" for number in range(classes))
-    row = {"artifact": "a", "bytes": 1, **evaluation.measure(probabilities, labels, names)}
+    row = {"artifact": "a", "bytes": 1, **compute_metrics(probabilities, labels, names)}
     split = InMemory(np.zeros((1000, 1, 1, 1), "uint8"), labels)
     data = keras_arch.data.dataset.Dataset("many", split, split, split, names, (1, 1, 1))
     pictures.write_evaluation(tmp_path, data, "test", ["a"], [row], [probabilities], labels)
@@ -63,7 +66,7 @@ def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
     assert sum(images for *_, images in counts) == 1000
     wrong = matrix - np.diag(np.diag(matrix))
     assert [pair["images"] for pair in row["confused"]] == np.sort(wrong, axis=None)[
-        : -evaluation.CONFUSED_PAIRS - 1 : -1
+        : -CONFUSED_PAIRS - 1 : -1
     ].tolist()
 
 
@@ -86,10 +89,10 @@ SIX = np.array(
 
 
 def test_top5_by_hand():
-    found = evaluation.measure(SIX, np.array([0, 4, 5, 1]), "abcdef")
+    found = compute_metrics(SIX, np.array([0, 4, 5, 1]), "abcdef")
     assert (found["top1"], found["top5"]) == (1 / 4, 3 / 4)
-    assert found["top5_interval"] == evaluation.interval(3, 4)
-    assert evaluation.accuracy(SIX[3:], np.array([5]))["top5"] == 0
+    assert found["top5_interval"] == interval(3, 4)
+    assert accuracy(SIX[3:], np.array([5]))["top5"] == 0
 
 
 def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
@@ -104,8 +107,8 @@ def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
         left = list(answers)
         return lambda images: np.stack([left.pop(0) for _ in images])
 
-    monkeypatch.setattr("keras_arch.evaluation.evaluate.measure_latency", lambda artifact, images: 0.002)
-    rows, _, found = evaluation.compare([artifact("a", range(5)), artifact("b", range(4, 10))], digits)
+    monkeypatch.setattr("keras_arch.evaluation.evaluate.evaluate.measure_latency", lambda artifact, images: 0.002)
+    rows, _, found = compare([artifact("a", range(5)), artifact("b", range(4, 10))], digits)
     np.testing.assert_array_equal(found, labels)
     counts = np.bincount(labels)
     assert rows[1]["against_first"] == {
@@ -115,30 +118,30 @@ def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
     }
     assert rows[1]["agreement"] == pytest.approx(counts[4] / 360)
     assert "against_first" not in rows[0]
-    assert evaluation.cells(rows[1])["differs"] == ("yes" if rows[1]["against_first"]["p"] < 0.05 else "no")
-    assert evaluation.confused_pairs(rows[0]).startswith("Most confused: ")
-    assert [row["images"] for row in evaluation.class_cells(rows[0])] == [str(count) for count in counts]
+    assert evaluation_row(rows[1])["differs"] == ("yes" if rows[1]["against_first"]["p"] < 0.05 else "no")
+    assert confusions_line(rows[0]).startswith("Most confused: ")
+    assert [row["images"] for row in class_rows(rows[0])] == [str(count) for count in counts]
 
 
 def test_intervals_are_published_ones():
     """Wilson's for 81 of 263 is 0.2553 to 0.3662 (Newcombe 1998, table I, method 3)."""
-    assert evaluation.interval(81, 263) == pytest.approx([0.2553, 0.3662], abs=1e-4)
-    assert evaluation.interval(15, 148) == pytest.approx([0.0624, 0.1605], abs=1e-4)
-    assert evaluation.interval(10, 10)[1] == 1
+    assert interval(81, 263) == pytest.approx([0.2553, 0.3662], abs=1e-4)
+    assert interval(15, 148) == pytest.approx([0.0624, 0.1605], abs=1e-4)
+    assert interval(10, 10)[1] == 1
 
 
 def test_mcnemar_is_a_coin():
     """Nine of ten disagreements on one side: 2 * (1 + 10) / 2^10."""
     right, other = np.ones(50, bool), np.ones(50, bool)
     right[:1], other[1:10] = False, False
-    assert evaluation.mcnemar(right, other) == {"only_first": 9, "only_second": 1, "p": pytest.approx(22 / 1024)}
-    assert evaluation.mcnemar(right, right)["p"] == 1
+    assert mcnemar(right, other) == {"only_first": 9, "only_second": 1, "p": pytest.approx(22 / 1024)}
+    assert mcnemar(right, right)["p"] == 1
 
 
 def test_a_calibrated_model_has_no_calibration_error():
     probabilities = RNG.dirichlet((0.3, 0.3, 0.3), 50_000)
     labels = (RNG.random((50_000, 1)) > probabilities.cumsum(axis=1)).sum(axis=1).clip(max=2)
-    assert evaluation.measure(probabilities, labels, "abc")["ece"] < 0.01
+    assert compute_metrics(probabilities, labels, "abc")["ece"] < 0.01
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -155,11 +158,11 @@ def test_mistakes_are_the_surest_wrong_answers(streamed):
     wrong = RNG.random(60) < 0.5
     probabilities = np.stack([1 - sure, sure], axis=1)
     probabilities[(labels == 0) ^ wrong] = probabilities[(labels == 0) ^ wrong, ::-1]
-    found = evaluation.mistakes(probabilities, labels, data)
-    expected = sorted(np.flatnonzero(wrong), key=lambda number: -sure[number])[: evaluation.MISTAKES]
+    found = find_mistakes(probabilities, labels, data)
+    expected = sorted(np.flatnonzero(wrong), key=lambda number: -sure[number])[:MISTAKES_SHOWN]
     assert [image[0, 0, 0] for image, *_ in found] == expected
     assert all(true != predicted for _, true, predicted, _ in found)
-    assert [confidence for *_, confidence in found] == sorted(sure[wrong])[::-1][: evaluation.MISTAKES]
+    assert [confidence for *_, confidence in found] == sorted(sure[wrong])[::-1][:MISTAKES_SHOWN]
     sample, some_labels = split.sample(7, seed=1)
     np.testing.assert_array_equal(labels[sample[:, 0, 0, 0]], some_labels)
     assert len(set(sample[:, 0, 0, 0].tolist())) == 7
@@ -173,12 +176,12 @@ def test_grey_images_go_into_colour_models(digits):
         return np.eye(10, dtype="float32")[np.zeros(len(images), int)]
 
     artifact = Artifact(None, "keras", (8, 8, 3), 10, 0, predict)
-    assert evaluation.evaluate(artifact, digits)["images"] == 360
+    assert evaluate(artifact, digits)["images"] == 360
     assert {shape[1:] for shape in seen} == {(8, 8, 3)}
     with pytest.raises(
         keras_arch.InputError, match=r"images \(8, 8, 1\), as data set 'digits' has, got .* \(9, 8, 3\)"
     ):
-        evaluation.check_match(Artifact("this", "keras", (9, 8, 3), 10, 0, predict), digits)
+        check_match(Artifact("this", "keras", (9, 8, 3), 10, 0, predict), digits)
 
 
 def test_logits_are_no_probabilities(tmp_path):

@@ -20,7 +20,7 @@ from scipy.special import expit, softmax
 import keras_arch
 from keras_arch.artifacts.open import open_artifact, probabilities
 from keras_arch.class_names import known_labels
-from keras_arch.explain import grad_cam
+from keras_arch.evaluation.grad_cam import grad_cam
 from keras_arch.export import export_model, quantization_errors
 from keras_arch.export.proof import Truth, prove
 from keras_arch.export.tflite import full_range

@@ -16,11 +16,15 @@ from PIL import Image
 from rich.cells import cell_len
 
 import keras_arch
-from keras_arch import cli, evaluation, figures, page, pictures, predictions
+from keras_arch import cli, figures, page, pictures
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
+from keras_arch.evaluation.metrics import compute_metrics
+from keras_arch.evaluation.predictions import classify
 from keras_arch.export.report import model_card
 from keras_arch.reports.figures import draw_curves, draw_grid
+from keras_arch.reports.predictions import WRITERS
+from keras_arch.reports.tables import class_rows, confusions_line
 from keras_arch.runs.record import finish_run, read_run, start_run
 from keras_arch.text import in_markdown, printable, shorten
 from keras_arch.training.precision import Precision
@@ -109,7 +113,7 @@ def texts(monkeypatch):
 
 def test_figures_of_an_evaluation(noise, answers, tmp_path, monkeypatch):
     drawn = texts(monkeypatch)
-    row = evaluation.measure(answers, noise.test.labels, NAMES)
+    row = compute_metrics(answers, noise.test.labels, NAMES)
     pictures.write_evaluation(tmp_path, noise, "test", ["one"], [row], [answers], noise.test.labels)
     assert len(list(tmp_path.glob("*.png"))) == 3
     assert {figures.label(name) for name in NAMES} <= set(drawn)
@@ -144,8 +148,8 @@ def test_tables_on_the_screen(capsys):
 
 
 def test_rows_of_an_evaluation(noise, answers):
-    row = evaluation.measure(answers, noise.test.labels, NAMES)
-    told = [cells["class"] for cells in evaluation.class_cells(row)] + [evaluation.confused_pairs(row)]
+    row = compute_metrics(answers, noise.test.labels, NAMES)
+    told = [cells["class"] for cells in class_rows(row)] + [confusions_line(row)]
     assert not any(CONTROLS.search(text) or "x" * 40 in text for text in told)
 
 
@@ -157,8 +161,8 @@ def test_predictions_for_people_and_for_programs(tmp_path, capsys):
         image_shape=(4, 4, 1), predict=lambda images: np.linspace(0, 1, len(names))[np.newaxis, ::-1]
     )
     told = {}
-    for form, write in predictions.WRITERS.items():
-        write(predictions.classify(artifact, [path], names, len(names)))
+    for form, write in WRITERS.items():
+        write(classify(artifact, [path], names, len(names)))
         told[form] = capsys.readouterr().out
     assert len(told["table"].splitlines()) == 1
     assert not CONTROLS.search(told["table"])

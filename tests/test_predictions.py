@@ -16,10 +16,11 @@ from keras import layers
 from PIL import Image
 
 import keras_arch
-from keras_arch import evaluation, predictions
 from keras_arch.artifacts.artifact import Artifact
 from keras_arch.class_names import labels_of
-from keras_arch.explain import grad_cam
+from keras_arch.evaluation.grad_cam import grad_cam
+from keras_arch.evaluation.metrics import accuracy
+from keras_arch.evaluation.predictions import classify
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
 
@@ -122,9 +123,9 @@ def test_the_first_of_equally_probable_classes_is_named_first(tmp_path):
     Image.new("L", (2, 2)).save(tmp_path / "black.png")
     shares = np.array([0, 64, 0, 128, 64, 0, 0], "float32") / 256
     artifact = Artifact(None, "tflite", (2, 2, 1), 7, 0, lambda images: np.tile(shares, (len(images), 1)))
-    (row,) = predictions.classify(artifact, [tmp_path / "black.png"], "abcdefg", 6)
+    (row,) = classify(artifact, [tmp_path / "black.png"], "abcdefg", 6)
     assert [one["label"] for one in row["classes"]] == ["d", "b", "e", "a", "c", "f"]
-    told = [evaluation.accuracy(shares[None], np.array([label])) for label in range(7)]
+    told = [accuracy(shares[None], np.array([label])) for label in range(7)]
     assert [one["top1"] for one in told] == [0, 0, 0, 1, 0, 0, 0]
     top5 = {one["label"] for one in row["classes"][:5]}
     assert [one["top5"] for one in told] == [name in top5 for name in "abcdefg"]

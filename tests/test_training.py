@@ -27,7 +27,7 @@ from keras_arch.class_names import write_labels
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
-from keras_arch.evaluation import balanced_accuracy
+from keras_arch.evaluation.metrics import balanced_accuracy
 from keras_arch.reports.tables import comparison_row
 from keras_arch.runs.history import best_epoch, read_history
 from keras_arch.runs.record import read_run

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..class_names import LABELS, check_class_names, packed_labels, read_labels
 from ..errors import InputError, first_line, is_disk_full
-from ..evaluation import accuracy, agreement
+from ..evaluation.metrics import accuracy, agreement
 from ..files import existing_folder, plain_path, size_of
 from ..images.resize import resize
 from ..models import are_probabilities

@@ -59,3 +59,74 @@ def balanced_columns(metrics):
     """{title: text} of the balanced accuracies of a run that was trained with class weights; empty for any other."""
     splits = [split for split in ("validation", "test") if "balanced_accuracy" in metrics[split]]
     return {f"{split}, balanced": f"{metrics[split]['balanced_accuracy']:.2%}" for split in splits}
+
+
+CLASSES_SHOWN = 20  # that are shown on a screen
+
+
+CHANCE = 0.05  # below this p a difference is called more than chance
+
+
+def evaluation_legend(rows):
+    """What the titles of `evaluation_row` mean, of those that are there."""
+    told = (
+        "from, to: 95% intervals. nll: negative log-likelihood. ece: expected calibration error. ms: one image, median."
+    )
+    if len(rows) > 1:
+        told += (
+            "\nagrees: images with the top class of the first artifact. lost, won: images that the first alone, or this one\n"
+            f"alone, got right. p: how likely so uneven a split is if both are equally good. differs: by more than chance, p < {CHANCE:g}."
+        )
+    return told
+
+
+def class_rows(row):
+    """A row of text for each class that has images, of what `compare` gives, the worst first where they are many."""
+    present = [(name, found) for name, found in row["classes"].items() if found["support"]]
+    classes = sorted(present, key=lambda one: one[1]["f1"] if len(present) > CLASSES_SHOWN else 0)
+    return [
+        {
+            "class": shorten(name),
+            **{f"{column} %": f"{100 * found[column]:.2f}" for column in ("precision", "recall", "f1")},
+            "images": f"{found['support']:,}",
+        }
+        for name, found in classes[:CLASSES_SHOWN]
+    ]
+
+
+def absent_classes_line(row):
+    """The classes without images as a sentence, or nothing if there are none."""
+    names = [shorten(name) for name, found in row["classes"].items() if not found["support"]]
+    more = f" and {len(names) - CLASSES_SHOWN:,} more" if len(names) > CLASSES_SHOWN else ""
+    return f"No images of: {', '.join(names[:CLASSES_SHOWN])}{more}." if names else ""
+
+
+def confusions_line(row):
+    """The most frequent mistakes as a sentence."""
+    pairs = (
+        f"{shorten(one['true'])} taken for {shorten(one['predicted'])} ({one['images']:,})" for one in row["confused"]
+    )
+    return f"Most confused: {', '.join(pairs) or 'none'}."
+
+
+def evaluation_row(row):
+    """{title: text} of one artifact, of what `compare` gives."""
+    found = {"size MB": f"{row['bytes'] / 1e6:.2f}"}
+    for title, name in {"top-1": "top1", "top-5": "top5"}.items():
+        if name in row:
+            low, high = row[f"{name}_interval"]
+            shares = {f"{title} %": row[name], f"{title} from": low, f"{title} to": high}
+            found |= {column: f"{100 * share:.2f}" for column, share in shares.items()}
+    found |= {
+        "nll": f"{row['nll']:.4f}",
+        "ece %": f"{100 * row['ece']:.2f}",
+    }
+    if "against_first" in row:
+        test = row["against_first"]
+        found |= {
+            "agrees %": f"{100 * row['agreement']:.2f}",
+            "lost, won": f"{test['only_first']}, {test['only_second']}",
+            "p": f"{test['p']:.2g}",
+            "differs": "yes" if test["p"] < CHANCE else "no",
+        }
+    return found | {"ms": f"{row['latency_ms']:.2f}"}

@@ -79,7 +79,7 @@ def finish_run(folder, history, answers, weights_sha256):
         answers: {split: (probabilities, labels)}.
         weights_sha256: of the kept model.
     """
-    from ..evaluation import accuracy, balanced_accuracy
+    from ..evaluation.metrics import accuracy, balanced_accuracy
 
     run = json.loads((folder / "run.json").read_text())
     run["metrics"] = {

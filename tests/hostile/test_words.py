@@ -153,8 +153,8 @@ def test_bad_words_are_one_line(typed, names, what, world, monkeypatch, capfd): 
     script = typed[0]
     late = {
         "train.py": "keras_arch.training.precision.choose_precision",
-        "predict.py": "keras_arch.predictions.classify",
-        "evaluate.py": "keras_arch.evaluation.compare",
+        "predict.py": "keras_arch.evaluation.predictions.classify",
+        "evaluate.py": "keras_arch.evaluation.evaluate.compare",
         "compare.py": "keras_arch.reports.figures.draw_curves",
         "show_data.py": "keras_arch.data.dataset.count_images",
         "cost.py": "keras_arch.cost",

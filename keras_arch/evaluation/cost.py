@@ -8,8 +8,8 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from .errors import InputError
-from .models import check_model
+from ..errors import InputError
+from ..models import check_model
 
 
 class LayerCost(NamedTuple):

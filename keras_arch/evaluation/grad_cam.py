@@ -6,8 +6,8 @@ import tensorflow as tf
 from matplotlib import colormaps
 from PIL import Image
 
-from .errors import InputError
-from .models import check_backend, strip_auxiliary_heads
+from ..errors import InputError
+from ..models import check_backend, strip_auxiliary_heads
 
 
 def grad_cam(model, images):

@@ -1,15 +1,13 @@
-"""Pictures classified one by one, and told in a line each."""
+"""Classify pictures."""
 
-import csv
-import json
 import sys
 
 import numpy as np
 
-from .errors import InputError
-from .files import save_whole
-from .images.read import read_image
-from .text import printable
+from ..errors import InputError
+from ..files import save_whole
+from ..images.read import read_image
+from ..text import printable
 
 STEM = 60  # characters of a picture's name that an explained picture keeps: a file name has 255 bytes
 SHOWN = 256  # pixels that the longer side of an explained picture has, about
@@ -46,35 +44,10 @@ def classify(artifact, paths, labels, top):
         raise InputError(f"expected {len(paths)} pictures, got {unread} that cannot be read")
 
 
-def write_table(rows):
-    for row in rows:
-        shares = ", ".join(f"{one['label']} {one['probability']:.1%}" for one in row["classes"])
-        print(printable(f"{row['image']}: {shares}"))
-
-
-def write_json(rows):
-    for row in rows:
-        print(json.dumps(row))
-
-
-def write_csv(rows):
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    header: list[str] = []
-    for row in rows:
-        if not header:  # of as many classes as there are, where there are fewer than asked for
-            columns = range(1, len(row["classes"]) + 1)
-            header = ["image", *(f"{kind}_{number}" for number in columns for kind in ("label", "probability"))]
-            writer.writerow(header)
-        writer.writerow([row["image"], *(value for one in row["classes"] for value in one.values())])
-
-
-WRITERS = {"table": write_table, "json": write_json, "csv": write_csv}
-
-
 def explain(artifact, paths, folder):
     """Write a picture of where the .keras file `artifact` looked for each of `paths` into `folder`, under its name."""
-    from .explain import grad_cam, overlay, with_last_maps
-    from .models import load_keras, strip_auxiliary_heads
+    from ..models import load_keras, strip_auxiliary_heads
+    from .grad_cam import grad_cam, overlay, with_last_maps
 
     model = strip_auxiliary_heads(load_keras(artifact))
     with_last_maps(model)  # a model that cannot be explained is refused before there is a folder
