@@ -132,13 +132,6 @@ def check_arguments(arguments):
             )
 
 
-def list_recipes(recipes, expected):
-    """What scripts/train.py says when it is asked for nothing."""
-    print("usage: python scripts/train.py RECIPE [options]; RECIPE --help lists the options. Recipes:")
-    for name, recipe in recipes.items():
-        print(f"  {name:26}{recipe.summary}\n  {'':26}{expected[name]}")
-
-
 def say(text):
     """Print one line about files and classes, whose names may hold anything."""
     print(printable(text))
@@ -167,28 +160,11 @@ def progress(batches, total):
     return track(batches, "", total, console=console, transient=True, disable=not console.is_terminal)
 
 
-def announced(files, total):
+def announce(files, total):
     """Give the items of {name: ...} on and print each name first; stderr, where bars are drawn, may be held back."""
     for number, (name, file) in enumerate(files, start=1):
         print(f"  {number}/{total} {name}", flush=True)
         yield name, file
-
-
-def turned(columns):
-    """Rows for `print_table` from {name: {title: text}}, a column for each name."""
-    titles = dict.fromkeys(title for column in columns.values() for title in column)
-    return [{"": title, **{name: column.get(title, "") for name, column in columns.items()}} for title in titles]
-
-
-def short_names(paths):
-    """The folder that all `paths` share, and a short name for each: float32 for export/model_float32.tflite."""
-    if any(path.is_absolute() for path in paths):
-        paths = [path.absolute() for path in paths]
-    shared = os.path.commonpath([path.parent for path in paths])
-    names = [path.stem.removeprefix("model_") if path.suffix == ".tflite" else path.name for path in paths]
-    if len(set(names)) < len(names):
-        names = [os.path.relpath(path, shared or ".") for path in paths]
-    return shared or ".", names
 
 
 @contextlib.contextmanager

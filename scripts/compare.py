@@ -7,8 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from keras_arch import cli, files
+from keras_arch import files
+from keras_arch.cli import parse, print_table, quiet, run, say
 from keras_arch.errors import InputError
+from keras_arch.reports.tables import short_names, transpose
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Options:
 
 
 def main():
-    options = cli.parse(Options, sys.argv[1:], prog="compare.py")
+    options = parse(Options, sys.argv[1:], prog="compare.py")
     if len(options.runs) < 2:
         raise InputError(f"expected two run folders or more, got {len(options.runs)}")
     files.check_picture(options.output)
@@ -35,18 +37,18 @@ def main():
 
     found = [read_run(folder) for folder in options.runs]  # mistakes first: Keras takes seconds to come
     histories = [read_history(folder) for folder in options.runs]
-    with cli.quiet():
+    with quiet():
         from keras_arch import cost, strip_auxiliary_heads
         from keras_arch.models import load_keras
 
         costs = [cost(strip_auxiliary_heads(load_keras(folder / "model.keras"))) for folder in options.runs]
-    _, names = cli.short_names(options.runs)
+    _, names = short_names(options.runs)
     rows = [comparison_row(*one) for one in zip(options.runs, found, histories, costs, strict=True)]
-    cli.print_table(cli.turned(dict(zip(names, rows, strict=True))))
+    print_table(transpose(dict(zip(names, rows, strict=True))))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     draw_curves(options.output, dict(zip(names, histories, strict=True)))
-    cli.say(f"The curves are in {options.output}.")
+    say(f"The curves are in {options.output}.")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

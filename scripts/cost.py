@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from keras_arch import cli
+from keras_arch.cli import parse, print_table, quiet, run
 from keras_arch.errors import InputError, choose
 from keras_arch.options import PIXELS
 
@@ -28,10 +28,10 @@ class Options:
 
 
 def main():
-    options = cli.parse(Options, sys.argv[1:], prog="cost.py")
+    options = parse(Options, sys.argv[1:], prog="cost.py")
     if not options.models:
         raise InputError("expected one MODEL or more, got none; resnet50 would work")
-    with cli.quiet():
+    with quiet():
         from keras_arch import available, build, cost
     for name in options.models:
         choose("the name of a model", name.lower(), available())
@@ -48,7 +48,7 @@ def main():
             for layer in layers
         ]
         rows.append({"layer": "total", "output": "", **numbers(costs[0])})
-    cli.print_table(rows)
+    print_table(rows)
 
 
 def numbers(cost):
@@ -57,4 +57,4 @@ def numbers(cost):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from keras_arch import cli, files
+from keras_arch import files
+from keras_arch.cli import parse, print_table, progress, quiet, run, say
 from keras_arch.errors import InputError
+from keras_arch.reports.tables import short_names, transpose
 
 
 @dataclass
@@ -28,19 +30,20 @@ class Options:
 
 
 def main():
-    options = cli.parse(Options, sys.argv[1:], prog="evaluate.py")
+    options = parse(Options, sys.argv[1:], prog="evaluate.py")
     if not options.artifacts:
         raise InputError("expected one ARTIFACT or more, got none; saved_models/quickstart/model.keras would work")
     if options.output:
         files.check_writable(options.output)
-    with cli.quiet():
+    with quiet():
         from keras_arch.evaluation.evaluate.evaluate import compare
 
-        from keras_arch import load_dataset, open_artifact, pictures
+        from keras_arch import load_dataset, open_artifact
         from keras_arch.class_names import check_labels, class_names_of
         from keras_arch.data.classes import with_classes
         from keras_arch.data.folders import is_unsplit
         from keras_arch.data.tfds import SPLITS
+        from keras_arch.reports.figures import write_evaluation
         from keras_arch.reports.tables import (
             absent_classes_line,
             class_rows,
@@ -51,7 +54,7 @@ def main():
         from keras_arch.runs.origin import dataset_of, is_training_data, warn_of_changes
 
         artifacts = [open_artifact(path) for path in options.artifacts]
-    folder, names = cli.short_names(options.artifacts)
+    folder, names = short_names(options.artifacts)
     name, data_dir, data_options = dataset_of(artifacts[0].path, options.dataset, options.data_dir)
     if options.output:
         files.refuse_inside(options.output, [name])
@@ -65,19 +68,19 @@ def main():
     dataset = with_classes(dataset, class_names_of(artifacts) or dataset.class_names)
     for artifact in artifacts:
         check_labels(artifact, dataset.class_names)
-    found = rows, *_ = compare(artifacts, dataset, split, cli.progress)
-    cli.say(f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {rows[0]['images']:,} images")
-    cli.print_table(cli.turned({short: evaluation_row(row) for short, row in zip(names, rows, strict=True)}))
+    found = rows, *_ = compare(artifacts, dataset, split, progress)
+    say(f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {rows[0]['images']:,} images")
+    print_table(transpose({short: evaluation_row(row) for short, row in zip(names, rows, strict=True)}))
     print(evaluation_legend(rows))
-    cli.say(f"{names[0]}, class by class:")
-    cli.print_table(class_rows(rows[0]))
+    say(f"{names[0]}, class by class:")
+    print_table(class_rows(rows[0]))
     print(confusions_line(rows[0]))
     if absent := absent_classes_line(rows[0]):
         print(absent)
     if options.output:
-        pictures.write_evaluation(options.output, dataset, split, names, *found)
-        cli.say(f"metrics.json and pictures are in {options.output}.")
+        write_evaluation(options.output, dataset, split, names, *found)
+        say(f"metrics.json and pictures are in {options.output}.")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

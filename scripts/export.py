@@ -7,9 +7,11 @@ from typing import Annotated
 
 import tyro
 
-from keras_arch import cli, files
+from keras_arch import files
+from keras_arch.cli import announce, parse, print_table, quiet, run, say
 from keras_arch.errors import ProofError
 from keras_arch.formats import ExportSettings
+from keras_arch.reports.tables import transpose
 
 
 @dataclass
@@ -26,38 +28,38 @@ class Options:
 
 
 def main():
-    options = cli.parse(Options, sys.argv[1:], prog="export.py")
+    options = parse(Options, sys.argv[1:], prog="export.py")
     with files.used(options.run):  # or a training with --overwrite could replace it in the meantime
         export(options)
 
 
 def export(options):
-    with cli.quiet():
-        from keras_arch import page
+    with quiet():
         from keras_arch.export import of_run, report
+        from keras_arch.reports.html import add_export
 
     settings, folder = options.settings, options.run / "export"
     run, model, data = of_run.open_run(options.run, settings, options.data_dir)
     if options.debug_quantization:
-        with cli.quiet():
+        with quiet():
             rows, names = of_run.debug_quantization(model, data, settings)
-        cli.print_table(rows)
+        print_table(rows)
         print(of_run.ERROR_LEGEND)
         return print(f"Next: the same with --keep-float {' '.join(names)} instead." if names else "No layer does.")
     files.check_writable(folder)
-    cli.say(f"Exporting {options.run / 'model.keras'} to {folder}, then running each file:")
+    say(f"Exporting {options.run / 'model.keras'} to {folder}, then running each file:")
     with files.whole_folder(folder, "export.json") as partial:
-        with cli.quiet():
-            found = of_run.export_and_prove(run, model, data, partial, settings, cli.announced)
+        with quiet():
+            found = of_run.export_and_prove(run, model, data, partial, settings, announce)
         if table := report.table_of(found):
             print(f"On {found['proof']['images']:,} test images:")
-            cli.print_table(cli.turned(table))
+            print_table(transpose(table))
         print(report.LEGEND, *report.operators_of(found), sep="\n")
         if problems := report.problems_of(found):
             raise ProofError(folder, problems)
-    page.add_export(options.run, table)
-    cli.say(f"Next: python scripts/predict.py {folder / report.smallest(found)} PICTURE_OR_FOLDER, and docs/mobile.md")
+    add_export(options.run, table)
+    say(f"Next: python scripts/predict.py {folder / report.smallest(found)} PICTURE_OR_FOLDER, and docs/mobile.md")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from keras_arch import cli, files
+from keras_arch import files
+from keras_arch.cli import parse, quiet, run
 from keras_arch.errors import InputError
 from keras_arch.options import Range
 
@@ -29,7 +30,7 @@ class Options:
 
 
 def main():
-    options = cli.parse(Options, sys.argv[1:], prog="predict.py")
+    options = parse(Options, sys.argv[1:], prog="predict.py")
     from keras_arch import open_artifact
     from keras_arch.class_names import labels_of
     from keras_arch.evaluation.predictions import classify, explain
@@ -42,17 +43,17 @@ def main():
         files.check_writable(options.explain)
         files.refuse_inside(options.explain, options.images)
     paths = find_pictures(options.images)
-    with cli.quiet():
+    with quiet():
         artifact = open_artifact(options.artifact)
     if options.explain and artifact.kind != "keras":
         raise InputError(f"expected a .keras file with --explain, got {options.artifact}: a gradient is needed")
     labels = labels_of(artifact)
     if options.explain:
-        with cli.quiet():
+        with quiet():
             explain(artifact.path, paths, options.explain)
         print(f"Where it looked is in {options.explain}.", file=sys.stderr)
     WRITERS[options.format](classify(artifact, paths, labels, options.top))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

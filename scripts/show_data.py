@@ -7,7 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from keras_arch import cli, files
+from keras_arch import files
+from keras_arch.cli import parse, print_table, quiet, run, say
 from keras_arch.options import PIXELS, SEEDS
 from keras_arch.recipes import Augment
 from keras_arch.text import shorten
@@ -36,10 +37,10 @@ class Options:
 
 
 def main():
-    options = cli.parse(Options, sys.argv[1:], prog="show_data.py")
+    options = parse(Options, sys.argv[1:], prog="show_data.py")
     files.check_picture(options.output)
     files.refuse_inside(options.output, [options.dataset])
-    with cli.quiet():
+    with quiet():
         from keras_arch import load_dataset
         from keras_arch.data.dataset import count_images
         from keras_arch.reports.figures import draw_grid
@@ -47,8 +48,8 @@ def main():
     data_options = {"skip_unreadable": options.skip_unreadable, "allow_duplicates": options.allow_duplicates}
     dataset = load_dataset(options.dataset, options.data_dir, options.image_size, **data_options)
     height, width, channels = dataset.image_shape
-    cli.say(f"{dataset.name}: {height}x{width} pixels, {'colour' if channels == 3 else 'grey'}")
-    cli.print_table(
+    say(f"{dataset.name}: {height}x{width} pixels, {'colour' if channels == 3 else 'grey'}")
+    print_table(
         [
             {"class": shorten(name), **{split: f"{n:,}" for split, n in row.items()}}
             for name, row in count_images(dataset).items()
@@ -56,8 +57,8 @@ def main():
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     draw_grid(options.output, dataset, options.augment, options.seed)
-    cli.say(f"{options.output}: training images of the first epoch, augment={options.augment}")
+    say(f"{options.output}: training images of the first epoch, augment={options.augment}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from keras_arch import cli, files
+from keras_arch import files
+from keras_arch.cli import parse, print_table, quiet, run, say
 from keras_arch.errors import choose
 from keras_arch.recipes import EXPECTED, RECIPES, Recipe
-from keras_arch.reports.tables import describe_training, run_row
+from keras_arch.reports.tables import describe_training, list_recipes, run_row
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
 from keras_arch.runs.record import finish_run, start_run
 
@@ -33,18 +34,19 @@ class Options:
 def main():
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        return cli.list_recipes(RECIPES, EXPECTED)
+        return list_recipes(RECIPES, EXPECTED)
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
-    options = cli.parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
+    options = parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
     recipe = resolve_paths(options.recipe)
     output = options.output or default_folder(recipe)
     check = partial(check_run_folder, output, recipe, options.overwrite, options.resume)
     folder = check()
-    with cli.quiet():
+    with quiet():
         from keras_arch.evaluation.evaluate.evaluate import predict_splits
 
-        from keras_arch import available, build, fit, load_dataset, open_artifact, page, transfer_weights
+        from keras_arch import available, build, fit, load_dataset, open_artifact, transfer_weights
         from keras_arch.data.pipeline import check_batch_size
+        from keras_arch.reports.html import write_figures_and_report
         from keras_arch.training.checkpoint import recorded_precision
         from keras_arch.training.fast_copy import make_repeatable
         from keras_arch.training.precision import choose_precision
@@ -58,22 +60,20 @@ def main():
     make_repeatable(recipe.seed)
     model = build(recipe.model, input_shape=data.image_shape, classes=len(data.class_names), **recipe.builder_options)
     anew = transfer_weights(model, recipe.weights, recipe.model, data.class_names) if recipe.weights else set()
-    with cli.quiet():
+    with quiet():
         recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
         precision = choose_precision(recipe.precision, recorded)
-    cli.say(describe_training(recipe, model, data.sizes, precision.name, anew))
+    say(describe_training(recipe, model, data.sizes, precision.name, anew))
     with files.whole_folder(folder, "run.json", options.resume, check) as unfinished:
         start_run(unfinished, recipe, precision, options.data_dir, data)
         chosen = replace(recipe, precision=precision.name)
         history = fit(model, data, chosen, unfinished, options.resume, options.tensorboard)
         answers = predict_splits(open_artifact(unfinished / "model.keras"), data)
         metrics = finish_run(unfinished, history, answers, files.hash_of(model.get_weights()))
-        page.illustrate(unfinished, model, data, history, *answers["test"])
-    cli.print_table([run_row(recipe, metrics)])
-    cli.say(
-        f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}"
-    )
+        write_figures_and_report(unfinished, model, data, history, *answers["test"])
+    print_table([run_row(recipe, metrics)])
+    say(f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

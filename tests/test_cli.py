@@ -12,7 +12,7 @@ import zlib
 import pytest
 from conftest import ROOT
 
-from keras_arch import cli
+from keras_arch.cli import run
 from keras_arch.errors import DataWarning, first_line, warn_on_failure
 from keras_arch.images.read import read_image
 
@@ -22,7 +22,7 @@ def test_a_warning_about_data_is_one_line(capsys):
         for _ in range(2):
             warnings.warn("3 files are left out:\n  a.txt", DataWarning, stacklevel=2)
 
-    cli.run(main)
+    run(main)
     assert capsys.readouterr().err.splitlines() == ["warning: 3 files are left out: a.txt"] * 2
 
 
@@ -43,7 +43,7 @@ def test_a_full_disk_is_one_line_in_the_words_of_any_library(error, capsys):
         raise error
 
     with pytest.raises(SystemExit) as stop:
-        cli.run(main)
+        run(main)
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"error: {first_line(error)}"
@@ -54,7 +54,7 @@ def test_other_errors_of_libraries_keep_their_traceback():
         raise LibraryError("no kernel")
 
     with pytest.raises(LibraryError):
-        cli.run(main)
+        run(main)
 
 
 def test_a_full_disk_is_no_failure_of_a_drawing():
@@ -91,7 +91,7 @@ def test_only_the_error_of_a_picture_is_printed(kind, tmp_path, capsys, caplog):
     write, argument, reason = UNREADABLE[kind]
     write(tmp_path / "picture", argument)
     with pytest.raises(SystemExit) as stop:
-        cli.run(lambda: read_image(tmp_path / "picture", (8, 8, 1)))
+        run(lambda: read_image(tmp_path / "picture", (8, 8, 1)))
     (line,) = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2
     assert line.startswith("error: ")
@@ -136,7 +136,7 @@ def test_names_that_the_terminal_cannot_show_are_escaped(encoding, cat, cafe):
 @pytest.mark.parametrize("stream", [None, io.StringIO()])
 def test_output_may_go_to_no_terminal(stream, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
-    cli.run(lambda: print("done"))
+    run(lambda: print("done"))
     assert stream is None or stream.getvalue() == "done\n"
 
 
@@ -144,7 +144,7 @@ def test_output_may_go_to_no_terminal(stream, monkeypatch):
 def test_scripts_choose_tensorflow(backend, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", backend)
     chosen = []
-    cli.run(lambda: chosen.append(os.environ["KERAS_BACKEND"]))
+    run(lambda: chosen.append(os.environ["KERAS_BACKEND"]))
     assert chosen == ["tensorflow"]
 
 

@@ -15,10 +15,10 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
 import keras_arch
-from keras_arch import pictures
 from keras_arch.artifacts.artifact import Artifact
 from keras_arch.data.splits import InMemory, InStream
 from keras_arch.evaluation.metrics import CONFUSED_PAIRS, accuracy, compute_metrics, interval, mcnemar
+from keras_arch.reports.figures import draw_confusion, write_evaluation
 from keras_arch.reports.tables import class_rows, confusions_line, evaluation_row
 
 RNG = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
     row = {"artifact": "a", "bytes": 1, **compute_metrics(probabilities, labels, names)}
     split = InMemory(np.zeros((1000, 1, 1, 1), "uint8"), labels)
     data = keras_arch.data.dataset.Dataset("many", split, split, split, names, (1, 1, 1))
-    pictures.write_evaluation(tmp_path, data, "test", ["a"], [row], [probabilities], labels)
+    write_evaluation(tmp_path, data, "test", ["a"], [row], [probabilities], labels)
     path = tmp_path / "metrics.json"
     assert path.stat().st_size < 2e6
     counts = json.loads(path.read_text())["artifacts"][0]["confusion"]
@@ -73,7 +73,7 @@ def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
 def test_the_picture_of_confusions_shows_the_counts(tmp_path, monkeypatch):
     shown = {}
     monkeypatch.setattr(Axes, "imshow", lambda axes, image, **options: shown.update(image=image))
-    pictures.draw_confusion(tmp_path / "a.png", [[0, 0, 3], [0, 2, 1], [2, 2, 5]], ("a", "b", "c"))
+    draw_confusion(tmp_path / "a.png", [[0, 0, 3], [0, 2, 1], [2, 2, 5]], ("a", "b", "c"))
     np.testing.assert_array_equal(shown["image"], [[0.75, 0, 0.25], [0, 0, 0], [0, 0, 1]])
 
 

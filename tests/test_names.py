@@ -16,13 +16,14 @@ from PIL import Image
 from rich.cells import cell_len
 
 import keras_arch
-from keras_arch import cli, figures, page, pictures
+from keras_arch.cli import fail, print_table
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
 from keras_arch.evaluation.metrics import compute_metrics
 from keras_arch.evaluation.predictions import classify
 from keras_arch.export.report import model_card
-from keras_arch.reports.figures import draw_curves, draw_grid
+from keras_arch.reports.figures import draw_curves, draw_grid, label, write_evaluation
+from keras_arch.reports.html import write_figures_and_report
 from keras_arch.reports.predictions import WRITERS
 from keras_arch.reports.tables import class_rows, confusions_line
 from keras_arch.runs.record import finish_run, read_run, start_run
@@ -95,7 +96,7 @@ def rendered(text, **options):
 
 @pytest.mark.parametrize("name", ["$x", "a$b$", "\\$", "$$", "a\\$b$", "\\"])
 def test_no_name_is_a_formula(name):
-    assert rendered(figures.label(name)) == rendered(name, parse_math=False)
+    assert rendered(label(name)) == rendered(name, parse_math=False)
 
 
 def texts(monkeypatch):
@@ -114,9 +115,9 @@ def texts(monkeypatch):
 def test_figures_of_an_evaluation(noise, answers, tmp_path, monkeypatch):
     drawn = texts(monkeypatch)
     row = compute_metrics(answers, noise.test.labels, NAMES)
-    pictures.write_evaluation(tmp_path, noise, "test", ["one"], [row], [answers], noise.test.labels)
+    write_evaluation(tmp_path, noise, "test", ["one"], [row], [answers], noise.test.labels)
     assert len(list(tmp_path.glob("*.png"))) == 3
-    assert {figures.label(name) for name in NAMES} <= set(drawn)
+    assert {label(name) for name in NAMES} <= set(drawn)
     assert not any(CONTROLS.search(text) or "x" * 30 in text for text in drawn)
     assert json.loads((tmp_path / "metrics.json").read_text())["artifacts"][0]["classes"].keys() == set(NAMES)
 
@@ -126,21 +127,21 @@ def test_curves_of_runs(tmp_path, monkeypatch):
     history = {name: [0.5, 0.4] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
     draw_curves(tmp_path / "curves.png", dict.fromkeys(NAMES, history))
     for name in NAMES:  # matplotlib leaves out of a legend what begins with an underscore
-        assert f"validation {figures.label(name)}" in drawn
+        assert f"validation {label(name)}" in drawn
 
 
 def test_grid_of_training_images(noise, tmp_path, monkeypatch):
     drawn = texts(monkeypatch)
     draw_grid(tmp_path / "grid.png", noise, "none", 0)
-    assert {figures.label(name, 16) for name in NAMES} <= set(drawn)
+    assert {label(name, 16) for name in NAMES} <= set(drawn)
 
 
 # --- the screen ---
 
 
 def test_tables_on_the_screen(capsys):
-    cli.print_table([{"class": name, name: "[red]:smile:"} for name in NAMES[:1]])
-    cli.print_table([{"class": shorten(name), "[/red] head": "[red]:smile:"} for name in NAMES])
+    print_table([{"class": name, name: "[red]:smile:"} for name in NAMES[:1]])
+    print_table([{"class": shorten(name), "[/red] head": "[red]:smile:"} for name in NAMES])
     printed = capsys.readouterr().out
     assert not CONTROLS.search(printed)
     for told in ("[/red] head", "[red]:smile:", r"tab\t esc\x1b[31m", "猫と犬", "a|b `c` [d](e)", "…", "$x"):
@@ -175,7 +176,7 @@ def test_predictions_for_people_and_for_programs(tmp_path, capsys):
 
 
 def test_messages_are_one_line(capsys):
-    assert cli.fail(keras_arch.InputError("a\n\x1b[31mb", details=["x\ny\x1b"])) == 2
+    assert fail(keras_arch.InputError("a\n\x1b[31mb", details=["x\ny\x1b"])) == 2
     assert capsys.readouterr().err == "error: a \\x1b[31mb\n  x\\ny\\x1b\n"
 
 
@@ -201,7 +202,7 @@ def finish(run, noise, answers):
 
 def test_report_and_card(run, noise, answers):
     metrics = finish_run(run, noise, answers)
-    page.illustrate(run.folder, run.model, noise, run.history, answers, noise.test.labels)
+    write_figures_and_report(run.folder, run.model, noise, run.history, answers, noise.test.labels)
     assert (run.folder / "curves.png").exists()
     text = (run.folder / "report.html").read_text()
     assert "<title>resnet8 on &lt;b&gt; $x$</title>" in text
@@ -230,12 +231,12 @@ def test_nothing_is_lost_to_a_drawing(run, noise, answers, monkeypatch):
     metrics = finish_run(run, noise, answers)
     monkeypatch.setattr("keras_arch.reports.html.draw_confusion", fail)
     with pytest.warns(DataWarning, match="Confusions.* ParseSyntaxException:$"):
-        page.illustrate(run.folder, run.model, noise, run.history, answers, noise.test.labels)
+        write_figures_and_report(run.folder, run.model, noise, run.history, answers, noise.test.labels)
     assert (run.folder / "report.html").read_text().count("data:image/png;base64,") == 3
     monkeypatch.setattr("keras_arch.reports.html.draw_curves", fail)
     monkeypatch.setattr("keras_arch.reports.html.html_table", fail)
     with pytest.warns(DataWarning) as warned:
-        page.illustrate(run.folder, run.model, noise, run.history, answers, noise.test.labels)
+        write_figures_and_report(run.folder, run.model, noise, run.history, answers, noise.test.labels)
     assert [str(one.message).split(" ")[0] for one in warned] == ["curves.png", "The", "The", "report.html"]
     assert read_run(run.folder)["metrics"] == metrics
 

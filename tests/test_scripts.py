@@ -14,7 +14,7 @@ from conftest import ROOT
 from PIL import Image
 
 import keras_arch
-from keras_arch.page import add_export
+from keras_arch.reports.html import add_export
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
 

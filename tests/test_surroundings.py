@@ -17,8 +17,9 @@ from PIL import Image
 from test_fit_arguments import DATA, RECIPE, small
 
 import keras_arch
-from keras_arch import cli, errors, files, memory
+from keras_arch import errors, files, memory
 from keras_arch.artifacts.tflite import workers
+from keras_arch.cli import quiet, run
 from keras_arch.machine import available_memory
 from keras_arch.training.fit import precision
 
@@ -107,12 +108,12 @@ OUT_OF_MEMORY = {
 @pytest.mark.parametrize("cause", OUT_OF_MEMORY)
 def test_scripts_say_one_line_when_memory_runs_out(cause, capfd):
     def main():
-        with cli.quiet():
+        with quiet():
             os.write(2, b"notices of TensorFlow\n")
             raise OUT_OF_MEMORY[cause]
 
     with pytest.raises(SystemExit) as stop:
-        cli.run(main)
+        run(main)
     assert stop.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: There is not enough memory. Received: ")
@@ -239,12 +240,12 @@ def test_data_that_cannot_be_prepared_is_one_line(folder, problem, tmp_path, mon
 
 def test_a_warning_is_not_lost_among_notices(capfd):
     def main():
-        with cli.quiet():
+        with quiet():
             os.write(2, b"notices of TensorFlow\n")
             warnings.warn("the cache is left out", keras_arch.DataWarning, stacklevel=1)
         print("done")
 
-    cli.run(main)
+    run(main)
     told = capfd.readouterr()
     assert told.err.splitlines() == ["warning: the cache is left out"]
     assert told.out == "done\n"

@@ -1,6 +1,7 @@
 """Tables and sentences for the screen."""
 
 import math
+import os
 
 from ..errors import InputError
 from ..runs.folder import data_name
@@ -130,3 +131,27 @@ def evaluation_row(row):
             "differs": "yes" if test["p"] < CHANCE else "no",
         }
     return found | {"ms": f"{row['latency_ms']:.2f}"}
+
+
+def list_recipes(recipes, expected):
+    """What scripts/train.py says when it is asked for nothing."""
+    print("usage: python scripts/train.py RECIPE [options]; RECIPE --help lists the options. Recipes:")
+    for name, recipe in recipes.items():
+        print(f"  {name:26}{recipe.summary}\n  {'':26}{expected[name]}")
+
+
+def transpose(columns):
+    """Rows for `print_table` from {name: {title: text}}, a column for each name."""
+    titles = dict.fromkeys(title for column in columns.values() for title in column)
+    return [{"": title, **{name: column.get(title, "") for name, column in columns.items()}} for title in titles]
+
+
+def short_names(paths):
+    """The folder that all `paths` share, and a short name for each: float32 for export/model_float32.tflite."""
+    if any(path.is_absolute() for path in paths):
+        paths = [path.absolute() for path in paths]
+    shared = os.path.commonpath([path.parent for path in paths])
+    names = [path.stem.removeprefix("model_") if path.suffix == ".tflite" else path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = [os.path.relpath(path, shared or ".") for path in paths]
+    return shared or ".", names

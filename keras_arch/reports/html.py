@@ -6,20 +6,19 @@ import html
 import io
 import json
 
-from .errors import warn_on_failure
-from .evaluation.cost import cost
-from .evaluation.evaluate import find_mistakes
-from .evaluation.metrics import compute_metrics
-from .files import save_whole
-from .models import strip_auxiliary_heads
-from .pictures import draw_confusion, draw_mistakes, draw_reliability
-from .recipes import Recipe
-from .reports.figures import draw_curves
-from .reports.tables import balanced_columns
-from .runs.folder import data_name
-from .text import printable
+from ..errors import warn_on_failure
+from ..evaluation.cost import cost
+from ..evaluation.evaluate import find_mistakes
+from ..evaluation.metrics import compute_metrics
+from ..files import save_whole
+from ..models import strip_auxiliary_heads
+from ..recipes import Recipe
+from ..runs.folder import data_name
+from ..text import printable
+from .figures import draw_confusion, draw_curves, draw_mistakes, draw_reliability
+from .tables import balanced_columns
 
-EXPORT = "<!-- export -->"  # where the table of an export goes, once there is one
+EXPORT_MARK = "<!-- export -->"  # where the table of an export goes, once there is one
 STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#ddd, #444); --soft: light-dark(#666, #aaa); }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -35,7 +34,7 @@ dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.5rem;
 """
 
 
-def illustrate(folder, model, dataset, history, probabilities, labels):
+def write_figures_and_report(folder, model, dataset, history, probabilities, labels):
     """Draw curves.png and write report.html of a finished run; see `write_report`. A failure is a `DataWarning`."""
     with warn_on_failure("curves.png"):
         draw_curves(folder / "curves.png", {"": history})
@@ -102,20 +101,20 @@ def write_report(folder, model, dataset, history, probabilities, labels):
         f"<h1>{escape(title)}</h1>",
         "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()) + "</dl>",
         *(f"<h2>{name}</h2>{embedded(draw, name)}" for name, draw in drawings.items()),
-        "<h2>Classes</h2>" + table(["class", "precision", "recall", "f1", "images"], classes),
-        "<h2>Most confused</h2>" + table(["true", "predicted", "images"], confused),
-        EXPORT,
-        "<h2>Cost</h2>" + table(["stage", "parameters", "multiply-adds", "activations"], stages),
-        "<h2>Recipe</h2>" + table(["option", "value"], options),
+        "<h2>Classes</h2>" + html_table(["class", "precision", "recall", "f1", "images"], classes),
+        "<h2>Most confused</h2>" + html_table(["true", "predicted", "images"], confused),
+        EXPORT_MARK,
+        "<h2>Cost</h2>" + html_table(["stage", "parameters", "multiply-adds", "activations"], stages),
+        "<h2>Recipe</h2>" + html_table(["option", "value"], options),
         '<p class="soft">What is not listed has its default.</p>',
-        "<h2>How it was made</h2>" + table(["what", "value"], made),
+        "<h2>How it was made</h2>" + html_table(["what", "value"], made),
     ]
     page = (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
-    write(folder / "report.html", page)
+    write_page(folder / "report.html", page)
 
 
 def add_export(folder, columns):
@@ -128,15 +127,15 @@ def add_export(folder, columns):
 
 
 def insert_export(path, columns):
-    before, _, rest = path.read_text(encoding="utf-8").partition(EXPORT)
-    behind = rest.rpartition(EXPORT)[2]
+    before, _, rest = path.read_text(encoding="utf-8").partition(EXPORT_MARK)
+    behind = rest.rpartition(EXPORT_MARK)[2]
     titles = dict.fromkeys(title for column in columns.values() for title in column)
     rows = [[title, *(column.get(title, "") for column in columns.values())] for title in titles]
-    section = "<h2>Exported files</h2>" + table(["", *columns], rows)
-    write(path, f"{before}{EXPORT}\n{section}\n{EXPORT}{behind}")
+    section = "<h2>Exported files</h2>" + html_table(["", *columns], rows)
+    write_page(path, f"{before}{EXPORT_MARK}\n{section}\n{EXPORT_MARK}{behind}")
 
 
-def table(titles, rows):
+def html_table(titles, rows):
     """An HTML table of text."""
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
@@ -158,5 +157,5 @@ def escape(text):
     return html.escape(printable(text))
 
 
-def write(path, page):
+def write_page(path, page):
     save_whole(path, lambda beside: beside.write_text(page, encoding="utf-8"))
