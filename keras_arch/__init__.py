@@ -55,7 +55,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
     from .errors import DataWarning, InputError
     from .evaluation.cost import cost
     from .evaluation.evaluate import evaluate
-    from .export import export_model
+    from .export.model import export_model
     from .formats import ExportSettings
     from .models import strip_auxiliary_heads
     from .recipes import RECIPES, Recipe

@@ -35,8 +35,10 @@ def main():
 
 def export(options):
     with quiet():
-        from keras_arch.export import of_run, report
+        from keras_arch.export.model import of_run
+        from keras_arch.export.record import list_problems, smallest_file
         from keras_arch.reports.html import add_export
+        from keras_arch.reports.tables import VERIFICATION_LEGEND, operator_lines, verification_table
 
     settings, folder = options.settings, options.run / "export"
     run, model, data = of_run.open_run(options.run, settings, options.data_dir)
@@ -51,14 +53,14 @@ def export(options):
     with files.whole_folder(folder, "export.json") as partial:
         with quiet():
             found = of_run.export_and_prove(run, model, data, partial, settings, announce)
-        if table := report.table_of(found):
+        if table := verification_table(found):
             print(f"On {found['proof']['images']:,} test images:")
             print_table(transpose(table))
-        print(report.LEGEND, *report.operators_of(found), sep="\n")
-        if problems := report.problems_of(found):
+        print(VERIFICATION_LEGEND, *operator_lines(found), sep="\n")
+        if problems := list_problems(found):
             raise ProofError(folder, problems)
     add_export(options.run, table)
-    say(f"Next: python scripts/predict.py {folder / report.smallest(found)} PICTURE_OR_FOLDER, and docs/mobile.md")
+    say(f"Next: python scripts/predict.py {folder / smallest_file(found)} PICTURE_OR_FOLDER, and docs/mobile.md")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ from keras import layers
 
 import keras_arch
 from keras_arch.class_names import packed_labels, write_labels
-from keras_arch.export import describe, export_model, promise, quantization_errors
 from keras_arch.export.metadata import image_classifier_metadata, pack_labels, with_metadata
-from keras_arch.export.proof import Truth, batch_norms, drop_interval, prove
+from keras_arch.export.model import describe, export_model, promise, quantization_errors
 from keras_arch.export.quantization import suspects
 from keras_arch.export.tflite import GREY, convert, phone_model, traced
+from keras_arch.export.verification.checks import drop_interval
+from keras_arch.export.verification.graph import batch_norms
+from keras_arch.export.verification.verify import Reference, verify
 from keras_arch.formats import FORMATS, ExportSettings
 from keras_arch.models import resized
 
@@ -31,7 +33,7 @@ TFLITE = ("float32", "float16", "dynamic", "int8", "int16x8")
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """Files are asked once; the quickstart's were asked with one thread and with two."""
-    monkeypatch.setattr("keras_arch.export.proof.THREADS", (1,))
+    monkeypatch.setattr("keras_arch.export.verification.verify.THREADS", (1,))
 
 
 def only(*formats, **settings):
@@ -51,7 +53,7 @@ def calibration(digits):
 @pytest.fixture(scope="module")
 def truth(model, digits):
     images, labels = digits.test.sample(200, 0)
-    return Truth(images, labels, model.predict(images, verbose=0), digits.class_names)
+    return Reference(images, labels, model.predict(images, verbose=0), digits.class_names)
 
 
 # --- what is written ---
@@ -169,8 +171,8 @@ def test_another_size_and_grey_as_it_is(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (30, 24, 16, 1), dtype="uint8")
     settings = only("float32", "int8", keep_channels=True, int8_output="float32")
     promises, _ = export_model(larger, tmp_path, ("a", "b", "c"), images, settings)
-    truth = Truth(images, np.zeros(30, int), larger.predict(images, verbose=0), ("a", "b", "c"), max_drop=100)
-    rows = prove(tmp_path, promises, truth)
+    truth = Reference(images, np.zeros(30, int), larger.predict(images, verbose=0), ("a", "b", "c"), max_drop=100)
+    rows = verify(tmp_path, promises, truth)
     assert [row["problems"] for row in rows.values()] == [[], []]
     assert promises["int8"].inputs[0]["shape"] == [1, 24, 16, 1]
     assert promises["int8"].outputs[0]["type"] == "float32"
@@ -182,7 +184,7 @@ def test_onnx(model, calibration, truth, digits, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tf2onnx")
     promises, _ = export_model(model, tmp_path, digits.class_names, calibration, only("onnx"))
-    assert prove(tmp_path, promises, truth)["onnx"]["problems"] == []
+    assert verify(tmp_path, promises, truth)["onnx"]["problems"] == []
 
 
 # --- int8, layer by layer ---
@@ -207,13 +209,13 @@ def test_a_layer_that_int8_ruins_is_named_and_kept(tmp_path):
     assert {row["layer"]: row["added"] for row in ranking}["first"] < 0.05
     assert suspects(ranking) == ["spoiled", "reader"]
     probabilities = model.predict(images, verbose=0)
-    truth = Truth(images, probabilities.argmax(axis=1), probabilities, tuple("abcd"), max_drop=100)
+    truth = Reference(images, probabilities.argmax(axis=1), probabilities, tuple("abcd"), max_drop=100)
 
     def difference(keep_float):
         settings = only("int8", keep_float=keep_float, int8_output="float32")
         promises, refused = export_model(model, tmp_path, tuple("abcd"), images, settings)
         assert not refused
-        row = prove(tmp_path, promises, truth)["int8"]
+        row = verify(tmp_path, promises, truth)["int8"]
         return row["mean_difference"], promises["int8"].inputs[0]["type"]
 
     (ruined, taken), (kept, taken_then) = difference(()), difference(("spoiled", "reader"))
@@ -425,7 +427,7 @@ def test_a_fault_in_the_export_is_named(fault, model, truth, calibration, digits
         calibration if noise is None else noise,
         only(*formats),
     )
-    for row in prove(tmp_path, promises, truth).values():
+    for row in verify(tmp_path, promises, truth).values():
         assert any(re.match(complaint, problem) for problem in row["problems"]), row["problems"]
 
 
@@ -487,7 +489,7 @@ def test_a_fault_in_a_file_is_named(fault, quickstart, model, truth, tmp_path):
     path = tmp_path / "export/model_float32.tflite"
     expected = promise(FORMATS["float32"], model, phone_model(model), describe(model, (8, 8, 3), "not stated"))
     plant(path, model, expected.metadata, path.with_name("labels.txt"))
-    problems = prove(path.parent, {"float32": expected}, truth)["float32"]["problems"]
+    problems = verify(path.parent, {"float32": expected}, truth)["float32"]["problems"]
     assert any(re.match(complaint, problem) for problem in problems), problems
 
 
@@ -504,7 +506,7 @@ def test_swapped_outputs_of_a_server_are_named(model, truth, tmp_path):
     tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures=serve)
     write_labels(tmp_path / "labels.txt", truth.class_names)
     expected = promise(FORMATS["saved_model"], model, phone_model(model), None)
-    problems = prove(tmp_path, {"saved_model": expected}, truth)["saved_model"]["problems"]
+    problems = verify(tmp_path, {"saved_model": expected}, truth)["saved_model"]["problems"]
     assert "output: expected type float32 of probabilities, got string" in problems
 
 
@@ -514,10 +516,10 @@ def test_softened_probabilities_are_named(model, truth, calibration, digits, tmp
     head = soft.layers[-1]
     head.set_weights([weights / 10 for weights in head.get_weights()])
     promises, _ = export_model(soft, tmp_path, digits.class_names, calibration, only("float16", "int8"))
-    for row in prove(tmp_path, promises, truth).values():
+    for row in verify(tmp_path, promises, truth).values():
         assert any(re.match("probabilities: that of the model's class differs", problem) for problem in row["problems"])
     with pytest.raises(keras_arch.InputError, match="do not add up to 1"):
-        prove(tmp_path, promises, replace(truth, probabilities=2 * truth.probabilities))
+        verify(tmp_path, promises, replace(truth, probabilities=2 * truth.probabilities))
 
 
 def test_norms_that_cannot_be_folded_are_no_fault(tmp_path):
@@ -525,8 +527,8 @@ def test_norms_that_cannot_be_folded_are_no_fault(tmp_path):
     model = keras_arch.ResNet20V2(input_shape=(32, 32, 3), classes=4)
     images = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype="uint8")
     promises, _ = export_model(model, tmp_path, tuple("abcd"), images, only("float32"))
-    truth = Truth(images, np.zeros(30, int), model.predict(images, verbose=0), tuple("abcd"))
-    assert prove(tmp_path, promises, truth)["float32"]["problems"] == []
+    truth = Reference(images, np.zeros(30, int), model.predict(images, verbose=0), tuple("abcd"))
+    assert verify(tmp_path, promises, truth)["float32"]["problems"] == []
 
 
 @pytest.mark.slow
@@ -549,8 +551,8 @@ def test_float_arithmetic_in_an_int8_file_is_named(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype="uint8")
     promises, refused = export_model(model, tmp_path, tuple("abcd"), images, only("int8", "int16x8"))
     assert list(refused) == ["int16x8"]
-    truth = Truth(images, np.zeros(5, int), model.predict(images, verbose=0), tuple("abcd"), max_drop=100)
-    problems = prove(tmp_path, promises, truth)["int8"]["problems"]
+    truth = Reference(images, np.zeros(5, int), model.predict(images, verbose=0), tuple("abcd"), max_drop=100)
+    problems = verify(tmp_path, promises, truth)["int8"]["problems"]
     assert "operator: POW computes in float32 within an int8 file" in problems
 
 
@@ -576,7 +578,7 @@ def test_a_failed_export_leaves_the_earlier_one(quickstart, script, tmp_path, ca
     run = tmp_path / "run"
     shutil.copytree(quickstart, run)
     before = {path: path.read_bytes() for path in (run / "export").rglob("*") if path.is_file()}
-    monkeypatch.setattr("keras_arch.export.proof.TOLERANCE", 0)
+    monkeypatch.setattr("keras_arch.export.verification.checks.TOLERANCE", 0)
     assert script("export.py", run, "--formats", "float32", "int8") == 1
     printed = capfd.readouterr()
     assert "error: 1 problem, so" in printed.err

@@ -21,9 +21,9 @@ import keras_arch
 from keras_arch.artifacts.open import open_artifact, probabilities
 from keras_arch.class_names import known_labels
 from keras_arch.evaluation.grad_cam import grad_cam
-from keras_arch.export import export_model, quantization_errors
-from keras_arch.export.proof import Truth, prove
+from keras_arch.export.model import export_model, quantization_errors
 from keras_arch.export.tflite import full_range
+from keras_arch.export.verification.verify import Reference, verify
 from keras_arch.formats import ExportSettings
 from keras_arch.models import resized, strip_auxiliary_heads
 
@@ -228,12 +228,12 @@ BAD_IMAGES = {  # name -> (images, what the message says)
 def test_images_of_another_scale_are_refused(bad, tmp_path):
     images, complaint = BAD_IMAGES[bad]
     model = classifier()
-    truth = Truth(np.asarray(images), np.zeros(len(images), int), np.full((len(images), 3), 1 / 3), NAMES)
+    truth = Reference(np.asarray(images), np.zeros(len(images), int), np.full((len(images), 3), 1 / 3), NAMES)
     takers = {
         "calibration": lambda: export_model(model, tmp_path, NAMES, images, ONLY_FLOAT32),
         "calibration ": lambda: quantization_errors(model, images, IMAGES),
         "images": lambda: quantization_errors(model, IMAGES, images),
-        "images ": lambda: prove(tmp_path, {}, truth),
+        "images ": lambda: verify(tmp_path, {}, truth),
     }
     for name, take in takers.items():
         with pytest.raises(keras_arch.InputError, match=f"`{name.strip()}`.*{complaint}") as refused:
@@ -256,12 +256,12 @@ def exported(model, folder, *formats):
     promises, refused = export_model(model, folder, NAMES, IMAGES, ExportSettings(formats=formats))
     assert refused == {}
     answers = model.predict(IMAGES, verbose=0)
-    return promises, prove(folder, promises, Truth(IMAGES, answers.argmax(axis=1), answers, NAMES))
+    return promises, verify(folder, promises, Reference(IMAGES, answers.argmax(axis=1), answers, NAMES))
 
 
 def test_a_folder_may_be_named_as_a_pattern(tmp_path, monkeypatch):
     """TensorFlow looks for the variables of a SavedModel by a pattern (tensorflow#32614): another run would match it."""
-    monkeypatch.setattr("keras_arch.export.proof.THREADS", (1,))
+    monkeypatch.setattr("keras_arch.export.verification.verify.THREADS", (1,))
     model, folder, other = classifier(), tmp_path / "a [1]*", tmp_path / "a 1b"
     folder.mkdir()
     other.mkdir()
@@ -358,14 +358,14 @@ def test_mixed_precision_is_refused(nested, tmp_path):
 
 @pytest.mark.parametrize("names", [range(3), np.arange(3), ["0", 1, "2"]], ids=["range", "numpy", "mixed"])
 def test_numbers_are_class_names(names, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_arch.export.proof.THREADS", (1,))
+    monkeypatch.setattr("keras_arch.export.verification.verify.THREADS", (1,))
     model = classifier()
     promises, refused = export_model(model, str(tmp_path), names, IMAGES, ONLY_FLOAT32)
     assert refused == {}
     assert (tmp_path / "labels.txt").read_bytes() == b"0\n1\n2\n"
     answers = model.predict(IMAGES, verbose=0)
-    truth = Truth(IMAGES, answers.argmax(axis=1), answers, names)
-    assert prove(str(tmp_path), promises, truth)["float32"]["problems"] == []
+    truth = Reference(IMAGES, answers.argmax(axis=1), answers, names)
+    assert verify(str(tmp_path), promises, truth)["float32"]["problems"] == []
 
 
 WRONG_NAMES = {  # what -> (class names, what the message says)

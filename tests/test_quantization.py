@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import keras_arch
-from keras_arch.export import export_model, quantization_errors
+from keras_arch.export.model import export_model, quantization_errors
 from keras_arch.export.operators import CONVERSIONS, started, steps_of
 from keras_arch.export.quantization import suspects
 from keras_arch.formats import ExportSettings

@@ -21,7 +21,7 @@ from keras_arch import files
 from keras_arch.data.splits import InMemory
 from keras_arch.data.tfds import check
 from keras_arch.errors import DataWarning
-from keras_arch.export.of_run import open_run
+from keras_arch.export.run import open_run
 from keras_arch.formats import ExportSettings
 from keras_arch.runs.origin import warn_of_changes
 from keras_arch.runs.record import read_run, start_run

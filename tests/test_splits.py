@@ -202,7 +202,7 @@ def test_an_option_of_the_recipe_reaches_the_data(copied, script, tmp_path, capf
 
 
 def data_of_run(folder):
-    from keras_arch.export.of_run import open_run
+    from keras_arch.export.run import open_run
     from keras_arch.formats import ExportSettings
 
     return open_run(folder, ExportSettings())[2]

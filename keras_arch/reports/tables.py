@@ -155,3 +155,48 @@ def short_names(paths):
     if len(set(names)) < len(names):
         names = [os.path.relpath(path, shared or ".") for path in paths]
     return shared or ".", names
+
+
+def verification_table(report):
+    """{format name: {title: text}} for the screen."""
+    return {name: file_row(row) for name, row in report["artifacts"].items() if "refused" not in row}
+
+
+def file_row(row):
+    """{title: text} of one file."""
+    found = {"size MB": f"{row['bytes'] / 1e6:.2f}"}
+    if "top1" in row:
+        low, high = row["drop_interval"]
+        found |= {
+            "top-1 %": f"{100 * row['top1']:.2f}",
+            "drop": f"{row['drop']:.2f}",
+            "at least": f"{low:.2f}",
+            "at most": f"{high:.2f}",
+            "agrees %": f"{100 * row['agreement']:.2f}",
+            "differs": f"{row['max_difference']:.1e}",
+            "on average": f"{row['mean_difference']:.1e}",
+        }
+        for threads, (median, slow) in row["latency_ms"].items():
+            found |= {f"ms {threads} thread{'s' * (threads != '1')}": f"{median:.2f}", f"p95 {threads}": f"{slow:.2f}"}
+        if row["peak_memory"] is not None:
+            found["memory MB"] = f"{row['peak_memory'] / 1e6:.1f}"
+    return found | {"verdict": "FAILED" if row["problems"] else "ok"}
+
+
+VERIFICATION_LEGEND = (
+    "drop: points of top-1 lost against the Keras model, and its 95% interval. differs: the largest difference of a\n"
+    "probability. ms: one image, median and 95th percentile. memory: the most beyond the empty runtime."
+)
+
+
+def operator_lines(report):
+    """A line of operator counts for all .tflite files that have the same, and one for each file that was left out."""
+    alike: dict[str, list[str]] = {}
+    for name, row in report["artifacts"].items():
+        if "operators" in row:
+            counts = ", ".join(f"{operator} {count}" for operator, count in row["operators"].items())
+            alike.setdefault(counts, []).append(name)
+    lines = [f"{', '.join(names)}: {counts}" for counts, names in alike.items()]
+    return lines + [
+        f"{name}: not written, {row['refused']}" for name, row in report["artifacts"].items() if "refused" in row
+    ]

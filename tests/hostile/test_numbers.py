@@ -16,7 +16,7 @@ from keras_arch.recipes import Recipe
 BEYOND = (10**19, -(10**19), math.inf, -math.inf, math.nan, -1, 0)
 COMMANDS = {  # the words before the option -> the first work of the script
     "train.py quickstart": "keras_arch.load_dataset",
-    "export.py run": "keras_arch.export.of_run.open_run",
+    "export.py run": "keras_arch.export.run.open_run",
     "cost.py resnet8": "keras_arch.build",
     "predict.py model.keras picture.png": "keras_arch.images.find.find_pictures",
     "show_data.py digits": "keras_arch.load_dataset",

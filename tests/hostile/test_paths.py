@@ -74,7 +74,7 @@ FIRST_WORK = {
     "train.py": "keras_arch.training.precision.choose_precision",
     "predict.py": "keras_arch.evaluation.predictions.explain",
     "evaluate.py": "keras_arch.evaluation.evaluate.compare",
-    "export.py": "keras_arch.export.of_run.export_and_prove",
+    "export.py": "keras_arch.export.run.export_and_prove",
     "compare.py": "keras_arch.reports.figures.draw_curves",
     "show_data.py": "keras_arch.data.dataset.count_images",
 }

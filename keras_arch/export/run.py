@@ -7,11 +7,12 @@ from ..data.load import load_dataset
 from ..errors import InputError
 from ..files import write_json
 from ..models import load_keras, plain_model, resized, strip_auxiliary_heads
+from ..reports.model_card import model_card
 from ..runs.record import data_changes, read_run
-from . import export_model, quantization_errors, version_of
-from .proof import Truth, prove
+from .model import export_model, quantization_errors, version_of
 from .quantization import SUSPECT, suspects
-from .report import model_card, report_of
+from .record import describe_export
+from .verification.verify import Reference, verify
 
 BATCH = 100
 DEBUG_IMAGES = 100  # that the errors of int8 are measured on
@@ -54,15 +55,15 @@ def export_and_prove(run, model, data, folder, settings, progress=lambda items, 
     promises, refused = export_model(model, folder, data.class_names, calibration, settings)
     images, labels = data.test.sample(settings.proof_images, settings.seed)
     probabilities = plain_model(model).predict(images, batch_size=BATCH, verbose=0)
-    truth = Truth(images, labels, probabilities, data.class_names, settings.max_drop)
-    rows = prove(folder, promises, truth, progress)
+    truth = Reference(images, labels, probabilities, data.class_names, settings.max_drop)
+    rows = verify(folder, promises, truth, progress)
     about = {
         "calibration": len(calibration),
         "proof": len(images),
         "size": list(images.shape[1:3]),
         "top1": float(np.mean(probabilities.argmax(axis=1) == labels)),
     }
-    report = report_of(model.name, version_of(model), run, settings, about, promises, refused, rows)
+    report = describe_export(model.name, version_of(model), run, settings, about, promises, refused, rows)
     (folder / "MODEL_CARD.md").write_text(model_card(report, run, data.class_names), encoding="utf-8")
     write_json(folder / "export.json", report)
     return report

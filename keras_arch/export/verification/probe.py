@@ -11,13 +11,13 @@ import json
 import sys
 import time
 
+import numpy as np
+
 job = json.load(sys.stdin)
 RUNTIMES = {"tflite": "ai_edge_litert.interpreter", "onnx": "onnxruntime", "saved_model": "tensorflow"}
 for module in ("keras_arch", "keras", "tensorflow"):
     if module != RUNTIMES[job["kind"]]:
         sys.modules[module] = None  # type: ignore[assignment]  # an import of it now fails
-
-import numpy as np  # noqa: E402
 
 WARMUP = 5  # images before the clock runs
 BATCH = 100  # images at once where the file takes them
