@@ -37,11 +37,10 @@ if TYPE_CHECKING:  # what editors and type checkers see; __getattr__ below is wh
         ResNet152,
         ResNet152V2,
         ResNet164V2,
-        available,
-        build,
     )
     from .architectures.googlenet import Inception, inception_module, naive_inception_module
     from .architectures.network_in_network import mlpconv
+    from .architectures.registry import available, build
     from .architectures.resnet.blocks import (
         Parts,
         basic_block,

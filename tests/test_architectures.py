@@ -11,9 +11,9 @@ from conftest import ROOT, write_tflite
 from golden.write_variables import variables_of
 
 import keras_arch
-from keras_arch.architectures import BUILDERS
 from keras_arch.architectures.googlenet import local_response_norm
 from keras_arch.architectures.layers import conv
+from keras_arch.architectures.registry import BUILDERS
 
 # Trainable parameters and moving statistics: torchvision's for the ImageNet family; CIFAR's counted from section 4.2.
 TRAINABLE = {

@@ -9,7 +9,7 @@ import pytest
 from harness import LONGEST, parameters, time_limit, tree_of, world  # noqa: F401
 
 import keras_arch
-from keras_arch.architectures import BUILDERS
+from keras_arch.architectures.registry import BUILDERS
 
 # What no argument takes, whatever it is for.
 WRONG = {

@@ -5,7 +5,7 @@ import test_paths
 import test_words
 
 import keras_arch
-from keras_arch.architectures import BUILDERS
+from keras_arch.architectures.registry import BUILDERS
 
 # Parts to build networks from: Keras's own errors say what is wrong with a tensor or a number of filters.
 PARTS = {
