@@ -58,10 +58,10 @@ def keras_trainer(network, side):
     """A function that trains so many steps through `fit`."""
     import keras
     import tensorflow as tf
-    from keras_arch.training.fit.fit import compiled_copy
 
     import keras_arch
     from keras_arch.data.order import untuned
+    from keras_arch.training.fit import compiled_copy
     from keras_arch.training.precision import choose_precision
 
     if side == "stock Keras, mixed_bfloat16":

@@ -7,10 +7,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from .artifacts.tflite import COLUMNS_SHOWN
 from .errors import NAMES_SHOWN, InputError, explain_surroundings, first_line
 from .files import link_with_suffix
-from .text import brief, shorten
+from .text import VALUE_CELLS, brief, shorten
 
 SCOPE = r"[A-Za-z0-9_.\\/>-]*"  # names of layers that TensorFlow can trace
 ROUNDING = 1e-3  # by which a probability, or the sum of an image's probabilities, may be off
@@ -137,7 +136,7 @@ def strip_auxiliary_heads(model):
         more = ", ..." if len(names) > NAMES_SHOWN else ""
         raise InputError(
             f"{shorten(model.name)} must have one output, the class probabilities. Received: {len(names)} outputs: "
-            f"{shorten(', '.join(names[:NAMES_SHOWN]), COLUMNS_SHOWN)}{more}. Keep one of them: keras.Model(model.input, model.outputs[0])"
+            f"{shorten(', '.join(names[:NAMES_SHOWN]), VALUE_CELLS)}{more}. Keep one of them: keras.Model(model.input, model.outputs[0])"
         )
     if getattr(model, "output", main[0]) is main[0]:  # a Sequential may have no `output`
         return model

@@ -36,13 +36,12 @@ def main():
     if options.output:
         files.check_writable(options.output)
     with quiet():
-        from keras_arch.evaluation.evaluate.evaluate import compare
-
         from keras_arch import load_dataset, open_artifact
         from keras_arch.class_names import check_labels, class_names_of
         from keras_arch.data.classes import with_classes
         from keras_arch.data.folders import is_unsplit
         from keras_arch.data.tfds import SPLITS
+        from keras_arch.evaluation.evaluate import compare
         from keras_arch.reports.figures import write_evaluation
         from keras_arch.reports.tables import (
             absent_classes_line,

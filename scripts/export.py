@@ -35,7 +35,7 @@ def main():
 
 def export(options):
     with quiet():
-        from keras_arch.export.model import of_run
+        from keras_arch.export import run as of_run
         from keras_arch.export.record import list_problems, smallest_file
         from keras_arch.reports.html import add_export
         from keras_arch.reports.tables import VERIFICATION_LEGEND, operator_lines, verification_table

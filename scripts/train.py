@@ -42,15 +42,14 @@ def main():
     check = partial(check_run_folder, output, recipe, options.overwrite, options.resume)
     folder = check()
     with quiet():
-        from keras_arch.evaluation.evaluate.evaluate import predict_splits
-
         from keras_arch import available, build, fit, load_dataset, open_artifact, transfer_weights
         from keras_arch.data.pipeline import check_batch_size
+        from keras_arch.evaluation.evaluate import predict_splits
         from keras_arch.reports.html import write_figures_and_report
         from keras_arch.training.checkpoint import recorded_precision
         from keras_arch.training.fast_copy import make_repeatable
         from keras_arch.training.precision import choose_precision
-        from keras_arch.weights.torchvision import check_source
+        from keras_arch.weights.files import check_source
 
     choose("the name of a model", recipe.model, available())
     if recipe.weights:

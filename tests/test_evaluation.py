@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from keras_arch.evaluation.evaluate.evaluate import MISTAKES_SHOWN, check_match, compare, evaluate, find_mistakes
 from matplotlib.axes import Axes
 from PIL import Image
 from scipy.stats import binomtest
@@ -17,6 +16,7 @@ from sklearn.metrics import confusion_matrix
 import keras_arch
 from keras_arch.artifacts.artifact import Artifact
 from keras_arch.data.splits import InMemory, InStream
+from keras_arch.evaluation.evaluate import MISTAKES_SHOWN, check_match, compare, evaluate, find_mistakes
 from keras_arch.evaluation.metrics import CONFUSED_PAIRS, accuracy, compute_metrics, interval, mcnemar
 from keras_arch.reports.figures import draw_confusion, write_evaluation
 from keras_arch.reports.tables import class_rows, confusions_line, evaluation_row
@@ -107,7 +107,7 @@ def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
         left = list(answers)
         return lambda images: np.stack([left.pop(0) for _ in images])
 
-    monkeypatch.setattr("keras_arch.evaluation.evaluate.evaluate.measure_latency", lambda artifact, images: 0.002)
+    monkeypatch.setattr("keras_arch.evaluation.evaluate.measure_latency", lambda artifact, images: 0.002)
     rows, _, found = compare([artifact("a", range(5)), artifact("b", range(4, 10))], digits)
     np.testing.assert_array_equal(found, labels)
     counts = np.bincount(labels)

@@ -7,8 +7,7 @@ import tensorflow as tf
 
 import keras_arch
 from keras_arch.models import all_layers
-from keras_arch.training.fast_copy import FusedBatchNormalization, fast_copy
-from keras_arch.training.fit import fast
+from keras_arch.training.fast_copy import FusedBatchNormalization, fast_copy, make_repeatable
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (8, 32, 32, 3)).astype("uint8")
@@ -130,8 +129,8 @@ def test_repeatable_asks_for_one_order_on_a_gpu(cards, expected, monkeypatch):
     asked = []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: cards)
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
-    fast.make_repeatable(7)
+    make_repeatable(7)
     first = keras.random.normal((3,))
-    fast.make_repeatable(7)
+    make_repeatable(7)
     np.testing.assert_array_equal(first, keras.random.normal((3,)))
     assert bool(asked) == expected

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_arch.data import check
 from keras_arch.data.folders import find_files
-from keras_arch.data.tfds import check
 from keras_arch.errors import DataWarning, InputError
 from keras_arch.images.find import find_pictures
 

@@ -16,11 +16,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import keras_arch
+from keras_arch.data import check
 from keras_arch.data.augment import POLICIES
 from keras_arch.data.folders import find_files
 from keras_arch.data.pipeline import training_batches
 from keras_arch.data.splits import InFiles, InMemory
-from keras_arch.data.tfds import check
 from keras_arch.errors import DataWarning
 
 NAMES = ("zero", "eins Ä", ".hidden")

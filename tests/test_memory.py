@@ -10,10 +10,10 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_arch
-from keras_arch import memory as machine  # FIXME
+from keras_arch import machine
+from keras_arch.data import check, memory
 from keras_arch.data.augment import POLICIES
 from keras_arch.data.splits import InMemory, InStream
-from keras_arch.data.tfds import check, memory
 from keras_arch.files import hash_of
 from keras_arch.machine import total_memory
 

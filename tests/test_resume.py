@@ -18,14 +18,14 @@ from PIL import Image
 
 import keras_arch
 from keras_arch import files
+from keras_arch.data import check
 from keras_arch.data.splits import InMemory
-from keras_arch.data.tfds import check
 from keras_arch.errors import DataWarning
 from keras_arch.export.run import open_run
 from keras_arch.formats import ExportSettings
 from keras_arch.runs.origin import warn_of_changes
 from keras_arch.runs.record import read_run, start_run
-from keras_arch.training.fit import callbacks
+from keras_arch.training import callbacks
 from keras_arch.training.precision import choose_precision
 
 COMMAND = [ROOT / "scripts" / "train.py", "quickstart", "--epochs", "5", "--ema", "0.99"]

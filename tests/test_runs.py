@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from keras_arch import machine
 from keras_arch.machine import git_commit
 
 

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_arch
+from keras_arch.data import check
 from keras_arch.data.digits import Digits
 from keras_arch.data.duplicates import warn_of_duplicates
 from keras_arch.data.folders import find_files, hold_out
 from keras_arch.data.splits import InStream
-from keras_arch.data.tfds import check
 from keras_arch.errors import DataWarning
 
 SPLITS = ("train", "validation", "test")

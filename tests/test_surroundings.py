@@ -21,7 +21,7 @@ from keras_arch import errors, files, memory
 from keras_arch.artifacts.tflite import workers
 from keras_arch.cli import quiet, run
 from keras_arch.machine import available_memory
-from keras_arch.training.fit import precision
+from keras_arch.training import precision
 
 GB = 1e9
 

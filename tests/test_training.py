@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, latin_1_folder
-from keras_arch.training.fit.fit import compiled_copy
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -31,8 +30,10 @@ from keras_arch.evaluation.metrics import balanced_accuracy
 from keras_arch.reports.tables import comparison_row
 from keras_arch.runs.history import best_epoch, read_history
 from keras_arch.runs.record import read_run
+from keras_arch.training import callbacks
 from keras_arch.training.callbacks import patience_is_over
 from keras_arch.training.fast_copy import fast_copy
+from keras_arch.training.fit import compiled_copy
 from keras_arch.training.metrics import BalancedAccuracy
 from keras_arch.training.optimizers import averages, build_optimizer, build_schedule
 
@@ -293,11 +294,11 @@ def test_what_is_saved_is_the_average_of_the_weights(few, tmp_path, monkeypatch,
     """The average by a second way: NumPy over the weights of every step, at the decay that TensorFlow documents."""
     steps, decay = [], 0.4  # which the warm-up reaches at the sixth of eight steps
 
-    class Watch(training.Report):
+    class Watch(callbacks.Report):
         def on_train_batch_end(self, batch, logs=None):
             steps.append([variable.numpy() for variable in self.model.trainable_variables])
 
-    monkeypatch.setattr("keras_arch.training.fit.fit.Report", Watch)
+    monkeypatch.setattr("keras_arch.training.fit.Report", Watch)
     model, history = train(few, tmp_path / "a", ema=decay, precision=precision)
     assert len(steps) == 8
     epochs, average = [], steps[0]
@@ -403,7 +404,7 @@ def test_class_weights_show_the_mean_recall(script, digits, data_dir, tmp_path, 
 
 def test_explosion_is_of_one_step_and_validation_may_be_far_off():
     """Keras tells the mean of the epoch so far; a step of 300 hides in it."""
-    stop = training.StopAtNaN(RECIPE, guessing=2.3)
+    stop = callbacks.StopAtNaN(RECIPE, guessing=2.3)
     stop.on_epoch_begin(0)
     for batch in range(99):
         stop.on_train_batch_end(batch, {"loss": 2.0})

@@ -11,7 +11,8 @@ import keras
 from keras import layers
 
 from ..errors import InputError
-from ..weights.torchvision import IMAGENET, check_source
+from ..weights.files import check_source
+from ..weights.torchvision import IMAGENET
 from ..weights.transfer import load_weights
 
 ANY_SIZE = (None, None, 3)  # what a network without its top takes by default, as in keras.applications

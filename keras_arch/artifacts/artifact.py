@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, first_line
-from ..text import shorten
-from .tflite import COLUMNS_SHOWN
+from ..text import VALUE_CELLS, shorten
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def check_signature(path, inputs, outputs):
         case _:
             problem = ""
     takes, gives = (
-        shorten(", ".join("unknown rank" if shape is None else str(shape) for shape in shapes), COLUMNS_SHOWN)
+        shorten(", ".join("unknown rank" if shape is None else str(shape) for shape in shapes), VALUE_CELLS)
         for shapes in (inputs, outputs)
     )
     raise InputError(

@@ -2,9 +2,8 @@
 
 from ..errors import NAMES_SHOWN, InputError, first_line
 from ..files import plain_path, size_of
-from ..text import shorten
+from ..text import VALUE_CELLS, shorten
 from .artifact import Artifact, as_type, check_number_type, check_signature, in_batches
-from .tflite import COLUMNS_SHOWN
 
 SIGNATURE = "serving_default"  # of a SavedModel, which serves images
 
@@ -19,7 +18,7 @@ def open_saved_model(path):
     except Exception as error:  # as above
         raise InputError(f"expected a whole SavedModel folder, got {path}: {first_line(error)}") from error
     if SIGNATURE not in signatures:
-        there = shorten(", ".join(sorted(signatures)[:NAMES_SHOWN]), COLUMNS_SHOWN) or "none"
+        there = shorten(", ".join(sorted(signatures)[:NAMES_SHOWN]), VALUE_CELLS) or "none"
         raise InputError(
             f"{path} has no signature {SIGNATURE!r}. Received: {there}. Save it with `model.export(FOLDER)`."
         )

@@ -16,9 +16,6 @@ from .artifact import Artifact, check_signature, in_batches
 from .tflite_graph import check_graph
 from .tflite_metadata import read_metadata
 
-COLUMNS_SHOWN = 60  # of the names or shapes that an error lists
-
-
 IMAGES_EACH = 16  # fewer are not worth the start of another interpreter, which takes as long as a few images
 MEMORY_SHARE = 0.25  # of the memory that is free, for all interpreters of a .tflite file together
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Data sets: load and split images, order and augment them, and make batches."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Evaluate and explain models: metrics, predictions, cost, Grad-CAM."""

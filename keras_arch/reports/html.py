@@ -7,7 +7,7 @@ import io
 import json
 
 from ..errors import warn_on_failure
-from ..evaluation.cost import cost
+from ..evaluation import cost as costs
 from ..evaluation.evaluate import find_mistakes
 from ..evaluation.metrics import compute_metrics
 from ..files import save_whole
@@ -54,7 +54,7 @@ def write_report(folder, model, dataset, history, probabilities, labels):
     """
     run = json.loads((folder / "run.json").read_text())
     metrics = compute_metrics(probabilities, labels, dataset.class_names)
-    cost = cost(strip_auxiliary_heads(model))
+    cost = costs.cost(strip_auxiliary_heads(model))
     worst = find_mistakes(probabilities, labels, dataset)
     drawings = {
         "Curves": lambda file: draw_curves(file, {"": history}),

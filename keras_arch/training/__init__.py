@@ -1,1 +1,1 @@
-"""TODO."""
+"""Train a model: the loop, its callbacks, optimizers, checkpoints and precision."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Load weights of other trainings into a model."""

@@ -11,21 +11,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from ..class_names import LABELS, first_difference, read_labels
 from ..errors import InputError, first_line, is_disk_full
-from ..files import find_beside
-from ..models import check_model, head_of, load_keras
-from .transfer import (
-    KERAS,
-    SAFETENSORS,
-    TORCH,
-    TRAINING_HEADS,
-    copy_weights,
-    existing_file,
-    has_head,
-    kind_of,
-    load_keras_weights,
-)
+from ..models import check_model
+from .files import SAFETENSORS, TORCH, TRAINING_HEADS, differences, existing_file, has_head, kind_of
 
 TORCHVISION = "https://download.pytorch.org/models/"
 # torchvision's IMAGENET1K_V1 checkpoints; a file's name ends in the first eight digits of its SHA-256.
@@ -61,56 +49,11 @@ IMAGENET_CLASSES = 1000
 TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
 
 CACHE_DIR = None  # Keras's own, ~/.keras
-NAMES_SHOWN = 1  # of the tensors or layers of each kind that an error lists
+
+
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training scripts call a state_dict in a larger checkpoint
 PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
 COUNTERS = ("num_batches_tracked", "n_averaged")  # of steps; evaluation does not use them
-
-
-def class_difference(path, class_names):
-    """The first class of a weights file that is called otherwise than in `class_names`, as `first_difference` gives it.
-
-    None if there is none, or if either names are unknown.
-    """
-    labels = None if is_published(path) else find_beside(path, LABELS)
-    return None if labels is None or class_names is None else first_difference(read_labels(labels), class_names)
-
-
-def copy_all(model, path, architecture):
-    """Copy all weights whose shapes fit, from "imagenet" or a file, and return the names of the layers that start anew."""
-    kind = TORCH if is_published(path) else kind_of(path)
-    if kind in (SAFETENSORS, TORCH):
-        check_shortcuts(model, path)
-        tensors = read_tensors(download_for(model, architecture, fits_any=True) if is_published(path) else path)
-        anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
-        assign_tensors(model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
-        return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
-    if kind == KERAS:
-        return copy_weights(model, load_keras(path), path)
-    load_keras_weights(model, path, kind)
-    return set()
-
-
-def is_published(source):
-    """Whether a source of weights is the word for torchvision's checkpoint."""
-    return isinstance(source, str) and source == "imagenet"
-
-
-def check_source(source):
-    """Raise InputError unless `transfer_weights` can take `source`: "imagenet", or a file or a run folder with weights."""
-    if not is_published(source):
-        kind_of(existing_file("weights", source))
-
-
-def differences(missing, unexpected, misshapen):
-    """What is wrong with the names and shapes in a file, as a list of texts; the first few names of each kind."""
-    kinds = {"of another shape": misshapen, "missing": missing, "unexpected": unexpected}
-    return [f"{kind}: {first_few(names)}" for kind, names in kinds.items() if names]
-
-
-def first_few(names):
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
 
 
 def load_torchvision_weights(model, source, skip_head=False, sum_channels=False):

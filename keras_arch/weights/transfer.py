@@ -1,32 +1,34 @@
 """Load weights into a model from a file of any kind."""
 
-import reprlib
 import warnings
-import zipfile
-from contextlib import suppress
-from pathlib import Path
 
-import h5py
 import numpy as np
 
+from ..class_names import LABELS, first_difference, read_labels
 from ..errors import DataWarning, InputError, first_line
-from ..files import is_path, link_with_suffix
+from ..files import find_beside, link_with_suffix
 from ..models import check_model, head_of, load_keras
 from ..text import brief
-from .torchvision import (
-    class_difference,
-    copy_all,
+from .files import (
+    KERAS,
+    SAFETENSORS,
+    TORCH,
+    TRAINING_HEADS,
     differences,
-    download_for,
+    existing_file,
+    has_head,
     is_published,
+    kind_of,
+)
+from .torchvision import (
+    assign_tensors,
+    check_shortcuts,
+    download_for,
     load_torchvision_weights,
     normalization_of,
     numbers,
+    read_tensors,
 )
-
-KERAS, WEIGHTS, KERAS_2 = ".keras", ".weights.h5", ".h5"  # kinds of files, as Keras knows them by their suffix
-SAFETENSORS, TORCH = ".safetensors", ".pth"  # kinds of files of PyTorch's tensors
-TRAINING_HEADS = "auxiliary_"  # how names of their layers begin
 
 
 def load_weights(model, weights, architecture):
@@ -91,47 +93,6 @@ def transfer_weights(model, source, architecture, class_names=None):
             stacklevel=2,
         )
     return anew | head.keys()
-
-
-def existing_file(option, value):
-    """The path of a file with weights, in a run folder where `value` is one; or InputError that lists what there is."""
-    path = Path(value) if is_path(value) else None
-    path = path / "model.keras" if path is not None and path.is_dir() else path
-    if path is None or not path.is_file():
-        missing = f", and {path} does not exist" if path is not None else ""
-        raise InputError(
-            f"`{option}` must be None, 'imagenet' or a file of weights. Received: {option}={reprlib.repr(value)}{missing}. Use "
-            "a .keras, .weights.h5, .safetensors or .pth file."
-        )
-    return path
-
-
-def kind_of(path):
-    """What the contents of a weights file are, whatever its name: one of the five kinds."""
-    with Path(path).open("rb") as file:
-        start = file.read(9)
-    kind = None
-    with suppress(Exception):  # a damaged file raises whatever its bytes happen to mean
-        kind = kind_by_contents(path, start)
-    if kind is None:
-        raise InputError(
-            f"{path} holds no weights, or it is damaged. Received: a file that begins with {start!r}. Use a .keras, "
-            ".weights.h5, .safetensors or .pth file."
-        )
-    return kind
-
-
-def kind_by_contents(path, start):
-    """The kind of a file that begins with the nine bytes `start`; None if it is no file of weights."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return KERAS if "config.json" in archive.namelist() else TORCH
-    if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        with h5py.File(path) as file:
-            return KERAS_2 if "layer_names" in file.attrs or "model_weights" in file else WEIGHTS
-    if start[8:] == b"{":  # behind the length of this JSON text
-        return SAFETENSORS
-    return TORCH if start.startswith(b"\x80") else None  # a pickle
 
 
 def copy_weights(model, other, path):
@@ -204,5 +165,25 @@ def load_keras_weights(model, path, kind):
         ) from error
 
 
-def has_head(model):
-    return any(layer.name == "predictions" for layer in model.layers)
+def class_difference(path, class_names):
+    """The first class of a weights file that is called otherwise than in `class_names`, as `first_difference` gives it.
+
+    None if there is none, or if either names are unknown.
+    """
+    labels = None if is_published(path) else find_beside(path, LABELS)
+    return None if labels is None or class_names is None else first_difference(read_labels(labels), class_names)
+
+
+def copy_all(model, path, architecture):
+    """Copy all weights whose shapes fit, from "imagenet" or a file, and return the names of the layers that start anew."""
+    kind = TORCH if is_published(path) else kind_of(path)
+    if kind in (SAFETENSORS, TORCH):
+        check_shortcuts(model, path)
+        tensors = read_tensors(download_for(model, architecture, fits_any=True) if is_published(path) else path)
+        anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
+        assign_tensors(model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
+        return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
+    if kind == KERAS:
+        return copy_weights(model, load_keras(path), path)
+    load_keras_weights(model, path, kind)
+    return set()

@@ -117,10 +117,9 @@ def check_refused(typed, world, capfd, names=""):
 
 def make_run(folder, digits):
     """A finished run folder of an untrained model, small and quick to make."""
-    from keras_arch.evaluation.evaluate.evaluate import predict_splits
-
     import keras_arch
     from keras_arch import files
+    from keras_arch.evaluation.evaluate import predict_splits
     from keras_arch.runs.history import CURVES, write_history
     from keras_arch.runs.record import finish_run, start_run
     from keras_arch.training.precision import Precision

@@ -127,7 +127,7 @@ def bad(world):  # noqa: F811
             assert (world / "bad" / folder).exists()
     give_away(world)
     with pytest.MonkeyPatch.context() as patch:  # the good model, which most cases need, is opened once
-        for name in ("keras_arch.open_artifact", "keras_arch.export.of_run.load_keras"):
+        for name in ("keras_arch.open_artifact", "keras_arch.export.run.load_keras"):
             patch.setattr(name, functools.cache(pkgutil.resolve_name(name)))
         yield world
     for path in (world / "bad").glob("locked*"):
