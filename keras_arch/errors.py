@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
 TRACEBACK = "in user code:"  # how messages from a tf.function begin
+TENSORFLOW_NODE = re.compile(r"\{\{\w+_node .*?\}\} ?| \[Op:\w+\]")  # where in a graph, which tells a user nothing
 KERAS_CAUSE = "Exception encountered: "  # stands before the cause where a model cannot be made from its description
 
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # no space, file too large, quota
@@ -80,5 +81,5 @@ def first_line(error):
         text = bold[-1]
     elif text.startswith(TRACEBACK):
         text = text.rpartition("\n\n")[2]
-    text = text.rpartition(KERAS_CAUSE)[2].strip() or type(error).__name__
+    text = TENSORFLOW_NODE.sub("", text.rpartition(KERAS_CAUSE)[2]).strip() or type(error).__name__
     return text.splitlines()[0].strip()
