@@ -3,16 +3,16 @@
     python examples/fine_tune.py
     python examples/fine_tune.py --weights saved_models/quickstart --model resnet8
 
-A network that has learned the digits 0 to 5, or the run that --weights names, learns 6 to 9. This shows how it is done,
-not that it pays: these scans are so easy that a network learns them from nothing, too.
+A network that has learned the digits 0 to 5, or the run that --weights names, learns 6 to 9. The scans are so easy
+that a network also learns them from scratch: this shows how, not how much it pays.
 """
 
 import argparse
 import os
 import tempfile
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # its fastest kernels; both before TensorFlow is imported
+# Both before TensorFlow is imported; the second chooses its fastest kernels.
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"} | os.environ
 
 import keras
 import numpy as np
@@ -44,12 +44,12 @@ def main(arguments=None):
     keras.utils.set_random_seed(0)
     dataset, old, new = keras_arch.load_dataset("digits"), [0, 1, 2, 3, 4, 5], [6, 7, 8, 9]
     first, second = (keras_arch.build(options.model, input_shape=(8, 8, 1), classes=len(some)) for some in (old, new))
+    names = [dataset.class_names[digit] for digit in new]
     with tempfile.TemporaryDirectory() as folder:
         source = options.weights or f"{folder}/model.keras"
         if not options.weights:
             print(f"0 to 5, from nothing: {learn(first, dataset, old, options.epochs, 0.01, first.layers):.1%}")
             first.save(source)
-        names = [dataset.class_names[digit] for digit in new]
         keras_arch.transfer_weights(second, source, options.model, names)  # all but the head of other classes
     head = [layer for layer in second.layers if layer.weights][-1]
     print(f"6 to 9, the head:     {learn(second, dataset, new, options.epochs, 0.01, [head]):.1%}")

@@ -12,11 +12,10 @@ from .text import shorten
 
 BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
 TRACEBACK = "in user code:"  # how messages from a tf.function begin
+TENSORFLOW_NODE = re.compile(r"\{\{\w+_node .*?\}\} ?| \[Op:\w+\]")  # where in a graph, which tells a user nothing
 KERAS_CAUSE = "Exception encountered: "  # stands before the cause where a model cannot be made from its description
 # What TensorFlow and ONNX Runtime put before the cause: the name of a function, or a file and line of their own.
-PLACES = re.compile(
-    r"^\{\{function_node .*?\}\}\s*|^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?|/\S+\.cc:\d+ [^)]*\)( const)? "
-)
+PLACES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?|/\S+\.cc:\d+ [^)]*\)( const)? ")
 SHOWN = 110  # characters of another library's message
 
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # no space, file too large, quota
@@ -135,12 +134,14 @@ def first_line(error):
     TensorFlow puts the cause behind a traceback, and Keras in bold between the layer and its arguments. A line of more
     than 110 characters loses its middle.
     """
+    if isinstance(error, InputError):
+        return str(error)  # one line already
     text = str(error).strip()
     if bold := BOLD.findall(text):
         text = bold[-1]
     elif text.startswith(TRACEBACK):
         text = text.rpartition("\n\n")[2]
-    text = text.rpartition(KERAS_CAUSE)[2].strip() or type(error).__name__
+    text = TENSORFLOW_NODE.sub("", text.rpartition(KERAS_CAUSE)[2]).strip() or type(error).__name__
     return shorten(PLACES.sub("", text.splitlines()[0]).strip(), SHOWN)
 
 

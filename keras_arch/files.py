@@ -143,14 +143,14 @@ def whole_folder(folder, marker, resume=False, check=lambda: None):
             if not best.exists() and not (partial / CHECKPOINT).exists():
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
-            message = f"{str(stop) or 'stopped'}; the best checkpoint so far is kept in {best}"
-            go_on = "; the same command with --resume goes on"
+            kept = f"the best checkpoint so far is kept in {best}"
             if isinstance(stop, InputError):
-                raise InputError(message, stop.details) from stop
+                raise InputError(str(stop), [*stop.details, kept]) from stop
+            message = f"{str(stop) or 'stopped'}; {kept}; the same command with --resume goes on"
             if isinstance(stop, KeyboardInterrupt):
-                raise KeyboardInterrupt(message + go_on) from stop
+                raise KeyboardInterrupt(message) from stop
             if is_disk_full(stop):
-                raise InputError(message + go_on) from stop
+                raise InputError(message) from stop
             raise
         replace_folder(folder, partial)
         (folder / CHECKPOINT).unlink(missing_ok=True)
