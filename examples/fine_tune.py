@@ -44,13 +44,12 @@ def main(arguments=None):
     keras.utils.set_random_seed(0)
     dataset, old, new = keras_arch.load_dataset("digits"), [0, 1, 2, 3, 4, 5], [6, 7, 8, 9]
     first, second = (keras_arch.build(options.model, input_shape=(8, 8, 1), classes=len(some)) for some in (old, new))
-    names = [dataset.class_names[digit] for digit in new]
     with tempfile.TemporaryDirectory() as folder:
         source = options.weights or f"{folder}/model.keras"
         if not options.weights:
             print(f"0 to 5, from nothing: {learn(first, dataset, old, options.epochs, 0.01, first.layers):.1%}")
             first.save(source)
-        keras_arch.transfer_weights(second, source, options.model, names)  # all but the head of other classes
+        keras_arch.transfer_weights(second, source, options.model, dataset.class_names[6:])  # all but the head of other classes
     head = [layer for layer in second.layers if layer.weights][-1]
     print(f"6 to 9, the head:     {learn(second, dataset, new, options.epochs, 0.01, [head]):.1%}")
     print(f"6 to 9, all of it:    {learn(second, dataset, new, options.epochs, 0.001, second.layers):.1%}")
