@@ -60,8 +60,8 @@ def keras_trainer(network, side):
     import tensorflow as tf
 
     import keras_arch
-    from keras_arch.data.order import untuned
-    from keras_arch.training.fit import compiled_copy
+    from keras_arch.data.order import without_autotuning
+    from keras_arch.training.fit import compile_copy
     from keras_arch.training.precision import choose_precision
 
     if side == "stock Keras, mixed_bfloat16":
@@ -70,10 +70,10 @@ def keras_trainer(network, side):
     labels = np.eye(10, dtype="float32")[labels]
     if side.startswith("ours"):
         recipe = keras_arch.Recipe(network, "noise", epochs=1, learning_rate=0.01, precision=side.split(", ")[1])
-        model = compiled_copy(model, recipe, 1000, choose_precision(recipe.precision).name)
+        model = compile_copy(model, recipe, 1000, choose_precision(recipe.precision).name)
     else:
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), "categorical_crossentropy")
-    batches = untuned(tf.data.Dataset.from_tensors((images, labels)).repeat())
+    batches = without_autotuning(tf.data.Dataset.from_tensors((images, labels)).repeat())
     return lambda steps: model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)
 
 

@@ -49,7 +49,9 @@ def main(arguments=None):
         if not options.weights:
             print(f"0 to 5, from nothing: {learn(first, dataset, old, options.epochs, 0.01, first.layers):.1%}")
             first.save(source)
-        keras_arch.transfer_weights(second, source, options.model, dataset.class_names[6:])  # all but the head of other classes
+        keras_arch.transfer_weights(
+            second, source, options.model, dataset.class_names[6:]
+        )  # all but the head of other classes
     head = [layer for layer in second.layers if layer.weights][-1]
     print(f"6 to 9, the head:     {learn(second, dataset, new, options.epochs, 0.01, [head]):.1%}")
     print(f"6 to 9, all of it:    {learn(second, dataset, new, options.epochs, 0.001, second.layers):.1%}")

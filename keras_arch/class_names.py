@@ -8,7 +8,7 @@ from itertools import zip_longest
 from numbers import Integral
 
 from .errors import InputError, first_line
-from .files import find_beside
+from .files import find_in_run
 from .text import brief, shorten
 
 # What a file of labels cannot hold in a name: editors add carriage returns and byte order marks, and surrogate characters
@@ -55,7 +55,7 @@ def write_labels(path, class_names):
 
 
 @contextmanager
-def readable_labels(path):
+def explain_label_errors(path):
     """Raise InputError if the block cannot read class names from `path`."""
     try:
         yield
@@ -68,13 +68,13 @@ def readable_labels(path):
 
 def read_labels(path):
     """The class names of a labels.txt, in the order of the model's outputs."""
-    with readable_labels(path):
+    with explain_label_errors(path):
         return parse_labels(path.read_bytes())
 
 
-def packed_labels(path):
+def read_packed_labels(path):
     """The class names that are packed into a .tflite file, as a list."""
-    with readable_labels(path), zipfile.ZipFile(path) as archive:
+    with explain_label_errors(path), zipfile.ZipFile(path) as archive:
         return list(parse_labels(archive.read(LABELS)))
 
 
@@ -88,16 +88,16 @@ def has_labels(path):
     """Whether a .tflite file has its class names packed into it."""
     if not zipfile.is_zipfile(path):
         return False
-    with readable_labels(path), zipfile.ZipFile(path) as archive:
+    with explain_label_errors(path), zipfile.ZipFile(path) as archive:
         return LABELS in archive.namelist()
 
 
 def known_labels(artifact):
     """The class names of an opened artifact: those in the file itself, or of labels.txt in its run; None where neither is."""
     asset = artifact.path / "assets" / LABELS  # of a SavedModel
-    path = asset if asset.is_file() else find_beside(artifact.path, LABELS)
+    path = asset if asset.is_file() else find_in_run(artifact.path, LABELS)
     if artifact.kind == "tflite" and has_labels(artifact.path):
-        path, labels = artifact.path, tuple(packed_labels(artifact.path))
+        path, labels = artifact.path, tuple(read_packed_labels(artifact.path))
     elif path is None:
         return None
     else:
@@ -109,12 +109,12 @@ def known_labels(artifact):
     return labels
 
 
-def labels_of(artifact):
+def labels_or_numbers(artifact):
     """The class names of an opened artifact, or numbers in their place where nobody knows them."""
     return known_labels(artifact) or tuple(f"class {number}" for number in range(artifact.classes))
 
 
-def check_labels(artifact, class_names):
+def check_class_order(artifact, class_names):
     """Raise InputError where an artifact's classes are known and others, or in another order, than those of the data."""
     labels = known_labels(artifact)
     if labels is None:

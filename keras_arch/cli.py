@@ -9,7 +9,7 @@ import sys
 import tempfile
 import warnings
 
-from .errors import DataWarning, InputError, ProofError, explain_surroundings, first_line, is_disk_full, one_line
+from .errors import DataWarning, InputError, VerificationError, explain_surroundings, first_line, is_disk_full, one_line
 from .options import check_ranges
 from .text import printable, shorten
 
@@ -25,8 +25,8 @@ def run(main):
     os.environ["KERAS_BACKEND"] = "tensorflow"
     # oneDNN's kernels, which TensorFlow leaves off where a processor has no AVX-512: half of the speed there.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    open_closed_streams()
-    escape_what_cannot_be_encoded()
+    reopen_closed_streams()
+    escape_unencodable()
     try:
         with one_line_warnings(), explain_surroundings():
             main()
@@ -37,7 +37,7 @@ def run(main):
         sys.exit(1)
     except (InputError, OSError) as error:
         sys.exit(fail(error))
-    except ProofError as error:
+    except VerificationError as error:
         sys.exit(fail(error, status=1))
     except KeyboardInterrupt as stop:
         print(f"\n{printable(stop) or 'stopped'}", file=sys.stderr)
@@ -48,7 +48,7 @@ def run(main):
         sys.exit(fail(first_line(error)))
 
 
-def open_closed_streams():
+def reopen_closed_streams():
     """Send what is printed to a closed stream, as by `2>&-`, to the null device.
 
     Else the next file that is opened gets the number of the stream, and native code prints into that file.
@@ -60,7 +60,7 @@ def open_closed_streams():
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115, it lasts
 
 
-def escape_what_cannot_be_encoded():
+def escape_unencodable():
     """Let stdout and stderr escape the characters that their encoding lacks, such as Chinese ones in cp1252."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -181,7 +181,7 @@ def quiet():
         try:
             with explain_surroundings():
                 yield
-        except (InputError, ProofError, KeyboardInterrupt):
+        except (InputError, VerificationError, KeyboardInterrupt):
             raise
         except BaseException:
             held.seek(0)

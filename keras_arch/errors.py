@@ -18,7 +18,7 @@ KERAS_CAUSE = "Exception encountered: "  # stands before the cause where a model
 PLACES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?|/\S+\.cc:\d+ [^)]*\)( const)? ")
 SHOWN = 110  # characters of another library's message
 
-FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # no space, file too large, quota
+DISK_FULL_CODES = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # no space, file too large, quota
 # What TensorFlow says, also of a MemoryError in a function that it calls; and the system where it loads libraries.
 OUT_OF_MEMORY = re.compile(
     "^ResourceExhaustedError|MemoryError: |bad_alloc|Cannot allocate memory|failed to map segment|can't start new thread"
@@ -51,7 +51,7 @@ class DataWarning(UserWarning):
 
 def is_disk_full(error):
     """Whether an exception, of whatever library, says that a file found no room on its disk."""
-    return any(os.strerror(code) in str(error) for code in FULL)
+    return any(os.strerror(code) in str(error) for code in DISK_FULL_CODES)
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def explain_surroundings():
         raise
     except Exception as error:
         if is_out_of_memory(error):
-            raise out_of_memory(error) from error
+            raise memory_error(error) from error
         if keras_failed():
             raise InputError(
                 f"Keras cannot be imported. Received: {first_line(error)}. Set KERAS_BACKEND to tensorflow, jax "
@@ -85,7 +85,7 @@ def is_out_of_memory(error):
     return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"))
 
 
-def out_of_memory(error):
+def memory_error(error):
     """Return the InputError for an exception that `is_out_of_memory`."""
     return InputError(
         f"There is not enough memory. Received: {first_line(error)}. Use a smaller --batch-size or "
@@ -104,7 +104,7 @@ def warn_on_failure(file):
         warnings.warn(f"{file} could not be written: {first_line(error)}", DataWarning, stacklevel=3)
 
 
-class ProofError(Exception):
+class VerificationError(Exception):
     """Exported files that do not keep their promise; scripts print the reasons and exit with status 1."""
 
     def __init__(self, folder, problems):

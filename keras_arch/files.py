@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-BESIDE = "partial-"  # how names of files begin that are being written
+PARTIAL_PREFIX = "partial-"  # how names of files begin that are being written
 LONGEST_NAME = 50  # characters of a file's name that the name beside it repeats: file systems take 255 bytes
 # Patterns, and the surrogate characters that stand for bytes that are not UTF-8.
 NOT_PLAIN = re.compile(r"[*?\[\\\ud800-\udfff]")
@@ -67,7 +67,7 @@ def check_writable(path, kind="folder"):
         )
 
 
-def check_picture(path):
+def check_image_output(path):
     """Raise InputError unless a PNG file can be written at `path`."""
     if path.suffix != ".png":
         raise InputError(f"expected --output to be a .png file, got {path}")
@@ -115,7 +115,7 @@ def link_with_suffix(path, suffix):
 
 
 @contextmanager
-def whole_folder(folder, marker, resume=False, check=lambda: None):
+def atomic_folder(folder, marker, resume=False, check=lambda: None):
     """A new folder beside `folder` to fill, which takes its place when the block ends.
 
     When the block is left by an exception, `folder` stays as it was; of the unfinished one a checkpoint is kept, and
@@ -127,7 +127,7 @@ def whole_folder(folder, marker, resume=False, check=lambda: None):
     folder, partial = folder.resolve(), partial_name(folder)
     partial.mkdir(parents=True, exist_ok=True)
     best = partial / "model.keras"
-    with locked(partial):
+    with exclusive_lock(partial):
         try:
             undo_replacement(folder, marker)
             check()
@@ -135,7 +135,7 @@ def whole_folder(folder, marker, resume=False, check=lambda: None):
             with suppress(OSError):
                 partial.rmdir()  # if it is empty
             raise
-        for content in partial.glob(f"{BESIDE}*" if resume else "*"):
+        for content in partial.glob(f"{PARTIAL_PREFIX}*" if resume else "*"):
             shutil.rmtree(content) if content.is_dir() else content.unlink()
         try:
             yield partial
@@ -169,7 +169,7 @@ def replace_folder(folder, new):
     if not folder.exists():
         new.rename(folder)
         return
-    with lock(folder, wait=True):
+    with lock_path(folder, wait=True):
         old = folder.rename(replaced_name(folder))
         try:
             new.rename(folder)
@@ -189,7 +189,7 @@ def undo_replacement(folder, marker):
 
 
 @contextmanager
-def lock(path, shared=False, wait=False):
+def lock_path(path, shared=False, wait=False):
     """Lock a file or folder for as long as the block runs; the lock goes with the process, however it ends.
 
     Args:
@@ -219,19 +219,19 @@ def lock(path, shared=False, wait=False):
 
 
 @contextmanager
-def locked(folder):
+def exclusive_lock(folder):
     """Refuse a folder that another process is filling."""
-    with lock(folder) as mine:
+    with lock_path(folder) as mine:
         if mine is False:
             raise InputError(f"expected {folder} to be free, got one that another process is writing")
         yield
 
 
 @contextmanager
-def used(folder):
+def shared_lock(folder):
     """Keep other processes from replacing `folder`, or wait for the one that does; two may use it at the same time."""
     while True:
-        with lock(folder, shared=True, wait=True) as mine:
+        with lock_path(folder, shared=True, wait=True) as mine:
             if mine is not False or not folder.exists():
                 yield
                 return
@@ -260,7 +260,7 @@ def is_writable(path):
     return path.is_dir() and os.access(path, os.W_OK)
 
 
-def existing_folder(folder):
+def check_folder(folder):
     """Return the path `folder` as a `Path`, or raise InputError if it is no existing folder."""
     if not is_path(folder) or not Path(folder).is_dir():
         raise InputError(f"`folder` must be an existing folder. Received: {folder}. Create it first.")
@@ -284,7 +284,7 @@ def plain_path(path):
         yield link
 
 
-def save_whole(path, write):
+def atomic_write(path, write):
     """Let `write(path)` write a file beside `path`, then move it there: a reader sees the old file or the new one.
 
     Processes may write the same file at once: each has a file of its own, and the last one stays. What a process left
@@ -293,13 +293,13 @@ def save_whole(path, write):
     if path.exists() and not path.is_file():
         return write(path)
     name = path.name[-LONGEST_NAME:]
-    for leftover in path.parent.glob(f"{BESIDE}{'[0-9a-f]' * 8}-{glob.escape(name)}"):
-        with lock(leftover) as mine:
+    for leftover in path.parent.glob(f"{PARTIAL_PREFIX}{'[0-9a-f]' * 8}-{glob.escape(name)}"):
+        with lock_path(leftover) as mine:
             if mine:
                 leftover.unlink(missing_ok=True)
-    beside = path.with_name(f"{BESIDE}{secrets.token_hex(4)}-{name}")
+    beside = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{name}")
     beside.touch(exist_ok=False)
-    with lock(beside) as mine:
+    with lock_path(beside) as mine:
         if mine is not False:
             try:
                 write(beside)
@@ -309,12 +309,12 @@ def save_whole(path, write):
             finally:
                 beside.unlink(missing_ok=True)
             return None
-    return save_whole(path, write)  # another process took the file for a leftover before it was locked
+    return atomic_write(path, write)  # another process took the file for a leftover before it was locked
 
 
 def write_json(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_whole(path, lambda beside: beside.write_text(json.dumps(content, indent=2) + "\n"))
+    atomic_write(path, lambda beside: beside.write_text(json.dumps(content, indent=2) + "\n"))
 
 
 def cache_folder():
@@ -378,12 +378,12 @@ def hash_of(arrays):
     return digest.hexdigest()
 
 
-def find_beside(artifact, name):
+def find_in_run(artifact, name):
     """The file called `name` of the run that `artifact` lies in: beside it or up to two folders above; or None."""
     folders = Path(artifact).resolve().parents[:3]
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def full_path(name):
+def resolve_existing(name):
     """The absolute path of a file or folder that is there; any other name as it is."""
     return name if name in ("digits", "imagenet", None) or not Path(name).exists() else str(Path(name).resolve())

@@ -186,13 +186,13 @@ def check_archive(path):
         raise InputError(f"{path} is damaged. Received: {damaged}. Copy or download it again.")
 
 
-def head_of(model):
+def head_names(model):
     """Names of the layers that turn features into classes: for each output, the last with weights on the way to it."""
     return {layer.name for layer in head_layers(model)}
 
 
 def head_layers(model):
-    """The layers that `head_of` names. They may be inside a nested model."""
+    """The layers that `head_names` names. They may be inside a nested model."""
     return {last_with_weights(output) for output in model.outputs}
 
 
@@ -204,7 +204,7 @@ def last_with_weights(tensor):
     return last_with_weights(layer.outputs[index]) if hasattr(layer, "outputs") else layer
 
 
-def resized(model, height, width):
+def resize_model(model, height, width):
     """The same model, with copies of its weights, for images of another size.
 
     Raises:

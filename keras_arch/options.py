@@ -50,7 +50,7 @@ def check_options(options):
             `Range`.
     """
     for name, annotation in get_type_hints(type(options), include_extras=True).items():
-        object.__setattr__(options, name, checked(name, getattr(options, name), annotation))
+        object.__setattr__(options, name, check_value(name, getattr(options, name), annotation))
 
 
 def check_ranges(options):
@@ -60,7 +60,7 @@ def check_ranges(options):
         InputError (a ValueError): a number is outside its `Range`.
     """
     for name in ranges_of(type(options)):
-        checked(name, getattr(options, name), get_type_hints(type(options), include_extras=True)[name])
+        check_value(name, getattr(options, name), get_type_hints(type(options), include_extras=True)[name])
 
 
 def ranges_of(kind):
@@ -74,25 +74,25 @@ def ranges_of(kind):
     return found
 
 
-def checked(name, value, annotation):
+def check_value(name, value, annotation):
     """Return `value` as plain Python if it fits `annotation`; else raise InputError that names the option."""
     inner = get_args(annotation)
     if NoneType in inner:  # X | None
-        return None if value is None else checked(name, value, inner[0])
+        return None if value is None else check_value(name, value, inner[0])
     if get_origin(annotation) is Annotated:
-        return within(name, checked(name, value, inner[0]), *inner)
-    value = plain(value)
+        return within(name, check_value(name, value, inner[0]), *inner)
+    value = to_python(value)
     if get_origin(annotation) is Literal:
         return one_of(name, value, inner)
     if get_origin(annotation) is tuple:
         if not isinstance(value, (list, tuple)):
-            raise refusal(name, value, "a tuple")
-        return tuple(checked(name, item, inner[0]) for item in value)
+            raise option_error(name, value, "a tuple")
+        return tuple(check_value(name, item, inner[0]) for item in value)
     types, description = KINDS[annotation]
     if not isinstance(value, types) or (isinstance(value, bool) and annotation is not bool):
-        raise refusal(name, value, description)
+        raise option_error(name, value, description)
     if annotation is float and not is_finite(value):
-        raise refusal(name, value, description)
+        raise option_error(name, value, description)
     return value
 
 
@@ -100,7 +100,7 @@ def within(name, number, kind, *notes):
     """Return `number` if it is in the `Range` among `notes`, or if there is none; else raise InputError."""
     for limits in (note for note in notes if isinstance(note, Range)):
         if number not in limits:
-            raise refusal(name, number, f"{'an integer' if kind is int else 'a number'} {limits}")
+            raise option_error(name, number, f"{'an integer' if kind is int else 'a number'} {limits}")
     return number
 
 
@@ -109,11 +109,11 @@ def one_of(name, value, words):
     if isinstance(value, str) and isinstance(words[0], str):
         return choose(name, value, words)
     if not isinstance(value, type(words[0])) or value not in words:
-        raise refusal(name, value, f"one of {', '.join(map(str, words))}")
+        raise option_error(name, value, f"one of {', '.join(map(str, words))}")
     return value
 
 
-def plain(value):
+def to_python(value):
     """A scalar of NumPy as a number of Python, a path as a string; anything else as it is."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
@@ -127,5 +127,5 @@ def is_finite(number):
         return False
 
 
-def refusal(name, value, expected):
+def option_error(name, value, expected):
     return InputError(f"`{name}` must be {expected}. Received: {name}={brief(value)}.")

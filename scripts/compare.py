@@ -27,7 +27,7 @@ def main():
     options = parse(Options, sys.argv[1:], prog="compare.py")
     if len(options.runs) < 2:
         raise InputError(f"expected two run folders or more, got {len(options.runs)}")
-    files.check_picture(options.output)
+    files.check_image_output(options.output)
     if len({files.real_path(folder) for folder in options.runs}) < len(options.runs):
         raise InputError(f"expected different run folders, got {' '.join(map(str, options.runs))}")
     from keras_arch.reports.figures import draw_curves

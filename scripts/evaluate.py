@@ -37,7 +37,7 @@ def main():
         files.check_writable(options.output)
     with quiet():
         from keras_arch import load_dataset, open_artifact
-        from keras_arch.class_names import check_labels, class_names_of
+        from keras_arch.class_names import check_class_order, class_names_of
         from keras_arch.data.classes import with_classes
         from keras_arch.data.folders import is_unsplit
         from keras_arch.data.tfds import SPLITS
@@ -66,7 +66,7 @@ def main():
     warn_of_changes(artifacts, name, dataset, split)
     dataset = with_classes(dataset, class_names_of(artifacts) or dataset.class_names)
     for artifact in artifacts:
-        check_labels(artifact, dataset.class_names)
+        check_class_order(artifact, dataset.class_names)
     found = rows, *_ = compare(artifacts, dataset, split, progress)
     say(f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {rows[0]['images']:,} images")
     print_table(transpose({short: evaluation_row(row) for short, row in zip(names, rows, strict=True)}))

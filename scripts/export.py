@@ -9,7 +9,7 @@ import tyro
 
 from keras_arch import files
 from keras_arch.cli import announce, parse, print_table, quiet, run, say
-from keras_arch.errors import ProofError
+from keras_arch.errors import VerificationError
 from keras_arch.formats import ExportSettings
 from keras_arch.reports.tables import transpose
 
@@ -29,7 +29,7 @@ class Options:
 
 def main():
     options = parse(Options, sys.argv[1:], prog="export.py")
-    with files.used(options.run):  # or a training with --overwrite could replace it in the meantime
+    with files.shared_lock(options.run):  # or a training with --overwrite could replace it in the meantime
         export(options)
 
 
@@ -50,15 +50,15 @@ def export(options):
         return print(f"Next: the same with --keep-float {' '.join(names)} instead." if names else "No layer does.")
     files.check_writable(folder)
     say(f"Exporting {options.run / 'model.keras'} to {folder}, then running each file:")
-    with files.whole_folder(folder, "export.json") as partial:
+    with files.atomic_folder(folder, "export.json") as partial:
         with quiet():
-            found = of_run.export_and_prove(run, model, data, partial, settings, announce)
+            found = of_run.export_and_verify(run, model, data, partial, settings, announce)
         if table := verification_table(found):
             print(f"On {found['proof']['images']:,} test images:")
             print_table(transpose(table))
         print(VERIFICATION_LEGEND, *operator_lines(found), sep="\n")
         if problems := list_problems(found):
-            raise ProofError(folder, problems)
+            raise VerificationError(folder, problems)
     add_export(options.run, table)
     say(f"Next: python scripts/predict.py {folder / smallest_file(found)} PICTURE_OR_FOLDER, and docs/mobile.md")
 

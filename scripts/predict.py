@@ -32,9 +32,9 @@ class Options:
 def main():
     options = parse(Options, sys.argv[1:], prog="predict.py")
     from keras_arch import open_artifact
-    from keras_arch.class_names import labels_of
+    from keras_arch.class_names import labels_or_numbers
     from keras_arch.evaluation.predictions import classify, explain
-    from keras_arch.images.find import find_pictures
+    from keras_arch.images.find import find_images
     from keras_arch.reports.predictions import WRITERS
 
     if not options.images:
@@ -42,12 +42,12 @@ def main():
     if options.explain:
         files.check_writable(options.explain)
         files.refuse_inside(options.explain, options.images)
-    paths = find_pictures(options.images)
+    paths = find_images(options.images)
     with quiet():
         artifact = open_artifact(options.artifact)
     if options.explain and artifact.kind != "keras":
         raise InputError(f"expected a .keras file with --explain, got {options.artifact}: a gradient is needed")
-    labels = labels_of(artifact)
+    labels = labels_or_numbers(artifact)
     if options.explain:
         with quiet():
             explain(artifact.path, paths, options.explain)

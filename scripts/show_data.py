@@ -38,7 +38,7 @@ class Options:
 
 def main():
     options = parse(Options, sys.argv[1:], prog="show_data.py")
-    files.check_picture(options.output)
+    files.check_image_output(options.output)
     files.refuse_inside(options.output, [options.dataset])
     with quiet():
         from keras_arch import load_dataset

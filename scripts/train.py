@@ -63,7 +63,7 @@ def main():
         recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
         precision = choose_precision(recipe.precision, recorded)
     say(describe_training(recipe, model, data.sizes, precision.name, anew))
-    with files.whole_folder(folder, "run.json", options.resume, check) as unfinished:
+    with files.atomic_folder(folder, "run.json", options.resume, check) as unfinished:
         start_run(unfinished, recipe, precision, options.data_dir, data)
         chosen = replace(recipe, precision=precision.name)
         history = fit(model, data, chosen, unfinished, options.resume, options.tensorboard)

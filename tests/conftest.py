@@ -87,10 +87,10 @@ def run_script(name, *arguments):
 
 def write_tflite(model, path):
     """`model` as a float32 .tflite file of built-in operators only, without a front or metadata."""
-    from keras_arch.export.tflite import convert, phone_model, traced
+    from keras_arch.export.tflite import build_tflite_model, convert, trace
     from keras_arch.formats import FORMATS
 
-    with traced(phone_model(model, keep_channels=True)) as source:
+    with trace(build_tflite_model(model, keep_channels=True)) as source:
         path.write_bytes(convert(source, "float32", FORMATS["float32"], None))
 
 

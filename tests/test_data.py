@@ -177,7 +177,9 @@ def partly_labeled(tmp_path, monkeypatch):
 
     def load(unlabeled):
         monkeypatch.setattr(PartlyLabeled, "unlabeled", unlabeled)
-        monkeypatch.setattr("keras_arch.data.tfds.find", lambda name, data_dir: PartlyLabeled(data_dir=data_dir))
+        monkeypatch.setattr(
+            "keras_arch.data.tfds.find_builder", lambda name, data_dir: PartlyLabeled(data_dir=data_dir)
+        )
         return keras_arch.load_dataset("partly_labeled", tmp_path)
 
     return load

@@ -16,16 +16,16 @@ from conftest import ROOT, write_tflite
 from keras import layers
 
 import keras_arch
-from keras_arch.class_names import packed_labels, write_labels
+from keras_arch.class_names import read_packed_labels, write_labels
 from keras_arch.export.metadata import image_classifier_metadata, pack_labels, with_metadata
-from keras_arch.export.model import describe, export_model, promise, quantization_errors
+from keras_arch.export.model import build_metadata, export_model, file_spec, quantization_errors
 from keras_arch.export.quantization import suspects
-from keras_arch.export.tflite import GREY, convert, phone_model, traced
+from keras_arch.export.tflite import LUMA, build_tflite_model, convert, trace
 from keras_arch.export.verification.checks import drop_interval
 from keras_arch.export.verification.graph import batch_norms
 from keras_arch.export.verification.verify import Reference, verify
 from keras_arch.formats import FORMATS, ExportSettings
-from keras_arch.models import resized
+from keras_arch.models import resize_model
 
 TFLITE = ("float32", "float16", "dynamic", "int8", "int16x8")
 
@@ -87,7 +87,7 @@ def test_a_phone_reads_names_labels_and_pixels(quickstart, name):
     from ai_edge_litert.interpreter import Interpreter
 
     path = quickstart / "export" / FORMATS[name].file
-    assert packed_labels(path) == list("0123456789")
+    assert read_packed_labels(path) == list("0123456789")
     runner = Interpreter(str(path)).get_signature_runner()
     (image,) = runner.get_input_details().values()
     assert (image["name"], tuple(image["shape"])) == ("image", (1, 8, 8, 3))
@@ -135,9 +135,9 @@ def test_the_grey_front_weighs_colours_as_the_data_does(model, tmp_path):
     colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype="uint8")
     keras.utils.save_img(tmp_path / "colour.png", colours, scale=False)
     grey = keras_arch.images.read.read_image(tmp_path / "colour.png", (8, 8, 1))
-    front = keras.Model(*(lambda phone: (phone.inputs, phone.get_layer("grey").output))(phone_model(model)))
+    front = keras.Model(*(lambda phone: (phone.inputs, phone.get_layer("grey").output))(build_tflite_model(model)))
     np.testing.assert_allclose(front.predict_on_batch(colours[np.newaxis].astype("float32"))[0], grey, atol=1)
-    assert sum(GREY) == pytest.approx(1)
+    assert sum(LUMA) == pytest.approx(1)
 
 
 def test_repacking_keeps_weights_on_their_boundaries(quickstart):
@@ -166,7 +166,7 @@ def test_server_takes_pictures_of_any_size(quickstart, digits):
 
 def test_another_size_and_grey_as_it_is(tmp_path):
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=3)
-    larger = resized(model, 24, 16)
+    larger = resize_model(model, 24, 16)
     assert larger.input_shape == (None, 24, 16, 1)
     images = np.random.default_rng(0).integers(0, 256, (30, 24, 16, 1), dtype="uint8")
     settings = only("float32", "int8", keep_channels=True, int8_output="float32")
@@ -177,7 +177,7 @@ def test_another_size_and_grey_as_it_is(tmp_path):
     assert promises["int8"].inputs[0]["shape"] == [1, 24, 16, 1]
     assert promises["int8"].outputs[0]["type"] == "float32"
     with pytest.raises(keras_arch.InputError, match="a size that resnet8 can take, got 0x0"):
-        resized(model, 0, 0)
+        resize_model(model, 0, 0)
 
 
 def test_onnx(model, calibration, truth, digits, tmp_path):
@@ -261,17 +261,17 @@ def with_flex(model):
     """An operator in front that TFLite has not, which turns the hue of grey pictures: nothing, but for the runtime."""
     image = keras.Input((8, 8, 3), batch_size=1, name="image")
     x = layers.Lambda(lambda x: tf.image.adjust_hue(x, 0.25), output_shape=(8, 8, 3))(image)
-    with traced(keras.Model(image, phone_model(model)(x))) as source:
+    with trace(keras.Model(image, build_tflite_model(model)(x))) as source:
         converter = tf.lite.TFLiteConverter.from_saved_model(source)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
         return converter.convert()
 
 
 def with_two_outputs(model):
-    phone = phone_model(model)
+    phone = build_tflite_model(model)
     image = keras.Input((8, 8, 3), batch_size=1, name="image")
     x = phone(image)["probabilities"]
-    with traced(keras.Model(image, {"probabilities": x, "auxiliary": x + 1})) as source:
+    with trace(keras.Model(image, {"probabilities": x, "auxiliary": x + 1})) as source:
         return tf.lite.TFLiteConverter.from_saved_model(source).convert()
 
 
@@ -291,7 +291,7 @@ def small_tflite(*between, name="float32"):
         if isinstance(layer, layers.BatchNormalization):
             layer.set_weights([rng.uniform(0.5, 1.5, weights.shape) for weights in layer.get_weights()])
     x = layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(x))
-    with traced(keras.Model(image, {"probabilities": x})) as source:
+    with trace(keras.Model(image, {"probabilities": x})) as source:
         return convert(source, name, FORMATS[name], rng.integers(0, 256, (4, 8, 8, 3)))
 
 
@@ -359,7 +359,7 @@ def test_a_batch_norm_in_training_mode_is_found(name, activation):
 
 def with_multiplication(model):
     """A file behind whose first convolution a multiplication stands, as an unfolded batch norm would."""
-    with traced(phone_model(model)) as source:
+    with trace(build_tflite_model(model)) as source:
         content = tf.lite.TFLiteConverter.from_saved_model(source).convert()
     file = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = file.subgraphs[0]
@@ -388,7 +388,7 @@ def with_multiplication(model):
 
 def with_nan(model):
     copy = other_model(model, lambda weights: np.full_like(weights, np.nan) if weights.ndim == 1 else weights)
-    with traced(phone_model(copy)) as source:
+    with trace(build_tflite_model(copy)) as source:
         return tf.lite.TFLiteConverter.from_saved_model(source).convert()
 
 
@@ -487,7 +487,9 @@ def test_a_fault_in_a_file_is_named(fault, quickstart, model, truth, tmp_path):
     plant, complaint = FILE_FAULTS[fault]
     shutil.copytree(quickstart / "export", tmp_path / "export")
     path = tmp_path / "export/model_float32.tflite"
-    expected = promise(FORMATS["float32"], model, phone_model(model), describe(model, (8, 8, 3), "not stated"))
+    expected = file_spec(
+        FORMATS["float32"], model, build_tflite_model(model), build_metadata(model, (8, 8, 3), "not stated")
+    )
     plant(path, model, expected.metadata, path.with_name("labels.txt"))
     problems = verify(path.parent, {"float32": expected}, truth)["float32"]["problems"]
     assert any(re.match(complaint, problem) for problem in problems), problems
@@ -505,7 +507,7 @@ def test_swapped_outputs_of_a_server_are_named(model, truth, tmp_path):
     module.weights = [weight.value for weight in model.variables]
     tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures=serve)
     write_labels(tmp_path / "labels.txt", truth.class_names)
-    expected = promise(FORMATS["saved_model"], model, phone_model(model), None)
+    expected = file_spec(FORMATS["saved_model"], model, build_tflite_model(model), None)
     problems = verify(tmp_path, {"saved_model": expected}, truth)["saved_model"]["problems"]
     assert "output: expected type float32 of probabilities, got string" in problems
 
@@ -607,4 +609,4 @@ def test_labels_are_packed_without_their_time(tmp_path):
         pack_labels(path, labels)
         packed.append(path.read_bytes())
     assert packed[0] == packed[1]
-    assert packed_labels(path) == ["cat", "dog"]
+    assert read_packed_labels(path) == ["cat", "dog"]

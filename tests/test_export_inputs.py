@@ -18,14 +18,14 @@ from keras import layers
 from scipy.special import expit, softmax
 
 import keras_arch
-from keras_arch.artifacts.open import open_artifact, probabilities
+from keras_arch.artifacts.open import check_outputs, open_artifact
 from keras_arch.class_names import known_labels
 from keras_arch.evaluation.grad_cam import grad_cam
 from keras_arch.export.model import export_model, quantization_errors
 from keras_arch.export.tflite import full_range
 from keras_arch.export.verification.verify import Reference, verify
 from keras_arch.formats import ExportSettings
-from keras_arch.models import resized, strip_auxiliary_heads
+from keras_arch.models import resize_model, strip_auxiliary_heads
 
 NAMES = ("a", "b", "c")
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype="uint8")
@@ -111,7 +111,7 @@ def inside_a_model():
 TAKERS = {
     "strip_auxiliary_heads": lambda model, folder: strip_auxiliary_heads(model),
     "export_model": lambda model, folder: export_model(model, folder, NAMES, IMAGES, ONLY_FLOAT32),
-    "resized": lambda model, folder: resized(model, 16, 16),
+    "resized": lambda model, folder: resize_model(model, 16, 16),
     "quantization_errors": lambda model, folder: quantization_errors(model, IMAGES, IMAGES),
     "grad_cam": lambda model, folder: grad_cam(model, IMAGES),
 }
@@ -192,13 +192,13 @@ def test_probabilities_of_8_bits_are_taken(classes):
         exact = softmax(spread * SCORES[:, :classes], axis=1)
         rounded = np.minimum(np.round(exact * 256), 255) / 256  # as uint8 of scale 1/256
         for answers in (exact, exact.astype("float16"), rounded):
-            np.testing.assert_array_equal(probabilities(answers, "model.tflite"), answers.astype("float32"))
+            np.testing.assert_array_equal(check_outputs(answers, "model.tflite"), answers.astype("float32"))
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 1000])
 def test_independent_scores_of_a_file_are_refused(classes):
     with pytest.raises(keras_arch.InputError, match=r"model.keras must give class probabilities\. Received: .*sums"):
-        probabilities(expit(SCORES[:, :classes]), "model.keras")
+        check_outputs(expit(SCORES[:, :classes]), "model.keras")
 
 
 # --- images ---
@@ -335,7 +335,7 @@ def test_one_image_and_one_output_may_be_wrapped(kind, tmp_path):
     for file in ("saved_model", "model_float32.tflite", "model.keras"):
         found = open_artifact(tmp_path / file).predict(IMAGES.astype("float32"))
         np.testing.assert_allclose(found, expected, atol=1e-6)
-    larger = resized(model, 16, 16)(IMAGES.repeat(2, axis=1).repeat(2, axis=2))
+    larger = resize_model(model, 16, 16)(IMAGES.repeat(2, axis=1).repeat(2, axis=2))
     np.testing.assert_allclose(larger, expected, atol=1e-5)
     np.testing.assert_array_equal(grad_cam(model, IMAGES), grad_cam(plain, IMAGES))
 

@@ -9,12 +9,12 @@ from PIL import Image
 from keras_arch.data import check
 from keras_arch.data.folders import find_files
 from keras_arch.errors import DataWarning, InputError
-from keras_arch.images.find import find_pictures
+from keras_arch.images.find import find_images
 
 
 @pytest.fixture(autouse=True)
 def memory(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(check, "MEMORY", tmp_path_factory.mktemp("memory"))
+    monkeypatch.setattr(check, "CACHE", tmp_path_factory.mktemp("memory"))
 
 
 def save(folder, *names):
@@ -170,7 +170,7 @@ def test_pictures_to_predict_are_found_by_the_same_rule(tmp_path):
     save(tmp_path, "b/2.png", "a.png", "notes.txt", ".hidden.png", "Thumbs.db")
     (tmp_path / "b" / "link").symlink_to(tmp_path)
     with pytest.warns(DataWarning, match=r"^Unused files: 2 \(circular link: 1, such as b/link; \.txt: 1, such"):
-        found = find_pictures([tmp_path, tmp_path / "notes.txt"])
+        found = find_images([tmp_path, tmp_path / "notes.txt"])
     assert found == [
         tmp_path / "a.png",
         tmp_path / "b" / "2.png",
@@ -218,7 +218,7 @@ def test_a_folder_linked_twice_is_no_circle(tmp_path):
     save_classes(tmp_path / "pictures", "cat", "dog")
     for name in ("one", "two"):
         (tmp_path / "pictures" / "cat" / name).symlink_to(tmp_path / "elsewhere" / "x")
-    assert find_pictures([tmp_path / "pictures" / "cat"]) == [
+    assert find_images([tmp_path / "pictures" / "cat"]) == [
         tmp_path / "pictures" / "cat" / place / f"{number}.png" for place in (".", "one", "two") for number in range(3)
     ]
 

@@ -86,7 +86,7 @@ def no_work(monkeypatch):
     def work(*arguments):
         raise AssertionError("work began")
 
-    monkeypatch.setattr("keras_arch.training.choose_precision", work)
+    monkeypatch.setattr("keras_arch.training.fit.choose_precision", work)
     monkeypatch.setattr(InMemory, "sample", work)
 
 

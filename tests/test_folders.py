@@ -28,7 +28,7 @@ NAMES = ("zero", "eins Ä", ".hidden")
 
 @pytest.fixture(autouse=True)
 def memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(check, "MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(check, "CACHE", tmp_path / "memory")
 
 
 def save(path, number=0, size=(20, 12), mode="RGB", **options):
@@ -267,7 +267,7 @@ def test_many_sizes_need_one(folder):
 def test_what_was_checked_is_remembered(folder, monkeypatch):
     find_files(folder)
     looked = []
-    monkeypatch.setattr(check, "check", lambda path: looked.append(path) or check.Checked(None, path, (20, 12)))
+    monkeypatch.setattr(check, "check", lambda path: looked.append(path) or check.CheckedImage(None, path, (20, 12)))
     find_files(folder)
     assert looked == []
     time.sleep(0.01)
@@ -302,7 +302,7 @@ def test_errors_are_not_remembered(folder, monkeypatch, function, error):
 )
 def test_a_damaged_memory_is_not_used(folder, content):
     before, path = find_files(folder), str(folder / "zero" / "bild 0 ü.jpg")
-    (memory,) = check.MEMORY.iterdir()
+    (memory,) = check.CACHE.iterdir()
     memory.write_text(content.replace("PATH", path).replace("STAMP", str(check.stamp(path))))
     assert find_files(folder) == before
 

@@ -14,7 +14,7 @@ import keras_arch
 from keras_arch.data.check import check
 from keras_arch.errors import DataWarning
 from keras_arch.export.saved_model import Classifier
-from keras_arch.images.decode import decode
+from keras_arch.images.decode import decode_image
 from keras_arch.images.read import FORMATS, RASTER, SUFFIXES, read_image
 
 RNG = np.random.default_rng(0)
@@ -350,7 +350,7 @@ def test_tensorflow_decodes_to_the_pixels_of_pillow(tmp_path):
         f"jpeg, {name}": encoded(SMOOTH, "JPEG", quality=90, exif=b"Exif\0\0" + block)
         for name, (block, _) in (ODD_EXIF | BIG_ENDIAN).items()
     }
-    by_tensorflow = tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)])
+    by_tensorflow = tf.function(decode_image, input_signature=[tf.TensorSpec((), tf.string)])
     for name, content in (ENCODINGS | damaged).items():
         (tmp_path / "picture").write_bytes(content)
         expected = read_image(tmp_path / "picture", (None, None, 3))
@@ -419,8 +419,8 @@ def tfds_set(tmp_path, monkeypatch):
                     for label, content in enumerate(contents):
                         yield label, {"image": io.BytesIO(content), "label": label}
 
-        monkeypatch.setattr("keras_arch.data.tfds.find", lambda name, data_dir: Icons(data_dir=data_dir))
-        monkeypatch.setattr("keras_arch.data.tfds.prepare", lambda name, builder: builder.download_and_prepare())
+        monkeypatch.setattr("keras_arch.data.tfds.find_builder", lambda name, data_dir: Icons(data_dir=data_dir))
+        monkeypatch.setattr("keras_arch.data.tfds.prepare_data", lambda name, builder: builder.download_and_prepare())
         with pytest.warns(DataWarning, match="test images are also in the train split"):
             return keras_arch.load_dataset("icons", tmp_path, **options)
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import keras_arch
-from keras_arch.class_names import LABELS, check_labels, known_labels, packed_labels, read_labels, write_labels
+from keras_arch.class_names import (
+    LABELS,
+    check_class_order,
+    known_labels,
+    read_labels,
+    read_packed_labels,
+    write_labels,
+)
 from keras_arch.data.folders import find_files
 from keras_arch.export.metadata import pack_labels
 
@@ -39,7 +46,7 @@ def test_any_names_come_back_in_their_order(names):
         assert read_labels(labels) == tuple(names)
         model.write_bytes(b"the flatbuffer of a model")
         pack_labels(model, labels)
-        assert packed_labels(model) == names
+        assert read_packed_labels(model) == names
 
 
 @settings(deadline=None)
@@ -50,10 +57,10 @@ def test_another_order_is_refused(names, data):
         write_labels(Path(path) / LABELS, names)
         artifact = SimpleNamespace(path=Path(path) / "model.keras", kind="keras", classes=len(names))
         if other == names:
-            check_labels(artifact, other)
+            check_class_order(artifact, other)
         else:
             with pytest.raises(keras_arch.InputError, match="in their order"):
-                check_labels(artifact, other)
+                check_class_order(artifact, other)
 
 
 @settings(deadline=None, max_examples=15)
@@ -95,7 +102,7 @@ def test_edited_labels_are_read(editor, tmp_path):
     (tmp_path / LABELS).write_bytes(content)
     assert read_labels(tmp_path / LABELS) == ("rot", " grün ", "x\x85y")
     pack(tmp_path / "model.tflite", content)
-    assert packed_labels(tmp_path / "model.tflite") == ["rot", " grün ", "x\x85y"]
+    assert read_packed_labels(tmp_path / "model.tflite") == ["rot", " grün ", "x\x85y"]
 
 
 def pack(path, labels=b"red\ngreen\nblue\n", compression=zipfile.ZIP_STORED):

@@ -54,7 +54,7 @@ def test_arrays_of_our_own_are_shared():
 
 def test_a_folder_is_read_without_a_copy(tmp_path, monkeypatch):
     """The arrays that NumPy allocates, at their peak: the images, and those that threads have read ahead."""
-    monkeypatch.setattr(check, "MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(check, "CACHE", tmp_path / "memory")
     for number in range(40):
         path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.bmp"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
 from keras_arch.evaluation.metrics import compute_metrics
 from keras_arch.evaluation.predictions import classify
-from keras_arch.reports.figures import draw_curves, draw_grid, label, write_evaluation
+from keras_arch.reports.figures import draw_curves, draw_grid, figure_label, write_evaluation
 from keras_arch.reports.html import write_figures_and_report
 from keras_arch.reports.model_card import model_card
 from keras_arch.reports.predictions import WRITERS
@@ -96,7 +96,7 @@ def rendered(text, **options):
 
 @pytest.mark.parametrize("name", ["$x", "a$b$", "\\$", "$$", "a\\$b$", "\\"])
 def test_no_name_is_a_formula(name):
-    assert rendered(label(name)) == rendered(name, parse_math=False)
+    assert rendered(figure_label(name)) == rendered(name, parse_math=False)
 
 
 def texts(monkeypatch):
@@ -117,7 +117,7 @@ def test_figures_of_an_evaluation(noise, answers, tmp_path, monkeypatch):
     row = compute_metrics(answers, noise.test.labels, NAMES)
     write_evaluation(tmp_path, noise, "test", ["one"], [row], [answers], noise.test.labels)
     assert len(list(tmp_path.glob("*.png"))) == 3
-    assert {label(name) for name in NAMES} <= set(drawn)
+    assert {figure_label(name) for name in NAMES} <= set(drawn)
     assert not any(CONTROLS.search(text) or "x" * 30 in text for text in drawn)
     assert json.loads((tmp_path / "metrics.json").read_text())["artifacts"][0]["classes"].keys() == set(NAMES)
 
@@ -127,13 +127,13 @@ def test_curves_of_runs(tmp_path, monkeypatch):
     history = {name: [0.5, 0.4] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
     draw_curves(tmp_path / "curves.png", dict.fromkeys(NAMES, history))
     for name in NAMES:  # matplotlib leaves out of a legend what begins with an underscore
-        assert f"validation {label(name)}" in drawn
+        assert f"validation {figure_label(name)}" in drawn
 
 
 def test_grid_of_training_images(noise, tmp_path, monkeypatch):
     drawn = texts(monkeypatch)
     draw_grid(tmp_path / "grid.png", noise, "none", 0)
-    assert {label(name, 16) for name in NAMES} <= set(drawn)
+    assert {figure_label(name, 16) for name in NAMES} <= set(drawn)
 
 
 # --- the screen ---
@@ -247,7 +247,7 @@ def test_train_keeps_a_run_whose_figures_fail(script, tmp_path, capfd, monkeypat
             path = tmp_path / "pictures" / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(RNG.integers(0, 256, (8, 8)).astype("uint8")).save(path)
-    monkeypatch.setattr("keras_arch.data.check.MEMORY", tmp_path / "memory")
+    monkeypatch.setattr("keras_arch.data.check.CACHE", tmp_path / "memory")
     monkeypatch.setattr("keras_arch.reports.html.write_report", lambda *arguments: 1 / 0)
     words = "train.py quickstart --epochs 1 --batch-size 8 --precision float32 --dataset"
     assert script(*words.split(), tmp_path / "pictures", "--output", tmp_path / "run") == 0

@@ -12,7 +12,7 @@ import keras_arch
 from keras_arch.data.splits import InMemory
 from keras_arch.files import cache_folder, warn_without_cache
 from keras_arch.training import precision
-from keras_arch.training.fit import compiled_copy
+from keras_arch.training.fit import compile_copy
 from keras_arch.training.precision import choose_precision
 
 
@@ -120,8 +120,8 @@ def test_a_resumed_run_keeps_its_precision(measured, monkeypatch, digits, tmp_pa
     """Whatever has been measured since: a run in two precisions would not be the run of one sitting."""
     data = dataclasses.replace(digits, train=InMemory(digits.train.images[:64], digits.train.labels[:64]))
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1, batch_size=64)
-    used, copy = [], compiled_copy
-    monkeypatch.setattr("keras_arch.training.fit.compiled_copy", lambda *args: used.append(args[-1]) or copy(*args))
+    used, copy = [], compile_copy
+    monkeypatch.setattr("keras_arch.training.fit.compile_copy", lambda *args: used.append(args[-1]) or copy(*args))
     left = measured((1, 2), (2, 1))
     for epochs in (1, 2):
         model = keras_arch.ResNet8(input_shape=(8, 8, 1))

@@ -7,7 +7,7 @@ from keras import layers
 
 import keras_arch
 from keras_arch.export.model import export_model, quantization_errors
-from keras_arch.export.operators import CONVERSIONS, started, steps_of
+from keras_arch.export.operators import CONVERSIONS, start_interpreter, steps_of
 from keras_arch.export.quantization import suspects
 from keras_arch.formats import ExportSettings
 
@@ -22,7 +22,7 @@ def exported(model, folder, keep_float):
     _, refused = export_model(model, folder, names, IMAGES, settings)
     assert refused == {}
     path = folder / "model_int8.tflite"
-    steps = steps_of(started(path.read_bytes()))
+    steps = steps_of(start_interpreter(path.read_bytes()))
     return keras_arch.open_artifact(path).predict(IMAGES), [(step.operator, step.output["dtype"]) for step in steps]
 
 

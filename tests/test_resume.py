@@ -62,7 +62,7 @@ def test_state_is_the_same_to_the_bit(digits, tmp_path, monkeypatch):
 
     whole = train(tmp_path / "whole")
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(callbacks.Averages, "on_train_batch_end", die_within_the_third_epoch)
+        patched.setattr(callbacks.SwapAverages, "on_train_batch_end", die_within_the_third_epoch)
         train(tmp_path / "killed")
     resumed = train(tmp_path / "killed", resume=True)
     for mine, theirs in zip(resumed.get_weights(), whole.get_weights(), strict=True):
@@ -190,7 +190,7 @@ def replace_all_pictures(folder):
 @pytest.fixture
 def started(tmp_path, monkeypatch):
     """A folder of pictures, and what a run on it that was killed leaves."""
-    monkeypatch.setattr(check, "MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(check, "CACHE", tmp_path / "memory")
     folder, partial = tmp_path / "pictures", tmp_path / "run.partial"
     save_pictures(folder, seed=0)
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], dataset=str(folder), batch_size=8)
@@ -271,11 +271,11 @@ def test_evaluation_on_changed_data_gets_a_warning(started):
 
 def test_two_processes_do_not_share_a_folder(tmp_path):
     """A lock of another open file is as one of another process."""
-    with files.whole_folder(tmp_path / "run", "run.json") as partial:
+    with files.atomic_folder(tmp_path / "run", "run.json") as partial:
         (partial / "model.keras").touch()
         with (
             pytest.raises(keras_arch.InputError, match="another process is writing"),
-            files.whole_folder(tmp_path / "run", "run.json"),
+            files.atomic_folder(tmp_path / "run", "run.json"),
         ):
             pass
         assert (partial / "model.keras").exists()

@@ -27,7 +27,7 @@ SPLITS = ("train", "validation", "test")
 
 @pytest.fixture
 def memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(check, "MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(check, "CACHE", tmp_path / "memory")
 
 
 def save(path, number):
@@ -59,7 +59,7 @@ MISSING = st.sampled_from([("test", "validation"), ("validation",), ("test",), (
 def divide(classes, missing, seed=0, copies=1):
     """{split: {class: set of numbers}}; each number is a content, of which there are so many files in any order."""
     checked = {
-        f"{name}/{number}/{copy}": check.Checked(None, hashlib.sha256(f"{name} {number}".encode()).hexdigest())
+        f"{name}/{number}/{copy}": check.CheckedImage(None, hashlib.sha256(f"{name} {number}".encode()).hexdigest())
         for name, numbers in classes.items()
         for number in numbers
         for copy in range(copies)

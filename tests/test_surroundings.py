@@ -18,7 +18,7 @@ from test_fit_arguments import DATA, RECIPE, small
 
 import keras_arch
 from keras_arch import errors, files, memory
-from keras_arch.artifacts.tflite import workers
+from keras_arch.artifacts.tflite import count_workers
 from keras_arch.cli import quiet, run
 from keras_arch.machine import available_memory
 from keras_arch.training import precision
@@ -154,7 +154,7 @@ def test_available_memory_is_what_the_machine_or_the_container_has_left(monkeypa
     assert available_memory() == pytest.approx(10**8, abs=5e7)
     monkeypatch.setattr(memory, "cgroup_limits", lambda: [1])
     assert available_memory() == 0
-    assert workers(1000, 1) == 0  # one answer to one question
+    assert count_workers(1000, 1) == 0  # one answer to one question
 
 
 @pytest.mark.slow

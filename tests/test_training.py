@@ -33,9 +33,9 @@ from keras_arch.runs.record import read_run
 from keras_arch.training import callbacks
 from keras_arch.training.callbacks import patience_is_over
 from keras_arch.training.fast_copy import fast_copy
-from keras_arch.training.fit import compiled_copy
+from keras_arch.training.fit import compile_copy
 from keras_arch.training.metrics import BalancedAccuracy
-from keras_arch.training.optimizers import averages, build_optimizer, build_schedule
+from keras_arch.training.optimizers import averaged_variables, build_optimizer, build_schedule
 
 RECIPE = keras_arch.Recipe("resnet8", "digits", epochs=10, learning_rate=0.5)
 
@@ -294,11 +294,11 @@ def test_what_is_saved_is_the_average_of_the_weights(few, tmp_path, monkeypatch,
     """The average by a second way: NumPy over the weights of every step, at the decay that TensorFlow documents."""
     steps, decay = [], 0.4  # which the warm-up reaches at the sixth of eight steps
 
-    class Watch(callbacks.Report):
+    class Watch(callbacks.PrintProgress):
         def on_train_batch_end(self, batch, logs=None):
             steps.append([variable.numpy() for variable in self.model.trainable_variables])
 
-    monkeypatch.setattr("keras_arch.training.fit.Report", Watch)
+    monkeypatch.setattr("keras_arch.training.fit.PrintProgress", Watch)
     model, history = train(few, tmp_path / "a", ema=decay, precision=precision)
     assert len(steps) == 8
     epochs, average = [], steps[0]
@@ -323,7 +323,7 @@ def test_the_average_forgets_the_random_weights(optimizer):
     for _ in range(30):
         built.apply([keras.ops.zeros(1)], [weight])
         weight.assign([0.0])
-    ((_, average),) = averages(built)
+    ((_, average),) = averaged_variables(built)
     assert 0 <= float(average[0]) < 0.1
 
 
@@ -474,7 +474,7 @@ def softmax_inside():
 @pytest.mark.parametrize("build", [classifier_inside, head_inside, softmax_inside])
 def test_a_frozen_backbone_may_be_a_nested_model(build):
     recipe = dataclasses.replace(RECIPE, freeze="backbone")
-    trained = compiled_copy(build(), recipe, 1, "float32")
+    trained = compile_copy(build(), recipe, 1, "float32")
     assert [variable.path.split("/")[-2:] for variable in trained.trainable_variables] == [
         ["predictions", "kernel"],
         ["predictions", "bias"],
@@ -593,12 +593,12 @@ def test_training_heads_start_anew(tmp_path):
 def test_whole_folder_keeps_what_was_there(tmp_path):
     folder = tmp_path / "run"
     for content in ("old", "new"):
-        with files.whole_folder(folder, "run.json") as partial:
+        with files.atomic_folder(folder, "run.json") as partial:
             (partial / "run.json").write_text(content)
     assert (folder / "run.json").read_text() == "new"
     with (
         pytest.raises(keras_arch.InputError, match=r"No space left .*/model\.keras; .* --resume"),
-        files.whole_folder(folder, "run.json") as partial,
+        files.atomic_folder(folder, "run.json") as partial,
     ):
         (partial / "model.keras").touch()
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -608,7 +608,7 @@ def test_whole_folder_keeps_what_was_there(tmp_path):
     (tmp_path / "thesis" / "thesis.tex").touch()
     with (
         pytest.raises(keras_arch.InputError, match="stays as it is"),
-        files.whole_folder(tmp_path / "thesis", "run.json"),
+        files.atomic_folder(tmp_path / "thesis", "run.json"),
     ):
         pass
     assert (tmp_path / "thesis" / "thesis.tex").exists()

@@ -17,15 +17,15 @@ from ..errors import InputError, choose
 from ..weights.torchvision import HALVES
 from .layers import (
     ANY_SIZE,
+    as_real,
+    build_model,
     check_arguments,
     check_classes,
     classifier_head,
     conv_bn_relu,
     conv_relu,
-    finish,
     image_input,
     max_pool_ceil,
-    real_number,
 )
 
 WIDEST = 16  # times the filters of the paper
@@ -120,7 +120,7 @@ def local_response_norm(x, name):
     return keras.Model(inside, normed, name=name)(x)
 
 
-def unchanged(x, name):
+def no_norm(x, name):
     """Where batch norm is, nothing else normalises."""
     return x
 
@@ -157,7 +157,7 @@ STEMS = {
 }
 
 
-def slimmer(conv, width):
+def scale_filters(conv, width):
     """The same convolution with `width` times as many filters."""
     return lambda x, filters, *args, **options: conv(x, max(1, round(width * filters)), *args, **options)
 
@@ -245,9 +245,9 @@ def GoogLeNet(
         classes = check_classes(classes)
     if not isinstance(kernel_5x5, numbers.Integral) or kernel_5x5 not in (3, 5):
         raise InputError(f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {reprlib.repr(kernel_5x5)}")
-    width = real_number("width", width, lambda number: 0 < number <= WIDEST, f"greater than 0 and at most {WIDEST}")
-    conv, norm = (conv_bn_relu_googlenet, unchanged) if batch_norm else (conv_relu, local_response_norm)
-    conv = conv if width == 1 else slimmer(conv, width)
+    width = as_real("width", width, lambda number: 0 < number <= WIDEST, f"greater than 0 and at most {WIDEST}")
+    conv, norm = (conv_bn_relu_googlenet, no_norm) if batch_norm else (conv_relu, local_response_norm)
+    conv = conv if width == 1 else scale_filters(conv, width)
     kernel_5x5 = 3 if kernel_5x5 == 3 else 5  # an integer, whatever the number type
     pool_sizes = {"4a": 3, "5a": 2 if kernel_5x5 == 3 else 3}
     smallest = stem.stride * 2 ** len(POOLED_BEFORE)
@@ -262,4 +262,4 @@ def GoogLeNet(
         if auxiliary_heads and row.name in AUXILIARY_AFTER:
             auxiliary.append(auxiliary_head(x, conv, classes, classifier_activation, f"auxiliary_{row.name}"))
     x = classifier_head(x, include_top, pooling, classes, classifier_activation, dropout=0.4)
-    return finish(images, [x, *auxiliary] if auxiliary else x, weights, name, "googlenet")
+    return build_model(images, [x, *auxiliary] if auxiliary else x, weights, name, "googlenet")

@@ -49,7 +49,7 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, d
     """
     if keras.config.image_data_format() != "channels_last":
         raise InputError("expected keras.config.image_data_format() to be 'channels_last', got 'channels_first'")
-    wanted = None if input_shape is None else image_shape(input_shape, default_shape)
+    wanted = None if input_shape is None else parse_image_shape(input_shape, default_shape)
     if input_tensor is None:
         shape = wanted or default_shape
     elif not isinstance(input_tensor, keras.KerasTensor):
@@ -58,7 +58,7 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, d
             "keras.Input((height, width, channels))."
         )
     else:
-        shape = image_shape(input_tensor.shape[1:], default_shape)
+        shape = parse_image_shape(input_tensor.shape[1:], default_shape)
         if wanted not in (None, shape):
             raise InputError(f"expected input_shape to be that of input_tensor, {shape}, got {wanted}")
     if any(side is not None and side < smallest for side in shape[:2]):
@@ -69,13 +69,13 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, d
     mean = default_values(default.mean, shape[-1]) if mean is None else channel_values("mean", mean, shape[-1])
     std = default_values(default.std, shape[-1]) if std is None else channel_values("std", std, shape[-1])
     images = keras.Input(shape, name="image") if input_tensor is None else input_tensor
-    return normalise(images, mean, std)
+    return normalize(images, mean, std)
 
 
-def image_shape(shape, example):
+def parse_image_shape(shape, example):
     """(height, width, channels) as a tuple of int, None for an open height or width; or InputError."""
     try:
-        height, width, channels = (None if side is None else whole_number(side) for side in shape)
+        height, width, channels = (None if side is None else as_integer(side) for side in shape)
         if channels is not None and channels > 0:
             return height, width, channels
     except (TypeError, ValueError):
@@ -86,14 +86,14 @@ def image_shape(shape, example):
     )
 
 
-def whole_number(value):
+def as_integer(value):
     """An integer of Python or NumPy as an int; TypeError for anything else."""
     if isinstance(value, bool):
         raise TypeError
     return operator.index(value)
 
 
-def real_number(name, value, fits, range_):
+def as_real(name, value, fits, range_):
     """An option as a float, or InputError unless it is a number for which `fits` is true, as `range_` says in words."""
     if isinstance(value, numbers.Real) and fits(value):
         return float(value)
@@ -122,7 +122,7 @@ def channel_values(name, values, channels):
     return given
 
 
-def normalise(images, mean, std):
+def normalize(images, mean, std):
     """(images / 255 - mean) / std, a channel each."""
     scale = [1 / (255 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
@@ -208,10 +208,10 @@ def classifier_head(x, include_top, pooling, classes, classifier_activation, dro
         if dropout:
             x = layers.Dropout(dropout, name="dropout")(x)
         return layers.Dense(classes, activation=classifier_activation, name="predictions")(x)
-    return pooled(x, pooling)
+    return pool_features(x, pooling)
 
 
-def pooled(x, pooling):
+def pool_features(x, pooling):
     """The feature map `x` itself, or averaged ("avg") or at its greatest ("max") over all pixels."""
     check_pooling(pooling)
     if pooling == "avg":
@@ -247,7 +247,7 @@ def check_name(name, architecture):
         )
 
 
-def finish(x, outputs, weights, name, architecture):
+def build_model(x, outputs, weights, name, architecture):
     """Close the graph from the source of `x` to `outputs`; load `weights`, if any, as those of the named architecture."""
     check_name(name, architecture)
     sources = keras.utils.get_source_inputs(x)

@@ -14,14 +14,14 @@ from keras import layers
 
 from .layers import (
     ANY_SIZE,
+    build_model,
     check_arguments,
     check_classes,
     conv,
     conv_relu,
-    finish,
     image_input,
     max_pool_ceil,
-    pooled,
+    pool_features,
 )
 
 DROPOUT = 0.5  # between the blocks
@@ -107,8 +107,8 @@ def NetworkInNetwork(
     x = conv_relu(x, third.filters[0], third.kernel_size, name="mlpconv3_conv")
     x = conv_relu(x, third.filters[1], 1, name="mlpconv3_mlp1")
     if not include_top:
-        return finish(images, pooled(x, pooling), weights, name, "nin")
+        return build_model(images, pool_features(x, pooling), weights, name, "nin")
     x = conv(x, check_classes(classes), 1, use_bias=True, name="mlpconv3_mlp2")
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     x = layers.Activation(classifier_activation or "linear", name="predictions")(x)
-    return finish(images, x, weights, name, "nin")
+    return build_model(images, x, weights, name, "nin")

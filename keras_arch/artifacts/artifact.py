@@ -31,7 +31,7 @@ class Artifact:
         return None if None in self.image_shape[:2] else self.image_shape[:2]
 
 
-def wrong_shape(path, shape, image_shape, error=None):
+def shape_error(path, shape, image_shape, error=None):
     """An InputError about images of a shape that a file does not take, or on which it fails with `error`."""
     cause = f" ({first_line(error)})" if error else ""
     return InputError(
@@ -40,7 +40,7 @@ def wrong_shape(path, shape, image_shape, error=None):
     )
 
 
-def in_batches(predict, batch):
+def predict_in_batches(predict, batch):
     """Make a function of `batch` images take any number of them.
 
     Args:
@@ -66,7 +66,7 @@ def in_batches(predict, batch):
     return predict_all
 
 
-def as_type(images, dtype):
+def cast_images(images, dtype):
     """Raw pixels of 0-255 in the number type of an input. Integers are rounded, and clipped to what the type holds."""
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)

@@ -1,7 +1,7 @@
 """Open a .keras file."""
 
 from ..models import load_keras, plain_model, strip_auxiliary_heads
-from .artifact import Artifact, as_type, check_number_type, check_signature
+from .artifact import Artifact, cast_images, check_number_type, check_signature
 
 
 def open_keras(path):
@@ -15,6 +15,6 @@ def open_keras(path):
     structure = getattr(model, "input", image)  # such as a dict; a Sequential may have no `input`
 
     def predict(images):
-        return model.predict_on_batch(keras.tree.pack_sequence_as(structure, [as_type(images, image.dtype)]))
+        return model.predict_on_batch(keras.tree.pack_sequence_as(structure, [cast_images(images, image.dtype)]))
 
     return Artifact(path, "keras", tuple(image.shape[1:]), probabilities.shape[-1], path.stat().st_size, predict)

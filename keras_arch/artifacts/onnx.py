@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import InputError, first_line
 from ..files import plain_path
-from .artifact import Artifact, as_type, check_number_type, check_signature, in_batches, known
+from .artifact import Artifact, cast_images, check_number_type, check_signature, known, predict_in_batches
 
 ONNX_TYPES = {
     "tensor(float)": np.float32,
@@ -35,9 +35,9 @@ def open_onnx(path):
     check_number_type(path, dtype, image.type)
 
     def predict(images):
-        return session.run([probabilities.name], {image.name: as_type(images, dtype)})[0]
+        return session.run([probabilities.name], {image.name: cast_images(images, dtype)})[0]
 
     batch, *image_shape = known(image.shape)
     image_shape = tuple(image_shape)
-    predict = in_batches(predict, batch)
+    predict = predict_in_batches(predict, batch)
     return Artifact(path, "onnx", image_shape, probabilities.shape[-1], path.stat().st_size, predict)

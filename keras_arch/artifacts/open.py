@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import is_path
-from .artifact import wrong_shape
+from .artifact import shape_error
 from .keras import open_keras
 from .onnx import open_onnx
 from .saved_model import open_saved_model
@@ -48,26 +48,26 @@ def open_artifact(path):
 
     def predict(images):
         images = np.asarray(images)
-        check_images(images, artifact)
+        check_image_shape(images, artifact)
         if not len(images):
             return np.zeros((0, artifact.classes), "float32")
         try:
             answers = artifact.predict(images)
         except Exception as error:  # each runtime has its own kinds
-            raise wrong_shape(path, images.shape, artifact.image_shape, error) from error
-        return probabilities(answers, path)
+            raise shape_error(path, images.shape, artifact.image_shape, error) from error
+        return check_outputs(answers, path)
 
     return replace(artifact, predict=predict)
 
 
-def check_images(images, artifact):
+def check_image_shape(images, artifact):
     """Raise InputError unless the artifact takes images of this shape."""
     expected = (None, *artifact.image_shape)
     if images.ndim != 4 or any(side not in (None, size) for side, size in zip(expected, images.shape, strict=True)):
-        raise wrong_shape(artifact.path, images.shape, artifact.image_shape)
+        raise shape_error(artifact.path, images.shape, artifact.image_shape)
 
 
-def probabilities(answers, path):
+def check_outputs(answers, path):
     """Return the answers (images, classes) of a file as float32, or raise InputError unless they can be probabilities."""
     answers = np.asarray(answers, "float32")
     low, high = np.min(answers), np.max(answers)

@@ -3,7 +3,7 @@
 from ..errors import NAMES_SHOWN, InputError, first_line
 from ..files import plain_path, size_of
 from ..text import VALUE_CELLS, shorten
-from .artifact import Artifact, as_type, check_number_type, check_signature, in_batches
+from .artifact import Artifact, cast_images, check_number_type, check_signature, predict_in_batches
 
 SIGNATURE = "serving_default"  # of a SavedModel, which serves images
 
@@ -31,8 +31,8 @@ def open_saved_model(path):
     check_number_type(path, image.dtype.as_numpy_dtype, image.dtype.name)
 
     def predict(images, module=module):
-        pixels = tf.constant(as_type(images, image.dtype.as_numpy_dtype))
+        pixels = tf.constant(cast_images(images, image.dtype.as_numpy_dtype))
         return signature(**{input_name: pixels})[output_name].numpy()
 
-    predict = in_batches(predict, image.shape[0])
+    predict = predict_in_batches(predict, image.shape[0])
     return Artifact(path, "saved_model", tuple(image.shape[1:]), probabilities.shape[-1], size_of(path), predict)

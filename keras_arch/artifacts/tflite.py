@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError, first_line
 from ..machine import available_cores, available_memory
 from ..text import brief
-from .artifact import Artifact, check_signature, in_batches
+from .artifact import Artifact, check_signature, predict_in_batches
 from .tflite_graph import check_graph
 from .tflite_metadata import read_metadata
 
@@ -27,13 +27,13 @@ def open_tflite(path):
     from ai_edge_litert.interpreter import Interpreter
 
     def started(threads):
-        return allocated(Interpreter(os.fsencode(path), num_threads=threads))  # text would have to be UTF-8
+        return allocate(Interpreter(os.fsencode(path), num_threads=threads))  # text would have to be UTF-8
 
     content = path.read_bytes()
     try:
         first = Interpreter(os.fsencode(path), num_threads=available_cores())  # it refuses what is no valid flatbuffer
         check_graph(content)
-        allocated(first)
+        allocate(first)
     except Exception as error:  # whatever its bytes happen to mean
         raise InputError(f"expected a whole .tflite file, got {path}: {first_line(error)}") from error
     metadata = metadata_of(path, content)
@@ -46,7 +46,7 @@ def open_tflite(path):
     check_normalization(path, image, metadata)
 
     def run(interpreter, images):
-        interpreter.set_tensor(image["index"], as_input(images, image, metadata))
+        interpreter.set_tensor(image["index"], to_input(images, image, metadata))
         interpreter.invoke()
         return dequantize(interpreter.get_tensor(probabilities["index"]), probabilities)
 
@@ -54,14 +54,14 @@ def open_tflite(path):
         if is_open(image):
             interpreter.resize_tensor_input(image["index"], (batch or 1, *images.shape[1:]), strict=True)
             interpreter.allocate_tensors()
-        return in_batches(functools.partial(run, interpreter), batch or 1)(images)
+        return predict_in_batches(functools.partial(run, interpreter), batch or 1)(images)
 
-    memory = path.stat().st_size + sum(bytes_of(tensor) for tensor in first.get_tensor_details())  # of one, at most
+    memory = path.stat().st_size + sum(tensor_bytes(tensor) for tensor in first.get_tensor_details())  # of one, at most
     lock = threading.Lock()  # an interpreter works for one caller at a time
 
     def predict(images):
         with lock:
-            count = workers(len(images), memory)
+            count = count_workers(len(images), memory)
             if count < 2:
                 return classify(first, images)
             # Images, and not the rows of one, are shared out among the cores.
@@ -74,19 +74,19 @@ def open_tflite(path):
     return Artifact(path, "tflite", tuple(image_shape), classes, path.stat().st_size, predict)
 
 
-def allocated(interpreter):
+def allocate(interpreter):
     """Return a LiteRT interpreter that can run, unless the size of its input is open."""
     if not any(is_open(tensor) for tensor in interpreter.get_input_details()):
         interpreter.allocate_tensors()
     return interpreter
 
 
-def workers(images, memory):
+def count_workers(images, memory):
     """How many interpreters share the work on some images, each of which needs `memory` bytes."""
     return min(available_cores(), images // IMAGES_EACH, int(MEMORY_SHARE * available_memory() // memory))
 
 
-def bytes_of(tensor):
+def tensor_bytes(tensor):
     """The size of a LiteRT tensor."""
     return math.prod(tensor["shape"].tolist()) * np.dtype(tensor["dtype"]).itemsize
 
@@ -130,7 +130,7 @@ def check_normalization(path, tensor, metadata):
         )
 
 
-def as_input(images, tensor, metadata):
+def to_input(images, tensor, metadata):
     """Raw pixels of 0-255 as a LiteRT input takes them.
 
     A uint8 input takes the pixels as they are, as in MediaPipe: its scale and zero point undo the normalization.

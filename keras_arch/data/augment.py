@@ -122,7 +122,7 @@ def trivial_augment(images, random):
         ],
     }
     identity = [one, zero, zero, zero, one, zero]
-    operation = whole(random[:, OPERATION], len(geometric) + len(COLOURS) + 1)
+    operation = whole(random[:, OPERATION], len(geometric) + len(COLOR_OPERATIONS) + 1)
     chosen = [tf.stack([*rows, zero, zero], axis=1) for rows in (identity, *geometric.values())]
     is_geometric = operation <= len(geometric)
     matrices = tf.gather(tf.stack(chosen, axis=1), tf.where(is_geometric, operation, 0), batch_dims=1)
@@ -135,7 +135,7 @@ def trivial_augment(images, random):
         fill_value=0.0,
     )
     # Only the images that drew an operation go through it.
-    for number, colour in enumerate(COLOURS, start=len(geometric) + 1):
+    for number, colour in enumerate(COLOR_OPERATIONS, start=len(geometric) + 1):
         where = tf.where(operation == number)
         picked = tf.gather_nd(values, where)
         changed = colour(
@@ -150,11 +150,11 @@ def brightness(values, factor, strength):
 
 
 def contrast(values, factor, strength):
-    return blend(tf.reduce_mean(grey(values), axis=(1, 2), keepdims=True), values, factor)
+    return blend(tf.reduce_mean(to_gray(values), axis=(1, 2), keepdims=True), values, factor)
 
 
-def colour(values, factor, strength):
-    return blend(grey(values), values, factor)
+def adjust_color(values, factor, strength):
+    return blend(to_gray(values), values, factor)
 
 
 def posterize(values, factor, strength):
@@ -173,10 +173,10 @@ def autocontrast(values, factor, strength):
     return tf.where(high > low, (values - low) * 255 / tf.maximum(high - low, 1), values)
 
 
-COLOURS = (brightness, contrast, colour, posterize, solarize, autocontrast)
+COLOR_OPERATIONS = (brightness, contrast, adjust_color, posterize, solarize, autocontrast)
 
 
-def grey(values):
+def to_gray(values):
     return tf.image.rgb_to_grayscale(values) if values.shape[-1] == 3 else values
 
 

@@ -16,7 +16,7 @@ from rich.progress import track
 from ..errors import InputError, first_line
 from ..files import read_cache, write_cache
 from ..images.decode import decode_jpeg
-from ..images.read import decode, open_image, orientation
+from ..images.read import decode_file, open_image, orientation
 
 NAMED = 20  # files that a report lists of each kind
 OPTIONS = {  # what lets a data set with such a problem pass
@@ -24,10 +24,10 @@ OPTIONS = {  # what lets a data set with such a problem pass
     "one picture in two splits": "--allow-duplicates keeps one copy, in test if test has one",
 }
 # The name changes whenever `keras_arch.images.read` reads pictures by another rule: what was remembered is then void.
-MEMORY = Path("checked3")  # in the cache
+CACHE = Path("checked3")  # in the cache
 
 
-class Checked(NamedTuple):
+class CheckedImage(NamedTuple):
     """What is known of a picture."""
 
     error: str | None  # why it cannot be decoded
@@ -39,13 +39,13 @@ class Checked(NamedTuple):
 
 def check_files(folder, paths):
     """{path: Checked} of all `paths`; only what is new, has changed or could not be decoded the last time is read."""
-    memory = MEMORY / f"{hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:16]}.json"
+    memory = CACHE / f"{hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:16]}.json"
     stamps, known = {path: stamp(path) for path in paths}, recall(memory)
     checked = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
     fresh = [path for path in paths if path not in checked]
     if fresh:
         with ThreadPoolExecutor() as pool:
-            checked |= zip(fresh, track_checked(pool.map(check, fresh), len(fresh)), strict=True)
+            checked |= zip(fresh, track_progress(pool.map(check, fresh), len(fresh)), strict=True)
         write_cache(memory, {path: [stamps[path], checked[path]] for path in paths if not checked[path].error})
     return {path: checked[path] for path in paths}
 
@@ -54,7 +54,7 @@ def recall(memory):
     """{path: (stamp, Checked)} from the file that `check_files` wrote, or {} if it is missing or damaged."""
     try:
         return {
-            path: (found, Checked(error, digest, tuple(size), *rest))
+            path: (found, CheckedImage(error, digest, tuple(size), *rest))
             for path, (found, (error, digest, size, *rest)) in read_cache(memory).items()
         }
     except Exception:  # a damaged file raises whatever its bytes happen to mean
@@ -67,7 +67,7 @@ def stamp(path):
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
-def track_checked(results, total):
+def track_progress(results, total):
     console = Console(stderr=True)
     return track(
         results, "checking pictures", total=total, console=console, transient=True, disable=not console.is_terminal
@@ -78,13 +78,13 @@ def check(path):
     """Decode a picture to the last pixel."""
     try:
         content = Path(path).read_bytes()
-        image, grey = decode(path)
+        image, grey = decode_file(path)
         with open_image(path) as file:
             plain_jpeg = file.format == "JPEG" and file.mode in ("RGB", "L") and orientation(file) == 1
         plain_jpeg = plain_jpeg and tensorflow_decodes(content)
-        return Checked(None, hashlib.sha256(content).hexdigest(), image.size, grey, plain_jpeg)
+        return CheckedImage(None, hashlib.sha256(content).hexdigest(), image.size, grey, plain_jpeg)
     except (InputError, OSError) as error:
-        return Checked(first_line(error.__cause__ or error), path)
+        return CheckedImage(first_line(error.__cause__ or error), path)
 
 
 def tensorflow_decodes(content):
@@ -96,7 +96,7 @@ def tensorflow_decodes(content):
     return True
 
 
-def report(folder, problems):
+def report_problems(folder, problems):
     """Raise InputError where `problems`, {kind: [file]}, has any, with the files as details."""
     details = []
     for kind, files in problems.items():

@@ -12,13 +12,13 @@ import numpy as np
 from ..class_names import check_class_names
 from ..errors import DataWarning, InputError
 from ..files import hash_of_json
-from ..images.find import children, is_picture, pictures_in, warn_of_unused
+from ..images.find import children, images_in, is_image, warn_of_unused
 from ..images.read import read_image
 from ..text import file_name_text
-from .check import check_files, report
+from .check import check_files, report_problems
 from .dataset import SPLIT_NAMES, SPLITS, Dataset
 from .memory import empty_array
-from .splits import InFiles, InMemory, fits_in_memory, sides
+from .splits import InFiles, InMemory, fits_in_memory, height_and_width
 
 SHARE = 0.1  # of the pictures of a class, on average, for each split that the folder does not have
 SMALLEST_CLASS = 3  # different pictures; a smaller class stays in training
@@ -84,7 +84,7 @@ def find_files(folder, skip_unreadable=False, allow_duplicates=False, allow_abse
     copies = copies_across_splits(found, checked)
     if not allow_duplicates:
         problems["one picture in two splits"] = [f"{path} and {other}" for path, other in sorted(copies.items())]
-    report(folder, problems)
+    report_problems(folder, problems)
     if unreadable:
         names = first_few([str(Path(path).relative_to(folder)) for path in unreadable])
         warnings.warn(f"Unreadable pictures that are not used: {len(unreadable)} ({names}).", DataWarning, stacklevel=2)
@@ -188,7 +188,7 @@ def is_unsplit(name):
 def holds_only_pictures(folder):
     """Whether a folder holds pictures and no folders, as a class does and a split does not."""
     inside = children(folder)
-    return any(map(is_picture, inside)) and not any(path.is_dir() for path in inside)
+    return any(map(is_image, inside)) and not any(path.is_dir() for path in inside)
 
 
 class Contents(NamedTuple):
@@ -205,7 +205,7 @@ def contents_of(folder, above, besides=()):
     for entry in children(folder):
         if entry in besides:
             continue
-        pictures, others = pictures_in(entry, above)
+        pictures, others = images_in(entry, above)
         if entry.is_dir() and others != [entry]:
             contents.pictures[file_name_text(entry.name)] = sorted(map(str, pictures))
             contents.others.extend(others)
@@ -340,7 +340,7 @@ def twice(found, checked):
 def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes):
     class_names, found, pictures = find_files(folder, skip_unreadable, allow_duplicates, allow_absent_classes)
     sizes = {picture.size for picture in pictures}
-    height, width = sides(image_size) if image_size else next(iter(sizes))[::-1]
+    height, width = height_and_width(image_size) if image_size else next(iter(sizes))[::-1]
     if not image_size and len(sizes) > 1:
         raise InputError(
             f"expected one size for all pictures, got {folder}, where they differ; --image-size 224 would work"

@@ -15,7 +15,7 @@ from .dataset import Dataset
 from .duplicates import warn_of_duplicates
 from .folders import SHARE, first_few
 from .memory import shareable
-from .splits import InMemory, InStream, in_memory, sides
+from .splits import InMemory, InStream, height_and_width, load_into_memory
 
 PARTS = ("train", "test")
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -47,8 +47,8 @@ def read_npz(path):
             with some.
     """
     arrays = load_arrays(path)
-    images = {part: check_images(path, part, arrays[f"x_{part}"]) for part in PARTS}
-    labels = {part: check_labels(path, part, arrays[f"y_{part}"], len(images[part])) for part in PARTS}
+    images = {part: check_image_array(path, part, arrays[f"x_{part}"]) for part in PARTS}
+    labels = {part: check_label_array(path, part, arrays[f"y_{part}"], len(images[part])) for part in PARTS}
     labels, class_names = number_text(path, labels) if has_text(path, labels) else number_integers(path, labels)
     if len(class_names) < 2:
         raise InputError(f"{path} must have two classes or more. Received: {len(class_names)}.")
@@ -78,7 +78,7 @@ def load_arrays(path):
         raise InputError(f"expected an .npz file with {', '.join(NAMES)}, got {path}: {first_line(error)}") from error
 
 
-def check_images(path, part, x):
+def check_image_array(path, part, x):
     """Return images as (count, height, width, channels), or raise InputError."""
     images = x[..., np.newaxis] if x.ndim == 3 else x
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.dtype != np.uint8 or not images.size:
@@ -89,7 +89,7 @@ def check_images(path, part, x):
     return images
 
 
-def check_labels(path, part, y, count):
+def check_label_array(path, part, y, count):
     """Return one label for each of `count` images: int64 from 0, or text; else raise InputError."""
     name = f"y_{part}"
     if y.size != count:
@@ -100,7 +100,7 @@ def check_labels(path, part, y, count):
         )
     y = y.reshape(-1)
     if y.dtype.kind == "S":
-        y = decode(path, name, y)
+        y = decode_class_names(path, name, y)
     if y.dtype.kind == "U":
         if (y == "").any():
             raise InputError(f"{name} in {path} must not have empty labels. Received: {np.sum(y == '')} of {count}.")
@@ -116,7 +116,7 @@ def check_labels(path, part, y, count):
     return y.astype("int64")
 
 
-def decode(path, name, y):
+def decode_class_names(path, name, y):
     """Return labels of bytes as text."""
     try:
         return np.char.decode(y, "utf-8")
@@ -203,12 +203,12 @@ def load_npz(path, image_size):
     images, labels, class_names = read_npz(path)
     train, validation = hold_out(path, labels["train"])
     shape = images["train"].shape[1:]
-    image_shape = shape if image_size is None else (*sides(image_size), shape[-1])
+    image_shape = shape if image_size is None else (*height_and_width(image_size), shape[-1])
 
     def split(x, y):
         if x.shape[1:] == image_shape:
             return InMemory(shareable(x), y)
-        return in_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
+        return load_into_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
 
     x, y = images["train"], labels["train"]
     dataset = Dataset(

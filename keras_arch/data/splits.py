@@ -18,7 +18,7 @@ from ..images.read import read_image
 from ..images.resize import read_window, resize
 from ..machine import total_memory
 from .memory import empty_array, shared_tensor
-from .order import drawn, picks, random_numbers, untuned
+from .order import choose_examples, draw_examples, random_numbers, without_autotuning
 
 READ_AT_ONCE = 256  # images
 THREADS = os.cpu_count()
@@ -26,10 +26,10 @@ SHUFFLE_MEMORY = 2**30  # bytes of records that a stream shuffles together
 
 
 def uncopied(batches):
-    """The same `tf.data.Dataset`, `untuned` and without TensorFlow's graph optimizations: they copy the arrays that it reads."""
+    """The same `tf.data.Dataset`, `without_autotuning` and without TensorFlow's graph optimizations: they copy the arrays that it reads."""
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
-    return untuned(batches).with_options(options)
+    return without_autotuning(batches).with_options(options)
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class InMemory:
 
     def sample(self, count, seed):
         """At most so many images and their labels, as arrays: a function of the seed."""
-        return self.at(drawn(self.count, count, seed))
+        return self.at(draw_examples(self.count, count, seed))
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
         images, labels = shared_tensor(self.images), tf.constant(self.labels)
-        picked = epochs.flat_map(lambda epoch: picks(self.count, seed, epoch, batch_size).batch(batch_size))
+        picked = epochs.flat_map(lambda epoch: choose_examples(self.count, seed, epoch, batch_size).batch(batch_size))
         shape = self.images.shape[1:]
 
         def load(numbers, random):
@@ -116,7 +116,7 @@ class InFiles:
             return tf.ensure_shape(image, self.shape), label
 
         pairs = tf.data.Dataset.from_tensor_slices((tf.range(self.count), self.labels))
-        return untuned(pairs.map(load, num_parallel_calls=THREADS))
+        return without_autotuning(pairs.map(load, num_parallel_calls=THREADS))
 
     def at(self, numbers):
         """The images and labels of these numbers, as arrays."""
@@ -125,11 +125,11 @@ class InFiles:
 
     def sample(self, count, seed):
         """At most so many images and their labels, as arrays: a function of the seed."""
-        return self.at(drawn(self.count, count, seed))
+        return self.at(draw_examples(self.count, count, seed))
 
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
-        picked = epochs.flat_map(lambda epoch: picks(self.count, seed, epoch, batch_size))
+        picked = epochs.flat_map(lambda epoch: choose_examples(self.count, seed, epoch, batch_size))
 
         @tf.autograph.experimental.do_not_convert
         def read(number, random):
@@ -157,7 +157,7 @@ class InFiles:
         def load(number, random):
             return tf.ensure_shape(load_image(number, random), self.shape), labels[number], random
 
-        return untuned(picked.map(load, num_parallel_calls=THREADS).batch(batch_size))
+        return without_autotuning(picked.map(load, num_parallel_calls=THREADS).batch(batch_size))
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class InStream:
         def load(record, label):
             return resize(self.decode(record), self.shape), label
 
-        return untuned(self.records.map(load, num_parallel_calls=THREADS))
+        return without_autotuning(self.records.map(load, num_parallel_calls=THREADS))
 
     def at(self, numbers):
         """The images and labels of these numbers, as arrays; what lies between them is read and not decoded."""
@@ -202,7 +202,7 @@ class InStream:
         records = needed.enumerate().filter(lambda number, _: tf.reduce_any(number == wanted))
         found = [
             (number, resize(self.decode(record), self.shape).numpy(), label.numpy())
-            for number, (record, label) in untuned(records)
+            for number, (record, label) in without_autotuning(records)
         ]
         places = {int(number): place for place, (number, _, _) in enumerate(found)}
         ordered = [found[places[int(number)]] for number in numbers]
@@ -236,13 +236,13 @@ class InStream:
                 box = policy.box(numbers[tf.newaxis], size[0], size[1])[0]
             return resize(image, self.shape, box), label, numbers
 
-        return untuned(epochs.flat_map(one_epoch).map(load, num_parallel_calls=THREADS).batch(batch_size))
+        return without_autotuning(epochs.flat_map(one_epoch).map(load, num_parallel_calls=THREADS).batch(batch_size))
 
 
 MEMORY_SHARE = 0.25  # of the machine's memory that the decoded images of one data set may take; a larger one streams
 
 
-def sides(image_size):
+def height_and_width(image_size):
     """(height, width) of a size that is both, or one number for either."""
     return image_size if isinstance(image_size, tuple) else (image_size, image_size)
 
@@ -251,7 +251,7 @@ def fits_in_memory(count, shape):
     return count * int(np.prod(shape)) <= MEMORY_SHARE * total_memory()
 
 
-def in_memory(split):
+def load_into_memory(split):
     """The same examples, decoded once."""
     images = empty_array((split.count, *split.shape))
     labels = np.empty(split.count, "int64")

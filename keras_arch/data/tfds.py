@@ -16,12 +16,12 @@ from tensorflow_datasets.core.download import downloader
 
 from ..errors import DataWarning, InputError, choose, first_line, is_disk_full
 from ..files import hash_of_json, is_writable, nearest_folder
-from ..images.decode import decode
-from ..options import PIXELS, checked
+from ..images.decode import decode_image
+from ..options import PIXELS, check_value
 from .dataset import SPLIT_NAMES, SPLITS, Dataset
 from .digits import Digits
 from .duplicates import warn_of_duplicates
-from .splits import InStream, fits_in_memory, in_memory, sides
+from .splits import InStream, fits_in_memory, height_and_width, load_into_memory
 
 VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
 VALIDATION_MOST = 10_000  # images; more would only cost time
@@ -36,21 +36,21 @@ def check_size(image_size):
     if isinstance(image_size, (tuple, list)):
         if len(image_size) != 2:
             raise InputError(f"`image_size` must be (height, width). Received: {reprlib.repr(image_size)}.")
-        return tuple(checked("image_size", side, Annotated[int, PIXELS]) for side in image_size)
-    return None if image_size is None else checked("image_size", image_size, Annotated[int, PIXELS])
+        return tuple(check_value("image_size", side, Annotated[int, PIXELS]) for side in image_size)
+    return None if image_size is None else check_value("image_size", image_size, Annotated[int, PIXELS])
 
 
 def load_tfds(name, data_dir, image_size, keep):
-    builder = find(name, data_dir)
+    builder = find_builder(name, data_dir)
     image, label = classification_features(name, builder.info)
     image_shape = fixed_shape(name, image.shape, image_size)
     check_data_dir(name, builder)
     try:
-        prepare(name, builder)
+        prepare_data(name, builder)
     except Exception:
         if not builder.data_path.exists():  # another process may have prepared the same data in the meantime
             raise
-    builder = find(name, data_dir)  # reads what is on disk, whichever process prepared it
+    builder = find_builder(name, data_dir)  # reads what is on disk, whichever process prepared it
     image, label = classification_features(name, builder.info)
     splits = builder.info.splits
     total = sum(split.num_examples for split in splits.values())
@@ -66,9 +66,9 @@ def load_tfds(name, data_dir, image_size, keep):
         stream = InStream(records, count, image_shape, decoder_of(image), size)
         if split not in keep or not fits_in_memory(total, image_shape):
             return stream
-        decoded = in_memory(stream)
+        decoded = load_into_memory(stream)
         if (decoded.labels < 0).any():
-            raise without_labels(name, split)
+            raise unlabeled_error(name, split)
         return decoded
 
     unlabeled = unlabeled_splits(name, splits, records_of)
@@ -99,7 +99,7 @@ def unlabeled_splits(name, splits, records_of):
     # TensorFlow warns if a split is cached and not read to its end.
     found = [split for split in (train, *others) if split and not has_labels(records_of(split, cached=False))]
     if train in found:
-        raise without_labels(name, train)
+        raise unlabeled_error(name, train)
     return found
 
 
@@ -109,7 +109,7 @@ def has_labels(records):
     return all((some >= 0).all() for some in labels.as_numpy_iterator())
 
 
-def without_labels(name, split):
+def unlabeled_error(name, split):
     """The InputError for a split of which only a part has labels, or for training images without any."""
     return InputError(
         f"The {split} split of {name!r} has images without a label. Received: labels below 0. "
@@ -117,7 +117,7 @@ def without_labels(name, split):
     )
 
 
-def find(name, data_dir):
+def find_builder(name, data_dir):
     """The TFDS builder of `name`; nothing is downloaded yet."""
     if name == "digits":
         return Digits(data_dir=data_dir)
@@ -149,7 +149,7 @@ def check_data_dir(name, builder):
         )
 
 
-def prepare(name, builder):
+def prepare_data(name, builder):
     """Have the data of `builder` on disk, downloaded if need be."""
     if name == "digits":
         with contextlib.redirect_stdout(None):  # it is done within a second, and nothing is downloaded
@@ -194,14 +194,14 @@ def decoder_of(image):
         return image.decode_example
     height, width = image.shape[:2]
     fixed = (height, width) if height == width else (None, None)  # the sides of a picture that is turned change places
-    return lambda record: tf.ensure_shape(decode(record), (*fixed, 3))
+    return lambda record: tf.ensure_shape(decode_image(record), (*fixed, 3))
 
 
 def fixed_shape(name, shape, image_size):
     """The one shape that all images of the set are brought to."""
     height, width, channels = shape
     if image_size is not None:
-        height, width = sides(image_size)
+        height, width = height_and_width(image_size)
     if height is None or width is None:
         raise InputError(
             f"expected a size for the images of {name!r}, which differ in size; --image-size 224 would work"

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from ..errors import InputError
-from ..files import save_whole
+from ..files import atomic_write
 from ..images.read import read_image
 from ..text import printable
 
@@ -60,4 +60,4 @@ def explain(artifact, paths, folder):
         heat = grad_cam(model, image[None])[0]
         scale = max(1, SHOWN // max(heat.shape))
         picture = folder / f"{number:04}_{path.stem[:STEM]}.png"  # two folders may hold one name
-        save_whole(picture, overlay(image, heat, scale).save)
+        atomic_write(picture, overlay(image, heat, scale).save)

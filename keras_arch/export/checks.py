@@ -8,7 +8,7 @@ from ..models import all_layers, are_probabilities
 LOOKED_AT = 16  # calibration images whose outputs are checked
 
 
-def check_images(images, name):
+def check_raw_images(images, name):
     """Return `images` as an array, or raise InputError unless they are raw images.
 
     Args:
@@ -53,7 +53,7 @@ def check_probabilities(model, images):
 
     Args:
         model: a `keras.Model` with one output.
-        images: what `check_images` returned.
+        images: what `check_raw_images` returned.
     """
     outputs = np.asarray(model(images[:LOOKED_AT].astype("float32"), training=False))
     if not are_probabilities(outputs):

@@ -27,7 +27,7 @@ SCALARS = {
 }
 
 
-def table(builder, fields):
+def write_table(builder, fields):
     """Write a flatbuffers table of {field number: numpy scalar, or offset of what was written before}."""
     builder.StartObject(max(fields) + 1)
     for slot, value in fields.items():
@@ -38,7 +38,7 @@ def table(builder, fields):
     return builder.EndObject()
 
 
-def vector(builder, offsets):
+def write_vector(builder, offsets):
     """Write a flatbuffers vector of tables."""
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
@@ -63,38 +63,43 @@ def image_classifier_metadata(name, description, version, license, image_shape):
     def numbers(value):
         return builder.CreateNumpyVector(np.array([value], "float32"))
 
-    size = table(builder, {0: np.uint32(width), 1: np.uint32(height)})
-    properties = table(builder, {0: RGB if channels == 3 else GREY, 1: size})
-    content = table(builder, {0: IMAGE_PROPERTIES, 1: properties})
-    identity = table(builder, {0: numbers(0), 1: numbers(1)})  # mean and deviation
-    normalisation = table(builder, {0: NORMALIZATION_OPTIONS, 1: identity})
-    stats = table(builder, {0: numbers(255), 1: numbers(0)})  # highest and lowest
+    size = write_table(builder, {0: np.uint32(width), 1: np.uint32(height)})
+    properties = write_table(builder, {0: RGB if channels == 3 else GREY, 1: size})
+    content = write_table(builder, {0: IMAGE_PROPERTIES, 1: properties})
+    identity = write_table(builder, {0: numbers(0), 1: numbers(1)})  # mean and deviation
+    normalisation = write_table(builder, {0: NORMALIZATION_OPTIONS, 1: identity})
+    stats = write_table(builder, {0: numbers(255), 1: numbers(0)})  # highest and lowest
     image = {
         0: text("image"),
         1: text("Raw pixels of 0-255; the model normalises them itself."),
         3: content,
-        4: vector(builder, [normalisation]),
+        4: write_vector(builder, [normalisation]),
         5: stats,
     }
     labels = {0: text(LABELS), 1: text("The class of each probability, in order."), 2: TENSOR_AXIS_LABELS}
-    feature = table(builder, {0: np.uint8(1), 1: table(builder, {0: np.uint8(0)})})  # FeatureProperties, which is empty
+    feature = write_table(
+        builder, {0: np.uint8(1), 1: write_table(builder, {0: np.uint8(0)})}
+    )  # FeatureProperties, which is empty
     probabilities = {
         0: text("probabilities"),
         1: text("One probability of 0-1 for each class; they add up to 1."),
         3: feature,
-        5: table(builder, {0: numbers(1), 1: numbers(0)}),
-        6: vector(builder, [table(builder, labels)]),
+        5: write_table(builder, {0: numbers(1), 1: numbers(0)}),
+        6: write_vector(builder, [write_table(builder, labels)]),
     }
-    graph = {2: vector(builder, [table(builder, image)]), 3: vector(builder, [table(builder, probabilities)])}
+    graph = {
+        2: write_vector(builder, [write_table(builder, image)]),
+        3: write_vector(builder, [write_table(builder, probabilities)]),
+    }
     fields = {
         0: text(name),
         1: text(description),
         2: text(version),
-        3: vector(builder, [table(builder, graph)]),
+        3: write_vector(builder, [write_table(builder, graph)]),
         5: text(license),
         7: text("1.0.0"),  # the oldest parser that knows all of these fields
     }
-    builder.Finish(table(builder, fields), file_identifier=b"M001")
+    builder.Finish(write_table(builder, fields), file_identifier=b"M001")
     return bytes(builder.Output())
 
 

@@ -6,15 +6,15 @@ import numpy as np
 
 from ..class_names import LABELS, check_class_names, write_labels
 from ..errors import InputError, choose, explain_surroundings, first_line, is_disk_full
-from ..files import existing_folder, hash_of
+from ..files import check_folder, hash_of
 from ..formats import FORMATS, ExportSettings
 from ..models import check_backend, plain_model, strip_auxiliary_heads
-from .checks import check_images, check_precision, check_probabilities
+from .checks import check_precision, check_probabilities, check_raw_images
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
 from .onnx import check_installed, write_onnx
 from .quantization import convert_keeping, rank_layers
 from .saved_model import write_saved_model
-from .tflite import convert, phone_model, traced
+from .tflite import build_tflite_model, convert, trace
 from .verification.spec import FileSpec
 
 
@@ -49,20 +49,20 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
     if "int8" in forms:
         ends = ("float32", "float32") if settings.keep_float else ("uint8", settings.int8_output)
         forms["int8"] = replace(forms["int8"], input_type=ends[0], output_type=ends[1])
-    folder, class_names = existing_folder(folder), check_class_names(class_names)
-    calibration = check_images(calibration, "calibration")
+    folder, class_names = check_folder(folder), check_class_names(class_names)
+    calibration = check_raw_images(calibration, "calibration")
     named = strip_auxiliary_heads(model)
     model = plain_model(named)
     check_model(model, class_names, calibration)
     check_precision(model)
     check_probabilities(model, calibration)
-    phone = phone_model(model, settings.keep_channels)
+    phone = build_tflite_model(model, settings.keep_channels)
     calibration = np.broadcast_to(calibration, (len(calibration), *phone.input_shape[1:]))
-    metadata = describe(named, phone.input_shape[1:], settings.license)
+    metadata = build_metadata(named, phone.input_shape[1:], settings.license)
     labels = folder / LABELS
     write_labels(labels, class_names)
     promises, refused = {}, {}
-    with traced(phone) as source:
+    with trace(phone) as source:
 
         def write(name, form, path):
             if form.kind == "saved_model":
@@ -79,7 +79,7 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
         for name, form in forms.items():
             try:
                 write(name, form, folder / form.file)
-                promises[name] = promise(form, model, phone, metadata)
+                promises[name] = file_spec(form, model, phone, metadata)
             except InputError:
                 raise
             except Exception as error:  # the converters have no public exception of their own
@@ -104,7 +104,7 @@ def check_model(model, class_names, calibration):
         raise InputError(f"expected a model of images {calibration.shape[1:]}, as the data has, got {shape}")
 
 
-def describe(model, image_shape, license):
+def build_metadata(model, image_shape, license):
     """The metadata of a .tflite file of `model`."""
     height, width, _ = image_shape
     return image_classifier_metadata(
@@ -121,7 +121,7 @@ def version_of(model):
     return hash_of(model.get_weights())[:12]
 
 
-def promise(form, model, phone, metadata):
+def file_spec(form, model, phone, metadata):
     """What the receiver of a file may rely on."""
     classes = model.output_shape[-1]
     if form.kind == "tflite":
@@ -154,8 +154,8 @@ def quantization_errors(model, calibration, images, keep_channels=False):
     check_backend("quantization_errors")
     model = plain_model(strip_auxiliary_heads(model))
     check_precision(model)
-    calibration, images = check_images(calibration, "calibration"), check_images(images, "images")
-    phone = phone_model(model, keep_channels)
+    calibration, images = check_raw_images(calibration, "calibration"), check_raw_images(images, "images")
+    phone = build_tflite_model(model, keep_channels)
     calibration, images = (np.broadcast_to(one, (len(one), *phone.input_shape[1:])) for one in (calibration, images))
-    with traced(phone) as source:
+    with trace(phone) as source:
         return rank_layers(source, model, FORMATS["int8"], FORMATS["float32"], calibration, images)

@@ -30,7 +30,7 @@ class Place(NamedTuple):
     layer: Any = None
 
 
-def started(content):
+def start_interpreter(content):
     """An interpreter that keeps what every operator gave."""
     interpreter = Interpreter(
         model_content=content,

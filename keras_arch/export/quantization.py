@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from ..artifacts.tflite import dequantize, quantize
 from ..errors import choose
-from .operators import places_of, started, steps_of
-from .tflite import convert, converter_of, feed
+from .operators import places_of, start_interpreter, steps_of
+from .tflite import convert, converter_of, representative_dataset
 
 SUSPECT = 0.1  # of a channel's deviation; a layer that adds more error is worth keeping in float32
 
@@ -35,8 +35,8 @@ def rank_layers(saved_model, model, form, float_form, calibration, images):
         that take its output}, the one that adds most first. A layer of several operators has a row for each, such as a
         dense layer and its softmax. Layers of nested models are named, too, by their path where several have one name.
     """
-    floats = started(convert(saved_model, "float32", float_form, calibration))
-    integers = started(convert(saved_model, "int8", form, calibration))
+    floats = start_interpreter(convert(saved_model, "float32", float_form, calibration))
+    integers = start_interpreter(convert(saved_model, "int8", form, calibration))
     steps, float_steps = steps_of(integers), steps_of(floats)
     last = steps[-1]
     reference = {step.output["name"]: step.output for step in float_steps}
@@ -91,7 +91,7 @@ def convert_keeping(saved_model, model, form, float_form, calibration, keep_floa
 
     The name of a nested model stands for all of its layers.
     """
-    steps = steps_of(started(convert(saved_model, "float32", float_form, calibration)))
+    steps = steps_of(start_interpreter(convert(saved_model, "float32", float_form, calibration)))
     names = {tensor: (place.name, *place.path[:-1]) for tensor, place in places_of(steps, model).items()}
     offered = list(dict.fromkeys(name for layers in names.values() for name in layers))
     for name in keep_float:
@@ -103,7 +103,7 @@ def convert_keeping(saved_model, model, form, float_form, calibration, keep_floa
         warnings.simplefilter("ignore", UserWarning)
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=converter_of(saved_model, "int8", form, calibration),
-            debug_dataset=feed(calibration[:1].astype("float32")),
+            debug_dataset=representative_dataset(calibration[:1].astype("float32")),
             debug_options=options,
         )
         return debugger.get_nondebug_quantized_model()

@@ -6,7 +6,7 @@ import tensorflow as tf
 from ..data.load import load_dataset
 from ..errors import InputError
 from ..files import write_json
-from ..models import load_keras, plain_model, resized, strip_auxiliary_heads
+from ..models import load_keras, plain_model, resize_model, strip_auxiliary_heads
 from ..reports.model_card import model_card
 from ..runs.record import data_changes, read_run
 from .model import export_model, quantization_errors, version_of
@@ -37,7 +37,7 @@ def open_run(folder, settings, data_dir=None):
     recipe, size = run["recipe"], run["recipe"].image_size
     if settings.height is not None:
         size = (settings.height, settings.width)
-        model = resized(model, *size)
+        model = resize_model(model, *size)
     data = load_dataset(recipe.dataset, data_dir or run["data_dir"], size, **recipe.data_options)
     if changed := data_changes(folder, run, data):
         raise InputError(
@@ -47,7 +47,7 @@ def open_run(folder, settings, data_dir=None):
     return run, model, data
 
 
-def export_and_prove(run, model, data, folder, settings, progress=lambda items, total: items):
+def export_and_verify(run, model, data, folder, settings, progress=lambda items, total: items):
     """Write and prove all files in `folder`, with export.json and MODEL_CARD.md; return what export.json holds."""
     # What the GPU makes of float32 by default, where there is one, is ten bits of it.
     tf.config.experimental.enable_tensor_float_32_execution(False)

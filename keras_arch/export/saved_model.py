@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from ..files import plain_path
-from ..images.decode import decode
+from ..images.decode import decode_image
 from ..images.resize import resize
 
 
@@ -36,7 +36,7 @@ class Classifier(tf.Module):
         """Encoded JPEG or PNG pictures (batch,) of any size, brought to the model's by the rule of the data stage."""
 
         def read(content):
-            return resize(decode(content), self._shape)
+            return resize(decode_image(content), self._shape)
 
         return self._classify(tf.map_fn(read, image, fn_output_signature=tf.TensorSpec(self._shape, tf.uint8)))
 

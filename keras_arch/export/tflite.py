@@ -10,14 +10,14 @@ from keras import layers
 
 from ..errors import InputError
 
-GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, by which the data stage, too, makes colour grey
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, by which the data stage, too, makes colour grey
 OPERATORS = {
     "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
     "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
 }  # and the plain ones for every other format
 
 
-def phone_model(model, keep_channels=False):
+def build_tflite_model(model, keep_channels=False):
     """The model as a phone meets it: one input, `image`, of three channels, and one output, `probabilities`.
 
     Args:
@@ -33,12 +33,12 @@ def phone_model(model, keep_channels=False):
         image = keras.Input((height, width, 3), batch_size=1, name="image")
         grey = layers.Conv2D(1, 1, use_bias=False, name="grey")
         x = grey(image)
-        grey.set_weights([np.reshape(GREY, (1, 1, 3, 1))])
+        grey.set_weights([np.reshape(LUMA, (1, 1, 3, 1))])
     return keras.Model(image, {"probabilities": model(x)}, name=model.name)
 
 
 @contextmanager
-def traced(model):
+def trace(model):
     """A temporary SavedModel of `phone_model(...)` that converters read, so that it is traced once for all formats."""
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
@@ -59,13 +59,13 @@ def converter_of(saved_model, name, form, calibration):
     if name == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if form.calibrated:
-        converter.representative_dataset = feed(full_range(calibration))
+        converter.representative_dataset = representative_dataset(full_range(calibration))
         converter.inference_input_type = tf.as_dtype(form.input_type)
         converter.inference_output_type = tf.as_dtype(form.output_type)
     return converter
 
 
-def feed(images):
+def representative_dataset(images):
     """Images one at a time, as the converter asks for them."""
     return lambda: ([image[np.newaxis]] for image in images)
 

@@ -10,8 +10,8 @@ EXIF_BYTES = 2**16  # of a file, from where its EXIF block begins, in which the 
 PNG_BITS = 24  # place of the byte that holds the bits per channel
 
 
-def decode(content):
-    """Decode the bytes of a JPEG, PNG, GIF or BMP file to what `keras_arch.images.read.decode` gives.
+def decode_image(content):
+    """Decode the bytes of a JPEG, PNG, GIF or BMP file to what `keras_arch.images.read.decode_file` gives.
 
     A JPEG or PNG is turned upright by its EXIF orientation, and the transparency of a PNG is composed on white. TensorFlow
     decodes no other transparency: the transparent pixels of a GIF are black, and a BMP loses its alpha channel.
@@ -27,7 +27,7 @@ def decode(content):
     before_exif = tf.where(jpeg, JPEG_EXIF, PNG_EXIF)
     parts = tf.strings.split(content, before_exif, maxsplit=1)
     has_exif = (jpeg | png) & (tf.size(parts) == 2)
-    image = tf.cond(has_exif, lambda: turn(image, orientation(parts[1])), lambda: image)
+    image = tf.cond(has_exif, lambda: rotate_upright(image, orientation(parts[1])), lambda: image)
     return tf.ensure_shape(image, (None, None, 3))
 
 
@@ -51,7 +51,7 @@ def decode_png(content):
     return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
-def turn(image, orientation):
+def rotate_upright(image, orientation):
     """Turn an image (height, width, channels) upright that has this EXIF orientation, 1 to 8."""
     image = tf.transpose(image, tf.where(orientation > 4, [1, 0, 2], [0, 1, 2]))
     axes = tf.where(tf.reduce_any(orientation == [[3, 4, 7, 8], [2, 3, 6, 7]], axis=1))  # rows, columns

@@ -9,7 +9,7 @@ from .read import SUFFIXES
 NAMED_KINDS = 5  # of unused files, in a warning
 
 
-def find_pictures(paths):
+def find_images(paths):
     """Find the pictures among `paths` (pathlib.Path) and in the folders among them.
 
     Issues a `DataWarning` that counts the files in these folders that are not used.
@@ -23,7 +23,7 @@ def find_pictures(paths):
     found: list[Path] = []
     unused: list[Path] = []
     for path in paths:
-        inside, others = pictures_in(path) if path.is_dir() else ([path], [])
+        inside, others = images_in(path) if path.is_dir() else ([path], [])
         if not inside:
             raise InputError(f"expected a picture or a folder of pictures, got {path}, which has none")
         found += inside
@@ -32,12 +32,12 @@ def find_pictures(paths):
     return found
 
 
-def pictures_in(path, above=()):
+def images_in(path, above=()):
     """Return the pictures that `walk` finds, sorted, and all else that it finds."""
     pictures: list[Path] = []
     others: list[Path] = []
     for file in sorted(walk(path, above)):
-        (pictures if is_picture(file) else others).append(file)
+        (pictures if is_image(file) else others).append(file)
     return pictures, others
 
 
@@ -65,7 +65,7 @@ def hidden(name):
     return name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini", "__macosx")
 
 
-def is_picture(path):
+def is_image(path):
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
@@ -75,7 +75,7 @@ def warn_of_unused(files):
         return
     kinds: dict[str, list[Path]] = {}
     for file in files:
-        kinds.setdefault(kind_of(file), []).append(file)
+        kinds.setdefault(file_kind(file), []).append(file)
     common = sorted(kinds.items(), key=lambda kind: -len(kind[1]))[:NAMED_KINDS]
     parts = [f"{kind}: {len(some)}, such as {'/'.join(some[0].parts[-2:])}" for kind, some in common]
     rest = len(files) - sum(len(some) for _, some in common)
@@ -83,12 +83,12 @@ def warn_of_unused(files):
     warnings.warn(f"Unused files: {len(files)} ({'; '.join(parts)}).", DataWarning, stacklevel=2)
 
 
-def kind_of(path):
+def file_kind(path):
     """What a file is that is not used."""
     if not path.exists():
         return "broken link"
     if path.is_dir():
         return "circular link"
-    if is_picture(path):
+    if is_image(path):
         return "picture outside a class folder"
     return path.suffix.lower() or "no suffix"

@@ -59,9 +59,9 @@ def read_image(path, shape, box=None):
         InputError (a ValueError): not there, or not a picture.
     """
     height, width, channels = shape
-    image = decode(path)[0].convert("L" if channels == 1 else "RGB")
+    image = decode_file(path)[0].convert("L" if channels == 1 else "RGB")
     size = (width or image.width, height or image.height)
-    cut = (box or (lambda _: centre(image.size, size)))(image.size)
+    cut = (box or (lambda _: center_box(image.size, size)))(image.size)
     if cut != (0, 0, *image.size) or size != image.size:
         image = image.resize(size, Image.Resampling.BILINEAR, box=cut)
     return np.asarray(image).reshape(size[1], size[0], channels)
@@ -72,7 +72,7 @@ def open_image(path):
     return Image.open(path, formats=FORMATS)
 
 
-def decode(path):
+def decode_file(path):
     """The whole picture, upright and opaque, as a Pillow image of mode "L" or "RGB", and whether it is grey."""
     refuse_endless(path)
     try:
@@ -151,7 +151,7 @@ def on_white(image):
     return opaque.convert("L" if image.mode in GRAY_MODES else "RGB")
 
 
-def centre(size, target):
+def center_box(size, target):
     """The largest box in the middle of a picture of `size` that has the aspect of `target`, both (width, height)."""
     (width, height), (target_width, target_height) = size, target
     cut_width = min(width, round(height * target_width / target_height))

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from ..data.pipeline import training_batches
 from ..errors import warn_on_failure
 from ..evaluation.evaluate import find_mistakes
-from ..files import lock, save_whole, write_json
+from ..files import atomic_write, lock_path, write_json
 from ..recipes import Recipe
 from ..text import shorten
 
@@ -27,8 +27,8 @@ def draw_grid(path, dataset, augment, seed):
         "", dataset.name, epochs=1, learning_rate=1, batch_size=GRID_COLUMNS * GRID_ROWS, augment=augment, seed=seed
     )
     images, labels = next(training_batches(dataset, recipe).as_numpy_iterator())
-    names = [label(name, GRID_NAME_CELLS) for name in dataset.class_names]
-    with drawing(path, (1.5 * GRID_COLUMNS, 1.75 * GRID_ROWS)) as figure:
+    names = [figure_label(name, GRID_NAME_CELLS) for name in dataset.class_names]
+    with save_figure(path, (1.5 * GRID_COLUMNS, 1.75 * GRID_ROWS)) as figure:
         for axes, *example in zip(figure.subplots(GRID_ROWS, GRID_COLUMNS).flat, images, labels, strict=False):
             image, shares = example
             axes.imshow(np.round(image).astype("uint8"), cmap="gray", vmin=0, vmax=255)
@@ -41,10 +41,10 @@ def draw_grid(path, dataset, augment, seed):
 def draw_curves(path, histories):
     """Loss and accuracy over the epochs of runs {name: history}, as a picture: validation drawn through, training dashed."""
 
-    with drawing(path, (9, 3.5), dpi=120) as figure:
+    with save_figure(path, (9, 3.5), dpi=120) as figure:
         for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             for number, (name, history) in enumerate(histories.items()):
-                epochs, color, told = range(1, len(history[metric]) + 1), f"C{number}", label(name)
+                epochs, color, told = range(1, len(history[metric]) + 1), f"C{number}", figure_label(name)
                 # The name is last: matplotlib leaves a label that begins with an underscore out of the legend.
                 axes.plot(epochs, history[f"val_{metric}"], color=color, label=f"validation {told}".strip())
                 axes.plot(epochs, history[metric], color=color, linestyle="--", label=f"training {told}".strip())
@@ -62,7 +62,7 @@ CJK_FONTS = (
 
 
 @contextmanager
-def drawing(path, size, dpi=100):
+def save_figure(path, size, dpi=100):
     """Yield a new `matplotlib.figure.Figure`, which is written to a PNG file when the block ends.
 
     Args:
@@ -78,12 +78,12 @@ def drawing(path, size, dpi=100):
         yield figure
         if isinstance(path, (str, Path)):
             kind = Path(path).suffix.removeprefix(".") or "png"
-            save_whole(Path(path), lambda beside: figure.savefig(beside, dpi=dpi, format=kind))
+            atomic_write(Path(path), lambda beside: figure.savefig(beside, dpi=dpi, format=kind))
         else:
             figure.savefig(path, dpi=dpi)
 
 
-def label(name, cells=24):
+def figure_label(name, cells=24):
     """Return a name for a figure: at most `cells` wide, and with its dollar signs, which would begin a formula, escaped."""
     return shorten(name, cells).replace("$", r"\$")
 
@@ -105,10 +105,10 @@ def draw_confusion(path, counts, class_names):
     for true, predicted, images in counts:
         matrix[true, predicted] = images
     few = len(class_names) <= FEW_CLASSES
-    names = [label(name) for name in class_names]
+    names = [figure_label(name) for name in class_names]
     side = 1.9 + 0.1 * max(map(cell_len, names)) + 0.45 * len(names) if few else 9
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    with drawing(path, (side, side)) as figure:
+    with save_figure(path, (side, side)) as figure:
         axes = figure.subplots()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axes.set(xlabel="predicted", ylabel="true")
@@ -124,7 +124,7 @@ def draw_confusion(path, counts, class_names):
 def draw_reliability(path, calibration, ece):
     """Accuracy over confidence: on the diagonal, a model is right as often as it says. Below, where the images are."""
     confidence = [one["confidence"] for one in calibration]
-    with drawing(path, (5, 5)) as figure:
+    with save_figure(path, (5, 5)) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
         upper.plot(confidence, [one["accuracy"] for one in calibration], marker="o")
@@ -138,11 +138,11 @@ def draw_reliability(path, calibration, ece):
 def draw_mistakes(path, worst):
     """Images under what they are, and what they were taken for and how surely; as `evaluation.mistakes` has them."""
     rows = max(1, -(-len(worst) // COLUMNS))
-    with drawing(path, (1.6 * COLUMNS, 2.1 * rows)) as figure:
+    with save_figure(path, (1.6 * COLUMNS, 2.1 * rows)) as figure:
         grid = figure.subplots(rows, COLUMNS, squeeze=False).flat
         for axes, (image, true, predicted, confidence) in zip(grid, worst, strict=False):
             axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-            true, predicted = label(true, NAME_CELLS), label(predicted, NAME_CELLS)
+            true, predicted = figure_label(true, NAME_CELLS), figure_label(predicted, NAME_CELLS)
             axes.set_title(f"{true}, taken for\n{predicted} at {confidence:.1%}", fontsize=8)
         for axes in figure.axes:
             axes.axis("off")
@@ -159,7 +159,7 @@ def write_evaluation(folder, dataset, split, names, rows, answers, labels):
         rows, answers, labels: what `evaluation.compare` returned.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with lock(folder, wait=True):  # or two evaluations would mix their files
+    with lock_path(folder, wait=True):  # or two evaluations would mix their files
         write_json(folder / "metrics.json", {"dataset": dataset.name, "split": split, "artifacts": rows})
         for name, row, probabilities in zip(names, rows, answers, strict=True):
             picture = folder / name.replace(".", "_")

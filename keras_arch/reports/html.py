@@ -10,7 +10,7 @@ from ..errors import warn_on_failure
 from ..evaluation import cost as costs
 from ..evaluation.evaluate import find_mistakes
 from ..evaluation.metrics import compute_metrics
-from ..files import save_whole
+from ..files import atomic_write
 from ..models import strip_auxiliary_heads
 from ..recipes import Recipe
 from ..runs.folder import data_name
@@ -100,7 +100,7 @@ def write_report(folder, model, dataset, history, probabilities, labels):
     parts = [
         f"<h1>{escape(title)}</h1>",
         "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()) + "</dl>",
-        *(f"<h2>{name}</h2>{embedded(draw, name)}" for name, draw in drawings.items()),
+        *(f"<h2>{name}</h2>{embed_figure(draw, name)}" for name, draw in drawings.items()),
         "<h2>Classes</h2>" + html_table(["class", "precision", "recall", "f1", "images"], classes),
         "<h2>Most confused</h2>" + html_table(["true", "predicted", "images"], confused),
         EXPORT_MARK,
@@ -142,7 +142,7 @@ def html_table(titles, rows):
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def embedded(draw, title):
+def embed_figure(draw, title):
     """A picture inside the page, or nothing if it cannot be drawn."""
     file = io.BytesIO()
     with warn_on_failure(f"The picture {title!r} of report.html"):
@@ -158,4 +158,4 @@ def escape(text):
 
 
 def write_page(path, page):
-    save_whole(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    atomic_write(path, lambda beside: beside.write_text(page, encoding="utf-8"))

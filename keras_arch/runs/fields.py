@@ -36,7 +36,7 @@ class Metrics(TypedDict):
     test: Accuracy
 
 
-class Record(TypedDict):
+class RunRecord(TypedDict):
     """The fields of run.json that are read again. There are others, for people."""
 
     recipe: Recipe
@@ -51,7 +51,7 @@ def read_record(path):
     """Read a run.json file.
 
     Returns:
-        A dict with at least the fields of `Record`, "recipe" as a `Recipe`.
+        A dict with at least the fields of `RunRecord`, "recipe" as a `Recipe`.
 
     Raises:
         InputError (a ValueError): not JSON, or a field is missing or has another type.
@@ -59,16 +59,16 @@ def read_record(path):
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise damaged(path, first_line(error)) from error
-    if wrong := misfit("", content, Record):
-        raise damaged(path, wrong)
+        raise damaged_error(path, first_line(error)) from error
+    if wrong := misfit("", content, RunRecord):
+        raise damaged_error(path, wrong)
     try:
         return {**content, "recipe": Recipe(**content["recipe"])}
     except (ValueError, TypeError) as error:  # an option out of its range, or one that this version does not have
-        raise damaged(path, first_line(error)) from error
+        raise damaged_error(path, first_line(error)) from error
 
 
-def damaged(path, wrong):
+def damaged_error(path, wrong):
     """The InputError for a file of a run folder that is not as scripts/train.py writes it."""
     return InputError(f"{path} is damaged or of another version. Received: {wrong}. Restore it, or train again")
 

@@ -5,7 +5,15 @@ import re
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import CHECKPOINT, check_writable, full_path, locked, partial_name, refuse_foreign, refuse_inside
+from ..files import (
+    CHECKPOINT,
+    check_writable,
+    exclusive_lock,
+    partial_name,
+    refuse_foreign,
+    refuse_inside,
+    resolve_existing,
+)
 from .record import read_run
 
 
@@ -13,7 +21,9 @@ def resolve_paths(recipe):
     """The recipe with whole paths where it names folders or files, so that run.json finds them from anywhere."""
     if recipe.freeze == "backbone" and recipe.weights is None:
         raise InputError("expected --weights with --freeze backbone, got none: a random backbone would never learn")
-    return dataclasses.replace(recipe, dataset=full_path(recipe.dataset), weights=full_path(recipe.weights))
+    return dataclasses.replace(
+        recipe, dataset=resolve_existing(recipe.dataset), weights=resolve_existing(recipe.weights)
+    )
 
 
 def data_name(dataset):
@@ -46,7 +56,7 @@ def check_run_folder(folder, recipe, overwrite, resume):
             raise InputError(f"expected the options that {partial} was begun with: {', '.join(changed)}")
     for existing in (partial / "model.keras", partial / CHECKPOINT):
         if existing.exists() and not (overwrite or resume):
-            with locked(partial):  # or it would be called interrupted while it is running
+            with exclusive_lock(partial):  # or it would be called interrupted while it is running
                 pass
             raise InputError(
                 f"expected a run folder that is free, got {folder}: {existing} is what an interrupted run left; --resume "

@@ -3,9 +3,9 @@
 import csv
 
 from ..errors import first_line
-from ..files import save_whole
+from ..files import atomic_write
 from ..text import brief
-from .fields import damaged
+from .fields import damaged_error
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")  # columns of history.csv that every run has
 
@@ -21,7 +21,7 @@ def write_history(path, history):
                 [epoch, *values] for epoch, values in enumerate(zip(*history.values(), strict=True), start=1)
             )
 
-    save_whole(path, write)
+    atomic_write(path, write)
 
 
 def read_history(folder):
@@ -31,14 +31,14 @@ def read_history(folder):
         with path.open(newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, ValueError, csv.Error) as error:
-        raise damaged(path, first_line(error)) from error
+        raise damaged_error(path, first_line(error)) from error
     if len(rows) < 2:
-        raise damaged(path, "no epoch")
+        raise damaged_error(path, "no epoch")
     if len({len(row) for row in rows}) > 1:
-        raise damaged(path, "rows of different lengths")
+        raise damaged_error(path, "rows of different lengths")
     columns = {name: texts for name, *texts in zip(*rows, strict=True)}
     if missing := [name for name in CURVES if name not in columns]:
-        raise damaged(path, f"no column {missing[0]}")
+        raise damaged_error(path, f"no column {missing[0]}")
     return {
         name: [parse_number(path, name, text) for text in texts] for name, texts in columns.items() if name != "epoch"
     }
@@ -49,7 +49,7 @@ def parse_number(path, column, text):
     try:
         return float(text)
     except ValueError:
-        raise damaged(path, f"{brief(column)} of {brief(text)}, which must be a number") from None
+        raise damaged_error(path, f"{brief(column)} of {brief(text)}, which must be a number") from None
 
 
 def best_epoch(history):

@@ -3,7 +3,7 @@
 import warnings
 
 from ..errors import DataWarning, InputError
-from ..files import find_beside, full_path
+from ..files import find_in_run, resolve_existing
 from .record import data_changes, read_run
 
 
@@ -36,7 +36,7 @@ def warn_of_changes(artifacts, name, dataset, split="test"):
 
 def runs_of(artifacts):
     """(folder, what `read_run` gives) of each run that opened artifacts lie in."""
-    found = {find_beside(artifact.path, "run.json") for artifact in artifacts}
+    found = {find_in_run(artifact.path, "run.json") for artifact in artifacts}
     return [(path.parent, read_run(path.parent)) for path in sorted(filter(None, found))]
 
 
@@ -52,12 +52,12 @@ def dataset_of(artifact, name=None, data_dir=None):
     Raises:
         InputError (a ValueError): no name is given and the artifact lies in no run folder.
     """
-    path = find_beside(artifact, "run.json")
+    path = find_in_run(artifact, "run.json")
     if path is None and name is None:
         raise InputError(
             f"expected {artifact} in a run folder, whose run.json names its data; --dataset NAME would work"
         )
     if path is None:
-        return full_path(name), data_dir, {}
+        return resolve_existing(name), data_dir, {}
     run = read_run(path.parent)
-    return full_path(name) or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].data_options
+    return resolve_existing(name) or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].data_options

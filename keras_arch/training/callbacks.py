@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import InputError
-from ..files import save_whole
+from ..files import atomic_write
 from ..runs.history import best_epoch, write_history
 from .checkpoint import save_checkpoint
-from .optimizers import averages, inner, rate_of
+from .optimizers import averaged_variables, rate_of, unwrap
 
 EXPLODED = 100  # times the loss of guessing: far above what a bad start gives
 
 
-class Averages(keras.callbacks.Callback):
+class SwapAverages(keras.callbacks.Callback):
     """Validate, and so save, the moving averages of the weights in their place; then train on where training was.
 
     The statistics of batch norm, which are moving averages themselves, stay those of the weights in training.
@@ -30,7 +30,7 @@ class Averages(keras.callbacks.Callback):
         self.swap()
 
     def swap(self):
-        for variable, average in averages(self.model.optimizer):
+        for variable, average in averaged_variables(self.model.optimizer):
             held = keras.ops.convert_to_numpy(variable)
             variable.assign(average)
             average.assign(held)
@@ -75,7 +75,7 @@ class StopAtNaN(keras.callbacks.Callback):
             )
 
 
-class Record(keras.callbacks.Callback):
+class SaveProgress(keras.callbacks.Callback):
     """Keep the history, in history.csv too; save the plain model where validation is best; then save the state.
 
     The state is written last: a run that is killed before goes back to the epoch before, and does all of this again.
@@ -100,7 +100,7 @@ class Record(keras.callbacks.Callback):
         for column, value in logs.items():
             self.history.setdefault(column, []).append(float(value))
         if best_epoch(self.history) == epoch:
-            save_whole(self.folder / "model.keras", self.plain.save)
+            atomic_write(self.folder / "model.keras", self.plain.save)
         write_history(self.folder / "history.csv", self.history)
         save_checkpoint(self.folder, self.model, self.history, self.precision)
         self.model.stop_training = patience_is_over(self.history, self.patience)
@@ -111,7 +111,7 @@ def patience_is_over(history, patience):
     return patience is not None and bool(history) and len(history["loss"]) - 1 - best_epoch(history) >= patience
 
 
-class Report(keras.callbacks.Callback):
+class PrintProgress(keras.callbacks.Callback):
     """A bar while an epoch runs, a line when it is done; and the columns learning_rate and seconds of the history."""
 
     def __init__(self, recipe, steps, batch_size, progress):
@@ -143,14 +143,14 @@ class Report(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.progress.remove_task(self.task)
         self.spent.append(time.perf_counter() - self.started)
-        logs["learning_rate"] = rate_of(self.model.optimizer, inner(self.model.optimizer).iterations - 1)  # just used
+        logs["learning_rate"] = rate_of(self.model.optimizer, unwrap(self.model.optimizer).iterations - 1)  # just used
         logs["seconds"] = round(self.spent[-1], 3)
         left = sum(self.spent) / len(self.spent) * (self.epochs - epoch - 1)
         speed = self.steps * self.batch_size / self.training_seconds
         balanced = f" {logs['val_balanced_accuracy']:13.2%}" if self.balanced else ""
         self.progress.console.print(
-            f"{epoch + 1:3}/{self.epochs:<3} {logs['loss']:7.4f} {logs['accuracy']:9.2%} {short(logs['val_loss']):>9} "
-            f"{logs['val_accuracy']:13.2%}{balanced} {logs['learning_rate']:14.5f} {speed:7,.0f} {clock(left):>7}"
+            f"{epoch + 1:3}/{self.epochs:<3} {logs['loss']:7.4f} {logs['accuracy']:9.2%} {format_loss(logs['val_loss']):>9} "
+            f"{logs['val_accuracy']:13.2%}{balanced} {logs['learning_rate']:14.5f} {speed:7,.0f} {format_duration(left):>7}"
         )
 
 
@@ -165,12 +165,12 @@ def progress_bar():
     return Progress(*columns, console=console, transient=True, disable=not interactive)
 
 
-def short(loss):
+def format_loss(loss):
     """A loss in nine characters: that of validation can be anything while batch norm has seen a few batches only."""
     return f"{loss:.4f}" if loss < 1000 else f"{loss:.3g}"
 
 
-def clock(seconds):
+def format_duration(seconds):
     """Seconds as h:mm:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

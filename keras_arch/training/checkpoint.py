@@ -6,14 +6,14 @@ from contextlib import suppress
 import numpy as np
 
 from ..errors import InputError, first_line
-from ..files import CHECKPOINT, save_whole
+from ..files import CHECKPOINT, atomic_write
 
 
 def save_checkpoint(folder, model, history, precision):
     """Write the state behind the last epoch of `history`; a kill at any moment leaves the file before, or this one."""
     arrays = {f"{part}/{number}": np.asarray(variable) for part, number, variable in variables_of(model)}
     arrays["history"], arrays["precision"] = np.asarray(json.dumps(history)), np.asarray(precision)
-    save_whole(folder / CHECKPOINT, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
+    atomic_write(folder / CHECKPOINT, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
 
 
 def load_checkpoint(folder, model):

@@ -8,7 +8,7 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.pipeline import check_batch_size
 from ..errors import InputError
-from ..files import existing_folder
+from ..files import check_folder
 from ..machine import available_memory
 from ..models import all_layers, are_probabilities, plain_model, strip_auxiliary_heads
 from ..recipes import Recipe
@@ -31,7 +31,7 @@ def check_arguments(model, dataset, recipe, folder):
         raise InputError(
             f"`recipe` must be a `keras_arch.Recipe`. Received: {type(recipe).__name__}. Take one of keras_arch.RECIPES."
         )
-    existing_folder(folder)
+    check_folder(folder)
     check_batch_size(dataset, recipe)
     strip_auxiliary_heads(model)  # refuses other outputs than training heads
     name, model = model.name, plain_model(model)  # refuses several inputs, and names that cannot be traced

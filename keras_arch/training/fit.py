@@ -12,7 +12,7 @@ from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batche
 from ..errors import explain_surroundings
 from ..files import plain_path
 from ..models import all_layers, head_layers, plain_model
-from .callbacks import Averages, MainHead, Record, Report, StopAtNaN, patience_is_over, progress_bar
+from .callbacks import MainHead, PrintProgress, SaveProgress, StopAtNaN, SwapAverages, patience_is_over, progress_bar
 from .checkpoint import load_checkpoint, recorded_precision
 from .checks import check_arguments
 from .fast_copy import fast_copy
@@ -55,7 +55,7 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
     check_arguments(model, dataset, recipe, folder)
     folder = Path(folder)
     precision = choose_precision(recipe.precision, recorded_precision(folder) if resume else None).name
-    trained = compiled_copy(model, recipe, steps_per_epoch(dataset, recipe), precision)
+    trained = compile_copy(model, recipe, steps_per_epoch(dataset, recipe), precision)
     history = load_checkpoint(folder, trained) if resume else {}
     done = len(history.get("loss", []))
     if done < recipe.epochs and not patience_is_over(history, recipe.patience):
@@ -74,25 +74,25 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
     with progress_bar() as progress, plain_path(folder) as plain:
         callbacks = [
             MainHead(),
-            Report(recipe, steps, min(recipe.batch_size, dataset.train.count), progress),
+            PrintProgress(recipe, steps, min(recipe.batch_size, dataset.train.count), progress),
             StopAtNaN(recipe, guessing),
             *([keras.callbacks.TensorBoard(plain / "tensorboard", write_graph=False)] if tensorboard else []),
-            Record(model, folder, history, recipe.patience, recipe.precision),
-            *([Averages()] if recipe.ema is not None else []),  # behind Record, which takes what was validated
+            SaveProgress(model, folder, history, recipe.patience, recipe.precision),
+            *([SwapAverages()] if recipe.ema is not None else []),  # behind Record, which takes what was validated
         ]
         trained.fit(
-            for_heads(training_batches(dataset, recipe, done), heads, weights),
+            repeat_labels(training_batches(dataset, recipe, done), heads, weights),
             initial_epoch=done,
             epochs=recipe.epochs,
             steps_per_epoch=steps,
-            validation_data=for_heads(evaluation_batches(dataset.validation, classes, EVALUATION_BATCH), heads),
+            validation_data=repeat_labels(evaluation_batches(dataset.validation, classes, EVALUATION_BATCH), heads),
             shuffle=False,  # the batches are shuffled already
             verbose=0,
             callbacks=callbacks,
         )
 
 
-def compiled_copy(model, recipe, steps, precision):
+def compile_copy(model, recipe, steps, precision):
     """The fast copy of `model`, ready to train."""
     heads = len(model.outputs)  # more than one where training heads are on it, each of which learns the same labels
     trained = fast_copy(plain_model(model), precision)
@@ -114,7 +114,7 @@ def compiled_copy(model, recipe, steps, precision):
     return trained
 
 
-def for_heads(batches, heads, class_weights=None):
+def repeat_labels(batches, heads, class_weights=None):
     """The same labels for every head, with the weight of each image where classes have weights."""
 
     def repeat(images, labels):

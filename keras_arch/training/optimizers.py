@@ -30,19 +30,19 @@ def build_optimizer(recipe, steps, precision="float32"):
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
 
-def inner(optimizer):
+def unwrap(optimizer):
     """The optimizer that moves the weights, where another scales its gradients."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def rate_of(optimizer, step):
     """The learning rate of a step, counted from 0."""
-    return float(inner(optimizer)._learning_rate(step))
+    return float(unwrap(optimizer)._learning_rate(step))
 
 
-def averages(optimizer):
+def averaged_variables(optimizer):
     """Return (weight, its moving average) for each weight that is trained with `ema`."""
-    optimizer = inner(optimizer)
+    optimizer = unwrap(optimizer)
     return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
 
 

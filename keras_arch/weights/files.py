@@ -15,7 +15,7 @@ SAFETENSORS, TORCH = ".safetensors", ".pth"  # kinds of files of PyTorch's tenso
 TRAINING_HEADS = "auxiliary_"  # how names of their layers begin
 
 
-def existing_file(option, value):
+def find_weights_file(option, value):
     """The path of a file with weights, in a run folder where `value` is one; or InputError that lists what there is."""
     path = Path(value) if is_path(value) else None
     path = path / "model.keras" if path is not None and path.is_dir() else path
@@ -28,7 +28,7 @@ def existing_file(option, value):
     return path
 
 
-def kind_of(path):
+def detect_kind(path):
     """What the contents of a weights file are, whatever its name: one of the five kinds."""
     with Path(path).open("rb") as file:
         start = file.read(9)
@@ -71,7 +71,7 @@ def is_published(source):
 def check_source(source):
     """Raise InputError unless `transfer_weights` can take `source`: "imagenet", or a file or a run folder with weights."""
     if not is_published(source):
-        kind_of(existing_file("weights", source))
+        detect_kind(find_weights_file("weights", source))
 
 
 def differences(missing, unexpected, misshapen):

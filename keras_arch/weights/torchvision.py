@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError, first_line, is_disk_full
 from ..models import check_model
-from .files import SAFETENSORS, TORCH, TRAINING_HEADS, differences, existing_file, has_head, kind_of
+from .files import SAFETENSORS, TORCH, TRAINING_HEADS, detect_kind, differences, find_weights_file, has_head
 
 TORCHVISION = "https://download.pytorch.org/models/"
 # torchvision's IMAGENET1K_V1 checkpoints; a file's name ends in the first eight digits of its SHA-256.
@@ -142,7 +142,7 @@ def check_normalization(model, architecture):
     if not (np.allclose(mean, wanted.mean, atol=1e-6) and np.allclose(std, wanted.std, atol=1e-6)):
         raise InputError(
             "weights='imagenet' need the normalization that they were trained with. "
-            f"Received: mean={numbers(mean)}, std={numbers(std)}. Leave out `mean` and `std`."
+            f"Received: mean={format_numbers(mean)}, std={format_numbers(std)}. Leave out `mean` and `std`."
         )
 
 
@@ -153,7 +153,7 @@ def normalization_of(model):
     return Normalization((-np.asarray(layer.offset) * std).tolist(), std.tolist())
 
 
-def numbers(values):
+def format_numbers(values):
     return f"({', '.join(f'{value:.4g}' for value in values)})"
 
 
@@ -203,7 +203,7 @@ def read_tensors(source):
 
 def read_file(path):
     """What a .safetensors or .pth file holds."""
-    kind = kind_of(existing_file("source", path))
+    kind = detect_kind(find_weights_file("source", path))
     if kind not in (SAFETENSORS, TORCH):
         raise InputError(f"{path} must hold PyTorch's tensors. Received: a {kind} file. Use `weights=` of a builder.")
     try:

@@ -6,27 +6,27 @@ import numpy as np
 
 from ..class_names import LABELS, first_difference, read_labels
 from ..errors import DataWarning, InputError, first_line
-from ..files import find_beside, link_with_suffix
-from ..models import check_model, head_of, load_keras
+from ..files import find_in_run, link_with_suffix
+from ..models import check_model, head_names, load_keras
 from ..text import brief
 from .files import (
     KERAS,
     SAFETENSORS,
     TORCH,
     TRAINING_HEADS,
+    detect_kind,
     differences,
-    existing_file,
+    find_weights_file,
     has_head,
     is_published,
-    kind_of,
 )
 from .torchvision import (
     assign_tensors,
     check_shortcuts,
     download_for,
+    format_numbers,
     load_torchvision_weights,
     normalization_of,
-    numbers,
     read_tensors,
 )
 
@@ -47,7 +47,7 @@ def load_weights(model, weights, architecture):
     if is_published(weights):
         load_torchvision_weights(model, download_for(model, architecture), skip_head=not has_head(model))
         return
-    kind = kind_of(existing_file("weights", weights))
+    kind = detect_kind(find_weights_file("weights", weights))
     if kind in (SAFETENSORS, TORCH):
         load_torchvision_weights(model, weights, skip_head=not has_head(model))
         return
@@ -78,9 +78,9 @@ def transfer_weights(model, source, architecture, class_names=None):
         InputError (a ValueError): no such source, damaged, or of another network; the model is as it was.
     """
     check_model(model)
-    path = source if is_published(source) else existing_file("source", source)
+    path = source if is_published(source) else find_weights_file("source", source)
     difference = class_difference(path, class_names)
-    head = {} if difference is None else {name: model.get_layer(name).get_weights() for name in head_of(model)}
+    head = {} if difference is None else {name: model.get_layer(name).get_weights() for name in head_names(model)}
     anew = copy_all(model, path, architecture)
     for name, arrays in head.items():
         model.get_layer(name).set_weights(arrays)
@@ -97,7 +97,7 @@ def transfer_weights(model, source, architecture, class_names=None):
 
 def copy_weights(model, other, path):
     """Copy the weights of layers of the same name; the head may differ, the rest may not."""
-    head, theirs, ours = head_of(model), layers_that_matter(other), layers_that_matter(model)
+    head, theirs, ours = head_names(model), layers_that_matter(other), layers_that_matter(model)
     anew, missing, misshapen, values = set(), [], [], {}
     for name, layer in ours.items():
         found = [weight.shape for weight in theirs[name].weights] if name in theirs else None
@@ -125,8 +125,8 @@ def different_normalization(model, other):
     if np.allclose(ours.mean, theirs.mean, atol=1e-6) and np.allclose(ours.std, theirs.std, atol=1e-6):
         return []
     return [
-        f"normalization is mean={numbers(theirs.mean)}, std={numbers(theirs.std)} and not "
-        f"mean={numbers(ours.mean)}, std={numbers(ours.std)}"
+        f"normalization is mean={format_numbers(theirs.mean)}, std={format_numbers(theirs.std)} and not "
+        f"mean={format_numbers(ours.mean)}, std={format_numbers(ours.std)}"
     ]
 
 
@@ -170,17 +170,17 @@ def class_difference(path, class_names):
 
     None if there is none, or if either names are unknown.
     """
-    labels = None if is_published(path) else find_beside(path, LABELS)
+    labels = None if is_published(path) else find_in_run(path, LABELS)
     return None if labels is None or class_names is None else first_difference(read_labels(labels), class_names)
 
 
 def copy_all(model, path, architecture):
     """Copy all weights whose shapes fit, from "imagenet" or a file, and return the names of the layers that start anew."""
-    kind = TORCH if is_published(path) else kind_of(path)
+    kind = TORCH if is_published(path) else detect_kind(path)
     if kind in (SAFETENSORS, TORCH):
         check_shortcuts(model, path)
         tensors = read_tensors(download_for(model, architecture, fits_any=True) if is_published(path) else path)
-        anew = head_of(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
+        anew = head_names(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
         assign_tensors(model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
         return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
     if kind == KERAS:

@@ -282,13 +282,13 @@ def in_archive(rng, content):
 def classify(path):
     """Open a model, classify two images and compare its labels."""
     import keras_arch
-    from keras_arch.class_names import check_labels
+    from keras_arch.class_names import check_class_order
 
     artifact = keras_arch.open_artifact(path)
     shape = (2, *(side or SIDE for side in artifact.image_shape))
     if np.prod(shape, dtype=object) <= LARGEST:
         artifact.predict(np.random.default_rng(0).integers(0, 256, shape, dtype="uint8"))
-    check_labels(artifact, LABELS)
+    check_class_order(artifact, LABELS)
 
 
 def load(path):

@@ -38,13 +38,13 @@ write(folder, sys.argv[3], "resume" in sys.argv)
 
 
 def write_folder(folder, content, resume=False):
-    with files.whole_folder(folder, "run.json", resume) as partial:
+    with files.atomic_folder(folder, "run.json", resume) as partial:
         for name in ("checkpoint.npz", "model.keras", "run.json"):
             write_file(partial / name, content)
 
 
 def write_file(path, content, resume=False):
-    files.save_whole(path, lambda beside: beside.write_text(content))
+    files.atomic_write(path, lambda beside: beside.write_text(content))
 
 
 def is_killed(kind, path, content, moment, *options):
@@ -101,19 +101,19 @@ def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
 
     def write_while_another_does(beside):
         beside.write_text("first, ")
-        files.save_whole(file, lambda other: other.write_text("second"))
+        files.atomic_write(file, lambda other: other.write_text("second"))
         assert file.read_text() == "second"
         with beside.open("a") as opened:
             opened.write("to its end")
 
-    files.save_whole(file, write_while_another_does)
+    files.atomic_write(file, write_while_another_does)
     assert contents(tmp_path) == {"precision.json": "first, to its end"}
 
 
 def test_files_of_a_user_are_not_taken_for_leftovers(tmp_path):
     for name in ("partial-data.png", "partial-12345678-other.png", "partial-holiday1-data.png"):
         (tmp_path / name).write_text("mine")
-    files.save_whole(tmp_path / "data.png", lambda beside: beside.write_text("data"))
+    files.atomic_write(tmp_path / "data.png", lambda beside: beside.write_text("data"))
     assert len(contents(tmp_path)) == 4
 
 
@@ -129,7 +129,7 @@ def test_a_device_is_not_replaced(tmp_path):
 
 def test_a_long_name_can_be_written(tmp_path):
     file = tmp_path / ("字" * 83 + ".png")  # 253 bytes of the 255 that file systems take
-    files.save_whole(file, lambda beside: beside.write_text("data"))
+    files.atomic_write(file, lambda beside: beside.write_text("data"))
     assert contents(tmp_path) == {file.name: "data"}
 
 
@@ -143,7 +143,7 @@ def test_a_folder_is_checked_again_when_it_is_locked(tmp_path):
 
     refuse()
     write_folder(folder, "old")
-    with pytest.raises(InputError, match="already holds"), files.whole_folder(folder, "run.json", check=refuse):
+    with pytest.raises(InputError, match="already holds"), files.atomic_folder(folder, "run.json", check=refuse):
         pass
     assert contents(folder) == whole("old")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -153,7 +153,7 @@ def test_a_folder_is_replaced_when_nobody_uses_it(tmp_path):
     folder = tmp_path / "run"
     write_folder(folder, "old")
     other = threading.Thread(target=is_killed, args=("folder", folder, "new", 0))
-    with files.used(folder):
+    with files.shared_lock(folder):
         other.start()
         other.join(timeout=1)
         assert other.is_alive()

@@ -74,13 +74,13 @@ FIRST_WORK = {
     "train.py": "keras_arch.training.precision.choose_precision",
     "predict.py": "keras_arch.evaluation.predictions.explain",
     "evaluate.py": "keras_arch.evaluation.evaluate.compare",
-    "export.py": "keras_arch.export.run.export_and_prove",
+    "export.py": "keras_arch.export.run.export_and_verify",
     "compare.py": "keras_arch.reports.figures.draw_curves",
     "show_data.py": "keras_arch.data.dataset.count_images",
 }
 BEFORE_OUTPUT = {  # what an output that cannot be written must come before
     "train.py": "keras_arch.load_dataset",
-    "predict.py": "keras_arch.images.find.find_pictures",
+    "predict.py": "keras_arch.images.find.find_images",
     "evaluate.py": "keras_arch.open_artifact",
     "compare.py": "keras_arch.runs.record.read_run",
     "show_data.py": "keras_arch.load_dataset",

@@ -158,7 +158,7 @@ def test_bad_words_are_one_line(typed, names, what, world, monkeypatch, capfd): 
         "compare.py": "keras_arch.reports.figures.draw_curves",
         "show_data.py": "keras_arch.data.dataset.count_images",
         "cost.py": "keras_arch.cost",
-        "export.py": "keras_arch.export.run.export_and_prove",
+        "export.py": "keras_arch.export.run.export_and_verify",
     }
     monkeypatch.setattr(late[script], start_working)
     monkeypatch.chdir(world)

@@ -59,7 +59,7 @@ def plain_block(x, filters, stride, parts, name):
 def preactivation_basic_block(x, filters, stride, parts, name):
     """Two 3x3 convolutions, each behind its batch norm and ReLU (He et al. 2016, figure 1b)."""
     y = bn_relu(x, name=f"{name}_preact")
-    shortcut = parts.shortcut(skipping(x, y, filters, stride), filters, stride, f"{name}_shortcut")
+    shortcut = parts.shortcut(add_shortcut(x, y, filters, stride), filters, stride, f"{name}_shortcut")
     y = conv(y, filters, 3, stride, name=f"{name}_conv1")
     y = bn_relu(y, name=f"{name}_conv1")
     y = conv(y, filters, 3, kernel_initializer=parts.last_kernel, name=f"{name}_conv2")
@@ -70,7 +70,7 @@ def preactivation_basic_block(x, filters, stride, parts, name):
 def preactivation_bottleneck_block(x, filters, stride, parts, name):
     """1x1, 3x3 and 1x1 convolutions, each behind its batch norm and ReLU (He et al. 2016, figure 1b)."""
     y = bn_relu(x, name=f"{name}_preact")
-    shortcut = parts.shortcut(skipping(x, y, 4 * filters, stride), 4 * filters, stride, f"{name}_shortcut")
+    shortcut = parts.shortcut(add_shortcut(x, y, 4 * filters, stride), 4 * filters, stride, f"{name}_shortcut")
     y = conv(y, filters, 1, name=f"{name}_conv1")
     y = bn_relu(y, name=f"{name}_conv1")
     y = conv(y, filters, 3, stride, name=f"{name}_conv2")
@@ -80,6 +80,6 @@ def preactivation_bottleneck_block(x, filters, stride, parts, name):
     return layers.Add(name=f"{name}_add")([shortcut, y])
 
 
-def skipping(x, activated, filters, stride):
+def add_shortcut(x, activated, filters, stride):
     """What skips: the untouched input, or where the shape must change, its activation, as in the paper's own code."""
     return x if keeps_shape(x, filters, stride) else activated

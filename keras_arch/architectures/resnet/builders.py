@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ...errors import InputError, choose
-from ..layers import ANY_SIZE, bn_relu, check_arguments, classifier_head, finish, image_input, real_number
+from ..layers import ANY_SIZE, as_real, bn_relu, build_model, check_arguments, classifier_head, image_input
 from .blocks import (
     Parts,
     basic_block,
@@ -42,22 +42,22 @@ class Network(NamedTuple):
     final: Callable | None = None  # (x, name) -> x, behind the last block
 
 
-def imagenet(block, *blocks, shortcut="projection"):
+def imagenet_network(block, *blocks, shortcut="projection"):
     """A column of table 1: the number of blocks in stages conv2_x to conv5_x."""
     return Network(block, blocks, (64, 128, 256, 512), "imagenet", shortcut, (224, 224, 3), 1000)
 
 
-def cifar(block, n, shortcut="zero_padding"):
+def cifar_network(block, n, shortcut="zero_padding"):
     """Section 4.2: three stages of n blocks; 6n + 2 layers where a block has two, 9n + 2 where it has three."""
     return Network(block, (n, n, n), (16, 32, 64), "cifar", shortcut, (32, 32, 3), 10)
 
 
-def preactivation(network):
+def preactivation_network(network):
     """The same table for blocks that leave their sum as it is: batch norm and ReLU follow the last, none a shortcut."""
     return network._replace(shortcuts=BARE_SHORTCUTS, final=bn_relu)
 
 
-def builder(title, network):
+def make_builder(title, network):
     """The public function that builds `network`."""
     default_name = title.lower()
 
@@ -84,9 +84,7 @@ def builder(title, network):
         replaced = VARIANTS[choose("variant", variant, VARIANTS)]
         stem = STEMS[replaced.get(choose("stem", stem, STEMS), stem)]
         if network.shortcut is None:
-            refuse_residual_options(
-                title, shortcut, zero_init_residual, stochastic_depth_rate, squeeze_excitation_ratio
-            )
+            check_plain_options(title, shortcut, zero_init_residual, stochastic_depth_rate, squeeze_excitation_ratio)
             parts = Parts()
         else:
             parts = Parts(
@@ -99,11 +97,11 @@ def builder(title, network):
         default_shape = network.input_shape if include_top else ANY_SIZE
         x = images = image_input(input_shape, input_tensor, default_shape, smallest, mean, std)
         x = stem.build(x, network.filters[0])
-        x = stages(x, network, parts, stochastic_depth_rate)
+        x = build_stages(x, network, parts, stochastic_depth_rate)
         if network.final is not None:
             x = network.final(x, name="final")
         x = classifier_head(x, include_top, pooling, classes, classifier_activation)
-        return finish(images, x, weights, name, default_name)
+        return build_model(images, x, weights, name, default_name)
 
     build.__name__ = build.__qualname__ = title
     options = RESIDUAL_OPTIONS.format(shortcut=network.shortcut) if network.shortcut else ""
@@ -111,11 +109,9 @@ def builder(title, network):
     return build
 
 
-def stages(x, network, parts, stochastic_depth_rate):
+def build_stages(x, network, parts, stochastic_depth_rate):
     """The body: stage after stage, block after block, dropped the more often the deeper they lie."""
-    rate = real_number(
-        "stochastic_depth_rate", stochastic_depth_rate, lambda number: 0 <= number < 1, "from 0 to below 1"
-    )
+    rate = as_real("stochastic_depth_rate", stochastic_depth_rate, lambda number: 0 <= number < 1, "from 0 to below 1")
     done = 0
     for stage, (filters, blocks) in enumerate(zip(network.filters, network.blocks, strict=True), start=1):
         for block in range(1, blocks + 1):
@@ -129,7 +125,7 @@ def stages(x, network, parts, stochastic_depth_rate):
 
 def squeeze_excitations(ratio):
     """The end of a branch with squeeze and excitation, if `ratio` is not 0."""
-    ratio = real_number("squeeze_excitation_ratio", ratio, lambda number: 0 <= number <= 1, "from 0 to 1")
+    ratio = as_real("squeeze_excitation_ratio", ratio, lambda number: 0 <= number <= 1, "from 0 to 1")
     return (partial(squeeze_excitation, ratio=ratio),) if ratio else ()
 
 
@@ -138,7 +134,7 @@ def stochastic_depths(rate):
     return (partial(stochastic_depth, rate=rate),) if rate else ()
 
 
-def refuse_residual_options(title, *options):
+def check_plain_options(title, *options):
     if any(not (option is None or (isinstance(option, numbers.Real) and option == 0)) for option in options):
         raise InputError(
             f"expected of {title} no shortcut, zero_init_residual, stochastic_depth_rate or squeeze_excitation_ratio, "
@@ -194,33 +190,41 @@ DOCSTRING = """{title}: raw images in, class probabilities out.
 
 
 # Table 1 of 2015.
-ResNet18 = builder("ResNet18", imagenet(basic_block, 2, 2, 2, 2))
-ResNet34 = builder("ResNet34", imagenet(basic_block, 3, 4, 6, 3))
-ResNet50 = builder("ResNet50", imagenet(bottleneck_block, 3, 4, 6, 3))
-ResNet101 = builder("ResNet101", imagenet(bottleneck_block, 3, 4, 23, 3))
-ResNet152 = builder("ResNet152", imagenet(bottleneck_block, 3, 8, 36, 3))
+ResNet18 = make_builder("ResNet18", imagenet_network(basic_block, 2, 2, 2, 2))
+ResNet34 = make_builder("ResNet34", imagenet_network(basic_block, 3, 4, 6, 3))
+ResNet50 = make_builder("ResNet50", imagenet_network(bottleneck_block, 3, 4, 6, 3))
+ResNet101 = make_builder("ResNet101", imagenet_network(bottleneck_block, 3, 4, 23, 3))
+ResNet152 = make_builder("ResNet152", imagenet_network(bottleneck_block, 3, 8, 36, 3))
 
 # Section 4.2 of 2015.
-ResNet8 = builder("ResNet8", cifar(basic_block, 1))
-ResNet20 = builder("ResNet20", cifar(basic_block, 3))
-ResNet32 = builder("ResNet32", cifar(basic_block, 5))
-ResNet44 = builder("ResNet44", cifar(basic_block, 7))
-ResNet56 = builder("ResNet56", cifar(basic_block, 9))
-ResNet110 = builder("ResNet110", cifar(basic_block, 18))
+ResNet8 = make_builder("ResNet8", cifar_network(basic_block, 1))
+ResNet20 = make_builder("ResNet20", cifar_network(basic_block, 3))
+ResNet32 = make_builder("ResNet32", cifar_network(basic_block, 5))
+ResNet44 = make_builder("ResNet44", cifar_network(basic_block, 7))
+ResNet56 = make_builder("ResNet56", cifar_network(basic_block, 9))
+ResNet110 = make_builder("ResNet110", cifar_network(basic_block, 18))
 
 # The plain networks of both sections.
-Plain18 = builder("Plain18", imagenet(plain_block, 2, 2, 2, 2, shortcut=None))
-Plain34 = builder("Plain34", imagenet(plain_block, 3, 4, 6, 3, shortcut=None))
-Plain20 = builder("Plain20", cifar(plain_block, 3, shortcut=None))
-Plain32 = builder("Plain32", cifar(plain_block, 5, shortcut=None))
-Plain44 = builder("Plain44", cifar(plain_block, 7, shortcut=None))
-Plain56 = builder("Plain56", cifar(plain_block, 9, shortcut=None))
+Plain18 = make_builder("Plain18", imagenet_network(plain_block, 2, 2, 2, 2, shortcut=None))
+Plain34 = make_builder("Plain34", imagenet_network(plain_block, 3, 4, 6, 3, shortcut=None))
+Plain20 = make_builder("Plain20", cifar_network(plain_block, 3, shortcut=None))
+Plain32 = make_builder("Plain32", cifar_network(plain_block, 5, shortcut=None))
+Plain44 = make_builder("Plain44", cifar_network(plain_block, 7, shortcut=None))
+Plain56 = make_builder("Plain56", cifar_network(plain_block, 9, shortcut=None))
 
 # 2016: 110 and 164 layers are the paper's; the others are its blocks in the tables of 2015.
-ResNet20V2 = builder("ResNet20V2", preactivation(cifar(preactivation_basic_block, 3)))
-ResNet56V2 = builder("ResNet56V2", preactivation(cifar(preactivation_basic_block, 9)))
-ResNet110V2 = builder("ResNet110V2", preactivation(cifar(preactivation_basic_block, 18)))
-ResNet164V2 = builder("ResNet164V2", preactivation(cifar(preactivation_bottleneck_block, 18, "projection")))
-ResNet50V2 = builder("ResNet50V2", preactivation(imagenet(preactivation_bottleneck_block, 3, 4, 6, 3)))
-ResNet101V2 = builder("ResNet101V2", preactivation(imagenet(preactivation_bottleneck_block, 3, 4, 23, 3)))
-ResNet152V2 = builder("ResNet152V2", preactivation(imagenet(preactivation_bottleneck_block, 3, 8, 36, 3)))
+ResNet20V2 = make_builder("ResNet20V2", preactivation_network(cifar_network(preactivation_basic_block, 3)))
+ResNet56V2 = make_builder("ResNet56V2", preactivation_network(cifar_network(preactivation_basic_block, 9)))
+ResNet110V2 = make_builder("ResNet110V2", preactivation_network(cifar_network(preactivation_basic_block, 18)))
+ResNet164V2 = make_builder(
+    "ResNet164V2", preactivation_network(cifar_network(preactivation_bottleneck_block, 18, "projection"))
+)
+ResNet50V2 = make_builder(
+    "ResNet50V2", preactivation_network(imagenet_network(preactivation_bottleneck_block, 3, 4, 6, 3))
+)
+ResNet101V2 = make_builder(
+    "ResNet101V2", preactivation_network(imagenet_network(preactivation_bottleneck_block, 3, 4, 23, 3))
+)
+ResNet152V2 = make_builder(
+    "ResNet152V2", preactivation_network(imagenet_network(preactivation_bottleneck_block, 3, 8, 36, 3))
+)

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from ...class_names import packed_labels
+from ...class_names import read_packed_labels
 from ..metadata import read_metadata
 from .checks import compare_labels
 
@@ -30,7 +30,7 @@ def read_tflite(path, promise, class_names):
         floats = {number for number, tensor in enumerate(graph.tensors) if tensor.type == schema.TensorType.FLOAT32}
         inside = [names[one.opcodeIndex] for one in graph.operators if floats & {*one.outputs} - ends]
         problems += [f"operator: {name} computes in float32 within an int8 file" for name in dict.fromkeys(inside)]
-    problems += compare_labels(packed_labels(path), class_names)
+    problems += compare_labels(read_packed_labels(path), class_names)
     return dict(sorted(operators.items())), problems
 
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from ...class_names import LABELS, check_class_names, read_labels
 from ...errors import InputError, first_line, is_disk_full
-from ...files import existing_folder, plain_path, size_of
+from ...files import check_folder, plain_path, size_of
 from ...images.resize import resize
 from ...models import are_probabilities
-from ..checks import check_images
+from ..checks import check_raw_images
 from .checks import check_answers, check_server, check_tensors, compare_answers, compare_labels
 from .graph import read_tflite
 
@@ -64,9 +64,9 @@ def verify(folder, promises, truth, progress=lambda items, total: items):
         probabilities, "confidence_difference", the mean one of the model's top class, "latency_ms" {threads: [median, 95th
         percentile]} at batch 1, "peak_memory" in bytes beyond the empty process, and "operators" of a .tflite file.
     """
-    folder = existing_folder(folder)
+    folder = check_folder(folder)
     truth = replace(truth, class_names=check_class_names(truth.class_names))
-    check_images(truth.images, "images")
+    check_raw_images(truth.images, "images")
     if not are_probabilities(truth.probabilities):
         raise InputError("expected a model that gives probabilities, got one whose answers do not add up to 1")
     with tempfile.TemporaryDirectory() as scratch:
@@ -123,8 +123,8 @@ def run_probe(path, kind, threads, images, channels, scratch):
         "predict": str(scratch / "probabilities.npy") if threads == THREADS[-1] else None,
     }
     if kind == "saved_model" and job["predict"]:
-        larger = [enlarged(image) for image in images[:PICTURES]]
-        job["pictures"] = [png(image).hex() for image in larger]
+        larger = [enlarge(image) for image in images[:PICTURES]]
+        job["pictures"] = [encode_png(image).hex() for image in larger]
         job["resized"] = np.stack([resize(tf.constant(image), images.shape[1:]) for image in larger]).tolist()
     command = [sys.executable, "-P", str(PROBE)]
     with plain_path(path) as plain:
@@ -136,13 +136,13 @@ def run_probe(path, kind, threads, images, channels, scratch):
         return {"error": f"its process ended with status {done.returncode}: {done.stderr[-500:]}"}
 
 
-def enlarged(image):
+def enlarge(image):
     """A picture (height, width, channels) three times as large and wider than it was, as those that a server gets."""
     width = image.shape[1]
     return np.pad(image.repeat(3, axis=0).repeat(3, axis=1), ((0, 0), (width, 2 * width), (0, 0)), "edge")
 
 
-def png(image):
+def encode_png(image):
     """The bytes of an image (height, width, channels) as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
