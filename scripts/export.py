@@ -35,24 +35,26 @@ def main():
 
 def export(options):
     with quiet():
-        from keras_arch.export import run as of_run
         from keras_arch.export.record import list_problems, smallest_file
+        from keras_arch.export.run import ERROR_LEGEND, debug_quantization, export_and_verify, open_run
         from keras_arch.reports.html import add_export
+        from keras_arch.reports.model_card import write_model_card
         from keras_arch.reports.tables import VERIFICATION_LEGEND, operator_lines, verification_table
 
     settings, folder = options.settings, options.run / "export"
-    run, model, data = of_run.open_run(options.run, settings, options.data_dir)
+    run, model, data = open_run(options.run, settings, options.data_dir)
     if options.debug_quantization:
         with quiet():
-            rows, names = of_run.debug_quantization(model, data, settings)
+            rows, names = debug_quantization(model, data, settings)
         print_table(rows)
-        print(of_run.ERROR_LEGEND)
+        print(ERROR_LEGEND)
         return print(f"Next: the same with --keep-float {' '.join(names)} instead." if names else "No layer does.")
     files.check_writable(folder)
     say(f"Exporting {options.run / 'model.keras'} to {folder}, then running each file:")
     with files.atomic_folder(folder, "export.json") as partial:
         with quiet():
-            found = of_run.export_and_verify(run, model, data, partial, settings, announce)
+            found = export_and_verify(run, model, data, partial, settings, announce)
+        write_model_card(partial, found, run, data.class_names)
         if table := verification_table(found):
             print(f"On {found['proof']['images']:,} test images:")
             print_table(transpose(table))

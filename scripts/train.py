@@ -42,9 +42,18 @@ def main():
     check = partial(check_run_folder, output, recipe, options.overwrite, options.resume)
     folder = check()
     with quiet():
-        from keras_arch import available, build, fit, load_dataset, open_artifact, transfer_weights
+        from keras_arch import (
+            available,
+            build,
+            cost,
+            fit,
+            load_dataset,
+            open_artifact,
+            strip_auxiliary_heads,
+            transfer_weights,
+        )
         from keras_arch.data.pipeline import check_batch_size
-        from keras_arch.evaluation.evaluate import predict_splits
+        from keras_arch.evaluation.evaluate import evaluate_run
         from keras_arch.reports.html import write_figures_and_report
         from keras_arch.training.checkpoint import recorded_precision
         from keras_arch.training.fast_copy import make_repeatable
@@ -67,9 +76,10 @@ def main():
         start_run(unfinished, recipe, precision, options.data_dir, data)
         chosen = replace(recipe, precision=precision.name)
         history = fit(model, data, chosen, unfinished, options.resume, options.tensorboard)
-        answers = predict_splits(open_artifact(unfinished / "model.keras"), data)
-        metrics = finish_run(unfinished, history, answers, files.hash_of(model.get_weights()))
-        write_figures_and_report(unfinished, model, data, history, *answers["test"])
+        results, mistakes = evaluate_run(open_artifact(unfinished / "model.keras"), data)
+        sha256 = files.hash_of(model.get_weights())
+        metrics = finish_run(unfinished, history, results, cost(strip_auxiliary_heads(model)), sha256)
+        write_figures_and_report(unfinished, mistakes)
     print_table([run_row(recipe, metrics)])
     say(f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}")
 

@@ -20,7 +20,7 @@ FIRST = (
     "test_export",
     "test_resume",
     "test_contract",
-    "test_training",
+    "test_fit",
     "test_architectures",
     "test_examples",
 )

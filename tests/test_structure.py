@@ -30,25 +30,75 @@ def imports_of(path):
     return outside - set(sys.stdlib_module_names), own
 
 
+# Rooms in the order in which a user meets them, and the rooms and modules that each may import.
+LEAVES = {"class_names", "errors", "files", "machine", "models", "options", "text"}
+ALLOWED = {
+    "architectures": {"errors", "weights"},
+    "weights": {"class_names", "errors", "files", "models", "text"},
+    "images": {"errors", "files"},
+    "artifacts": {"errors", "files", "machine", "models", "text"},
+    "data": LEAVES | {"images", "recipes"},
+    "runs": LEAVES | {"recipes"},
+    "training": LEAVES | {"recipes", "data", "runs"},
+    "evaluation": LEAVES | {"images"},
+    "export": LEAVES | {"formats", "images", "artifacts", "data", "runs", "evaluation"},
+    "reports": LEAVES | {"recipes", "formats", "data", "runs", "evaluation"},
+}
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_what_comes_before_it(room):
+    files = list((PACKAGE / room).rglob("*.py"))
+    assert files
+    for path in files:
+        _, own = imports_of(path)
+        assert {name.split(".")[0] for name in own} - {room} <= ALLOWED[room], path
+
+
+def test_every_room_is_in_the_table():
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(ALLOWED)
+
+
 def test_architectures_import_keras_alone_and_not_each_other():
     for path in (PACKAGE / "architectures").rglob("*.py"):
         outside, own = imports_of(path)
         assert outside <= {"keras"}, path
-        if path.parent.name == "resnet":
-            own = {name for name in own if not name.startswith("architectures.resnet")}
-        if path != PACKAGE / "architectures" / "__init__.py":
-            assert own <= {"errors", "weights", "architectures.layers"}, path
+        if path.stem not in ("registry", "__init__"):
+            family = ".".join(path.relative_to(PACKAGE).parent.parts)
+            inside = {name for name in own if name.startswith("architectures")}
+            assert {name for name in inside if not name.startswith(f"{family}.")} <= {"architectures.layers"}, path
+            if family == "architectures":
+                assert inside <= {"architectures.layers"}, path
 
 
-@pytest.mark.parametrize(
-    "room", ["training", "evaluation", "export", "artifacts", "costs", "weights", "pictures", "predictions"]
-)
-def test_rooms_behind_take_a_model(room):
-    files = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else list((PACKAGE / room).glob("*.py"))
-    for file in files:
-        _, own = imports_of(file)
-        assert not any(name.startswith("architectures") for name in own)
-    assert files
+def test_reports_alone_prints_and_draws():
+    """`cli` prints for scripts, and training shows its progress; everything else returns what it computed."""
+    printing = {"cli.py", "training/callbacks.py", "export/verification/probe.py"}
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name == "reports" or str(path.relative_to(PACKAGE)) in printing:
+            continue
+        calls = {
+            node.func.id
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert "print" not in calls, path
+        assert "matplotlib" not in imports_of(path)[0] or path.name == "grad_cam.py", path
+
+
+def test_room_files_hold_no_work():
+    for path in PACKAGE.rglob("__init__.py"):
+        kinds = {type(node).__name__ for node in ast.parse(path.read_text()).body}
+        if path.parent != PACKAGE:
+            assert kinds <= {"Expr", "ImportFrom", "Assign"}, path
+
+
+def test_the_stub_for_editors_has_the_public_names():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    named = {
+        alias.asname: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert named == keras_arch._MODULE_OF
 
 
 def test_nothing_imports_the_scripts():

@@ -40,9 +40,18 @@ def predict_split(artifact, dataset, split="test", progress=lambda batches, tota
     return np.concatenate(probabilities), np.concatenate(labels)
 
 
-def predict_splits(artifact, dataset):
-    """{split: what `predict_split` gives} of the two splits that a trained model is measured on, validation and test."""
-    return {split: predict_split(artifact, dataset, split) for split in ("validation", "test")}
+def evaluate_run(artifact, dataset):
+    """Measure a trained model on validation and test.
+
+    Returns:
+        {"validation": metrics, "test": metrics} as `compute_metrics` has them, and the mistakes on test as
+        `find_mistakes` has them.
+    """
+    metrics = {}
+    for split in ("validation", "test"):
+        probabilities, labels = predict_split(artifact, dataset, split)
+        metrics[split] = compute_metrics(probabilities, labels, dataset.class_names)
+    return metrics, find_mistakes(probabilities, labels, dataset)
 
 
 def with_channels(images, artifact):

@@ -41,7 +41,7 @@ def compute_metrics(probabilities, labels, class_names):
         class_names: one for each class.
 
     Returns:
-        What `accuracy` gives, and "top1_interval" and "top5_interval", 95% (Wilson); "nll", the mean negative logarithm of
+        What `accuracy` gives, and "top1_interval" and "top5_interval", 95% (Wilson); "balanced_accuracy"; "nll", the mean negative logarithm of
         the true class's probability; "ece", the expected calibration error (Guo et al. 2017, arXiv:1706.04599), and
         "calibration", a dict of "images", "confidence" and "accuracy" for each of 15 bins that is not empty; "classes", a
         dict of "precision", "recall", "f1" and "support" for each name; "confused", the most frequent mistakes as
@@ -56,6 +56,7 @@ def compute_metrics(probabilities, labels, class_names):
             found[f"{name}_interval"] = interval(round(found[name] * len(labels)), len(labels))
     # Integer files answer in steps of 1/256, so that their probabilities add up to about 1; and a zero has no logarithm.
     shares = np.clip(probabilities.astype("float64"), 1e-7, 1)
+    found["balanced_accuracy"] = balanced_accuracy(probabilities, labels)
     found["nll"] = float(log_loss(labels, shares / shares.sum(axis=1, keepdims=True), labels=numbers))
     found["calibration"] = bin_confidence(probabilities.max(axis=1), predicted == labels)
     gaps = [one["images"] * abs(one["confidence"] - one["accuracy"]) for one in found["calibration"]]

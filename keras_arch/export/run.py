@@ -7,7 +7,6 @@ from ..data.load import load_dataset
 from ..errors import InputError
 from ..files import write_json
 from ..models import load_keras, plain_model, resize_model, strip_auxiliary_heads
-from ..reports.model_card import model_card
 from ..runs.record import data_changes, read_run
 from .model import export_model, quantization_errors, version_of
 from .quantization import SUSPECT, suspects
@@ -48,7 +47,7 @@ def open_run(folder, settings, data_dir=None):
 
 
 def export_and_verify(run, model, data, folder, settings, progress=lambda items, total: items):
-    """Write and prove all files in `folder`, with export.json and MODEL_CARD.md; return what export.json holds."""
+    """Write and verify all files in `folder`, with export.json; return what export.json holds."""
     # What the GPU makes of float32 by default, where there is one, is ten bits of it.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     calibration, _ = data.train.sample(settings.calibration_images, settings.seed)
@@ -64,7 +63,6 @@ def export_and_verify(run, model, data, folder, settings, progress=lambda items,
         "top1": float(np.mean(probabilities.argmax(axis=1) == labels)),
     }
     report = describe_export(model.name, version_of(model), run, settings, about, promises, refused, rows)
-    (folder / "MODEL_CARD.md").write_text(model_card(report, run, data.class_names), encoding="utf-8")
     write_json(folder / "export.json", report)
     return report
 

@@ -6,14 +6,12 @@ import html
 import io
 import json
 
+from ..class_names import LABELS, read_labels
 from ..errors import warn_on_failure
-from ..evaluation import cost as costs
-from ..evaluation.evaluate import find_mistakes
-from ..evaluation.metrics import compute_metrics
 from ..files import atomic_write
-from ..models import strip_auxiliary_heads
 from ..recipes import Recipe
 from ..runs.folder import data_name
+from ..runs.history import read_history
 from ..text import printable
 from .figures import draw_confusion, draw_curves, draw_mistakes, draw_reliability
 from .tables import balanced_columns
@@ -34,58 +32,50 @@ dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.5rem;
 """
 
 
-def write_figures_and_report(folder, model, dataset, history, probabilities, labels):
+def write_figures_and_report(folder, mistakes):
     """Draw curves.png and write report.html of a finished run; see `write_report`. A failure is a `DataWarning`."""
     with warn_on_failure("curves.png"):
-        draw_curves(folder / "curves.png", {"": history})
+        draw_curves(folder / "curves.png", {"": read_history(folder)})
     with warn_on_failure("report.html"):
-        write_report(folder, model, dataset, history, probabilities, labels)
+        write_report(folder, mistakes)
 
 
-def write_report(folder, model, dataset, history, probabilities, labels):
-    """Write report.html into the folder of a run that has just ended.
+def write_report(folder, mistakes):
+    """Render the run.json and history.csv of a finished run as report.html.
 
     Args:
-        folder: with a run.json that has the metrics.
-        model: the trained `keras.Model`.
-        dataset: what it was trained on, a `keras_arch.data.dataset.Dataset`.
-        history: {column: [value of each epoch]}.
-        probabilities, labels: of the test split, what `evaluation.predict_split` gave.
+        folder: of the run.
+        mistakes: images of the test split, what `evaluation.evaluate.find_mistakes` gave.
     """
     run = json.loads((folder / "run.json").read_text())
-    metrics = compute_metrics(probabilities, labels, dataset.class_names)
-    cost = costs.cost(strip_auxiliary_heads(model))
-    worst = find_mistakes(probabilities, labels, dataset)
+    recipe, metrics, cost = run["recipe"], run["metrics"], run["cost"]
+    test, history, class_names = metrics["test"], read_history(folder), read_labels(folder / LABELS)
     drawings = {
         "Curves": lambda file: draw_curves(file, {"": history}),
-        "Confusions": lambda file: draw_confusion(file, metrics["confusion"], dataset.class_names),
-        "Surest mistakes": lambda file: draw_mistakes(file, worst),
-        "Reliability": lambda file: draw_reliability(file, metrics["calibration"], metrics["ece"]),
+        "Confusions": lambda file: draw_confusion(file, test["confusion"], class_names),
+        "Surest mistakes": lambda file: draw_mistakes(file, mistakes),
+        "Reliability": lambda file: draw_reliability(file, test["calibration"], test["ece"]),
     }
-    if not worst:
+    if not mistakes:
         del drawings["Surest mistakes"]
-    recipe, told = run["recipe"], run["metrics"]
-    low, high = metrics["top1_interval"]
+    low, high = test["top1_interval"]
     figures = {
-        "test accuracy": f"{metrics['top1']:.2%}",
+        "test accuracy": f"{test['top1']:.2%}",
         "95% interval": f"{100 * low:.1f}-{100 * high:.1f}%",
-        "validation": f"{told['validation']['top1']:.2%}",
-        **balanced_columns(told),
-        "best epoch": f"{told['best_epoch']} of {recipe['epochs']}",
-        "training": f"{told['training_seconds'] / 60:.1f} min",
-        "parameters": f"{cost.parameters:,}",
-        "multiply-adds": f"{cost.multiply_adds:,}",
-        "calibration error": f"{metrics['ece']:.2%}",
+        "validation": f"{metrics['validation']['top1']:.2%}",
+        **balanced_columns(metrics, recipe["class_weights"]),
+        "best epoch": f"{metrics['best_epoch']} of {recipe['epochs']}",
+        "training": f"{metrics['training_seconds'] / 60:.1f} min",
+        "parameters": f"{cost['parameters']:,}",
+        "multiply-adds": f"{cost['multiply_adds']:,}",
+        "calibration error": f"{test['ece']:.2%}",
     }
     classes = [
         [name, *(f"{row[column]:.2%}" for column in ("precision", "recall", "f1")), f"{row['support']:,}"]
-        for name, row in metrics["classes"].items()
+        for name, row in test["classes"].items()
     ]
-    confused = [[one["true"], one["predicted"], f"{one['images']:,}"] for one in metrics["confused"]]
-    stages = [
-        [row.name, f"{row.parameters:,}", f"{row.multiply_adds:,}", f"{row.activations:,}"]
-        for row in cost.by_stage().layers
-    ]
+    confused = [[one["true"], one["predicted"], f"{one['images']:,}"] for one in test["confused"]]
+    stages = [[name, *(f"{count:,}" for count in counts)] for name, *counts in cost["stages"]]
     defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
     options = [[name, str(value)] for name, value in recipe.items() if value != defaults[name] and name != "seed"]
     machine = run["hardware"]

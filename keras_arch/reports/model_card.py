@@ -5,6 +5,11 @@ from ..text import in_markdown
 CLASSES_LISTED = 20  # that a model card names all of
 
 
+def write_model_card(folder, report, run, class_names):
+    """Write MODEL_CARD.md into the folder of an export; see `model_card`."""
+    (folder / "MODEL_CARD.md").write_text(model_card(report, run, class_names), encoding="utf-8")
+
+
 def model_card(report, run, class_names):
     """The text of MODEL_CARD.md."""
     recipe = run["recipe"]

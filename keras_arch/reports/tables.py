@@ -28,7 +28,7 @@ def comparison_row(folder, run, history, cost):
         "training loss": f"{history['loss'][-1]:.4f}",
         "validation": f"{metrics['validation']['top1']:.2%}",
         "test": f"{metrics['test']['top1']:.2%}",
-        **balanced_columns(metrics),
+        **balanced_columns(metrics, run["recipe"].class_weights),
         "training": f"{metrics['training_seconds']:.0f} s",
         "size": f"{(folder / 'model.keras').stat().st_size / 1e6:.2f} MB",
     }
@@ -51,14 +51,14 @@ def run_row(recipe, metrics):
         "best epoch": str(metrics["best_epoch"]),
         "validation": f"{metrics['validation']['top1']:.2%}",
         "test": f"{metrics['test']['top1']:.2%}",
-        **balanced_columns(metrics),
+        **balanced_columns(metrics, recipe.class_weights),
         "training": f"{metrics['training_seconds']:.0f} s",
     }
 
 
-def balanced_columns(metrics):
-    """{title: text} of the balanced accuracies of a run that was trained with class weights; empty for any other."""
-    splits = [split for split in ("validation", "test") if "balanced_accuracy" in metrics[split]]
+def balanced_columns(metrics, class_weights):
+    """{title: text} of the balanced accuracies, which matter with balanced class weights; empty without them."""
+    splits = ("validation", "test") if class_weights == "balanced" else ()
     return {f"{split}, balanced": f"{metrics[split]['balanced_accuracy']:.2%}" for split in splits}
 
 

@@ -25,6 +25,7 @@ class Accuracy(TypedDict):
 
     images: int
     top1: float
+    balanced_accuracy: float
 
 
 class Metrics(TypedDict):

@@ -14,6 +14,8 @@ from ..text import brief
 from .fields import read_record
 from .history import best_epoch
 
+SUMMARY = ("images", "top1", "balanced_accuracy")  # of the metrics of validation, which chose the model
+
 
 def start_run(folder, recipe, precision, data_dir, dataset):
     """Write what is known before the first step: labels.txt, and a run.json that says enough to repeat the run.
@@ -70,27 +72,29 @@ def data_changes(folder, run, dataset):
     return []
 
 
-def finish_run(folder, history, answers, weights_sha256):
-    """Write into run.json how right the kept model's `answers` are; return what is written there.
+def finish_run(folder, history, metrics, cost, weights_sha256):
+    """Complete run.json with what the run reaches, and return its metrics.
 
     Args:
         folder: of the run.
         history: {column: [value of each epoch]}.
-        answers: {split: (probabilities, labels)}.
+        metrics: {"validation": metrics, "test": metrics}, what `evaluate_run` returned.
+        cost: the `Cost` of the model.
         weights_sha256: of the kept model.
     """
-    from ..evaluation.metrics import accuracy, balanced_accuracy
-
     run = json.loads((folder / "run.json").read_text())
     run["metrics"] = {
         "best_epoch": best_epoch(history) + 1,
-        **{split: accuracy(*answer) for split, answer in answers.items()},
+        "validation": {name: metrics["validation"][name] for name in SUMMARY},
+        "test": metrics["test"],
         "training_seconds": round(sum(history["seconds"]), 1),
         "weights_sha256": weights_sha256,
     }
-    if run["recipe"]["class_weights"] == "balanced":
-        for split, answer in answers.items():
-            run["metrics"][split]["balanced_accuracy"] = balanced_accuracy(*answer)
+    run["cost"] = {
+        "parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
+        "stages": [[row.name, row.parameters, row.multiply_adds, row.activations] for row in cost.by_stage().layers],
+    }
     write_json(folder / "run.json", run)
     return run["metrics"]
 

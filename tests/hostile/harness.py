@@ -119,7 +119,7 @@ def make_run(folder, digits):
     """A finished run folder of an untrained model, small and quick to make."""
     import keras_arch
     from keras_arch import files
-    from keras_arch.evaluation.evaluate import predict_splits
+    from keras_arch.evaluation.evaluate import evaluate_run
     from keras_arch.runs.history import CURVES, write_history
     from keras_arch.runs.record import finish_run, start_run
     from keras_arch.training.precision import Precision
@@ -131,8 +131,8 @@ def make_run(folder, digits):
     start_run(folder, recipe, Precision("float32", None), None, digits)
     history = {column: [0.5] for column in (*CURVES, "learning_rate", "seconds")}
     write_history(folder / "history.csv", history)
-    answers = predict_splits(keras_arch.open_artifact(folder / "model.keras"), digits)
-    finish_run(folder, history, answers, files.hash_of(model.get_weights()))
+    metrics, _ = evaluate_run(keras_arch.open_artifact(folder / "model.keras"), digits)
+    finish_run(folder, history, metrics, keras_arch.cost(model), files.hash_of(model.get_weights()))
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import keras_arch
 from keras_arch.cli import fail, print_table
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
+from keras_arch.evaluation.evaluate import find_mistakes
 from keras_arch.evaluation.metrics import compute_metrics
 from keras_arch.evaluation.predictions import classify
 from keras_arch.reports.figures import draw_curves, draw_grid, figure_label, write_evaluation
@@ -26,6 +27,7 @@ from keras_arch.reports.html import write_figures_and_report
 from keras_arch.reports.model_card import model_card
 from keras_arch.reports.predictions import WRITERS
 from keras_arch.reports.tables import class_rows, confusions_line
+from keras_arch.runs.history import write_history
 from keras_arch.runs.record import finish_run, read_run, start_run
 from keras_arch.text import in_markdown, printable, shorten
 from keras_arch.training.precision import Precision
@@ -192,17 +194,18 @@ def run(tmp_path, noise):
     recipe = keras_arch.Recipe("resnet8", "/data/<b> $x$", epochs=1, learning_rate=0.1)
     start_run(tmp_path, recipe, Precision("float32"), None, noise)
     history = {name: [0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy", "seconds")}
+    write_history(tmp_path / "history.csv", history)
     return SimpleNamespace(folder=tmp_path, model=model, recipe=recipe, history=history)
 
 
 def finish(run, noise, answers):
-    splits = dict.fromkeys(("validation", "test"), (answers, noise.test.labels))
-    return finish_run(run.folder, run.history, splits, "0")
+    metrics = dict.fromkeys(("validation", "test"), compute_metrics(answers, noise.test.labels, NAMES))
+    return finish_run(run.folder, run.history, metrics, keras_arch.cost(run.model), "0")
 
 
 def test_report_and_card(run, noise, answers):
-    metrics = finish_run(run, noise, answers)
-    write_figures_and_report(run.folder, run.model, noise, run.history, answers, noise.test.labels)
+    metrics = finish(run, noise, answers)
+    write_figures_and_report(run.folder, find_mistakes(answers, noise.test.labels, noise))
     assert (run.folder / "curves.png").exists()
     text = (run.folder / "report.html").read_text()
     assert "<title>resnet8 on &lt;b&gt; $x$</title>" in text
@@ -228,15 +231,15 @@ def test_nothing_is_lost_to_a_drawing(run, noise, answers, monkeypatch):
     def fail(*arguments):
         raise ValueError("ParseSyntaxException:\n^")
 
-    metrics = finish_run(run, noise, answers)
+    metrics = finish(run, noise, answers)
     monkeypatch.setattr("keras_arch.reports.html.draw_confusion", fail)
     with pytest.warns(DataWarning, match="Confusions.* ParseSyntaxException:$"):
-        write_figures_and_report(run.folder, run.model, noise, run.history, answers, noise.test.labels)
+        write_figures_and_report(run.folder, find_mistakes(answers, noise.test.labels, noise))
     assert (run.folder / "report.html").read_text().count("data:image/png;base64,") == 3
     monkeypatch.setattr("keras_arch.reports.html.draw_curves", fail)
     monkeypatch.setattr("keras_arch.reports.html.html_table", fail)
     with pytest.warns(DataWarning) as warned:
-        write_figures_and_report(run.folder, run.model, noise, run.history, answers, noise.test.labels)
+        write_figures_and_report(run.folder, find_mistakes(answers, noise.test.labels, noise))
     assert [str(one.message).split(" ")[0] for one in warned] == ["curves.png", "The", "The", "report.html"]
     assert read_run(run.folder)["metrics"] == metrics
 
