@@ -43,14 +43,21 @@ def images_per_second(batches, seconds=4.0):
 
 
 def noise_set(size, channels, count=20_000):
-    images = np.random.default_rng(0).integers(0, 256, (count, size, size, channels)).astype("uint8")
+    images = (
+        np.random.default_rng(0).integers(0, 256, (count, size, size, channels)).astype("uint8")
+    )
     split = InMemory(images, np.arange(count) % 10)
     return Dataset("noise", split, split, split, tuple("0123456789"), (size, size, channels))
 
 
 def recipe(augment, batch_size=128, epochs=1000):
     return keras_arch.Recipe(
-        "resnet20", "noise", epochs=epochs, learning_rate=0.1, batch_size=batch_size, augment=augment
+        "resnet20",
+        "noise",
+        epochs=epochs,
+        learning_rate=0.1,
+        batch_size=batch_size,
+        augment=augment,
     )
 
 
@@ -59,11 +66,20 @@ def in_memory():
     rows = {}
     for size, channels in ((28, 1), (32, 3)):
         data = noise_set(size, channels)
-        for augment in ("none", "flip_crop", "random_erasing", "mixup", "cutmix", "trivial_augment"):
+        for augment in (
+            "none",
+            "flip_crop",
+            "random_erasing",
+            "mixup",
+            "cutmix",
+            "trivial_augment",
+        ):
             rows[f"{augment} {size}x{size}x{channels}"] = float(
                 np.median(
                     [
-                        images_per_second(training_batches(data, recipe(augment)).as_numpy_iterator(), 1.5)
+                        images_per_second(
+                            training_batches(data, recipe(augment)).as_numpy_iterator(), 1.5
+                        )
                         for _ in range(3)
                     ]
                 )
@@ -104,12 +120,21 @@ def jpeg_folder():
 
         def baseline():
             files = tf.data.Dataset.from_tensor_slices(paths).repeat()
-            return files.map(bare, num_parallel_calls=tf.data.AUTOTUNE).batch(32).prefetch(2).as_numpy_iterator()
+            return (
+                files.map(bare, num_parallel_calls=tf.data.AUTOTUNE)
+                .batch(32)
+                .prefetch(2)
+                .as_numpy_iterator()
+            )
 
         ours, theirs = [], []
         for _ in range(ROUNDS):
             theirs.append(images_per_second(baseline()))
-            ours.append(images_per_second(training_batches(data, recipe("inception_crop", 32)).as_numpy_iterator()))
+            ours.append(
+                images_per_second(
+                    training_batches(data, recipe("inception_crop", 32)).as_numpy_iterator()
+                )
+            )
         return {
             "inception_crop 224, img/s": float(np.median(ours)),
             "tf.io.decode_jpeg + tf.image.resize, img/s": float(np.median(theirs)),
@@ -154,7 +179,9 @@ def streamed_memory(count):
                 writer.write(Path(path).read_bytes())
         records = tf.data.TFRecordDataset([f"{folder}/records"] * (count // len(paths)))
         records = records.map(lambda record: (record, 0))
-        split = InStream(records, count, (224, 224, 3), lambda record: tf.io.decode_jpeg(record, 3), size)
+        split = InStream(
+            records, count, (224, 224, 3), lambda record: tf.io.decode_jpeg(record, 3), size
+        )
         data = Dataset("stream", split, split, split, ("a", "b"), (224, 224, 3))
         for _ in training_batches(data, recipe("flip_crop", 64, epochs=1)):
             pass
@@ -166,14 +193,18 @@ def stream():
     rows = {}
     for count in (40_000, 80_000):
         command = [sys.executable, __file__, "--stream", str(count)]
-        rows[f"{count:,} JPEGs to 224x224x3, GB"] = int(subprocess.check_output(command, text=True).split()[-1]) / 1e9
+        rows[f"{count:,} JPEGs to 224x224x3, GB"] = (
+            int(subprocess.check_output(command, text=True).split()[-1]) / 1e9
+        )
     return rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--stream", type=int, help="print the peak memory of streaming so many images")
+    parser.add_argument(
+        "--stream", type=int, help="print the peak memory of streaming so many images"
+    )
     options = parser.parse_args()
     if options.stream:
         streamed_memory(options.stream)

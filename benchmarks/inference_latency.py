@@ -47,14 +47,18 @@ def write_files(folder):
     names = tuple(f"class {number}" for number in range(1000))
     formats = keras_arch.ExportSettings().formats
     started = time.perf_counter()
-    _, refused = keras_arch.export_model(model, folder, names, images[: keras_arch.ExportSettings().calibration_images])
+    _, refused = keras_arch.export_model(
+        model, folder, names, images[: keras_arch.ExportSettings().calibration_images]
+    )
     told = {
         "formats": [name for name in formats if name not in refused],
         "seconds": time.perf_counter() - started,
         "peak memory, GB": peak_memory() / 1e9,
     }
     if installed("tf2onnx") and installed("onnxruntime"):
-        keras_arch.export_model(model, folder, names, images[:10], keras_arch.ExportSettings(formats=("onnx",)))
+        keras_arch.export_model(
+            model, folder, names, images[:10], keras_arch.ExportSettings(formats=("onnx",))
+        )
     theirs = keras.applications.ResNet50(weights=None)
     theirs.export(folder / "applications.tflite", format="litert", verbose=False)
     if installed("torch"):
@@ -101,7 +105,11 @@ def opened(package, path, threads):
         import openvino
 
         # OpenVINO computes in bfloat16 where it can, unless it is told what to compute in.
-        options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
         compiled = openvino.Core().compile_model(str(path), "CPU", options)
         return lambda: compiled(image)
     if package == "torch":
@@ -195,7 +203,11 @@ def main():
         writing = called("--write", "--folder", folder)
         told = json.loads(writing.communicate()[0].splitlines()[-1])
         rounds = measure(folder, options.threads, options.rounds)
-        sizes = {name: (folder / file).stat().st_size for name, (_, file) in SIDES.items() if (folder / file).is_file()}
+        sizes = {
+            name: (folder / file).stat().st_size
+            for name, (_, file) in SIDES.items()
+            if (folder / file).is_file()
+        }
     reference = np.array(rounds["ours, float32"])
     rows = {
         side: {
@@ -207,7 +219,10 @@ def main():
         for side, found in rounds.items()
     }
     work = told.pop("multiply-adds")
-    ours, theirs = (rows[side]["times ours, float32"] for side in ("ours, float32", "keras.applications, float32"))
+    ours, theirs = (
+        rows[side]["times ours, float32"]
+        for side in ("ours, float32", "keras.applications, float32")
+    )
     report = {
         "command": "python " + " ".join(sys.argv),
         "what": f"ResNet-50, {SIZE}x{SIZE}, one image at a time, {options.threads} threads",
@@ -222,13 +237,24 @@ def main():
         "git_commit": git_commit(),
         "versions": {
             package: importlib.metadata.version(package)
-            for package in ("keras", "tensorflow", "ai-edge-litert", "onnxruntime", "openvino", "torch")
+            for package in (
+                "keras",
+                "tensorflow",
+                "ai-edge-litert",
+                "onnxruntime",
+                "openvino",
+                "torch",
+            )
             if installed(package.replace("-", "_"))
         },
     }
     for side, row in rows.items():
-        print(f"{side:30}{row['ms']:8.1f} ms {row['times ours, float32']:6.2f} {row.get('bytes', 0) / 1e6:8.1f} MB")
-    print(json.dumps({key: value for key, value in report.items() if key not in ("rows",)}, indent=1))
+        print(
+            f"{side:30}{row['ms']:8.1f} ms {row['times ours, float32']:6.2f} {row.get('bytes', 0) / 1e6:8.1f} MB"
+        )
+    print(
+        json.dumps({key: value for key, value in report.items() if key not in ("rows",)}, indent=1)
+    )
     if options.output:
         options.output.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -14,7 +14,9 @@ CROP, FLIP = keras.layers.RandomCrop(32, 32), keras.layers.RandomFlip("horizonta
 
 
 def crop_and_flip(images, labels):
-    return FLIP(CROP(tf.pad(images, [[0, 0], [4, 4], [4, 4], [0, 0]]), training=True), training=True), labels
+    return FLIP(
+        CROP(tf.pad(images, [[0, 0], [4, 4], [4, 4], [0, 0]]), training=True), training=True
+    ), labels
 
 
 def on_images(layer):
@@ -47,9 +49,13 @@ def main():
         for _ in range(3):
             plain = training_batches(data, recipe("none"))
             theirs.append(
-                images_per_second(plain.map(layer, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator(), 1.5)
+                images_per_second(
+                    plain.map(layer, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator(), 1.5
+                )
             )
-            ours.append(images_per_second(training_batches(data, recipe(policy)).as_numpy_iterator(), 1.5))
+            ours.append(
+                images_per_second(training_batches(data, recipe(policy)).as_numpy_iterator(), 1.5)
+            )
         print(f"{policy:16} {np.median(theirs):20,.0f} {np.median(ours):14,.0f}", flush=True)
 
 

@@ -73,7 +73,9 @@ def convolution(layer, padding):
     kernel, *bias = layer.get_weights()
     size = kernel.shape[0]
     padding = size // 2 if layer.padding == "same" else padding[0]
-    made = nn.Conv2d(kernel.shape[2], kernel.shape[3], size, layer.strides[0], padding, bias=bool(bias))
+    made = nn.Conv2d(
+        kernel.shape[2], kernel.shape[3], size, layer.strides[0], padding, bias=bool(bias)
+    )
     made.weight.data = torch.tensor(kernel.transpose(3, 2, 0, 1))
     return made
 

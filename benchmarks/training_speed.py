@@ -25,7 +25,11 @@ import numpy as np
 import psutil
 
 REFERENCE = "stock Keras, float32"
-NETWORKS = {"resnet20": (32, 128), "resnet50": (224, 32), "googlenet": (224, 32)}  # image size, batch size
+NETWORKS = {
+    "resnet20": (32, 128),
+    "resnet50": (224, 32),
+    "googlenet": (224, 32),
+}  # image size, batch size
 SIDES = {
     "ours, auto": {},
     "ours, float32": {},
@@ -39,7 +43,9 @@ SIDES = {
     "PyTorch compiled, channels_last, bfloat16": {"torch": True, "bfloat16": True},
 }
 SECONDS = 6  # that a round lasts, about
-FLOP_PER_MULTIPLY_ADD = 6  # two forward, twice as many for the gradients of the images and of the weights
+FLOP_PER_MULTIPLY_ADD = (
+    6  # two forward, twice as many for the gradients of the images and of the weights
+)
 
 
 def build(network):
@@ -51,7 +57,11 @@ def build(network):
     size, batch = NETWORKS[network]
     model = keras_arch.build(network, input_shape=(size, size, 3), classes=10)
     rng = np.random.default_rng(0)
-    return model, rng.integers(0, 256, (batch, size, size, 3)).astype("uint8"), rng.integers(0, 10, batch)
+    return (
+        model,
+        rng.integers(0, 256, (batch, size, size, 3)).astype("uint8"),
+        rng.integers(0, 10, batch),
+    )
 
 
 def keras_trainer(network, side):
@@ -69,10 +79,14 @@ def keras_trainer(network, side):
     model, images, labels = build(network)
     labels = np.eye(10, dtype="float32")[labels]
     if side.startswith("ours"):
-        recipe = keras_arch.Recipe(network, "noise", epochs=1, learning_rate=0.01, precision=side.split(", ")[1])
+        recipe = keras_arch.Recipe(
+            network, "noise", epochs=1, learning_rate=0.01, precision=side.split(", ")[1]
+        )
         model = compile_copy(model, recipe, 1000, choose_precision(recipe.precision).name)
     else:
-        model.compile(keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), "categorical_crossentropy")
+        model.compile(
+            keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), "categorical_crossentropy"
+        )
     batches = without_autotuning(tf.data.Dataset.from_tensors((images, labels)).repeat())
     return lambda steps: model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)
 
@@ -146,7 +160,9 @@ class Side:
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         environment.pop("TF_ENABLE_ONEDNN_OPTS", None)
         if "as it comes" not in SIDES[name]:
-            environment["TF_ENABLE_ONEDNN_OPTS"] = "1"  # as our scripts have it, and as a user of stock Keras could
+            environment["TF_ENABLE_ONEDNN_OPTS"] = (
+                "1"  # as our scripts have it, and as a user of stock Keras could
+            )
         command = [sys.executable, __file__, network, "--side", name]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
@@ -188,7 +204,9 @@ def measure(network, sides, rounds):
         try:
             group = [Side(network, REFERENCE)]
         except DiedError as end:
-            yield {name: {"died": f"without its reference: {end}"} for name in (REFERENCE, *waiting)}
+            yield {
+                name: {"died": f"without its reference: {end}"} for name in (REFERENCE, *waiting)
+            }
             return
         while waiting and (len(group) == 1 or fits_another(group)):
             name = waiting.pop(0)
@@ -210,7 +228,9 @@ def run_group(network, group, rounds):
     import keras_arch
 
     size = NETWORKS[network][0]
-    work = keras_arch.cost(keras_arch.build(network, input_shape=(size, size, 3), classes=10)).multiply_adds
+    work = keras_arch.cost(
+        keras_arch.build(network, input_shape=(size, size, 3), classes=10)
+    ).multiply_adds
     rows = {}
     for _ in range(rounds):
         for side in [side for side in group if side.name not in rows]:
@@ -223,7 +243,9 @@ def run_group(network, group, rounds):
         speed, peak = float(np.median(side.speeds)), side.close()
         rows[side.name] = {
             "img/s": speed,
-            "times stock Keras, float32": float(np.median(side.speeds[: len(reference)] / reference)),
+            "times stock Keras, float32": float(
+                np.median(side.speeds[: len(reference)] / reference)
+            ),
             "GFLOP/s": speed * work * FLOP_PER_MULTIPLY_ADD / 1e9,
             "peak memory, GB": peak / 1e9,
             "img/s of each round": [round(speed, 1) for speed in side.speeds],
@@ -249,7 +271,9 @@ def matrix_product_peak(has_bfloat16):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("networks", nargs="+", choices=NETWORKS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path)
@@ -289,7 +313,12 @@ def main():
         "versions": versions,
         "commit": git_commit(),
         "command": " ".join(
-            ["python", "benchmarks/training_speed.py", *options.networks, f"--rounds {options.rounds}"]
+            [
+                "python",
+                "benchmarks/training_speed.py",
+                *options.networks,
+                f"--rounds {options.rounds}",
+            ]
         ),
     }
     print(json.dumps(results, indent=2), flush=True)
@@ -299,7 +328,9 @@ def main():
         for rows in measure(network, sides, options.rounds):
             for name, row in rows.items():
                 show(name, row)
-                results[network].setdefault(name, row)  # the reference's row is that of the first group
+                results[network].setdefault(
+                    name, row
+                )  # the reference's row is that of the first group
             if options.output:
                 options.output.parent.mkdir(parents=True, exist_ok=True)
                 options.output.write_text(json.dumps(results, indent=2) + "\n")

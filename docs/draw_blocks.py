@@ -51,11 +51,20 @@ def draw(name, shape, block):
     for layer in model.layers:
         fill = COLOURS.get(type(layer), "#f4f4f4")
         graph.add_node(
-            pydot.Node(layer.name, label=label(layer), shape="box", style="rounded,filled", fillcolor=fill, **FONT)
+            pydot.Node(
+                layer.name,
+                label=label(layer),
+                shape="box",
+                style="rounded,filled",
+                fillcolor=fill,
+                **FONT,
+            )
         )
         inputs = layer.input if isinstance(layer.input, list) else [layer.input]
         for before in [] if isinstance(layer, layers.InputLayer) else inputs:
-            graph.add_edge(pydot.Edge(before._keras_history.operation.name, layer.name, arrowsize=0.6))
+            graph.add_edge(
+                pydot.Edge(before._keras_history.operation.name, layer.name, arrowsize=0.6)
+            )
     graph.write_svg(str(IMAGES / f"{name}.svg"))
     print(IMAGES / f"{name}.svg")
 
@@ -66,11 +75,25 @@ def main():
     plain, parts = (28, 28, 64), keras_arch.Parts()
     draw("plain_block", plain, lambda x: keras_arch.plain_block(x, 64, 1, parts, "block"))
     draw("basic_block", plain, lambda x: keras_arch.basic_block(x, 64, 1, parts, "block"))
-    draw("bottleneck_block", (28, 28, 256), lambda x: keras_arch.bottleneck_block(x, 64, 1, parts, "block"))
-    draw("bottleneck_block_stride", (28, 28, 256), lambda x: keras_arch.bottleneck_block(x, 128, 2, parts, "block"))
-    draw("preactivation_block", plain, lambda x: keras_arch.preactivation_basic_block(x, 64, 1, parts, "block"))
+    draw(
+        "bottleneck_block",
+        (28, 28, 256),
+        lambda x: keras_arch.bottleneck_block(x, 64, 1, parts, "block"),
+    )
+    draw(
+        "bottleneck_block_stride",
+        (28, 28, 256),
+        lambda x: keras_arch.bottleneck_block(x, 128, 2, parts, "block"),
+    )
+    draw(
+        "preactivation_block",
+        plain,
+        lambda x: keras_arch.preactivation_basic_block(x, 64, 1, parts, "block"),
+    )
     draw("mlpconv", (32, 32, 3), lambda x: keras_arch.mlpconv(x, (192, 160, 96), 5, "mlpconv1"))
-    draw("naive_inception_module", (28, 28, 192), lambda x: keras_arch.naive_inception_module(x, row))
+    draw(
+        "naive_inception_module", (28, 28, 192), lambda x: keras_arch.naive_inception_module(x, row)
+    )
     draw("inception_module", (28, 28, 192), lambda x: keras_arch.inception_module(x, row))
 
 

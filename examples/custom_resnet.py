@@ -10,7 +10,9 @@ import argparse
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # its fastest kernels; both before TensorFlow is imported
+os.environ.setdefault(
+    "TF_ENABLE_ONEDNN_OPTS", "1"
+)  # its fastest kernels; both before TensorFlow is imported
 
 import keras
 from keras import layers
@@ -27,11 +29,15 @@ def build_model(input_shape, classes):
     """A stem, two basic blocks and two bottleneck blocks, which have four times as many channels as filters."""
     parts = keras_arch.Parts(last_gamma="zeros", branch_end=(drop_channels,))
     images = keras.Input(input_shape, name="image")
-    x = layers.Rescaling(1 / 127.5, -1)(images)  # inside the model, which so takes images as they come
+    x = layers.Rescaling(1 / 127.5, -1)(
+        images
+    )  # inside the model, which so takes images as they come
     x = layers.Conv2D(32, 3, padding="same", activation="relu", name="stem")(x)
     x = keras_arch.basic_block(x, 32, 1, parts, "stage1_block1")  # the shapes agree: x itself skips
     x = keras_arch.basic_block(x, 32, 1, parts, "stage1_block2")
-    x = keras_arch.bottleneck_block(x, 16, 2, parts, "stage2_block1")  # half the size: a 1x1 convolution skips
+    x = keras_arch.bottleneck_block(
+        x, 16, 2, parts, "stage2_block1"
+    )  # half the size: a 1x1 convolution skips
     x = keras_arch.bottleneck_block(x, 16, 1, parts, "stage2_block2")
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(images, layers.Dense(classes, activation="softmax")(x), name="custom_resnet")
@@ -45,10 +51,14 @@ def main(arguments=None):
     dataset = keras_arch.load_dataset("digits")
     model = build_model(dataset.image_shape, len(dataset.class_names))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(dataset.train.images, dataset.train.labels, batch_size=32, epochs=options.epochs, verbose=0)
+    model.fit(
+        dataset.train.images, dataset.train.labels, batch_size=32, epochs=options.epochs, verbose=0
+    )
     accuracy = model.evaluate(dataset.test.images, dataset.test.labels, verbose=0)[1]
     cost = keras_arch.cost(model)
-    print(f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; test accuracy {accuracy:.1%}")
+    print(
+        f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; test accuracy {accuracy:.1%}"
+    )
     return model, accuracy
 
 

@@ -11,7 +11,9 @@ import argparse
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # its fastest kernels; both before TensorFlow is imported
+os.environ.setdefault(
+    "TF_ENABLE_ONEDNN_OPTS", "1"
+)  # its fastest kernels; both before TensorFlow is imported
 
 import keras
 from sklearn.linear_model import LogisticRegression
@@ -29,9 +31,13 @@ READERS = {
 
 def train(backbone, dataset, epochs):
     """Teach the backbone what matters in these images, by a classifier that is then thrown away."""
-    classifier = keras.Sequential([backbone, keras.layers.Dense(len(dataset.class_names), activation="softmax")])
+    classifier = keras.Sequential(
+        [backbone, keras.layers.Dense(len(dataset.class_names), activation="softmax")]
+    )
     classifier.compile("adam", "sparse_categorical_crossentropy")
-    classifier.fit(dataset.train.images, dataset.train.labels, batch_size=32, epochs=epochs, verbose=0)
+    classifier.fit(
+        dataset.train.images, dataset.train.labels, batch_size=32, epochs=epochs, verbose=0
+    )
 
 
 def main(arguments=None):
@@ -42,14 +48,21 @@ def main(arguments=None):
     keras.utils.set_random_seed(0)
     dataset = keras_arch.load_dataset("digits")
     train_split, test_split = dataset.train, dataset.test
-    backbone = keras_arch.ResNet8(False, options.weights, input_shape=dataset.image_shape, pooling="avg")
+    backbone = keras_arch.ResNet8(
+        False, options.weights, input_shape=dataset.image_shape, pooling="avg"
+    )
     if not options.weights:
         train(backbone, dataset, options.epochs)
     vectors = [backbone.predict(split.images, verbose=0) for split in (train_split, test_split)]
     pixels = [split.images.reshape(split.count, -1) for split in (train_split, test_split)]
     for name, reader in READERS.items():
-        scores = [reader.fit(x, train_split.labels).score(y, test_split.labels) for x, y in (vectors, pixels)]
-        print(f"{name:20} {scores[0]:.1%} from vectors of {vectors[0].shape[1]}, {scores[1]:.1%} from pixels")
+        scores = [
+            reader.fit(x, train_split.labels).score(y, test_split.labels)
+            for x, y in (vectors, pixels)
+        ]
+        print(
+            f"{name:20} {scores[0]:.1%} from vectors of {vectors[0].shape[1]}, {scores[1]:.1%} from pixels"
+        )
     return backbone, vectors
 
 

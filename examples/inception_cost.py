@@ -13,7 +13,9 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # its fastest kernels; both before TensorFlow is imported
+os.environ.setdefault(
+    "TF_ENABLE_ONEDNN_OPTS", "1"
+)  # its fastest kernels; both before TensorFlow is imported
 
 import keras
 import numpy as np
@@ -41,7 +43,9 @@ def build_models():
 
     return {
         "straight 5x5": of(large),
-        "5x5 behind a 1x1": of(lambda x: large(layers.Conv2D(ROW.reduce_5x5, 1, use_bias=False)(x))),
+        "5x5 behind a 1x1": of(
+            lambda x: large(layers.Conv2D(ROW.reduce_5x5, 1, use_bias=False)(x))
+        ),
         "naive module": of(lambda x: keras_arch.naive_inception_module(x, ROW)),
         "reduced module": of(lambda x: keras_arch.inception_module(x, ROW)),
     }

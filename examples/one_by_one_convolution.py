@@ -12,7 +12,9 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # its fastest kernels; both before TensorFlow is imported
+os.environ.setdefault(
+    "TF_ENABLE_ONEDNN_OPTS", "1"
+)  # its fastest kernels; both before TensorFlow is imported
 
 import keras
 import numpy as np
@@ -70,7 +72,9 @@ def plain_cnn(input_shape, classes):
     """
 
     def conv(x, kernel_size):
-        return layers.Conv2D(192, kernel_size, padding="same", activation="relu", kernel_initializer="he_normal")(x)
+        return layers.Conv2D(
+            192, kernel_size, padding="same", activation="relu", kernel_initializer="he_normal"
+        )(x)
 
     images = keras.Input(input_shape)
     x = layers.Rescaling(1 / 57.6, -1.99)(images)  # as NetworkInNetwork normalises grey images
@@ -91,7 +95,9 @@ def train(build, dataset, epochs, seed):
     model = build(input_shape=dataset.image_shape, classes=len(dataset.class_names))
     steps = -(-dataset.train.count // 32)
     rate = keras.optimizers.schedules.CosineDecay(1e-3, epochs * steps)
-    model.compile(keras.optimizers.AdamW(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.AdamW(rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     test = (dataset.test.images, dataset.test.labels)
     history = model.fit(
         dataset.train.images,
@@ -108,7 +114,10 @@ def train(build, dataset, epochs, seed):
 def compare_networks(dataset, epochs, seeds):
     """A row for each network: what it costs, and the test accuracy after each epoch, (seeds, epochs)."""
     rows = []
-    for name, build in (("Network in Network", keras_arch.NetworkInNetwork), ("without 1x1", plain_cnn)):
+    for name, build in (
+        ("Network in Network", keras_arch.NetworkInNetwork),
+        ("without 1x1", plain_cnn),
+    ):
         trained = [train(build, dataset, epochs, seed) for seed in range(seeds)]
         cost = keras_arch.cost(trained[0][0])
         rows.append(
@@ -126,7 +135,9 @@ def print_shrinking(rows):
     print_table(
         [
             {
-                "in front of 32 filters of 5x5": f"1x1 to {row['channels']}" if row["channels"] else "nothing",
+                "in front of 32 filters of 5x5": f"1x1 to {row['channels']}"
+                if row["channels"]
+                else "nothing",
                 "multiply-adds": f"{row['multiply_adds']:,}",
                 "share": f"{row['share_of_multiply_adds']:.3f}",
                 "ms": f"{row['milliseconds']:.2f}",
@@ -144,7 +155,9 @@ def print_networks(rows):
                 "network": row["network"],
                 "parameters": f"{row['parameters']:,}",
                 "multiply-adds": f"{row['multiply_adds']:,}",
-                "test accuracy, each seed": ", ".join(f"{accuracy:.1f}%" for accuracy in row["accuracies"][:, -1]),
+                "test accuracy, each seed": ", ".join(
+                    f"{accuracy:.1f}%" for accuracy in row["accuracies"][:, -1]
+                ),
             }
             for row in rows
         ]
@@ -157,9 +170,22 @@ def draw(path, shrunk_rows, networks):
     left, right = figure.subplots(1, 2)
     behind = shrunk_rows[1:]
     channels = [row["channels"] for row in behind]
-    left.plot(channels, [row["share_of_multiply_adds"] for row in behind], "o-", color="#3b7dc6", label="multiply-adds")
-    left.plot(channels, [row["share_of_time"] for row in behind], "s--", color="#c65d3b", label="time")
-    left.set(xlabel="channels between 1x1 and 5x5", ylabel="share of the 5x5 alone", xticks=channels, ylim=(0, None))
+    left.plot(
+        channels,
+        [row["share_of_multiply_adds"] for row in behind],
+        "o-",
+        color="#3b7dc6",
+        label="multiply-adds",
+    )
+    left.plot(
+        channels, [row["share_of_time"] for row in behind], "s--", color="#c65d3b", label="time"
+    )
+    left.set(
+        xlabel="channels between 1x1 and 5x5",
+        ylabel="share of the 5x5 alone",
+        xticks=channels,
+        ylim=(0, None),
+    )
     for row, colour in zip(networks, ("#3b7dc6", "#c65d3b"), strict=True):
         for seed, accuracies in enumerate(row["accuracies"]):
             label = row["network"] if seed == 0 else None
@@ -173,8 +199,12 @@ def draw(path, shrunk_rows, networks):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=16, help="feature maps that are convolved together")
-    parser.add_argument("--rounds", type=int, default=30, help="turns of each of the convolutions that are timed")
+    parser.add_argument(
+        "--batch", type=int, default=16, help="feature maps that are convolved together"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=30, help="turns of each of the convolutions that are timed"
+    )
     parser.add_argument("--epochs", type=int, default=6, help="that both networks are trained")
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each network")
     parser.add_argument("--output", type=Path, help="where to draw the plot, .svg or .png")

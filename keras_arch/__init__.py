@@ -9,13 +9,26 @@ import importlib
 # module: the public names in it. Editors read the same from __init__.pyi.
 _PUBLIC = {
     "architectures.registry": ("available", "build"),
-    "architectures.googlenet": ("GoogLeNet", "Inception", "inception_module", "naive_inception_module"),
+    "architectures.googlenet": (
+        "GoogLeNet",
+        "Inception",
+        "inception_module",
+        "naive_inception_module",
+    ),
     "architectures.network_in_network": ("NetworkInNetwork", "mlpconv"),
     "architectures.resnet.builders": (
         *("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"),
         *("ResNet8", "ResNet20", "ResNet32", "ResNet44", "ResNet56", "ResNet110"),
         *("Plain18", "Plain34", "Plain20", "Plain32", "Plain44", "Plain56"),
-        *("ResNet20V2", "ResNet56V2", "ResNet110V2", "ResNet164V2", "ResNet50V2", "ResNet101V2", "ResNet152V2"),
+        *(
+            "ResNet20V2",
+            "ResNet56V2",
+            "ResNet110V2",
+            "ResNet164V2",
+            "ResNet50V2",
+            "ResNet101V2",
+            "ResNet152V2",
+        ),
     ),
     "architectures.resnet.blocks": (
         *("Parts", "basic_block", "bottleneck_block", "plain_block"),

@@ -13,7 +13,9 @@ from .architectures.resnet.blocks import basic_block as basic_block
 from .architectures.resnet.blocks import bottleneck_block as bottleneck_block
 from .architectures.resnet.blocks import plain_block as plain_block
 from .architectures.resnet.blocks import preactivation_basic_block as preactivation_basic_block
-from .architectures.resnet.blocks import preactivation_bottleneck_block as preactivation_bottleneck_block
+from .architectures.resnet.blocks import (
+    preactivation_bottleneck_block as preactivation_bottleneck_block,
+)
 from .architectures.resnet.builders import Plain18 as Plain18
 from .architectures.resnet.builders import Plain20 as Plain20
 from .architectures.resnet.builders import Plain32 as Plain32

@@ -24,7 +24,9 @@ def check_class_names(class_names):
     """
     listed = isinstance(class_names, Iterable) and not isinstance(class_names, (str, bytes))
     names = tuple(class_names) if listed else ()
-    wrong = [name for name in names if not isinstance(name, (str, Integral)) or isinstance(name, bool)]
+    wrong = [
+        name for name in names if not isinstance(name, (str, Integral)) or isinstance(name, bool)
+    ]
     if not names or wrong:
         received = shorten(repr(wrong[0] if wrong else class_names))
         raise InputError(
@@ -51,7 +53,9 @@ def write_labels(path, class_names):
         InputError (a ValueError): a name cannot be a line of UTF-8.
     """
     lines = [f"{name}\n" for name in check_class_names(class_names)]
-    path.write_bytes("".join(lines).encode())  # as bytes: Windows would change the line breaks of text
+    path.write_bytes(
+        "".join(lines).encode()
+    )  # as bytes: Windows would change the line breaks of text
 
 
 @contextmanager

@@ -9,7 +9,15 @@ import sys
 import tempfile
 import warnings
 
-from .errors import DataWarning, InputError, VerificationError, explain_surroundings, first_line, is_disk_full, one_line
+from .errors import (
+    DataWarning,
+    InputError,
+    VerificationError,
+    explain_surroundings,
+    first_line,
+    is_disk_full,
+    one_line,
+)
 from .options import check_ranges
 from .text import printable, shorten
 
@@ -55,7 +63,9 @@ def reopen_closed_streams():
     """
     for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
         if getattr(sys, name) is None:
-            number = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is that of the stream
+            number = os.open(
+                os.devnull, os.O_RDWR
+            )  # the lowest free number, which is that of the stream
             os.set_inheritable(number, True)
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115, it lasts
 
@@ -106,14 +116,21 @@ def parse(command, arguments, **options):
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            plain = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)  # --epochs, and no --no-overwrite
+            plain = (
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.FlagCreatePairsOff,
+            )  # --epochs, and no --no-overwrite
             parsed = tyro.cli(command, args=arguments, config=plain, **options)
     except SystemExit as stop:
         if stop.code:
-            body = complaint.getvalue().split("\n", 1)[-1]  # behind the title of tyro's box, which the body repeats
+            body = complaint.getvalue().split("\n", 1)[
+                -1
+            ]  # behind the title of tyro's box, which the body repeats
             text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", body).split())
             text = re.split("For full helptext|Got errors|Argument helptext", text)[0].strip()
-            stop = SystemExit(fail(f"{shorten(text, COMPLAINT).rstrip('.')}; --help lists the options"))
+            stop = SystemExit(
+                fail(f"{shorten(text, COMPLAINT).rstrip('.')}; --help lists the options")
+            )
         raise stop from None
     check_ranges(parsed)
     return parsed
@@ -145,7 +162,11 @@ def print_table(rows):
 
     table = Table(header_style="bold")
     for column, value in rows[0].items():
-        table.add_column(Text(shorten(column)), overflow="fold", justify="right" if value[:1].isdigit() else "left")
+        table.add_column(
+            Text(shorten(column)),
+            overflow="fold",
+            justify="right" if value[:1].isdigit() else "left",
+        )
     for row in rows:
         table.add_row(*(Text(printable(value)) for value in row.values()))
     Console(highlight=False).print(table)
@@ -157,7 +178,9 @@ def progress(batches, total):
     from rich.progress import track
 
     console = Console(stderr=True)
-    return track(batches, "", total, console=console, transient=True, disable=not console.is_terminal)
+    return track(
+        batches, "", total, console=console, transient=True, disable=not console.is_terminal
+    )
 
 
 def announce(files, total):

@@ -12,13 +12,21 @@ from .text import shorten
 
 BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
 TRACEBACK = "in user code:"  # how messages from a tf.function begin
-TENSORFLOW_NODE = re.compile(r"\{\{\w+_node .*?\}\} ?| \[Op:\w+\]")  # where in a graph, which tells a user nothing
+TENSORFLOW_NODE = re.compile(
+    r"\{\{\w+_node .*?\}\} ?| \[Op:\w+\]"
+)  # where in a graph, which tells a user nothing
 KERAS_CAUSE = "Exception encountered: "  # stands before the cause where a model cannot be made from its description
 # What TensorFlow and ONNX Runtime put before the cause: the name of a function, or a file and line of their own.
-PLACES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?|/\S+\.cc:\d+ [^)]*\)( const)? ")
+PLACES = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?|/\S+\.cc:\d+ [^)]*\)( const)? "
+)
 SHOWN = 110  # characters of another library's message
 
-DISK_FULL_CODES = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # no space, file too large, quota
+DISK_FULL_CODES = (
+    errno.ENOSPC,
+    errno.EFBIG,
+    getattr(errno, "EDQUOT", errno.ENOSPC),
+)  # no space, file too large, quota
 # What TensorFlow says, also of a MemoryError in a function that it calls; and the system where it loads libraries.
 OUT_OF_MEMORY = re.compile(
     "^ResourceExhaustedError|MemoryError: |bad_alloc|Cannot allocate memory|failed to map segment|can't start new thread"
@@ -82,7 +90,9 @@ def keras_failed():
 
 def is_out_of_memory(error):
     """Return whether an exception of Python, NumPy, TensorFlow or the operating system says that memory is not enough."""
-    return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"))
+    return isinstance(error, MemoryError) or bool(
+        OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}")
+    )
 
 
 def memory_error(error):
@@ -101,14 +111,18 @@ def warn_on_failure(file):
     except Exception as error:  # libraries that draw have their own ways to fail
         if is_disk_full(error):  # then nothing else can be written, either
             raise
-        warnings.warn(f"{file} could not be written: {first_line(error)}", DataWarning, stacklevel=3)
+        warnings.warn(
+            f"{file} could not be written: {first_line(error)}", DataWarning, stacklevel=3
+        )
 
 
 class VerificationError(Exception):
     """Exported files that do not keep their promise; scripts print the reasons and exit with status 1."""
 
     def __init__(self, folder, problems):
-        super().__init__(f"{len(problems)} problem{'s' * (len(problems) > 1)}, so {folder} stays as it was:")
+        super().__init__(
+            f"{len(problems)} problem{'s' * (len(problems) > 1)}, so {folder} stays as it was:"
+        )
         self.details = problems
 
 
@@ -122,7 +136,9 @@ def choose(kind, name, names):
     """Return `name` if it is one of `names`; else raise InputError that offers the nearest, or all of them."""
     if isinstance(name, str) and name in names:
         return name
-    cutoff = 0.6 if len(names) <= FEW else 0.0  # of hundreds, the three closest are of more use than a list
+    cutoff = (
+        0.6 if len(names) <= FEW else 0.0
+    )  # of hundreds, the three closest are of more use than a list
     near = difflib.get_close_matches(str(name).lower()[:LONGEST], names, n=3, cutoff=cutoff)
     offer = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
     raise InputError(f"expected {kind}, got {shorten(repr(name), SHOWN)}; {offer}")

@@ -22,7 +22,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 PARTIAL_PREFIX = "partial-"  # how names of files begin that are being written
-LONGEST_NAME = 50  # characters of a file's name that the name beside it repeats: file systems take 255 bytes
+LONGEST_NAME = (
+    50  # characters of a file's name that the name beside it repeats: file systems take 255 bytes
+)
 # Patterns, and the surrogate characters that stand for bytes that are not UTF-8.
 NOT_PLAIN = re.compile(r"[*?\[\\\ud800-\udfff]")
 CHECKPOINT = "checkpoint.npz"  # the state of training, in the folder of a run that is not finished
@@ -44,7 +46,9 @@ def real_path(path):
         os.stat(path)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise InputError(f"{path} cannot be used: its links lead back to themselves. Remove the link") from error
+            raise InputError(
+                f"{path} cannot be used: its links lead back to themselves. Remove the link"
+            ) from error
     return Path(path).resolve()
 
 
@@ -57,9 +61,13 @@ def check_writable(path, kind="folder"):
     """
     real = real_path(path)
     if real.exists() and not (real.is_dir() if kind == "folder" else real.is_file()):
-        raise InputError(f"{path} must be a {kind}. Received: something else of this name. Pass another name.")
+        raise InputError(
+            f"{path} must be a {kind}. Received: something else of this name. Pass another name."
+        )
     if not real.exists() and os.path.islink(path):
-        raise InputError(f"{path} must be a {kind}. Received: a broken link. Remove it, or pass another name.")
+        raise InputError(
+            f"{path} must be a {kind}. Received: a broken link. Remove it, or pass another name."
+        )
     place = next(place for place in (real, *real.parents) if place.exists())
     if not (place == real or place.is_dir()) or not os.access(place, os.W_OK):
         raise InputError(
@@ -78,7 +86,9 @@ def refuse_endless(path):
     """Raise InputError if `path` is a pipe or a device. Reading it might never end."""
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise InputError(f"{path} must be a file. Received: a pipe or a device. Save its contents to a file first.")
+        raise InputError(
+            f"{path} must be a file. Received: a pipe or a device. Save its contents to a file first."
+        )
 
 
 def refuse_inside(output, data):
@@ -91,12 +101,16 @@ def refuse_inside(output, data):
     output = real_path(output)
     for folder in (Path(name) for name in data if name != "digits" and Path(name).is_dir()):
         if folder.resolve() in (output, *output.parents):
-            raise InputError(f"{output} must not be inside the data in {folder}. Pass another --output or --explain")
+            raise InputError(
+                f"{output} must not be inside the data in {folder}. Pass another --output or --explain"
+            )
 
 
 def refuse_foreign(folder, marker):
     """Raise InputError where `folder` holds anything without a file called `marker`: it is not ours to replace."""
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / marker).is_file())):
+    if folder.exists() and not (
+        folder.is_dir() and (not any(folder.iterdir()) or (folder / marker).is_file())
+    ):
         raise InputError(
             f"expected a new folder, an empty one or one with {marker} in it, got {folder}, which stays as it is"
         )
@@ -205,7 +219,10 @@ def lock_path(path, shared=False, wait=False):
     try:
         if fcntl is not None:
             opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a named pipe would block
-            fcntl.flock(opened, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(
+                opened,
+                (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB),
+            )
             mine = os.path.samestat(os.fstat(opened), os.stat(path))
     except (BlockingIOError, FileNotFoundError):
         mine = False
@@ -223,7 +240,9 @@ def exclusive_lock(folder):
     """Refuse a folder that another process is filling."""
     with lock_path(folder) as mine:
         if mine is False:
-            raise InputError(f"expected {folder} to be free, got one that another process is writing")
+            raise InputError(
+                f"expected {folder} to be free, got one that another process is writing"
+            )
         yield
 
 
@@ -263,7 +282,9 @@ def is_writable(path):
 def check_folder(folder):
     """Return the path `folder` as a `Path`, or raise InputError if it is no existing folder."""
     if not is_path(folder) or not Path(folder).is_dir():
-        raise InputError(f"`folder` must be an existing folder. Received: {folder}. Create it first.")
+        raise InputError(
+            f"`folder` must be an existing folder. Received: {folder}. Create it first."
+        )
     return Path(folder)
 
 
@@ -304,12 +325,16 @@ def atomic_write(path, write):
             try:
                 write(beside)
                 with beside.open("rb") as file:
-                    os.fsync(file.fileno())  # or a power cut could leave the name without the content
+                    os.fsync(
+                        file.fileno()
+                    )  # or a power cut could leave the name without the content
                 os.replace(beside, path)
             finally:
                 beside.unlink(missing_ok=True)
             return None
-    return atomic_write(path, write)  # another process took the file for a leftover before it was locked
+    return atomic_write(
+        path, write
+    )  # another process took the file for a leftover before it was locked
 
 
 def write_json(path, content):
@@ -386,4 +411,8 @@ def find_in_run(artifact, name):
 
 def resolve_existing(name):
     """The absolute path of a file or folder that is there; any other name as it is."""
-    return name if name in ("digits", "imagenet", None) or not Path(name).exists() else str(Path(name).resolve())
+    return (
+        name
+        if name in ("digits", "imagenet", None) or not Path(name).exists()
+        else str(Path(name).resolve())
+    )

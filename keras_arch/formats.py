@@ -37,8 +37,12 @@ FORMATS = {
     "float32": Format("model_float32.tflite", "phone CPU, the reference", exact=True),
     "float16": Format("model_float16.tflite", "phone GPU"),
     "dynamic": Format("model_dynamic.tflite", "phone CPU, int8 weights without calibration"),
-    "int8": Format("model_int8.tflite", "phone CPU and NPU, all integers", "uint8", "uint8", calibrated=True),
-    "int16x8": Format("model_int16x8.tflite", "NPU with 16-bit activations", calibrated=True, optional=True),
+    "int8": Format(
+        "model_int8.tflite", "phone CPU and NPU, all integers", "uint8", "uint8", calibrated=True
+    ),
+    "int16x8": Format(
+        "model_int16x8.tflite", "NPU with 16-bit activations", calibrated=True, optional=True
+    ),
     "onnx": Format("model_float32.onnx", "ONNX Runtime", exact=True),
 }
 FormatName = Literal["saved_model", "float32", "float16", "dynamic", "int8", "int16x8", "onnx"]
@@ -48,7 +52,14 @@ FormatName = Literal["saved_model", "float32", "float16", "dynamic", "int8", "in
 class ExportSettings:
     """How a run is exported and proven. Every field is an option of scripts/export.py."""
 
-    formats: tuple[FormatName, ...] = ("saved_model", "float32", "float16", "dynamic", "int8", "int16x8")
+    formats: tuple[FormatName, ...] = (
+        "saved_model",
+        "float32",
+        "float16",
+        "dynamic",
+        "int8",
+        "int16x8",
+    )
     """What to write; onnx wants the extra "onnx" of keras_arch."""
     height: Annotated[int, PIXELS] | None = None
     """Of the images in pixels; the model's own if not given."""
@@ -74,8 +85,14 @@ class ExportSettings:
     def __post_init__(self):
         check_options(self)
         if (self.height is None) != (self.width is None):
-            raise InputError(f"expected a height and a width or neither, got {self.height} and {self.width}")
+            raise InputError(
+                f"expected a height and a width or neither, got {self.height} and {self.width}"
+            )
         if self.keep_float and "int8" not in self.formats:
-            raise InputError(f"expected int8 among the formats with keep_float, got {', '.join(self.formats)}")
+            raise InputError(
+                f"expected int8 among the formats with keep_float, got {', '.join(self.formats)}"
+            )
         if not self.formats:
-            raise InputError(f"expected one format or more, got none; there are {', '.join(FORMATS)}")
+            raise InputError(
+                f"expected one format or more, got none; there are {', '.join(FORMATS)}"
+            )

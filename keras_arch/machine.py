@@ -10,7 +10,9 @@ import psutil
 from .errors import InputError
 
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-ADDRESSES = 4 * 2**30  # bytes of address space; training quickstart on 2 cores takes 3.7e9 and uses 0.8e9 of them
+ADDRESSES = (
+    4 * 2**30
+)  # bytes of address space; training quickstart on 2 cores takes 3.7e9 and uses 0.8e9 of them
 
 
 def total_memory():
@@ -85,10 +87,15 @@ def cpu_name():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    fields = {
+        name.strip(): value.strip()
+        for name, _, value in (line.partition(":") for line in reversed(lines))
+    }
     if "model name" not in fields:
         return platform.machine()
-    return f"{fields['model name']} (family {fields.get('cpu family')}, model {fields.get('model')})"
+    return (
+        f"{fields['model name']} (family {fields.get('cpu family')}, model {fields.get('model')})"
+    )
 
 
 def available_cores():
@@ -106,7 +113,9 @@ def git_commit():
 
     def git(*arguments):
         command = ["git", *arguments]
-        return subprocess.run(command, cwd=file.parent, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            command, cwd=file.parent, check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", file.name)

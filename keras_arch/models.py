@@ -80,7 +80,11 @@ def all_layers(model):
 def layer_of(tensor):
     """Return the layer that computes a symbolic tensor. It may be inside a nested model."""
     layer, _, index = tensor._keras_history
-    return layer_of(layer.outputs[index]) if hasattr(layer, "layers") and hasattr(layer, "outputs") else layer
+    return (
+        layer_of(layer.outputs[index])
+        if hasattr(layer, "layers") and hasattr(layer, "outputs")
+        else layer
+    )
 
 
 def check_backend(function):
@@ -101,8 +105,12 @@ def check_backend(function):
 TRAINING_HEAD = re.compile(r"auxiliary_\d[a-z]")  # how GoogLeNet names its training heads
 
 
-MISSING = re.compile(r"Could not locate (class|function) ('.+?')")  # what Keras says of code that it does not find
-UNSAFE = re.compile(r"deserialization of a (`\w+`).*code execution", re.DOTALL)  # and of what it holds to be unsafe
+MISSING = re.compile(
+    r"Could not locate (class|function) ('.+?')"
+)  # what Keras says of code that it does not find
+UNSAFE = re.compile(
+    r"deserialization of a (`\w+`).*code execution", re.DOTALL
+)  # and of what it holds to be unsafe
 
 
 def strip_auxiliary_heads(model):
@@ -129,7 +137,11 @@ def strip_auxiliary_heads(model):
 
     check_model(model)
     names = [output._keras_history.operation.name for output in model.outputs]
-    main = [output for output, name in zip(model.outputs, names, strict=True) if not TRAINING_HEAD.fullmatch(name)]
+    main = [
+        output
+        for output, name in zip(model.outputs, names, strict=True)
+        if not TRAINING_HEAD.fullmatch(name)
+    ]
     main = main or model.outputs
     if len(main) != 1:
         names = sorted(model.output) if isinstance(model.output, dict) else names

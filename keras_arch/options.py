@@ -60,15 +60,25 @@ def check_ranges(options):
         InputError (a ValueError): a number is outside its `Range`.
     """
     for name in ranges_of(type(options)):
-        check_value(name, getattr(options, name), get_type_hints(type(options), include_extras=True)[name])
+        check_value(
+            name, getattr(options, name), get_type_hints(type(options), include_extras=True)[name]
+        )
 
 
 def ranges_of(kind):
     """Return {name: `Range`} of the fields of the dataclass `kind` that have one."""
     found = {}
     for name, annotation in get_type_hints(kind, include_extras=True).items():
-        parts = (annotation, *get_args(annotation))  # of `Annotated[int, Range(1, 2)] | None` it is the first part
-        ranges = [note for part in parts for note in getattr(part, "__metadata__", ()) if isinstance(note, Range)]
+        parts = (
+            annotation,
+            *get_args(annotation),
+        )  # of `Annotated[int, Range(1, 2)] | None` it is the first part
+        ranges = [
+            note
+            for part in parts
+            for note in getattr(part, "__metadata__", ())
+            if isinstance(note, Range)
+        ]
         if ranges:
             found[name] = ranges[0]
     return found
@@ -100,7 +110,9 @@ def within(name, number, kind, *notes):
     """Return `number` if it is in the `Range` among `notes`, or if there is none; else raise InputError."""
     for limits in (note for note in notes if isinstance(note, Range)):
         if number not in limits:
-            raise option_error(name, number, f"{'an integer' if kind is int else 'a number'} {limits}")
+            raise option_error(
+                name, number, f"{'an integer' if kind is int else 'a number'} {limits}"
+            )
     return number
 
 

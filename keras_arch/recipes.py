@@ -10,7 +10,14 @@ from .errors import InputError
 from .options import PIXELS, SEEDS, Range, check_options
 
 Augment = Literal[
-    "none", "crop", "flip_crop", "inception_crop", "trivial_augment", "random_erasing", "mixup", "cutmix"
+    "none",
+    "crop",
+    "flip_crop",
+    "inception_crop",
+    "trivial_augment",
+    "random_erasing",
+    "mixup",
+    "cutmix",
 ]  # the policies of keras_arch/data/augment.py
 
 
@@ -95,7 +102,9 @@ class Recipe:
     @property
     def builder_options(self):
         """What the builder gets besides shape and classes: the options that the recipe sets."""
-        options = {name: getattr(self, name) for name in ("stem", "auxiliary_heads", "width", "kernel_5x5")}
+        options = {
+            name: getattr(self, name) for name in ("stem", "auxiliary_heads", "width", "kernel_5x5")
+        }
         return {name: value for name, value in options.items() if value}
 
     @property
@@ -113,7 +122,9 @@ FASHION_MNIST = Recipe(
     augment="flip_crop",
 )
 # A quarter of the paper's filters on a quarter of the pixels, for a CPU's sake: then an epoch takes as long as ResNet-20's.
-FASHION_MNIST_GOOGLENET = replace(FASHION_MNIST, model="googlenet", stem="cifar_stride2", width=0.25)
+FASHION_MNIST_GOOGLENET = replace(
+    FASHION_MNIST, model="googlenet", stem="cifar_stride2", width=0.25
+)
 # He et al. 2015, section 4.2, in the customary 164 epochs, with Nesterov momentum.
 CIFAR10 = Recipe(
     model="resnet20",
@@ -140,12 +151,21 @@ IMAGENET = Recipe(
 
 RECIPES = {
     # Digits are cropped and not mirrored: a 2 in the mirror is no 2.
-    "quickstart": Recipe("resnet8", "digits", epochs=30, learning_rate=0.1, batch_size=32, augment="crop"),
-    "digits": Recipe("resnet20", "digits", epochs=60, learning_rate=0.1, batch_size=32, augment="crop"),
+    "quickstart": Recipe(
+        "resnet8", "digits", epochs=30, learning_rate=0.1, batch_size=32, augment="crop"
+    ),
+    "digits": Recipe(
+        "resnet20", "digits", epochs=60, learning_rate=0.1, batch_size=32, augment="crop"
+    ),
     "fashion-mnist-resnet20": FASHION_MNIST,
     "fashion-mnist-googlenet": FASHION_MNIST_GOOGLENET,
     "fashion-mnist-nin": replace(
-        FASHION_MNIST, model="nin", epochs=4, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05
+        FASHION_MNIST,
+        model="nin",
+        epochs=4,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.05,
     ),
     "cifar10-resnet20": CIFAR10,
     "cifar10-resnet32": replace(CIFAR10, model="resnet32"),

@@ -22,7 +22,8 @@ def file_name_text(name):
 def printable(text):
     """Return `text` with each control character as its escape sequence, such as `\\t` or `\\x1b`."""
     return "".join(
-        repr(char)[1:-1] if unicodedata.category(char) in UNSEEN and char not in JOINERS else char for char in str(text)
+        repr(char)[1:-1] if unicodedata.category(char) in UNSEEN and char not in JOINERS else char
+        for char in str(text)
     )
 
 

@@ -35,13 +35,18 @@ def main():
     from keras_arch.runs.history import read_history
     from keras_arch.runs.record import read_run
 
-    found = [read_run(folder) for folder in options.runs]  # mistakes first: Keras takes seconds to come
+    found = [
+        read_run(folder) for folder in options.runs
+    ]  # mistakes first: Keras takes seconds to come
     histories = [read_history(folder) for folder in options.runs]
     with quiet():
         from keras_arch import cost, strip_auxiliary_heads
         from keras_arch.models import load_keras
 
-        costs = [cost(strip_auxiliary_heads(load_keras(folder / "model.keras"))) for folder in options.runs]
+        costs = [
+            cost(strip_auxiliary_heads(load_keras(folder / "model.keras")))
+            for folder in options.runs
+        ]
     _, names = short_names(options.runs)
     rows = [comparison_row(*one) for one in zip(options.runs, found, histories, costs, strict=True)]
     print_table(transpose(dict(zip(names, rows, strict=True))))

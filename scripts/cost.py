@@ -35,7 +35,11 @@ def main():
         from keras_arch import available, build, cost
     for name in options.models:
         choose("the name of a model", name.lower(), available())
-    size = {} if options.image_size is None else {"input_shape": (options.image_size, options.image_size, 3)}
+    size = (
+        {}
+        if options.image_size is None
+        else {"input_shape": (options.image_size, options.image_size, 3)}
+    )
     costs = [cost(build(name, **size)) for name in options.models]
     if len(costs) > 1:
         rows = [{"model": model.name, **numbers(model)} for model in costs]
@@ -44,7 +48,11 @@ def main():
         if options.sort != "network":
             layers.sort(key=lambda layer: getattr(layer, options.sort), reverse=True)
         rows = [
-            {"layer": layer.name, "output": "x".join(map(str, layer.output_shape)), **numbers(layer)}
+            {
+                "layer": layer.name,
+                "output": "x".join(map(str, layer.output_shape)),
+                **numbers(layer),
+            }
             for layer in layers
         ]
         rows.append({"layer": "total", "output": "", **numbers(costs[0])})

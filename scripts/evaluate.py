@@ -32,7 +32,9 @@ class Options:
 def main():
     options = parse(Options, sys.argv[1:], prog="evaluate.py")
     if not options.artifacts:
-        raise InputError("expected one ARTIFACT or more, got none; saved_models/quickstart/model.keras would work")
+        raise InputError(
+            "expected one ARTIFACT or more, got none; saved_models/quickstart/model.keras would work"
+        )
     if options.output:
         files.check_writable(options.output)
     with quiet():
@@ -61,15 +63,24 @@ def main():
     split = options.split or ("all" if held_out else "test")
     keep = SPLITS if split == "all" else (split,)
     dataset = load_dataset(
-        name, data_dir, artifacts[0].image_size, keep=keep, allow_absent_classes=True, **data_options
+        name,
+        data_dir,
+        artifacts[0].image_size,
+        keep=keep,
+        allow_absent_classes=True,
+        **data_options,
     )
     warn_of_changes(artifacts, name, dataset, split)
     dataset = with_classes(dataset, class_names_of(artifacts) or dataset.class_names)
     for artifact in artifacts:
         check_class_order(artifact, dataset.class_names)
     found = rows, *_ = compare(artifacts, dataset, split, progress)
-    say(f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {rows[0]['images']:,} images")
-    print_table(transpose({short: evaluation_row(row) for short, row in zip(names, rows, strict=True)}))
+    say(
+        f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {rows[0]['images']:,} images"
+    )
+    print_table(
+        transpose({short: evaluation_row(row) for short, row in zip(names, rows, strict=True)})
+    )
     print(evaluation_legend(rows))
     say(f"{names[0]}, class by class:")
     print_table(class_rows(rows[0]))

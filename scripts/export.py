@@ -29,17 +29,28 @@ class Options:
 
 def main():
     options = parse(Options, sys.argv[1:], prog="export.py")
-    with files.shared_lock(options.run):  # or a training with --overwrite could replace it in the meantime
+    with files.shared_lock(
+        options.run
+    ):  # or a training with --overwrite could replace it in the meantime
         export(options)
 
 
 def export(options):
     with quiet():
         from keras_arch.export.record import list_problems, smallest_file
-        from keras_arch.export.run import ERROR_LEGEND, debug_quantization, export_and_verify, open_run
+        from keras_arch.export.run import (
+            ERROR_LEGEND,
+            debug_quantization,
+            export_and_verify,
+            open_run,
+        )
         from keras_arch.reports.html import add_export
         from keras_arch.reports.model_card import write_model_card
-        from keras_arch.reports.tables import VERIFICATION_LEGEND, operator_lines, verification_table
+        from keras_arch.reports.tables import (
+            VERIFICATION_LEGEND,
+            operator_lines,
+            verification_table,
+        )
 
     settings, folder = options.settings, options.run / "export"
     run, model, data = open_run(options.run, settings, options.data_dir)
@@ -48,7 +59,11 @@ def export(options):
             rows, names = debug_quantization(model, data, settings)
         print_table(rows)
         print(ERROR_LEGEND)
-        return print(f"Next: the same with --keep-float {' '.join(names)} instead." if names else "No layer does.")
+        return print(
+            f"Next: the same with --keep-float {' '.join(names)} instead."
+            if names
+            else "No layer does."
+        )
     files.check_writable(folder)
     say(f"Exporting {options.run / 'model.keras'} to {folder}, then running each file:")
     with files.atomic_folder(folder, "export.json") as partial:
@@ -62,7 +77,9 @@ def export(options):
         if problems := list_problems(found):
             raise VerificationError(folder, problems)
     add_export(options.run, table)
-    say(f"Next: python scripts/predict.py {folder / smallest_file(found)} PICTURE_OR_FOLDER, and docs/mobile.md")
+    say(
+        f"Next: python scripts/predict.py {folder / smallest_file(found)} PICTURE_OR_FOLDER, and docs/mobile.md"
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ class Options:
 
     artifact: Annotated[Path, tyro.conf.Positional]
     """A run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file."""
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER")]
+    images: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER")
+    ]
     """Pictures of any size, JPEG, PNG, BMP, GIF, WebP ..., and folders of them."""
     top: Annotated[int, Range(1, 1_000_000)] = 5
     """How many classes."""
@@ -46,7 +48,9 @@ def main():
     with quiet():
         artifact = open_artifact(options.artifact)
     if options.explain and artifact.kind != "keras":
-        raise InputError(f"expected a .keras file with --explain, got {options.artifact}: a gradient is needed")
+        raise InputError(
+            f"expected a .keras file with --explain, got {options.artifact}: a gradient is needed"
+        )
     labels = labels_or_numbers(artifact)
     if options.explain:
         with quiet():

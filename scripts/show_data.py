@@ -45,7 +45,10 @@ def main():
         from keras_arch.data.dataset import count_images
         from keras_arch.reports.figures import draw_grid
 
-    data_options = {"skip_unreadable": options.skip_unreadable, "allow_duplicates": options.allow_duplicates}
+    data_options = {
+        "skip_unreadable": options.skip_unreadable,
+        "allow_duplicates": options.allow_duplicates,
+    }
     dataset = load_dataset(options.dataset, options.data_dir, options.image_size, **data_options)
     height, width, channels = dataset.image_shape
     say(f"{dataset.name}: {height}x{width} pixels, {'colour' if channels == 3 else 'grey'}")

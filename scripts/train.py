@@ -66,8 +66,17 @@ def main():
     data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options)
     check_batch_size(data, recipe)
     make_repeatable(recipe.seed)
-    model = build(recipe.model, input_shape=data.image_shape, classes=len(data.class_names), **recipe.builder_options)
-    anew = transfer_weights(model, recipe.weights, recipe.model, data.class_names) if recipe.weights else set()
+    model = build(
+        recipe.model,
+        input_shape=data.image_shape,
+        classes=len(data.class_names),
+        **recipe.builder_options,
+    )
+    anew = (
+        transfer_weights(model, recipe.weights, recipe.model, data.class_names)
+        if recipe.weights
+        else set()
+    )
     with quiet():
         recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
         precision = choose_precision(recipe.precision, recorded)
@@ -78,10 +87,14 @@ def main():
         history = fit(model, data, chosen, unfinished, options.resume, options.tensorboard)
         results, mistakes = evaluate_run(open_artifact(unfinished / "model.keras"), data)
         sha256 = files.hash_of(model.get_weights())
-        metrics = finish_run(unfinished, history, results, cost(strip_auxiliary_heads(model)), sha256)
+        metrics = finish_run(
+            unfinished, history, results, cost(strip_auxiliary_heads(model)), sha256
+        )
         write_figures_and_report(unfinished, mistakes)
     print_table([run_row(recipe, metrics)])
-    say(f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}")
+    say(
+        f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}"
+    )
 
 
 if __name__ == "__main__":

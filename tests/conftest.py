@@ -39,7 +39,9 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """Keep the user's cache out of the tests: they share one of their own, also with the processes that they start."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        config.cache_home = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="keras_arch-cache-")
+        config.cache_home = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
+            prefix="keras_arch-cache-"
+        )
 
 
 def pytest_unconfigure(config):
@@ -61,7 +63,9 @@ def auto_precision(pytestconfig):
 
 def pytest_terminal_summary(terminalreporter):
     """Print what tests have recorded as their outcome; with workers, what they print is lost."""
-    properties = [pair for report in terminalreporter.getreports("passed") for pair in report.user_properties]
+    properties = [
+        pair for report in terminalreporter.getreports("passed") for pair in report.user_properties
+    ]
     if outcomes := [text for name, text in properties if name == "outcome"]:
         terminalreporter.section("outcomes")
         for text in outcomes:
@@ -69,7 +73,9 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+    items.sort(
+        key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST)
+    )
 
 
 def run_script(name, *arguments):

@@ -41,11 +41,17 @@ def test_the_cause_in_a_function_of_tensorflow():
     def add(x):
         return x + Picky()(x)
 
-    assert line_of(tf.function(convolve), IMAGE).startswith("ValueError: Computed output size would be zero")
-    assert line_of(tf.function(multiply), IMAGE).startswith("ValueError: Dimensions must be equal, but are 3 and 5")
+    assert line_of(tf.function(convolve), IMAGE).startswith(
+        "ValueError: Computed output size would be zero"
+    )
+    assert line_of(tf.function(multiply), IMAGE).startswith(
+        "ValueError: Dimensions must be equal, but are 3 and 5"
+    )
     assert line_of(tf.function(add), IMAGE) == "the cause"
     nested = tf.function(convolve)
-    assert line_of(tf.function(lambda x: nested(x)), IMAGE).startswith("ValueError: Computed output size")
+    assert line_of(tf.function(lambda x: nested(x)), IMAGE).startswith(
+        "ValueError: Computed output size"
+    )
 
 
 def test_the_cause_in_a_layer_of_keras():
@@ -62,7 +68,10 @@ def test_the_cause_in_a_layer_of_keras():
         (KeyError("serving_default"), "'serving_default'"),
         (ValueError("in user code:"), "in user code:"),
         (ValueError("a" * 5000 + " is wrong"), "a" * 55 + "…" + "a" * 45 + " is wrong"),
-        (ValueError("{{function_node __wrapped__RestoreV2_device_/job:localhost}} The cause"), "The cause"),
+        (
+            ValueError("{{function_node __wrapped__RestoreV2_device_/job:localhost}} The cause"),
+            "The cause",
+        ),
         (
             RuntimeError(
                 "[ONNXRuntimeError] : 1 : FAIL : Load model from /a/model.onnx failed:/onnxruntime_src/core/graph.cc:1466 "

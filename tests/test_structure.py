@@ -24,7 +24,11 @@ def imports_of(path):
             package = path.relative_to(PACKAGE).parent.parts
             package = package[: len(package) - node.level + 1]
             base = ".".join((*package, *filter(None, [node.module])))
-            own |= {base} if node.module else {".".join(filter(None, [base, alias.name])) for alias in node.names}
+            own |= (
+                {base}
+                if node.module
+                else {".".join(filter(None, [base, alias.name])) for alias in node.names}
+            )
         elif isinstance(node, ast.ImportFrom):
             outside.add(node.module.split(".")[0])
     return outside - set(sys.stdlib_module_names), own
@@ -66,7 +70,9 @@ def test_architectures_import_keras_alone_and_not_each_other():
         if path.stem not in ("registry", "__init__"):
             family = ".".join(path.relative_to(PACKAGE).parent.parts)
             inside = {name for name in own if name.startswith("architectures")}
-            assert {name for name in inside if not name.startswith(f"{family}.")} <= {"architectures.layers"}, path
+            assert {name for name in inside if not name.startswith(f"{family}.")} <= {
+                "architectures.layers"
+            }, path
             if family == "architectures":
                 assert inside <= {"architectures.layers"}, path
 
@@ -96,7 +102,10 @@ def test_room_files_hold_no_work():
 def test_the_stub_for_editors_has_the_public_names():
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
     named = {
-        alias.asname: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
+        alias.asname: node.module
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
     assert named == keras_arch._MODULE_OF
 
@@ -135,7 +144,9 @@ def test_public_names_exist():
 def test_help_answers_at_once(typed):
     script, *arguments = typed.split()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, ROOT / "scripts" / script, *arguments], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, ROOT / "scripts" / script, *arguments], check=True, capture_output=True
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Seconds of the processor, which other work on the machine does not stretch; TensorFlow alone would take more.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1

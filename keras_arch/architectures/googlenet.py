@@ -83,7 +83,9 @@ def inception_module(x, row, conv=conv_bn_relu_googlenet, kernel_5x5=5):
     branch_5x5 = conv(branch_5x5, row.filters_5x5, kernel_5x5, name=f"{name}_5x5")
     branch_pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
     branch_pool = conv(branch_pool, row.pool_projection, 1, name=f"{name}_pool_projection")
-    return layers.Concatenate(name=f"{name}_concat")([branch_1x1, branch_3x3, branch_5x5, branch_pool])
+    return layers.Concatenate(name=f"{name}_concat")(
+        [branch_1x1, branch_3x3, branch_5x5, branch_pool]
+    )
 
 
 def naive_inception_module(x, row, conv=conv_bn_relu_googlenet):
@@ -102,7 +104,9 @@ def naive_inception_module(x, row, conv=conv_bn_relu_googlenet):
     branch_3x3 = conv(x, row.filters_3x3, 3, name=f"{name}_3x3")
     branch_5x5 = conv(x, row.filters_5x5, 5, name=f"{name}_5x5")
     branch_pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
-    return layers.Concatenate(name=f"{name}_concat")([branch_1x1, branch_3x3, branch_5x5, branch_pool])
+    return layers.Concatenate(name=f"{name}_concat")(
+        [branch_1x1, branch_3x3, branch_5x5, branch_pool]
+    )
 
 
 def local_response_norm(x, name):
@@ -159,7 +163,9 @@ STEMS = {
 
 def scale_filters(conv, width):
     """The same convolution with `width` times as many filters."""
-    return lambda x, filters, *args, **options: conv(x, max(1, round(width * filters)), *args, **options)
+    return lambda x, filters, *args, **options: conv(
+        x, max(1, round(width * filters)), *args, **options
+    )
 
 
 def auxiliary_head(x, conv, classes, activation, name):
@@ -235,7 +241,9 @@ def GoogLeNet(
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         model.fit(images, labels)  # images: 0-255, as they come
     """
-    check_arguments(include_top, weights, pooling, classes, classifier_activation, name, "googlenet")
+    check_arguments(
+        include_top, weights, pooling, classes, classifier_activation, name, "googlenet"
+    )
     stem = STEMS[choose("stem", stem, STEMS)]
     if auxiliary_heads and not include_top:
         raise InputError(
@@ -244,15 +252,23 @@ def GoogLeNet(
     if include_top:
         classes = check_classes(classes)
     if not isinstance(kernel_5x5, numbers.Integral) or kernel_5x5 not in (3, 5):
-        raise InputError(f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {reprlib.repr(kernel_5x5)}")
-    width = as_real("width", width, lambda number: 0 < number <= WIDEST, f"greater than 0 and at most {WIDEST}")
-    conv, norm = (conv_bn_relu_googlenet, no_norm) if batch_norm else (conv_relu, local_response_norm)
+        raise InputError(
+            f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {reprlib.repr(kernel_5x5)}"
+        )
+    width = as_real(
+        "width", width, lambda number: 0 < number <= WIDEST, f"greater than 0 and at most {WIDEST}"
+    )
+    conv, norm = (
+        (conv_bn_relu_googlenet, no_norm) if batch_norm else (conv_relu, local_response_norm)
+    )
     conv = conv if width == 1 else scale_filters(conv, width)
     kernel_5x5 = 3 if kernel_5x5 == 3 else 5  # an integer, whatever the number type
     pool_sizes = {"4a": 3, "5a": 2 if kernel_5x5 == 3 else 3}
     smallest = stem.stride * 2 ** len(POOLED_BEFORE)
     default_shape = (224, 224, 3) if include_top else ANY_SIZE
-    x = images = image_input(input_shape, input_tensor, default_shape, smallest, mean, std, default=HALVES)
+    x = images = image_input(
+        input_shape, input_tensor, default_shape, smallest, mean, std, default=HALVES
+    )
     x = stem.build(x, conv, norm)
     auxiliary = []
     for row in TABLE_1:
@@ -260,6 +276,8 @@ def GoogLeNet(
             x = max_pool_ceil(x, pool_sizes[row.name], 2, name=f"pool_{row.name[0]}")
         x = inception_module(x, row, conv, kernel_5x5)
         if auxiliary_heads and row.name in AUXILIARY_AFTER:
-            auxiliary.append(auxiliary_head(x, conv, classes, classifier_activation, f"auxiliary_{row.name}"))
+            auxiliary.append(
+                auxiliary_head(x, conv, classes, classifier_activation, f"auxiliary_{row.name}")
+            )
     x = classifier_head(x, include_top, pooling, classes, classifier_activation, dropout=0.4)
     return build_model(images, [x, *auxiliary] if auxiliary else x, weights, name, "googlenet")

@@ -15,10 +15,16 @@ from ..weights.files import check_source
 from ..weights.torchvision import IMAGENET
 from ..weights.transfer import load_weights
 
-ANY_SIZE = (None, None, 3)  # what a network without its top takes by default, as in keras.applications
+ANY_SIZE = (
+    None,
+    None,
+    3,
+)  # what a network without its top takes by default, as in keras.applications
 
 
-def check_arguments(include_top, weights, pooling, classes, classifier_activation, name, architecture):
+def check_arguments(
+    include_top, weights, pooling, classes, classifier_activation, name, architecture
+):
     """Raise InputError if what every builder takes cannot be used, before a deep network is built for nothing."""
     if include_top:
         check_classes(classes)
@@ -48,7 +54,9 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, d
         InputError: the shape is not one of an image, or smaller than `smallest`; `mean` or `std` do not fit.
     """
     if keras.config.image_data_format() != "channels_last":
-        raise InputError("expected keras.config.image_data_format() to be 'channels_last', got 'channels_first'")
+        raise InputError(
+            "expected keras.config.image_data_format() to be 'channels_last', got 'channels_first'"
+        )
     wanted = None if input_shape is None else parse_image_shape(input_shape, default_shape)
     if input_tensor is None:
         shape = wanted or default_shape
@@ -60,14 +68,24 @@ def image_input(input_shape, input_tensor, default_shape, smallest, mean, std, d
     else:
         shape = parse_image_shape(input_tensor.shape[1:], default_shape)
         if wanted not in (None, shape):
-            raise InputError(f"expected input_shape to be that of input_tensor, {shape}, got {wanted}")
+            raise InputError(
+                f"expected input_shape to be that of input_tensor, {shape}, got {wanted}"
+            )
     if any(side is not None and side < smallest for side in shape[:2]):
         raise InputError(
             f"expected images of at least {smallest}x{smallest} pixels (the product of the strides), got "
             f"{shape[0]}x{shape[1]}; larger images would work, or a stem of less stride where there is one"
         )
-    mean = default_values(default.mean, shape[-1]) if mean is None else channel_values("mean", mean, shape[-1])
-    std = default_values(default.std, shape[-1]) if std is None else channel_values("std", std, shape[-1])
+    mean = (
+        default_values(default.mean, shape[-1])
+        if mean is None
+        else channel_values("mean", mean, shape[-1])
+    )
+    std = (
+        default_values(default.std, shape[-1])
+        if std is None
+        else channel_values("std", std, shape[-1])
+    )
     images = keras.Input(shape, name="image") if input_tensor is None else input_tensor
     return normalize(images, mean, std)
 
@@ -129,7 +147,9 @@ def normalize(images, mean, std):
     return layers.Rescaling(scale, offset, name="normalise")(images)
 
 
-def conv(x, filters, kernel_size, stride=1, kernel_initializer="he_normal", *, use_bias=False, name):
+def conv(
+    x, filters, kernel_size, stride=1, kernel_initializer="he_normal", *, use_bias=False, name
+):
     """A convolution padded by kernel_size // 2 on every side, as in the papers' own code.
 
     Keras's "same" pads a strided convolution of an even-sized image on the right and below only, and weights trained
@@ -140,14 +160,22 @@ def conv(x, filters, kernel_size, stride=1, kernel_initializer="he_normal", *, u
         x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
     convolution = layers.Conv2D(
-        filters, kernel_size, stride, padding, use_bias=use_bias, kernel_initializer=kernel_initializer, name=name
+        filters,
+        kernel_size,
+        stride,
+        padding,
+        use_bias=use_bias,
+        kernel_initializer=kernel_initializer,
+        name=name,
     )
     return convolution(x)
 
 
 def batch_norm(x, gamma_initializer="ones", epsilon=1e-5, *, name):
     """Batch normalisation with the constants of He et al.'s code and torchvision's ResNets."""
-    norm = layers.BatchNormalization(momentum=0.9, epsilon=epsilon, gamma_initializer=gamma_initializer, name=name)
+    norm = layers.BatchNormalization(
+        momentum=0.9, epsilon=epsilon, gamma_initializer=gamma_initializer, name=name
+    )
     return norm(x)
 
 
@@ -223,7 +251,9 @@ def pool_features(x, pooling):
 
 def check_pooling(pooling):
     if pooling is not None and not (isinstance(pooling, str) and pooling in ("avg", "max")):
-        raise InputError(f"expected pooling to be None, 'avg' or 'max', got {reprlib.repr(pooling)}")
+        raise InputError(
+            f"expected pooling to be None, 'avg' or 'max', got {reprlib.repr(pooling)}"
+        )
 
 
 def check_classes(classes):
@@ -237,7 +267,9 @@ def check_activation(activation):
     try:
         keras.activations.get(activation)
     except ValueError as error:
-        raise InputError(f"expected an activation of Keras such as 'softmax', or None, got {activation!r}") from error
+        raise InputError(
+            f"expected an activation of Keras such as 'softmax', or None, got {activation!r}"
+        ) from error
 
 
 def check_name(name, architecture):

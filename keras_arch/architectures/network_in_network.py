@@ -97,7 +97,9 @@ def NetworkInNetwork(
     check_arguments(include_top, weights, pooling, classes, classifier_activation, name, "nin")
     first, second, third = TABLE
     default_shape = (32, 32, 3) if include_top else ANY_SIZE
-    x = images = image_input(input_shape, input_tensor, default_shape, smallest=4, mean=mean, std=std)
+    x = images = image_input(
+        input_shape, input_tensor, default_shape, smallest=4, mean=mean, std=std
+    )
     x = mlpconv(x, first.filters, first.kernel_size, name="mlpconv1")
     x = max_pool_ceil(x, 3, 2, name="pool1")
     x = layers.Dropout(DROPOUT, name="dropout1")(x)

@@ -77,7 +77,9 @@ def cast_images(images, dtype):
 def check_number_type(path, dtype, name):
     """Raise InputError unless pixels of 0-255 fit a number type of NumPy; `name` is what the file calls it."""
     if np.dtype(dtype).kind in "OSUb" or np.array(255).astype(dtype) != 255:
-        raise InputError(f"{path} must take pixels of 0-255. Received: an input of {name}. Use float32 or uint8.")
+        raise InputError(
+            f"{path} must take pixels of 0-255. Received: an input of {name}. Use float32 or uint8."
+        )
 
 
 def known(shape):
@@ -98,7 +100,10 @@ def check_signature(path, inputs, outputs):
         case _:
             problem = ""
     takes, gives = (
-        shorten(", ".join("unknown rank" if shape is None else str(shape) for shape in shapes), VALUE_CELLS)
+        shorten(
+            ", ".join("unknown rank" if shape is None else str(shape) for shape in shapes),
+            VALUE_CELLS,
+        )
         for shapes in (inputs, outputs)
     )
     raise InputError(

@@ -4,7 +4,14 @@ import numpy as np
 
 from ..errors import InputError, first_line
 from ..files import plain_path
-from .artifact import Artifact, cast_images, check_number_type, check_signature, known, predict_in_batches
+from .artifact import (
+    Artifact,
+    cast_images,
+    check_number_type,
+    check_signature,
+    known,
+    predict_in_batches,
+)
 
 ONNX_TYPES = {
     "tensor(float)": np.float32,
@@ -21,12 +28,18 @@ def open_onnx(path):
     try:
         import onnxruntime
     except ImportError:
-        raise InputError(f"expected onnxruntime to run {path}, got none; pip install -e '.[onnx]' would work") from None
+        raise InputError(
+            f"expected onnxruntime to run {path}, got none; pip install -e '.[onnx]' would work"
+        ) from None
     try:
         with plain_path(path) as plain:
-            session = onnxruntime.InferenceSession(plain, providers=["CPUExecutionProvider"], enable_fallback=False)
+            session = onnxruntime.InferenceSession(
+                plain, providers=["CPUExecutionProvider"], enable_fallback=False
+            )
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        shapes = [[tensor.shape for tensor in tensors] for tensors in (inputs, outputs)]  # names may be no UTF-8
+        shapes = [
+            [tensor.shape for tensor in tensors] for tensors in (inputs, outputs)
+        ]  # names may be no UTF-8
     except Exception as error:  # of onnxruntime's own kinds, which have no public base
         raise InputError(f"expected a whole .onnx file, got {path}: {first_line(error)}") from error
     check_signature(path, *shapes)
@@ -40,4 +53,6 @@ def open_onnx(path):
     batch, *image_shape = known(image.shape)
     image_shape = tuple(image_shape)
     predict = predict_in_batches(predict, batch)
-    return Artifact(path, "onnx", image_shape, probabilities.shape[-1], path.stat().st_size, predict)
+    return Artifact(
+        path, "onnx", image_shape, probabilities.shape[-1], path.stat().st_size, predict
+    )

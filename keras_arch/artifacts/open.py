@@ -63,7 +63,9 @@ def open_artifact(path):
 def check_image_shape(images, artifact):
     """Raise InputError unless the artifact takes images of this shape."""
     expected = (None, *artifact.image_shape)
-    if images.ndim != 4 or any(side not in (None, size) for side, size in zip(expected, images.shape, strict=True)):
+    if images.ndim != 4 or any(
+        side not in (None, size) for side, size in zip(expected, images.shape, strict=True)
+    ):
         raise shape_error(artifact.path, images.shape, artifact.image_shape)
 
 
@@ -73,7 +75,9 @@ def check_outputs(answers, path):
     low, high = np.min(answers), np.max(answers)
     sums = np.sum(answers, axis=-1, dtype="float64")
     off = ROUNDING + STEP * np.shape(answers)[-1]
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING and np.abs(sums - 1).max() <= off):  # NaN is refused, too
+    if not (
+        low >= -ROUNDING and high <= 1 + ROUNDING and np.abs(sums - 1).max() <= off
+    ):  # NaN is refused, too
         raise InputError(
             f"{path} must give class probabilities. Received: values from {low:.3g} to {high:.3g}, whose sums for each image "
             f"are {sums.min():.3g} to {sums.max():.3g}. End the model in a softmax"

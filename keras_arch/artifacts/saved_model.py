@@ -13,10 +13,14 @@ def open_saved_model(path):
 
     try:
         with plain_path(path) as plain:
-            module = tf.saved_model.load(plain)  # it must outlive its signature, whose variables it owns
+            module = tf.saved_model.load(
+                plain
+            )  # it must outlive its signature, whose variables it owns
         signatures = dict(module.signatures)
     except Exception as error:  # as above
-        raise InputError(f"expected a whole SavedModel folder, got {path}: {first_line(error)}") from error
+        raise InputError(
+            f"expected a whole SavedModel folder, got {path}: {first_line(error)}"
+        ) from error
     if SIGNATURE not in signatures:
         there = shorten(", ".join(sorted(signatures)[:NAMES_SHOWN]), VALUE_CELLS) or "none"
         raise InputError(
@@ -24,9 +28,13 @@ def open_saved_model(path):
         )
     signature = signatures[SIGNATURE]
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
-    if "probabilities" in outputs:  # as scripts/export.py writes it, with the names of the classes beside them
+    if (
+        "probabilities" in outputs
+    ):  # as scripts/export.py writes it, with the names of the classes beside them
         outputs = {"probabilities": outputs["probabilities"]}
-    check_signature(path, [spec.shape for spec in inputs.values()], [spec.shape for spec in outputs.values()])
+    check_signature(
+        path, [spec.shape for spec in inputs.values()], [spec.shape for spec in outputs.values()]
+    )
     ((input_name, image),), ((output_name, probabilities),) = inputs.items(), outputs.items()
     check_number_type(path, image.dtype.as_numpy_dtype, image.dtype.name)
 
@@ -35,4 +43,6 @@ def open_saved_model(path):
         return signature(**{input_name: pixels})[output_name].numpy()
 
     predict = predict_in_batches(predict, image.shape[0])
-    return Artifact(path, "saved_model", tuple(image.shape[1:]), probabilities.shape[-1], size_of(path), predict)
+    return Artifact(
+        path, "saved_model", tuple(image.shape[1:]), probabilities.shape[-1], size_of(path), predict
+    )

@@ -16,31 +16,43 @@ from .artifact import Artifact, check_signature, predict_in_batches
 from .tflite_graph import check_graph
 from .tflite_metadata import read_metadata
 
-IMAGES_EACH = 16  # fewer are not worth the start of another interpreter, which takes as long as a few images
+IMAGES_EACH = (
+    16  # fewer are not worth the start of another interpreter, which takes as long as a few images
+)
 MEMORY_SHARE = 0.25  # of the memory that is free, for all interpreters of a .tflite file together
 
 
-NARROW = 0.1  # share of the pixels' values; an integer input that holds fewer was made for other numbers
+NARROW = (
+    0.1  # share of the pixels' values; an integer input that holds fewer was made for other numbers
+)
 
 
 def open_tflite(path):
     from ai_edge_litert.interpreter import Interpreter
 
     def started(threads):
-        return allocate(Interpreter(os.fsencode(path), num_threads=threads))  # text would have to be UTF-8
+        return allocate(
+            Interpreter(os.fsencode(path), num_threads=threads)
+        )  # text would have to be UTF-8
 
     content = path.read_bytes()
     try:
-        first = Interpreter(os.fsencode(path), num_threads=available_cores())  # it refuses what is no valid flatbuffer
+        first = Interpreter(
+            os.fsencode(path), num_threads=available_cores()
+        )  # it refuses what is no valid flatbuffer
         check_graph(content)
         allocate(first)
     except Exception as error:  # whatever its bytes happen to mean
-        raise InputError(f"expected a whole .tflite file, got {path}: {first_line(error)}") from error
+        raise InputError(
+            f"expected a whole .tflite file, got {path}: {first_line(error)}"
+        ) from error
     metadata = metadata_of(path, content)
     if metadata.has_files and not zipfile.is_zipfile(path):  # its labels lie behind the model
         raise InputError(f"expected a whole .tflite file, got {path}, whose labels are cut off")
     inputs, outputs = first.get_input_details(), first.get_output_details()
-    check_signature(path, [signature_of(tensor) for tensor in inputs], [tensor["shape"] for tensor in outputs])
+    check_signature(
+        path, [signature_of(tensor) for tensor in inputs], [tensor["shape"] for tensor in outputs]
+    )
     (image,), (probabilities,) = inputs, outputs
     batch, *image_shape = signature_of(image)
     check_normalization(path, image, metadata)
@@ -52,11 +64,15 @@ def open_tflite(path):
 
     def classify(interpreter, images):
         if is_open(image):
-            interpreter.resize_tensor_input(image["index"], (batch or 1, *images.shape[1:]), strict=True)
+            interpreter.resize_tensor_input(
+                image["index"], (batch or 1, *images.shape[1:]), strict=True
+            )
             interpreter.allocate_tensors()
         return predict_in_batches(functools.partial(run, interpreter), batch or 1)(images)
 
-    memory = path.stat().st_size + sum(tensor_bytes(tensor) for tensor in first.get_tensor_details())  # of one, at most
+    memory = path.stat().st_size + sum(
+        tensor_bytes(tensor) for tensor in first.get_tensor_details()
+    )  # of one, at most
     lock = threading.Lock()  # an interpreter works for one caller at a time
 
     def predict(images):
@@ -67,7 +83,11 @@ def open_tflite(path):
             # Images, and not the rows of one, are shared out among the cores.
             with ThreadPoolExecutor(count) as pool:
                 return np.concatenate(
-                    list(pool.map(lambda part: classify(started(1), part), np.array_split(images, count)))
+                    list(
+                        pool.map(
+                            lambda part: classify(started(1), part), np.array_split(images, count)
+                        )
+                    )
                 )
 
     classes = probabilities["shape"].tolist()[-1]
@@ -83,7 +103,9 @@ def allocate(interpreter):
 
 def count_workers(images, memory):
     """How many interpreters share the work on some images, each of which needs `memory` bytes."""
-    return min(available_cores(), images // IMAGES_EACH, int(MEMORY_SHARE * available_memory() // memory))
+    return min(
+        available_cores(), images // IMAGES_EACH, int(MEMORY_SHARE * available_memory() // memory)
+    )
 
 
 def tensor_bytes(tensor):
@@ -114,7 +136,11 @@ def metadata_of(path, content):
 def check_normalization(path, tensor, metadata):
     """Raise InputError unless (pixels - mean) / std makes sense for a LiteRT input."""
     mean, std, channels = metadata.mean, metadata.std, tensor["shape"][-1]
-    if not {len(mean), len(std)} <= {1, channels} or not np.isfinite([*mean, *std]).all() or not (std > 0).all():
+    if (
+        not {len(mean), len(std)} <= {1, channels}
+        or not np.isfinite([*mean, *std]).all()
+        or not (std > 0).all()
+    ):
         raise InputError(
             f"The normalization of {path} must be finite numbers, 1 or {channels} of each, and std greater than 0. "
             f"Received: mean={brief(mean.tolist())}, std={brief(std.tolist())}. Write its metadata again."
@@ -146,7 +172,9 @@ def quantize(values, tensor):
     if scale == 0:
         return values.astype(tensor["dtype"])
     limits = np.iinfo(tensor["dtype"])
-    return np.clip(np.round(values / scale + zero_point), limits.min, limits.max).astype(tensor["dtype"])
+    return np.clip(np.round(values / scale + zero_point), limits.min, limits.max).astype(
+        tensor["dtype"]
+    )
 
 
 def dequantize(values, tensor):

@@ -33,13 +33,21 @@ def check_subgraph(model, subgraph):
         if tensor.Type() == schema.TensorType.STRING:
             raise ValueError(f"tensor {number} holds text")
     ready = {number for number, tensor in enumerate(tensors) if has_value(model, tensor)}
-    write(ready, [subgraph.Inputs(number) for number in range(subgraph.InputsLength())], len(tensors))
+    write(
+        ready, [subgraph.Inputs(number) for number in range(subgraph.InputsLength())], len(tensors)
+    )
     for number in range(subgraph.OperatorsLength()):
         operator = subgraph.Operators(number)
         inputs = [operator.Inputs(place) for place in range(operator.InputsLength())]
         required = 1 if len(inputs) > RECURRENT else REQUIRED
-        read(ready, inputs[:required] + [tensor for tensor in inputs[required:] if tensor != ABSENT])
-        write(ready, [operator.Outputs(place) for place in range(operator.OutputsLength())], len(tensors))
+        read(
+            ready, inputs[:required] + [tensor for tensor in inputs[required:] if tensor != ABSENT]
+        )
+        write(
+            ready,
+            [operator.Outputs(place) for place in range(operator.OutputsLength())],
+            len(tensors),
+        )
     read(ready, [subgraph.Outputs(number) for number in range(subgraph.OutputsLength())])
 
 
@@ -47,7 +55,11 @@ def has_value(model, tensor):
     """Whether a tensor has a value before any operator runs: a constant, a variable or an empty tensor."""
     buffer = model.Buffers(tensor.Buffer())
     constant = buffer.DataLength() or buffer.Offset() or buffer.Size() or tensor.ExternalBuffer()
-    return bool(constant) or tensor.IsVariable() or 0 in (tensor.Shape(side) for side in range(tensor.ShapeLength()))
+    return (
+        bool(constant)
+        or tensor.IsVariable()
+        or 0 in (tensor.Shape(side) for side in range(tensor.ShapeLength()))
+    )
 
 
 def read(ready, tensors):
@@ -61,5 +73,7 @@ def write(ready, tensors, count):
     """Give each of `tensors` a value, or raise ValueError unless they are of the `count` tensors and have none."""
     for tensor in tensors:
         if tensor in ready or not 0 <= tensor < count:
-            raise ValueError(f"tensor {tensor} is written and {'has a value' if tensor in ready else 'does not exist'}")
+            raise ValueError(
+                f"tensor {tensor} is written and {'has a value' if tensor in ready else 'does not exist'}"
+            )
         ready.add(tensor)

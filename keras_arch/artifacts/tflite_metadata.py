@@ -85,7 +85,11 @@ def slot(table, field):
 
 
 def byte(table, field):
-    return table.Get(number_types.Uint8Flags, table.Pos + slot(table, field)) if slot(table, field) else 0
+    return (
+        table.Get(number_types.Uint8Flags, table.Pos + slot(table, field))
+        if slot(table, field)
+        else 0
+    )
 
 
 def floats(table, field):
@@ -103,5 +107,6 @@ def tables(table, field):
         return []
     start = table.Vector(slot(table, field))
     return [
-        Table(table.Bytes, table.Indirect(start + 4 * number)) for number in range(table.VectorLen(slot(table, field)))
+        Table(table.Bytes, table.Indirect(start + 4 * number))
+        for number in range(table.VectorLen(slot(table, field)))
     ]

@@ -35,7 +35,9 @@ class Policy(NamedTuple):
     """What happens to training images."""
 
     box: Callable | None = None  # (random, height, width) -> boxes to cut out, (batch, 4) of 0-1
-    pixels: tuple[Callable, ...] = ()  # (images, random) -> images, one after the other; uint8 stays uint8
+    pixels: tuple[
+        Callable, ...
+    ] = ()  # (images, random) -> images, one after the other; uint8 stays uint8
     mix: Callable | None = None  # (images, one-hot labels, random) -> the same, of two images each
 
 
@@ -68,7 +70,9 @@ def shift(images, random, mirror):
 
 def flip(images, random):
     """Mirror half of the images left to right."""
-    both = tf.stack([images, tf.reverse(images, [2])], axis=1)  # six times as fast as tf.where over whole images
+    both = tf.stack(
+        [images, tf.reverse(images, [2])], axis=1
+    )  # six times as fast as tf.where over whole images
     return tf.gather(both, tf.cast(random[:, FLIP] < 0.5, tf.int32), axis=1, batch_dims=1)
 
 
@@ -78,7 +82,12 @@ def random_erasing(images, random):
     area = (0.02 + random[:, ERASE_AREA] * (1 / 3 - 0.02)) * height * width
     aspect = log_uniform(random[:, ERASE_ASPECT], 0.3, 1 / 0.3)
     inside = rectangle(
-        random[:, ERASE_TOP], random[:, ERASE_LEFT], tf.sqrt(area * aspect), tf.sqrt(area / aspect), height, width
+        random[:, ERASE_TOP],
+        random[:, ERASE_LEFT],
+        tf.sqrt(area * aspect),
+        tf.sqrt(area / aspect),
+        height,
+        width,
     )
     erased = inside & (random[:, ERASE] < 0.25)[:, tf.newaxis, tf.newaxis]
     return tf.where(erased[..., tf.newaxis], tf.constant(128, images.dtype), images)
@@ -93,7 +102,10 @@ def rectangle(top, left, height, width, whole_height, whole_width):
         centres = tf.range(count, dtype=tf.float32) + 0.5
         return (centres >= low[:, tf.newaxis]) & (centres < (low + size)[:, tf.newaxis])
 
-    return between(whole_height, top, height)[:, :, tf.newaxis] & between(whole_width, left, width)[:, tf.newaxis, :]
+    return (
+        between(whole_height, top, height)[:, :, tf.newaxis]
+        & between(whole_width, left, width)[:, tf.newaxis, :]
+    )
 
 
 def trivial_augment(images, random):
@@ -125,7 +137,9 @@ def trivial_augment(images, random):
     operation = whole(random[:, OPERATION], len(geometric) + len(COLOR_OPERATIONS) + 1)
     chosen = [tf.stack([*rows, zero, zero], axis=1) for rows in (identity, *geometric.values())]
     is_geometric = operation <= len(geometric)
-    matrices = tf.gather(tf.stack(chosen, axis=1), tf.where(is_geometric, operation, 0), batch_dims=1)
+    matrices = tf.gather(
+        tf.stack(chosen, axis=1), tf.where(is_geometric, operation, 0), batch_dims=1
+    )
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=values,
         transforms=matrices,
@@ -139,7 +153,11 @@ def trivial_augment(images, random):
         where = tf.where(operation == number)
         picked = tf.gather_nd(values, where)
         changed = colour(
-            picked, *(tf.gather_nd(value, where)[:, tf.newaxis, tf.newaxis, tf.newaxis] for value in (factor, strength))
+            picked,
+            *(
+                tf.gather_nd(value, where)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+                for value in (factor, strength)
+            ),
         )
         moved = tf.tensor_scatter_nd_update(moved, where, changed)
     return tf.saturate_cast(tf.round(moved), tf.uint8)
@@ -169,7 +187,9 @@ def solarize(values, factor, strength):
 
 
 def autocontrast(values, factor, strength):
-    low, high = (reduce(values, axis=(1, 2), keepdims=True) for reduce in (tf.reduce_min, tf.reduce_max))
+    low, high = (
+        reduce(values, axis=(1, 2), keepdims=True) for reduce in (tf.reduce_min, tf.reduce_max)
+    )
     return tf.where(high > low, (values - low) * 255 / tf.maximum(high - low, 1), values)
 
 
@@ -222,7 +242,9 @@ def cutmix(images, labels, random):
     """Paste a rectangle of the next image, and its share of the label (Yun et al. 2019, arXiv:1905.04899, alpha 1)."""
     height, width = images.shape[1:3]
     side = tf.sqrt(1 - random[:, MIX])
-    inside = rectangle(random[:, ERASE_TOP], random[:, ERASE_LEFT], side * height, side * width, height, width)
+    inside = rectangle(
+        random[:, ERASE_TOP], random[:, ERASE_LEFT], side * height, side * width, height, width
+    )
     mixed = tf.where(inside[..., tf.newaxis], tf.roll(images, 1, axis=0), images)
     share = 1 - tf.reduce_mean(tf.cast(inside, tf.float32), axis=(1, 2))[:, tf.newaxis]
     return mixed, blend(tf.roll(labels, 1, axis=0), labels, share)

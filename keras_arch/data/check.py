@@ -20,8 +20,8 @@ from ..images.read import decode_file, open_image, orientation
 
 NAMED = 20  # files that a report lists of each kind
 OPTIONS = {  # what lets a data set with such a problem pass
-    "a picture that cannot be decoded": "--skip-unreadable leaves out what cannot be decoded",
-    "one picture in two splits": "--allow-duplicates keeps one copy, in test if test has one",
+    "a picture that cannot be decoded": "--skip-unreadable to leave out such files",
+    "one picture in two splits": "--allow-duplicates to keep one copy (in test if test has one)",
 }
 # The name changes whenever `keras_arch.images.read` reads pictures by another rule: what was remembered is then void.
 CACHE = Path("checked3")  # in the cache
@@ -34,19 +34,26 @@ class CheckedImage(NamedTuple):
     digest: str  # of its bytes
     size: tuple[int, int] = (0, 0)  # width and height, upright
     grey: bool = False
-    plain_jpeg: bool = False  # a JPEG that TensorFlow decodes as Pillow does: RGB or grey, not to be turned
+    plain_jpeg: bool = (
+        False  # a JPEG that TensorFlow decodes as Pillow does: RGB or grey, not to be turned
+    )
 
 
 def check_files(folder, paths):
     """{path: Checked} of all `paths`; only what is new, has changed or could not be decoded the last time is read."""
     memory = CACHE / f"{hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:16]}.json"
     stamps, known = {path: stamp(path) for path in paths}, recall(memory)
-    checked = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
+    checked = {
+        path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]
+    }
     fresh = [path for path in paths if path not in checked]
     if fresh:
         with ThreadPoolExecutor() as pool:
             checked |= zip(fresh, track_progress(pool.map(check, fresh), len(fresh)), strict=True)
-        write_cache(memory, {path: [stamps[path], checked[path]] for path in paths if not checked[path].error})
+        write_cache(
+            memory,
+            {path: [stamps[path], checked[path]] for path in paths if not checked[path].error},
+        )
     return {path: checked[path] for path in paths}
 
 
@@ -70,7 +77,12 @@ def stamp(path):
 def track_progress(results, total):
     console = Console(stderr=True)
     return track(
-        results, "checking pictures", total=total, console=console, transient=True, disable=not console.is_terminal
+        results,
+        "checking pictures",
+        total=total,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
 
 
@@ -80,7 +92,9 @@ def check(path):
         content = Path(path).read_bytes()
         image, grey = decode_file(path)
         with open_image(path) as file:
-            plain_jpeg = file.format == "JPEG" and file.mode in ("RGB", "L") and orientation(file) == 1
+            plain_jpeg = (
+                file.format == "JPEG" and file.mode in ("RGB", "L") and orientation(file) == 1
+            )
         plain_jpeg = plain_jpeg and tensorflow_decodes(content)
         return CheckedImage(None, hashlib.sha256(content).hexdigest(), image.size, grey, plain_jpeg)
     except (InputError, OSError) as error:
@@ -105,9 +119,10 @@ def report_problems(folder, problems):
             details += [f"{kind}: {len(files) - NAMED} more"] if len(files) > NAMED else []
     if details:
         count = sum(map(len, problems.values()))
-        options = "".join(f"; {option}" for kind, option in OPTIONS.items() if problems.get(kind))
+        options = "".join(
+            f", or pass {option}" for kind, option in OPTIONS.items() if problems.get(kind)
+        )
         raise InputError(
-            f"expected every picture in {folder} to be whole, in one class and in one split, and every class to have some, "
-            f"got {count} of another kind; mending or moving them would work{options}",
+            f"{folder} cannot be used as it is. Received: {count} problems. Correct them{options}.",
             details=details,
         )

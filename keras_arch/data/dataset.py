@@ -18,7 +18,9 @@ SPLITS = tuple(SPLIT_NAMES)
 def count_images(dataset):
     """{class: {split: number of images}}, in the order of the classes."""
     labels = {
-        split: np.fromiter((label for _, label in getattr(dataset, split).examples.as_numpy_iterator()), "int64")
+        split: np.fromiter(
+            (label for _, label in getattr(dataset, split).examples.as_numpy_iterator()), "int64"
+        )
         for split in dataset.sizes
     }
     return {

@@ -29,9 +29,13 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         from sklearn.model_selection import train_test_split
 
         digits = load_digits()
-        images = np.round(digits.images * (255 / 16)).astype("uint8")[..., np.newaxis]  # scikit-learn's go to 16
+        images = np.round(digits.images * (255 / 16)).astype("uint8")[
+            ..., np.newaxis
+        ]  # scikit-learn's go to 16
         examples = list(zip(images, digits.target.tolist(), strict=True))
-        train, test = train_test_split(examples, test_size=360, random_state=0, stratify=digits.target)
+        train, test = train_test_split(
+            examples, test_size=360, random_state=0, stratify=digits.target
+        )
         return {"train": self._generate_examples(train), "test": self._generate_examples(test)}
 
     def _generate_examples(self, examples):

@@ -21,10 +21,14 @@ def warn_of_duplicates(dataset):
     if not all(isinstance(split, InMemory) for split in splits.values()):
         return
     digests = {
-        name: [hashlib.sha256(image.tobytes()).digest() for image in split.images] for name, split in splits.items()
+        name: [hashlib.sha256(image.tobytes()).digest() for image in split.images]
+        for name, split in splits.items()
     }
     known = {name: set(found) for name, found in digests.items()}
-    counts = {(split, other): sum(digest in known[other] for digest in digests[split]) for split, other in PAIRS}
+    counts = {
+        (split, other): sum(digest in known[other] for digest in digests[split])
+        for split, other in PAIRS
+    }
     found = [
         f"{count:,} of {splits[split].count:,} {split} images are also in the {other} split"
         for (split, other), count in counts.items()
@@ -32,5 +36,7 @@ def warn_of_duplicates(dataset):
     ]
     if found:
         warnings.warn(
-            f"{dataset.name}: {', '.join(found)}. Accuracy on them is not that on new images", DataWarning, stacklevel=2
+            f"{dataset.name}: {', '.join(found)}. Accuracy on them is not that on new images",
+            DataWarning,
+            stacklevel=2,
         )

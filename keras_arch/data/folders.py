@@ -69,35 +69,60 @@ def find_files(folder, skip_unreadable=False, allow_duplicates=False, allow_abse
             "folders with pictures, such as .jpg or .png"
         )
     check_class_names(class_names)
-    checked = check_files(folder, [path for classes in found.values() for files in classes.values() for path in files])
+    checked = check_files(
+        folder, [path for classes in found.values() for files in classes.values() for path in files]
+    )
     unreadable = [path for path in sorted(checked) if checked[path].error]
-    counts = {(split, name): len(files) for split, classes in found.items() for name, files in classes.items()}
+    counts = {
+        (split, name): len(files)
+        for split, classes in found.items()
+        for name, files in classes.items()
+    }
     if skip_unreadable:
         found = {
-            split: {name: [path for path in files if not checked[path].error] for name, files in classes.items()}
+            split: {
+                name: [path for path in files if not checked[path].error]
+                for name, files in classes.items()
+            }
             for split, classes in found.items()
         }
     problems = {} if allow_absent_classes else absent_classes(places, found, counts)
     if not skip_unreadable:
-        problems["a picture that cannot be decoded"] = [f"{path} ({checked[path].error})" for path in unreadable]
+        problems["a picture that cannot be decoded"] = [
+            f"{path} ({checked[path].error})" for path in unreadable
+        ]
     problems["one picture under two classes"] = twice(found, checked)
     copies = copies_across_splits(found, checked)
     if not allow_duplicates:
-        problems["one picture in two splits"] = [f"{path} and {other}" for path, other in sorted(copies.items())]
+        problems["one picture in two splits"] = [
+            f"{path} and {other}" for path, other in sorted(copies.items())
+        ]
     report_problems(folder, problems)
     if unreadable:
         names = first_few([str(Path(path).relative_to(folder)) for path in unreadable])
-        warnings.warn(f"Unreadable pictures that are not used: {len(unreadable)} ({names}).", DataWarning, stacklevel=2)
+        warnings.warn(
+            f"Unreadable pictures that are not used: {len(unreadable)} ({names}).",
+            DataWarning,
+            stacklevel=2,
+        )
     found = drop_copies(folder, found, copies)
-    found |= hold_out(found["train"], checked, [split for split in ("test", "validation") if split not in found])
+    found |= hold_out(
+        found["train"], checked, [split for split in ("test", "validation") if split not in found]
+    )
     empty = [split for split, classes in found.items() if not any(classes.values())]
     if len(empty) > (2 if allow_absent_classes else 0):
         raise InputError(
             f"expected three pictures or more in some class of {folder}, of which one is held out for validation and one "
             f"for test, got none for {empty[0]}"
         )
-    kept = [checked[path] for classes in found.values() for paths in classes.values() for path in paths]
-    return class_names, {split: listed(found[split], class_names, checked) for split in SPLITS}, kept
+    kept = [
+        checked[path] for classes in found.values() for paths in classes.values() for path in paths
+    ]
+    return (
+        class_names,
+        {split: listed(found[split], class_names, checked) for split in SPLITS},
+        kept,
+    )
 
 
 def absent_classes(places, found, counts):
@@ -111,7 +136,8 @@ def absent_classes(places, found, counts):
     class_names = sorted({name for _, name in counts})
     return {
         "an empty class": [
-            f"{places[split] / name}" + (f" (none of its {count} pictures can be decoded)" if count else "")
+            f"{places[split] / name}"
+            + (f" (none of its {count} pictures can be decoded)" if count else "")
             for (split, name), count in counts.items()
             if not found[split][name]
         ],
@@ -132,7 +158,9 @@ def find_classes(folder):
     """
     splits, real = split_folders(folder), folder.resolve()
     places = splits or {"train": folder}
-    contents = {split: contents_of(place, (real, place.resolve())) for split, place in places.items()}
+    contents = {
+        split: contents_of(place, (real, place.resolve())) for split, place in places.items()
+    }
     unused = [file for content in contents.values() for file in content.others + content.loose]
     if splits:
         outside = contents_of(folder, (real,), besides=splits.values())
@@ -238,7 +266,9 @@ def hold_out(classes, checked, splits):
     Returns:
         {split: {class: paths}} of all `splits` and of "train".
     """
-    divided: dict[str, dict[str, list[str]]] = {split: {name: [] for name in classes} for split in (*splits, "train")}
+    divided: dict[str, dict[str, list[str]]] = {
+        split: {name: [] for name in classes} for split in (*splits, "train")
+    }
     names = list(divided)
     for name, paths in classes.items():
         numbers = [number_from(checked[path].digest) for path in paths]
@@ -302,7 +332,9 @@ def drop_copies(folder, found, copies):
     if not copies:
         return found
     kept = {
-        split: {name: [path for path in paths if path not in copies] for name, paths in classes.items()}
+        split: {
+            name: [path for path in paths if path not in copies] for name, paths in classes.items()
+        }
         for split, classes in found.items()
     }
     emptied = [
@@ -317,12 +349,18 @@ def drop_copies(folder, found, copies):
             "picture that is not also in another split. Add other pictures to them",
             details=emptied,
         )
-    before, after = ({split: sum(map(len, of[split].values())) for split in of} for of in (found, kept))
+    before, after = (
+        {split: sum(map(len, of[split].values())) for split in of} for of in (found, kept)
+    )
     counts = [
-        f"{before[split] - after[split]:,} of {before[split]:,} from {split}" for split in found if split != "test"
+        f"{before[split] - after[split]:,} of {before[split]:,} from {split}"
+        for split in found
+        if split != "test"
     ]
     warnings.warn(
-        f"{folder}: left out pictures that are also in another split: {', '.join(counts)}", DataWarning, stacklevel=2
+        f"{folder}: left out pictures that are also in another split: {', '.join(counts)}",
+        DataWarning,
+        stacklevel=2,
     )
     return kept
 
@@ -338,7 +376,9 @@ def twice(found, checked):
 
 
 def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes):
-    class_names, found, pictures = find_files(folder, skip_unreadable, allow_duplicates, allow_absent_classes)
+    class_names, found, pictures = find_files(
+        folder, skip_unreadable, allow_duplicates, allow_absent_classes
+    )
     sizes = {picture.size for picture in pictures}
     height, width = height_and_width(image_size) if image_size else next(iter(sizes))[::-1]
     if not image_size and len(sizes) > 1:
@@ -363,4 +403,12 @@ def load_folder(folder, image_size, skip_unreadable, keep, allow_duplicates, all
 
     train, validation, test = map(read, SPLITS)
     fingerprint = fingerprint_of(class_names, found)
-    return Dataset(Path(folder).resolve().name, train, validation, test, tuple(class_names), image_shape, fingerprint)
+    return Dataset(
+        Path(folder).resolve().name,
+        train,
+        validation,
+        test,
+        tuple(class_names),
+        image_shape,
+        fingerprint,
+    )

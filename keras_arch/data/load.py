@@ -55,9 +55,13 @@ def load_dataset(
     """
     if not is_path(name):
         received = reprlib.repr(name)
-        raise InputError(f"`name` must be the name of a data set or a path. Received: {received}. 'digits' would work.")
+        raise InputError(
+            f"`name` must be the name of a data set or a path. Received: {received}. 'digits' would work."
+        )
     if data_dir is not None and not is_path(data_dir):
-        raise InputError(f"`data_dir` must be None or the path of a folder. Received: {reprlib.repr(data_dir)}.")
+        raise InputError(
+            f"`data_dir` must be None or the path of a folder. Received: {reprlib.repr(data_dir)}."
+        )
     image_size = check_size(image_size)
     if not isinstance(keep, (tuple, list)):
         raise InputError(f"`keep` must be a tuple of splits. Received: {reprlib.repr(keep)}.")
@@ -67,7 +71,9 @@ def load_dataset(
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
     if name != "digits" and Path(name).is_dir():
-        return load_folder(name, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes)
+        return load_folder(
+            name, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes
+        )
     if "/" in str(name) and Path(name).parts[0] in ("/", ".", "..", "~"):
         raise InputError(f"expected a folder of pictures, got {name}, which does not exist")
     return load_tfds(name, data_dir, image_size, keep)

@@ -19,9 +19,7 @@ from .splits import InMemory, InStream, height_and_width, load_into_memory
 
 PARTS = ("train", "test")
 NAMES = ("x_train", "y_train", "x_test", "y_test")
-NUMBER_LABELS = (
-    "`y = np.unique([*y_train, *y_test], return_inverse=True)[1]; y_train, y_test = np.split(y, [len(y_train)])`"
-)
+NUMBER_LABELS = "`y = np.unique([*y_train, *y_test], return_inverse=True)[1]; y_train, y_test = np.split(y, [len(y_train)])`"
 
 
 class Arrays(NamedTuple):
@@ -48,8 +46,13 @@ def read_npz(path):
     """
     arrays = load_arrays(path)
     images = {part: check_image_array(path, part, arrays[f"x_{part}"]) for part in PARTS}
-    labels = {part: check_label_array(path, part, arrays[f"y_{part}"], len(images[part])) for part in PARTS}
-    labels, class_names = number_text(path, labels) if has_text(path, labels) else number_integers(path, labels)
+    labels = {
+        part: check_label_array(path, part, arrays[f"y_{part}"], len(images[part]))
+        for part in PARTS
+    }
+    labels, class_names = (
+        number_text(path, labels) if has_text(path, labels) else number_integers(path, labels)
+    )
     if len(class_names) < 2:
         raise InputError(f"{path} must have two classes or more. Received: {len(class_names)}.")
     return Arrays(images, labels, class_names)
@@ -64,7 +67,9 @@ def load_arrays(path):
             arrays = {}
             for name in NAMES:
                 arrays[name] = file[name]
-                if not isinstance(arrays[name], np.ndarray):  # NumPy gives the bytes of what does not begin as an array
+                if not isinstance(
+                    arrays[name], np.ndarray
+                ):  # NumPy gives the bytes of what does not begin as an array
                     raise ValueError(f"{name} is not an array")
             return arrays
     except FileNotFoundError:
@@ -75,13 +80,20 @@ def load_arrays(path):
             raise InputError(
                 f"{name} in {path} must not hold Python objects. Received: dtype object. Save {name}.astype({kind})."
             ) from error
-        raise InputError(f"expected an .npz file with {', '.join(NAMES)}, got {path}: {first_line(error)}") from error
+        raise InputError(
+            f"expected an .npz file with {', '.join(NAMES)}, got {path}: {first_line(error)}"
+        ) from error
 
 
 def check_image_array(path, part, x):
     """Return images as (count, height, width, channels), or raise InputError."""
     images = x[..., np.newaxis] if x.ndim == 3 else x
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.dtype != np.uint8 or not images.size:
+    if (
+        images.ndim != 4
+        or images.shape[-1] not in (1, 3)
+        or images.dtype != np.uint8
+        or not images.size
+    ):
         raise InputError(
             f"x_{part} must be uint8 (images, height, width) or (images, height, width, 1 or 3), of 0-255. "
             f"Received: {x.dtype} {x.shape} in {path}."
@@ -103,10 +115,14 @@ def check_label_array(path, part, y, count):
         y = decode_class_names(path, name, y)
     if y.dtype.kind == "U":
         if (y == "").any():
-            raise InputError(f"{name} in {path} must not have empty labels. Received: {np.sum(y == '')} of {count}.")
+            raise InputError(
+                f"{name} in {path} must not have empty labels. Received: {np.sum(y == '')} of {count}."
+            )
         return y
     if y.dtype.kind not in "biuf":
-        raise InputError(f"{name} must be whole numbers from 0, or text. Received: {y.dtype} in {path}.")
+        raise InputError(
+            f"{name} must be whole numbers from 0, or text. Received: {y.dtype} in {path}."
+        )
     wrong = y[~((y >= 0) & (y < 2**63) & (y == np.floor(y)))] if y.dtype.kind != "b" else y[:0]
     if len(wrong):
         raise InputError(
@@ -137,7 +153,9 @@ def has_text(path, labels):
 
 def number_text(path, labels):
     """Return the number of each text label, and the class names: the different labels, sorted."""
-    found, numbers = np.unique(np.concatenate([labels[part] for part in PARTS]), return_inverse=True)
+    found, numbers = np.unique(
+        np.concatenate([labels[part] for part in PARTS]), return_inverse=True
+    )
     class_names = check_class_names(found.tolist())
     numbered = dict(zip(PARTS, np.split(numbers, [len(labels["train"])]), strict=True))
     warn_of_absent(path, numbered, class_names, "")
@@ -154,13 +172,17 @@ def number_integers(path, labels):
             f"Number them with {NUMBER_LABELS}."
         )
     class_names = tuple(map(str, range(classes)))
-    warn_of_absent(path, labels, class_names, f" Labels count from 0, so there are {classes} classes")
+    warn_of_absent(
+        path, labels, class_names, f" Labels count from 0, so there are {classes} classes"
+    )
     return labels, class_names
 
 
 def warn_of_absent(path, labels, class_names, reason):
     """Issue one `DataWarning` that names the classes without images in x_train and in x_test."""
-    absent = {part: np.setdiff1d(np.arange(len(class_names)), numbers) for part, numbers in labels.items()}
+    absent = {
+        part: np.setdiff1d(np.arange(len(class_names)), numbers) for part, numbers in labels.items()
+    }
     told = [
         f" In x_{part}: {first_few([class_names[number] for number in numbers])}."
         for part, numbers in absent.items()
@@ -168,7 +190,9 @@ def warn_of_absent(path, labels, class_names, reason):
     ]
     if told:
         warnings.warn(
-            f"{Path(path).name} has classes without images.{''.join(told)}{reason}", DataWarning, stacklevel=2
+            f"{Path(path).name} has classes without images.{''.join(told)}{reason}",
+            DataWarning,
+            stacklevel=2,
         )
 
 
@@ -195,7 +219,9 @@ def hold_out(path, labels):
             f"x_train of {path}."
         )
     count = max(int(np.ceil(SHARE * len(rest))), len(np.unique(labels[rest])))
-    train, validation = train_test_split(rest, test_size=count, random_state=0, stratify=labels[rest])
+    train, validation = train_test_split(
+        rest, test_size=count, random_state=0, stratify=labels[rest]
+    )
     return np.concatenate([train, np.flatnonzero(single)]), validation
 
 
@@ -208,7 +234,9 @@ def load_npz(path, image_size):
     def split(x, y):
         if x.shape[1:] == image_shape:
             return InMemory(shareable(x), y)
-        return load_into_memory(InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape))
+        return load_into_memory(
+            InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape)
+        )
 
     x, y = images["train"], labels["train"]
     dataset = Dataset(

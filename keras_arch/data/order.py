@@ -25,7 +25,9 @@ def random_numbers(count, seed, epoch):
 def shuffle(count, seed, epoch):
     """The numbers 0 to count - 1 in the order of one epoch."""
     # Another seed than the random numbers', so that order and augmentation have nothing to do with each other.
-    return tf.random.experimental.stateless_shuffle(tf.range(count), [tf.cast(seed, tf.int64) + 2**32, epoch])
+    return tf.random.experimental.stateless_shuffle(
+        tf.range(count), [tf.cast(seed, tf.int64) + 2**32, epoch]
+    )
 
 
 def choose_examples(count, seed, epoch, batch_size):

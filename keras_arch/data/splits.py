@@ -42,7 +42,12 @@ class InMemory:
     @classmethod
     def join(cls, splits):
         """One split with the examples of all `splits`, in their order."""
-        return cls(*(np.concatenate([getattr(split, what) for split in splits]) for what in ("images", "labels")))
+        return cls(
+            *(
+                np.concatenate([getattr(split, what) for split in splits])
+                for what in ("images", "labels")
+            )
+        )
 
     def relabel(self, numbers):
         """The same images; `numbers` has the new label for each old one."""
@@ -55,7 +60,9 @@ class InMemory:
     @property
     def examples(self):
         """A `tf.data.Dataset` of (image, label) in the split's order."""
-        return uncopied(tf.data.Dataset.from_tensor_slices((shared_tensor(self.images), self.labels)))
+        return uncopied(
+            tf.data.Dataset.from_tensor_slices((shared_tensor(self.images), self.labels))
+        )
 
     def at(self, numbers):
         """The images and labels of these numbers, as arrays."""
@@ -68,14 +75,18 @@ class InMemory:
     def batches(self, seed, epochs, batch_size, policy):
         """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
         images, labels = shared_tensor(self.images), tf.constant(self.labels)
-        picked = epochs.flat_map(lambda epoch: choose_examples(self.count, seed, epoch, batch_size).batch(batch_size))
+        picked = epochs.flat_map(
+            lambda epoch: choose_examples(self.count, seed, epoch, batch_size).batch(batch_size)
+        )
         shape = self.images.shape[1:]
 
         def load(numbers, random):
             found = tf.gather(images, numbers)
             if policy.box is not None:
                 boxes = policy.box(random, *shape[:2])
-                found = tf.image.crop_and_resize(found, boxes, tf.range(tf.shape(numbers)[0]), shape[:2])
+                found = tf.image.crop_and_resize(
+                    found, boxes, tf.range(tf.shape(numbers)[0]), shape[:2]
+                )
                 found = tf.ensure_shape(tf.cast(tf.round(found), tf.uint8), (None, *shape))
             return found, tf.gather(labels, numbers), random
 
@@ -89,15 +100,20 @@ class InFiles:
     paths: list[str]
     labels: np.ndarray
     shape: tuple[int, int, int]
-    plain_jpegs: np.ndarray  # (count,) truths: which files TensorFlow decodes to the same pixels as Pillow
+    plain_jpegs: (
+        np.ndarray
+    )  # (count,) truths: which files TensorFlow decodes to the same pixels as Pillow
 
     @classmethod
     def join(cls, splits):
         """One split with the examples of all `splits`, in their order."""
         labels, plain_jpegs = (
-            np.concatenate([getattr(split, what) for split in splits]) for what in ("labels", "plain_jpegs")
+            np.concatenate([getattr(split, what) for split in splits])
+            for what in ("labels", "plain_jpegs")
         )
-        return cls([path for split in splits for path in split.paths], labels, splits[0].shape, plain_jpegs)
+        return cls(
+            [path for split in splits for path in split.paths], labels, splits[0].shape, plain_jpegs
+        )
 
     def relabel(self, numbers):
         """The same images; `numbers` has the new label for each old one."""
@@ -112,7 +128,9 @@ class InFiles:
         """A `tf.data.Dataset` of (image, label) in the split's order."""
 
         def load(number, label):
-            image = tf.numpy_function(lambda number: read_image(self.paths[number], self.shape), [number], tf.uint8)
+            image = tf.numpy_function(
+                lambda number: read_image(self.paths[number], self.shape), [number], tf.uint8
+            )
             return tf.ensure_shape(image, self.shape), label
 
         pairs = tf.data.Dataset.from_tensor_slices((tf.range(self.count), self.labels))
@@ -135,7 +153,9 @@ class InFiles:
         def read(number, random):
             def box(size):
                 height, width = size[::-1]
-                top, left, bottom, right = policy.box(tf.constant(random[np.newaxis]), height, width)[0].numpy()
+                top, left, bottom, right = policy.box(
+                    tf.constant(random[np.newaxis]), height, width
+                )[0].numpy()
                 return left * width, top * height, right * width, bottom * height
 
             return read_image(self.paths[number], self.shape, policy.box and box)
@@ -147,7 +167,11 @@ class InFiles:
             return read_window(paths[number], self.shape, policy.box, random)
 
         def by_either(number, random):
-            return tf.cond(plain[number], lambda: by_tensorflow(number, random), lambda: by_pillow(number, random))
+            return tf.cond(
+                plain[number],
+                lambda: by_tensorflow(number, random),
+                lambda: by_pillow(number, random),
+            )
 
         # A window of a JPEG need not be decoded whole, nor wait for Python.
         load_image = by_either if policy.box is not None and self.shape[2] == 3 else by_pillow
@@ -178,7 +202,10 @@ class InStream:
 
     def relabel(self, numbers):
         """The same images; `numbers` has the new label for each old one."""
-        return replace(self, records=self.records.map(lambda record, label: (record, tf.gather(numbers, label))))
+        return replace(
+            self,
+            records=self.records.map(lambda record, label: (record, tf.gather(numbers, label))),
+        )
 
     @property
     def labels(self):
@@ -225,7 +252,9 @@ class InStream:
             numbers = tf.data.Dataset.from_tensor_slices(random_numbers(self.count, seed, epoch))
             # The order is that of our seed alone: TensorFlow would mix its global one in.
             tf.compat.v1.get_default_graph().seed = None
-            records = tf.data.Dataset.zip(self.records, numbers).shuffle(buffer, seed=seed * 1_000_003 + epoch)
+            records = tf.data.Dataset.zip(self.records, numbers).shuffle(
+                buffer, seed=seed * 1_000_003 + epoch
+            )
             return records.take(self.count // batch_size * batch_size)
 
         def load(example, numbers):
@@ -236,7 +265,9 @@ class InStream:
                 box = policy.box(numbers[tf.newaxis], size[0], size[1])[0]
             return resize(image, self.shape, box), label, numbers
 
-        return without_autotuning(epochs.flat_map(one_epoch).map(load, num_parallel_calls=THREADS).batch(batch_size))
+        return without_autotuning(
+            epochs.flat_map(one_epoch).map(load, num_parallel_calls=THREADS).batch(batch_size)
+        )
 
 
 MEMORY_SHARE = 0.25  # of the machine's memory that the decoded images of one data set may take; a larger one streams
@@ -257,6 +288,9 @@ def load_into_memory(split):
     labels = np.empty(split.count, "int64")
     done = 0
     for some_images, some_labels in split.examples.batch(READ_AT_ONCE).as_numpy_iterator():
-        images[done : done + len(some_labels)], labels[done : done + len(some_labels)] = some_images, some_labels
+        images[done : done + len(some_labels)], labels[done : done + len(some_labels)] = (
+            some_images,
+            some_labels,
+        )
         done += len(some_labels)
     return InMemory(images, labels)

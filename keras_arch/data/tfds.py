@@ -35,9 +35,15 @@ def check_size(image_size):
     """Return an `image_size` as plain integers, or raise InputError."""
     if isinstance(image_size, (tuple, list)):
         if len(image_size) != 2:
-            raise InputError(f"`image_size` must be (height, width). Received: {reprlib.repr(image_size)}.")
+            raise InputError(
+                f"`image_size` must be (height, width). Received: {reprlib.repr(image_size)}."
+            )
         return tuple(check_value("image_size", side, Annotated[int, PIXELS]) for side in image_size)
-    return None if image_size is None else check_value("image_size", image_size, Annotated[int, PIXELS])
+    return (
+        None
+        if image_size is None
+        else check_value("image_size", image_size, Annotated[int, PIXELS])
+    )
 
 
 def load_tfds(name, data_dir, image_size, keep):
@@ -48,7 +54,9 @@ def load_tfds(name, data_dir, image_size, keep):
     try:
         prepare_data(name, builder)
     except Exception:
-        if not builder.data_path.exists():  # another process may have prepared the same data in the meantime
+        if (
+            not builder.data_path.exists()
+        ):  # another process may have prepared the same data in the meantime
             raise
     builder = find_builder(name, data_dir)  # reads what is on disk, whichever process prepared it
     image, label = classification_features(name, builder.info)
@@ -58,11 +66,16 @@ def load_tfds(name, data_dir, image_size, keep):
     def records_of(instruction, cached=True):
         encoded = {builder.info.supervised_keys[0]: tfds.decode.SkipDecoding()}
         how = tfds.ReadConfig(try_autocache=cached)
-        return builder.as_dataset(instruction, as_supervised=True, decoders=encoded, read_config=how)
+        return builder.as_dataset(
+            instruction, as_supervised=True, decoders=encoded, read_config=how
+        )
 
     def read(split, instruction):
         records = records_of(instruction)
-        count, size = int(records.cardinality()), sum(split.num_bytes for split in splits.values()) // total
+        count, size = (
+            int(records.cardinality()),
+            sum(split.num_bytes for split in splits.values()) // total,
+        )
         stream = InStream(records, count, image_shape, decoder_of(image), size)
         if split not in keep or not fits_in_memory(total, image_shape):
             return stream
@@ -72,9 +85,14 @@ def load_tfds(name, data_dir, image_size, keep):
         return decoded
 
     unlabeled = unlabeled_splits(name, splits, records_of)
-    instructions = split_instructions(name, {split: splits[split] for split in splits if split not in unlabeled})
+    instructions = split_instructions(
+        name, {split: splits[split] for split in splits if split not in unlabeled}
+    )
     if unlabeled:
-        used = ", ".join(f"{split} is {instruction!r}" for split, instruction in zip(SPLITS, instructions, strict=True))
+        used = ", ".join(
+            f"{split} is {instruction!r}"
+            for split, instruction in zip(SPLITS, instructions, strict=True)
+        )
         warnings.warn(
             f"Splits of {name!r} without labels are not used: {', '.join(unlabeled)}. Instead, {used}.",
             DataWarning,
@@ -97,7 +115,11 @@ def unlabeled_splits(name, splits, records_of):
     """
     train, *others = usual_splits(splits)
     # TensorFlow warns if a split is cached and not read to its end.
-    found = [split for split in (train, *others) if split and not has_labels(records_of(split, cached=False))]
+    found = [
+        split
+        for split in (train, *others)
+        if split and not has_labels(records_of(split, cached=False))
+    ]
     if train in found:
         raise unlabeled_error(name, train)
     return found
@@ -123,7 +145,9 @@ def find_builder(name, data_dir):
         return Digits(data_dir=data_dir)
     base = re.split("[:/]", name)[0]
     choose(
-        "'digits' or the name of a TFDS data set", base, [*tfds.list_builders(with_community_datasets=False), "digits"]
+        "'digits' or the name of a TFDS data set",
+        base,
+        [*tfds.list_builders(with_community_datasets=False), "digits"],
     )
     try:
         return tfds.builder(name, data_dir=data_dir)
@@ -152,7 +176,9 @@ def check_data_dir(name, builder):
 def prepare_data(name, builder):
     """Have the data of `builder` on disk, downloaded if need be."""
     if name == "digits":
-        with contextlib.redirect_stdout(None):  # it is done within a second, and nothing is downloaded
+        with contextlib.redirect_stdout(
+            None
+        ):  # it is done within a second, and nothing is downloaded
             tfds.disable_progress_bar()
             builder.download_and_prepare()
             tfds.enable_progress_bar()
@@ -163,12 +189,16 @@ def prepare_data(name, builder):
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
     except PermissionError:
         raise
     except Exception as error:  # each data set has its own ways to fail: network, checksum, manual download, package
         if is_disk_full(error):
-            raise InputError(f"{builder.data_dir} has no room for {name!r}: {first_line(error)}") from error
+            raise InputError(
+                f"{builder.data_dir} has no room for {name!r}: {first_line(error)}"
+            ) from error
         raise InputError(
             f"expected data set {name!r} in {builder.data_dir} or a network to download it from, got "
             f"{type(error).__name__}; --data-dir FOLDER names a prepared copy, 'digits' needs no network; {first_line(error)[:ERROR_SHOWN]}"
@@ -193,7 +223,9 @@ def decoder_of(image):
     if image.np_dtype != np.uint8:
         return image.decode_example
     height, width = image.shape[:2]
-    fixed = (height, width) if height == width else (None, None)  # the sides of a picture that is turned change places
+    fixed = (
+        (height, width) if height == width else (None, None)
+    )  # the sides of a picture that is turned change places
     return lambda record: tf.ensure_shape(decode_image(record), (*fixed, 3))
 
 
@@ -213,15 +245,23 @@ def split_instructions(name, splits):
     """TFDS instructions for train, validation and test; see `load_dataset` for the rule."""
     train, validation, test = usual_splits(splits)
     if train is None:
-        raise InputError(f"expected a split called 'train' in data set {name!r}, got {', '.join(splits) or 'none'}")
+        raise InputError(
+            f"expected a split called 'train' in data set {name!r}, got {', '.join(splits) or 'none'}"
+        )
     held_out = max(1, min(VALIDATION_MOST, round(splits[train].num_examples * VALIDATION_SHARE)))
     if test and validation:
         return train, validation, test
     if test or validation:
         return f"{train}[:-{held_out}]", f"{train}[-{held_out}:]", test or validation
-    return f"{train}[:-{2 * held_out}]", f"{train}[-{2 * held_out}:-{held_out}]", f"{train}[-{held_out}:]"
+    return (
+        f"{train}[:-{2 * held_out}]",
+        f"{train}[-{2 * held_out}:-{held_out}]",
+        f"{train}[-{held_out}:]",
+    )
 
 
 def usual_splits(splits):
     """Return which of `splits` are train, validation and test by their names, each a name or None."""
-    return [next((name for name in names if name in splits), None) for names in SPLIT_NAMES.values()]
+    return [
+        next((name for name in names if name in splits), None) for names in SPLIT_NAMES.values()
+    ]

@@ -94,15 +94,24 @@ def cost(model):
 def layer_cost(layer):
     shape = tuple(layer.output.shape[1:])
     if None in shape:
-        raise InputError(f"expected a model of fixed image size, got {shape} at {layer.name}; input_shape would fix it")
+        raise InputError(
+            f"expected a model of fixed image size, got {shape} at {layer.name}; input_shape would fix it"
+        )
     return LayerCost(
-        layer.name, type(layer).__name__, shape, parameters(layer), multiply_adds(layer, shape), math.prod(shape)
+        layer.name,
+        type(layer).__name__,
+        shape,
+        parameters(layer),
+        multiply_adds(layer, shape),
+        math.prod(shape),
     )
 
 
 def parameters(layer):
     """What training learns: all but moving statistics and the state of random numbers, frozen or not."""
-    learned = [variable for variable in layer.weights if not variable.name.startswith(("moving_", "seed_"))]
+    learned = [
+        variable for variable in layer.weights if not variable.name.startswith(("moving_", "seed_"))
+    ]
     return sum(math.prod(variable.shape) for variable in learned)
 
 

@@ -61,16 +61,25 @@ def with_channels(images, artifact):
 
 def check_match(artifact, dataset):
     """Raise InputError unless the artifact was made for such images, or for such in colour, and so many classes."""
-    for name, value, maker in (("artifact", artifact, "open_artifact"), ("dataset", dataset, "load_dataset")):
+    for name, value, maker in (
+        ("artifact", artifact, "open_artifact"),
+        ("dataset", dataset, "load_dataset"),
+    ):
         if not hasattr(value, "image_shape"):
-            raise InputError(f"`{name}` must be from keras_arch.{maker}. Received: {type(value).__name__}.")
+            raise InputError(
+                f"`{name}` must be from keras_arch.{maker}. Received: {type(value).__name__}."
+            )
     if artifact.classes != len(dataset.class_names):
         raise InputError(
             f"expected a model of {len(dataset.class_names)} classes, as data set {dataset.name!r} has, got "
             f"{artifact.path} with {artifact.classes}"
         )
     *sides, channels = zip(artifact.image_shape, dataset.image_shape, strict=True)
-    if any(side not in (None, size) for side, size in sides) or channels not in ((1, 1), (3, 3), (3, 1)):
+    if any(side not in (None, size) for side, size in sides) or channels not in (
+        (1, 1),
+        (3, 3),
+        (3, 1),
+    ):
         raise InputError(
             f"expected a model of images {dataset.image_shape}, as data set {dataset.name!r} has, got "
             f"{artifact.path} with {artifact.image_shape}"
@@ -106,10 +115,17 @@ def compare(artifacts, dataset, split="test", progress=lambda batches, total: ba
     for artifact in artifacts:
         check_match(artifact, dataset)
     if not getattr(dataset, split).count:
-        raise InputError(f"Data set {dataset.name!r} has no images in its {split} split. Evaluate --split all")
+        raise InputError(
+            f"Data set {dataset.name!r} has no images in its {split} split. Evaluate --split all"
+        )
     rows: list[dict] = []
     answers: list[np.ndarray] = []
-    images = np.stack([image for image, _ in getattr(dataset, split).examples.take(LATENCY_RUNS).as_numpy_iterator()])
+    images = np.stack(
+        [
+            image
+            for image, _ in getattr(dataset, split).examples.take(LATENCY_RUNS).as_numpy_iterator()
+        ]
+    )
     for artifact in artifacts:
         probabilities, labels = predict_split(artifact, dataset, split, progress)
         answers.append(probabilities)
@@ -120,7 +136,9 @@ def compare(artifacts, dataset, split="test", progress=lambda batches, total: ba
         }
         row["agreement"] = agreement(probabilities, answers[0])
         if len(answers) > 1:
-            row["against_first"] = mcnemar(*(one.argmax(axis=1) == labels for one in (answers[0], probabilities)))
+            row["against_first"] = mcnemar(
+                *(one.argmax(axis=1) == labels for one in (answers[0], probabilities))
+            )
         row["latency_ms"] = 1000 * measure_latency(artifact, with_channels(images, artifact))
         rows.append(row)
     return rows, answers, labels
@@ -132,7 +150,12 @@ def find_mistakes(probabilities, labels, dataset, split="test"):
     worst = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:MISTAKES_SHOWN]
     images, true = getattr(dataset, split).at(worst)
     return [
-        (image, dataset.class_names[label], dataset.class_names[answer.argmax()], float(answer.max()))
+        (
+            image,
+            dataset.class_names[label],
+            dataset.class_names[answer.argmax()],
+            float(answer.max()),
+        )
         for image, label, answer in zip(images, true, probabilities[worst], strict=True)
     ]
 

@@ -33,7 +33,9 @@ def grad_cam(model, images):
         features, probabilities = both(tf.cast(images, tf.float32), training=False)
         top = tf.one_hot(tf.argmax(probabilities, axis=1), probabilities.shape[1])
         rest = tf.reduce_sum(probabilities * (1 - top), axis=1)
-        score = tf.math.log(tf.reduce_max(probabilities, axis=1)) - tf.math.log(rest + np.finfo("float32").tiny)
+        score = tf.math.log(tf.reduce_max(probabilities, axis=1)) - tf.math.log(
+            rest + np.finfo("float32").tiny
+        )
     weights = tf.reduce_mean(tape.gradient(score, features), axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
     heat = tf.image.resize(heat, images.shape[1:3])[..., 0].numpy()
@@ -62,7 +64,9 @@ def maps_and_output(inputs, outputs, tensor):
             nested_input, nested_output = ends(nested)
             if both := maps_and_output(nested_input, nested_output, nested.outputs[index]):
                 return with_maps_of(nested, both, keras.Model(inputs, outputs))
-        tensors = list({id(source): source for tensor in tensors for source in sources(tensor)}.values())
+        tensors = list(
+            {id(source): source for tensor in tensors for source in sources(tensor)}.values()
+        )
     return None
 
 

@@ -11,7 +11,10 @@ CONFUSED_PAIRS = 10
 def accuracy(probabilities, labels):
     """Top-1, and top-5 where there are more than five classes, of probabilities (images, classes)."""
     classes = probabilities.shape[1]
-    metrics = {"images": len(labels), "top1": float(accuracy_score(labels, probabilities.argmax(axis=1)))}
+    metrics = {
+        "images": len(labels),
+        "top1": float(accuracy_score(labels, probabilities.argmax(axis=1))),
+    }
     if classes > 5:
         # Integer files give many classes the same probability. Of these the first stands before, as for argmax.
         own = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
@@ -29,7 +32,9 @@ def balanced_accuracy(probabilities, labels):
         labels: (images,) numbers of the true classes.
     """
     predicted = probabilities.argmax(axis=1)
-    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0))
+    return float(
+        recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+    )
 
 
 def compute_metrics(probabilities, labels, class_names):
@@ -57,9 +62,13 @@ def compute_metrics(probabilities, labels, class_names):
     # Integer files answer in steps of 1/256, so that their probabilities add up to about 1; and a zero has no logarithm.
     shares = np.clip(probabilities.astype("float64"), 1e-7, 1)
     found["balanced_accuracy"] = balanced_accuracy(probabilities, labels)
-    found["nll"] = float(log_loss(labels, shares / shares.sum(axis=1, keepdims=True), labels=numbers))
+    found["nll"] = float(
+        log_loss(labels, shares / shares.sum(axis=1, keepdims=True), labels=numbers)
+    )
     found["calibration"] = bin_confidence(probabilities.max(axis=1), predicted == labels)
-    gaps = [one["images"] * abs(one["confidence"] - one["accuracy"]) for one in found["calibration"]]
+    gaps = [
+        one["images"] * abs(one["confidence"] - one["accuracy"]) for one in found["calibration"]
+    ]
     found["ece"] = float(sum(gaps) / len(labels))
     table = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
     columns = ("precision", "recall", "f1", "support")

@@ -1,15 +1,16 @@
 """Classify pictures."""
 
-import sys
+import warnings
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import DataWarning, InputError
 from ..files import atomic_write
 from ..images.read import read_image
-from ..text import printable
 
-STEM = 60  # characters of a picture's name that an explained picture keeps: a file name has 255 bytes
+STEM = (
+    60  # characters of a picture's name that an explained picture keeps: a file name has 255 bytes
+)
 SHOWN = 256  # pixels that the longer side of an explained picture has, about
 
 
@@ -34,11 +35,15 @@ def classify(artifact, paths, labels, top):
             if len(paths) == 1:
                 raise
             unread += 1
-            print(f"left out: {printable(error)}", file=sys.stderr)
+            warnings.warn(str(error), DataWarning, stacklevel=2)
             continue
         probabilities = artifact.predict(image[None])[0]
-        best = np.argsort(-probabilities, kind="stable")[:top]  # of equal ones the first, as argmax takes it
-        classes = [{"label": labels[index], "probability": float(probabilities[index])} for index in best]
+        best = np.argsort(-probabilities, kind="stable")[
+            :top
+        ]  # of equal ones the first, as argmax takes it
+        classes = [
+            {"label": labels[index], "probability": float(probabilities[index])} for index in best
+        ]
         yield {"image": str(path), "classes": classes}
     if unread:
         raise InputError(f"expected {len(paths)} pictures, got {unread} that cannot be read")

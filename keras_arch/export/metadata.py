@@ -76,7 +76,11 @@ def image_classifier_metadata(name, description, version, license, image_shape):
         4: write_vector(builder, [normalisation]),
         5: stats,
     }
-    labels = {0: text(LABELS), 1: text("The class of each probability, in order."), 2: TENSOR_AXIS_LABELS}
+    labels = {
+        0: text(LABELS),
+        1: text("The class of each probability, in order."),
+        2: TENSOR_AXIS_LABELS,
+    }
     feature = write_table(
         builder, {0: np.uint8(1), 1: write_table(builder, {0: np.uint8(0)})}
     )  # FeatureProperties, which is empty
@@ -115,7 +119,10 @@ def with_metadata(content, metadata):
     """A .tflite file's bytes with `metadata` in it, and its one input and one output named in the tensors, too."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
-    graph.tensors[graph.inputs[0]].name, graph.tensors[graph.outputs[0]].name = "image", "probabilities"
+    graph.tensors[graph.inputs[0]].name, graph.tensors[graph.outputs[0]].name = (
+        "image",
+        "probabilities",
+    )
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = np.frombuffer(metadata, "uint8")
     entry.name, entry.buffer = METADATA.decode(), len(model.buffers)

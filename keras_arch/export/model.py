@@ -42,7 +42,9 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
     """
     check_backend("export_model")
     if not isinstance(settings, ExportSettings):
-        raise InputError(f"`settings` must be `keras_arch.ExportSettings`. Received: {type(settings).__name__}.")
+        raise InputError(
+            f"`settings` must be `keras_arch.ExportSettings`. Received: {type(settings).__name__}."
+        )
     forms = {choose("a format", name, list(FORMATS)): FORMATS[name] for name in settings.formats}
     if "onnx" in forms:
         check_installed()
@@ -70,7 +72,9 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
             if form.kind == "onnx":
                 return write_onnx(model, path)
             if name == "int8" and settings.keep_float:
-                content = convert_keeping(source, model, form, FORMATS["float32"], calibration, settings.keep_float)
+                content = convert_keeping(
+                    source, model, form, FORMATS["float32"], calibration, settings.keep_float
+                )
             else:
                 content = convert(source, name, form, calibration)
             path.write_bytes(with_metadata(content, metadata))
@@ -84,7 +88,9 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
                 raise
             except Exception as error:  # the converters have no public exception of their own
                 if is_disk_full(error):
-                    raise InputError(f"{form.file} could not be written: {first_line(error)}") from error
+                    raise InputError(
+                        f"{form.file} could not be written: {first_line(error)}"
+                    ) from error
                 refused[name] = first_line(error)
     return promises, refused
 
@@ -101,7 +107,9 @@ def check_model(model, class_names, calibration):
             f"expected a model of {len(class_names)} classes, as the data has, got {model.output_shape[-1]}"
         )
     if calibration.shape[1:] != shape:
-        raise InputError(f"expected a model of images {calibration.shape[1:]}, as the data has, got {shape}")
+        raise InputError(
+            f"expected a model of images {calibration.shape[1:]}, as the data has, got {shape}"
+        )
 
 
 def build_metadata(model, image_shape, license):
@@ -154,8 +162,13 @@ def quantization_errors(model, calibration, images, keep_channels=False):
     check_backend("quantization_errors")
     model = plain_model(strip_auxiliary_heads(model))
     check_precision(model)
-    calibration, images = check_raw_images(calibration, "calibration"), check_raw_images(images, "images")
+    calibration, images = (
+        check_raw_images(calibration, "calibration"),
+        check_raw_images(images, "images"),
+    )
     phone = build_tflite_model(model, keep_channels)
-    calibration, images = (np.broadcast_to(one, (len(one), *phone.input_shape[1:])) for one in (calibration, images))
+    calibration, images = (
+        np.broadcast_to(one, (len(one), *phone.input_shape[1:])) for one in (calibration, images)
+    )
     with trace(phone) as source:
         return rank_layers(source, model, FORMATS["int8"], FORMATS["float32"], calibration, images)

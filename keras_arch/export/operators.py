@@ -65,7 +65,10 @@ def places_of(steps, model):
     """
     found = list(layers_with_paths(model))
     counts = Counter(path[-1] for path, _ in found)
-    places = [Place("/".join(path) if counts[path[-1]] > 1 else path[-1], path, layer) for path, layer in found]
+    places = [
+        Place("/".join(path) if counts[path[-1]] > 1 else path[-1], path, layer)
+        for path, layer in found
+    ]
     named = {step.output["name"]: place_of(step.output["name"], places) for step in steps}
     last = layer_of(model.outputs[0])  # which is no layer after `keras.ops.softmax`
     of_last = (place for place in places if place.layer is last)
@@ -91,7 +94,9 @@ def place_of(tensor_name, places):
     """
     parts = [part.split("/") for part in tensor_name.split(";")]
     found = [place for place in places if any(leads_along(part, place.path) for part in parts)]
-    found.sort(key=lambda place: (not hasattr(place.layer, "kernel"), hasattr(place.layer, "layers")))
+    found.sort(
+        key=lambda place: (not hasattr(place.layer, "kernel"), hasattr(place.layer, "layers"))
+    )
     return found[0] if found else Place(tensor_name, (tensor_name,))
 
 

@@ -55,8 +55,12 @@ def rank_layers(saved_model, model, form, float_form, calibration, images):
             index = step.output["index"]
             real = floats.get_tensor(reference[step.output["name"]]["index"])
             found = dequantize(integers.get_tensor(index), step.output)
-            real, found = (values.reshape(-1, values.shape[-1]).astype("float64") for values in (real, found))
-            sums[index] += np.stack([np.mean(one, axis=0) for one in ((found - real) ** 2, real, real**2)])
+            real, found = (
+                values.reshape(-1, values.shape[-1]).astype("float64") for values in (real, found)
+            )
+            sums[index] += np.stack(
+                [np.mean(one, axis=0) for one in ((found - real) ** 2, real, real**2)]
+            )
             changed[index] += np.mean(found.argmax(axis=1) != real.argmax(axis=1))
     of_values = {index: median_error(total / len(images)) for index, total in sums.items()}
     of_classes = {index: (total / len(images)) ** 0.5 for index, total in changed.items()}
@@ -67,7 +71,12 @@ def rank_layers(saved_model, model, form, float_form, calibration, images):
         before = max((errors[tensor] for tensor in step.inputs if tensor in errors), default=0.0)
         readers = [names[other.output["index"]] for other in steps if index in other.inputs]
         added = max(0.0, errors[index] ** 2 - before**2) ** 0.5
-        row = {"layer": names[index], "operator": step.operator, "added": added, "error": errors[index]}
+        row = {
+            "layer": names[index],
+            "operator": step.operator,
+            "added": added,
+            "error": errors[index],
+        }
         rows.append({**row, "readers": readers})
     return sorted(rows, key=lambda row: -row["added"])
 
@@ -76,8 +85,12 @@ def median_error(means):
     """Error of the median channel, at most 1, from its means of squared difference, value and squared value."""
     noise, mean, square = means
     variance = square - mean**2
-    alive = variance > 1e-12 * np.maximum(square, 1e-12)  # a channel that never changes has no signal to lose
-    return min(1.0, float(np.median(np.sqrt(noise[alive] / variance[alive])))) if alive.any() else 0.0
+    alive = variance > 1e-12 * np.maximum(
+        square, 1e-12
+    )  # a channel that never changes has no signal to lose
+    return (
+        min(1.0, float(np.median(np.sqrt(noise[alive] / variance[alive])))) if alive.any() else 0.0
+    )
 
 
 def suspects(ranking):
@@ -92,14 +105,20 @@ def convert_keeping(saved_model, model, form, float_form, calibration, keep_floa
     The name of a nested model stands for all of its layers.
     """
     steps = steps_of(start_interpreter(convert(saved_model, "float32", float_form, calibration)))
-    names = {tensor: (place.name, *place.path[:-1]) for tensor, place in places_of(steps, model).items()}
+    names = {
+        tensor: (place.name, *place.path[:-1]) for tensor, place in places_of(steps, model).items()
+    }
     offered = list(dict.fromkeys(name for layers in names.values() for name in layers))
     for name in keep_float:
         choose("a layer to keep in float32", name, offered)
     options = tf.lite.experimental.QuantizationDebugOptions(
-        denylisted_nodes=[tensor for tensor, layers in names.items() if set(layers) & set(keep_float)]
+        denylisted_nodes=[
+            tensor for tensor, layers in names.items() if set(layers) & set(keep_float)
+        ]
     )
-    with warnings.catch_warnings():  # TensorFlow's own interpreter, which is used inside, says that it will retire
+    with (
+        warnings.catch_warnings()
+    ):  # TensorFlow's own interpreter, which is used inside, says that it will retire
         warnings.simplefilter("ignore", UserWarning)
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=converter_of(saved_model, "int8", form, calibration),

@@ -29,7 +29,9 @@ def describe_export(model_name, weights_version, run, settings, images, promises
         for name in promises
     }
     for name, reason in refused.items():
-        problems = [] if FORMATS[name].optional else [f"file: the converter cannot write it ({reason})"]
+        problems = (
+            [] if FORMATS[name].optional else [f"file: the converter cannot write it ({reason})"]
+        )
         artifacts[name] = {"file": FORMATS[name].file, "problems": problems, "refused": reason}
     return {
         "model": model_name,
@@ -37,7 +39,12 @@ def describe_export(model_name, weights_version, run, settings, images, promises
         "license": settings.license,
         "image_size": images["size"],
         "dataset": run["recipe"].dataset,
-        "calibration": {"split": "train", "images": images["calibration"], "seed": settings.seed, "augmented": False},
+        "calibration": {
+            "split": "train",
+            "images": images["calibration"],
+            "seed": settings.seed,
+            "augmented": False,
+        },
         "proof": {
             "split": "test",
             "images": images["proof"],
@@ -47,7 +54,9 @@ def describe_export(model_name, weights_version, run, settings, images, promises
         },
         "keep_float": list(settings.keep_float),
         "artifacts": artifacts,
-        "versions": {name: version(name) for name in ("keras", "tensorflow", "ai-edge-litert", "numpy")},
+        "versions": {
+            name: version(name) for name in ("keras", "tensorflow", "ai-edge-litert", "numpy")
+        },
         "hardware": {"processor": cpu_name(), "cores": available_cores()},
         "git_commit": git_commit(),
     }
@@ -55,9 +64,16 @@ def describe_export(model_name, weights_version, run, settings, images, promises
 
 def list_problems(report):
     """All that is wrong, a line each, the file first."""
-    return [f"{row['file']}: {problem}" for row in report["artifacts"].values() for problem in row["problems"]]
+    return [
+        f"{row['file']}: {problem}"
+        for row in report["artifacts"].values()
+        for problem in row["problems"]
+    ]
 
 
 def smallest_file(report):
     """The name of the smallest file that was written."""
-    return min((row for row in report["artifacts"].values() if "bytes" in row), key=lambda row: row["bytes"])["file"]
+    return min(
+        (row for row in report["artifacts"].values() if "bytes" in row),
+        key=lambda row: row["bytes"],
+    )["file"]

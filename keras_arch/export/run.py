@@ -31,7 +31,9 @@ def open_run(folder, settings, data_dir=None):
     """
     run = read_run(folder)
     if "metrics" not in run:
-        raise InputError(f"expected a run that has ended, got {folder}; train.py with --resume would go on with it")
+        raise InputError(
+            f"expected a run that has ended, got {folder}; train.py with --resume would go on with it"
+        )
     model = strip_auxiliary_heads(load_keras(folder / "model.keras"))
     recipe, size = run["recipe"], run["recipe"].image_size
     if settings.height is not None:
@@ -62,7 +64,9 @@ def export_and_verify(run, model, data, folder, settings, progress=lambda items,
         "size": list(images.shape[1:3]),
         "top1": float(np.mean(probabilities.argmax(axis=1) == labels)),
     }
-    report = describe_export(model.name, version_of(model), run, settings, about, promises, refused, rows)
+    report = describe_export(
+        model.name, version_of(model), run, settings, about, promises, refused, rows
+    )
     write_json(folder / "export.json", report)
     return report
 

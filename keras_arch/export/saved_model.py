@@ -23,7 +23,10 @@ class Classifier(tf.Module):
         def classify(image):
             probabilities = model(tf.cast(image, tf.float32), training=False)
             best = tf.argmax(probabilities, axis=-1)
-            return {"probabilities": probabilities, "classes": tf.gather(tf.constant(class_names), best)}
+            return {
+                "probabilities": probabilities,
+                "classes": tf.gather(tf.constant(class_names), best),
+            }
 
         self._classify = tf.function(classify)
 
@@ -38,7 +41,9 @@ class Classifier(tf.Module):
         def read(content):
             return resize(decode_image(content), self._shape)
 
-        return self._classify(tf.map_fn(read, image, fn_output_signature=tf.TensorSpec(self._shape, tf.uint8)))
+        return self._classify(
+            tf.map_fn(read, image, fn_output_signature=tf.TensorSpec(self._shape, tf.uint8))
+        )
 
 
 def write_saved_model(model, folder, labels_file, class_names):
@@ -54,7 +59,8 @@ def write_saved_model(model, folder, labels_file, class_names):
     `serve_uint8` uint8, `serve_bytes` encoded pictures. The loaded object itself, called with images, takes both types.
     """
     images = {
-        dtype: tf.TensorSpec((None, *model.input_shape[1:]), dtype, name="image") for dtype in (tf.float32, tf.uint8)
+        dtype: tf.TensorSpec((None, *model.input_shape[1:]), dtype, name="image")
+        for dtype in (tf.float32, tf.uint8)
     }
     encoded = tf.TensorSpec((None,), tf.string, name="image")
     folder.mkdir(exist_ok=True)

@@ -45,7 +45,9 @@ def trace(model):
         archive.track(model)
         (image,) = model.inputs
         signature = [tf.TensorSpec(image.shape, tf.float32, name=image.name)]
-        archive.add_endpoint("serve", lambda image: model(image, training=False), input_signature=signature)
+        archive.add_endpoint(
+            "serve", lambda image: model(image, training=False), input_signature=signature
+        )
         archive.write_out(folder, verbose=False)
         yield folder
 
@@ -76,9 +78,15 @@ def full_range(images):
     low, high = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
     best = (high - low).argmax()
     if high[best] == low[best]:
-        raise InputError("expected calibration images with something in them, got none but of a single colour each")
+        raise InputError(
+            "expected calibration images with something in them, got none but of a single colour each"
+        )
     # In float64 the brightest pixel becomes exactly 255. A factor in float32 can give 254.99998.
-    images[best] = (images[best].astype("float64") - low[best]) * 255 / (high[best].astype("float64") - low[best])
+    images[best] = (
+        (images[best].astype("float64") - low[best])
+        * 255
+        / (high[best].astype("float64") - low[best])
+    )
     return images
 
 

@@ -54,12 +54,16 @@ def decode_png(content):
 def rotate_upright(image, orientation):
     """Turn an image (height, width, channels) upright that has this EXIF orientation, 1 to 8."""
     image = tf.transpose(image, tf.where(orientation > 4, [1, 0, 2], [0, 1, 2]))
-    axes = tf.where(tf.reduce_any(orientation == [[3, 4, 7, 8], [2, 3, 6, 7]], axis=1))  # rows, columns
+    axes = tf.where(
+        tf.reduce_any(orientation == [[3, 4, 7, 8], [2, 3, 6, 7]], axis=1)
+    )  # rows, columns
     return tf.reverse(image, axes[:, 0])
 
 
 # A call that is not inlined takes hardly any time where it is not needed.
-@tf.function(input_signature=[tf.TensorSpec((), tf.string)], experimental_attributes={"_noinline": True})
+@tf.function(
+    input_signature=[tf.TensorSpec((), tf.string)], experimental_attributes={"_noinline": True}
+)
 def orientation(block):
     """The rule of `keras_arch.images.read.orientation` in TensorFlow, for bytes that begin with an EXIF block: int64."""
     data = tf.cast(tf.io.decode_raw(tf.strings.substr(block, 0, EXIF_BYTES), tf.uint8), tf.int64)
@@ -72,9 +76,14 @@ def orientation(block):
     start = number(data[4:8])
     entries = data[start + 2 : start + 2 + 12 * number(data[start : start + 2])]
     entries = tf.reshape(entries[: tf.size(entries) // 12 * 12], (-1, 12))
-    tags, kinds, counts, values = (number(entries[:, a:b]) for a, b in ((0, 2), (2, 4), (4, 8), (8, 10)))
+    tags, kinds, counts, values = (
+        number(entries[:, a:b]) for a, b in ((0, 2), (2, 4), (4, 8), (8, 10))
+    )
     first = tf.stack([kinds, counts, values], axis=-1)[tags == ORIENTATION][:1]
     valid = (
-        (first[:, 0] == SHORT) & (first[:, 1] == 1) & (first[:, 2] <= 8) & (begins_with(block, b"MM") | little_endian)
+        (first[:, 0] == SHORT)
+        & (first[:, 1] == 1)
+        & (first[:, 2] <= 8)
+        & (begins_with(block, b"MM") | little_endian)
     )
     return tf.reduce_max(tf.concat([tf.ones(1, tf.int64), first[:, 2][valid]], axis=0))

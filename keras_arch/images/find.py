@@ -25,7 +25,9 @@ def find_images(paths):
     for path in paths:
         inside, others = images_in(path) if path.is_dir() else ([path], [])
         if not inside:
-            raise InputError(f"expected a picture or a folder of pictures, got {path}, which has none")
+            raise InputError(
+                f"expected a picture or a folder of pictures, got {path}, which has none"
+            )
         found += inside
         unused += others
     warn_of_unused(unused)
@@ -77,7 +79,9 @@ def warn_of_unused(files):
     for file in files:
         kinds.setdefault(file_kind(file), []).append(file)
     common = sorted(kinds.items(), key=lambda kind: -len(kind[1]))[:NAMED_KINDS]
-    parts = [f"{kind}: {len(some)}, such as {'/'.join(some[0].parts[-2:])}" for kind, some in common]
+    parts = [
+        f"{kind}: {len(some)}, such as {'/'.join(some[0].parts[-2:])}" for kind, some in common
+    ]
     rest = len(files) - sum(len(some) for _, some in common)
     parts += [f"other: {rest}"] if rest else []
     warnings.warn(f"Unused files: {len(files)} ({'; '.join(parts)}).", DataWarning, stacklevel=2)

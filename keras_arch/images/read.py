@@ -25,8 +25,12 @@ RASTER = {
     "JPEG2000": (".jp2", ".j2k"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-FORMATS = tuple(name for name in RASTER if name in Image.registered_extensions().values())  # AVIF came with Pillow 11.3
-SUFFIXES = {suffix for name in FORMATS for suffix in RASTER[name]}  # of the pictures that are looked for in folders
+FORMATS = tuple(
+    name for name in RASTER if name in Image.registered_extensions().values()
+)  # AVIF came with Pillow 11.3
+SUFFIXES = {
+    suffix for name in FORMATS for suffix in RASTER[name]
+}  # of the pictures that are looked for in folders
 GRAY_MODES = ("1", "L", "LA")
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 ORIENTATION, SHORT = 0x0112, 3  # tag and kind of number in EXIF
@@ -85,7 +89,9 @@ def decode_file(path):
     except MemoryError:
         raise
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
-        raise InputError(f"expected an image file such as JPEG or PNG, got {path}: {first_line(error)}") from error
+        raise InputError(
+            f"expected an image file such as JPEG or PNG, got {path}: {first_line(error)}"
+        ) from error
 
 
 def upright(file):
@@ -126,8 +132,12 @@ def in_8_bits(image, file):
     Raises:
         ValueError: 32 bits or floating point, whose range no file states.
     """
-    if image.mode in ("I", "F") and not (image.mode == "I" and file.format == "PPM"):  # Pillow scales PPM to 16 bits
-        raise ValueError(f"The range of its pixels is unknown. Received: mode {image.mode}. Save it with 8 or 16 bits.")
+    if image.mode in ("I", "F") and not (
+        image.mode == "I" and file.format == "PPM"
+    ):  # Pillow scales PPM to 16 bits
+        raise ValueError(
+            f"The range of its pixels is unknown. Received: mode {image.mode}. Save it with 8 or 16 bits."
+        )
     if not image.mode.startswith("I"):
         return image
     tags = getattr(file, "tag_v2", {})

@@ -23,7 +23,10 @@ def pixels(box, size):
     """(top, left, bottom, right) of 0-1 as whole (top, left, height, width) of a picture of `size` (height, width, ...)."""
     height, width = tf.unstack(tf.cast(size[:2], tf.float32))
     top, left = tf.floor(box[0] * height), tf.floor(box[1] * width)
-    cut_height, cut_width = tf.round((box[2] - box[0]) * height), tf.round((box[3] - box[1]) * width)
+    cut_height, cut_width = (
+        tf.round((box[2] - box[0]) * height),
+        tf.round((box[3] - box[1]) * width),
+    )
     cut_height, cut_width = tf.maximum(1.0, cut_height), tf.maximum(1.0, cut_width)
     # Rounding must not reach over the edge.
     top, left = tf.minimum(top, height - cut_height), tf.minimum(left, width - cut_width)
@@ -53,5 +56,7 @@ def resize(image, shape, box=None):
         cut = tf.cast(tf.stack([top, left, cut_height, cut_width]), tf.int32)
     else:
         cut = pixels(box, tf.shape(image))
-    image = tf.image.resize(tf.image.crop_to_bounding_box(image, *tf.unstack(cut)), (height, width), antialias=True)
+    image = tf.image.resize(
+        tf.image.crop_to_bounding_box(image, *tf.unstack(cut)), (height, width), antialias=True
+    )
     return tf.ensure_shape(tf.cast(tf.round(image), tf.uint8), shape)

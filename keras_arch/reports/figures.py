@@ -24,15 +24,27 @@ def draw_grid(path, dataset, augment, seed):
     """Write a PNG of the first training images as `augment` makes them, each under its label (two where two are mixed)."""
 
     recipe = Recipe(
-        "", dataset.name, epochs=1, learning_rate=1, batch_size=GRID_COLUMNS * GRID_ROWS, augment=augment, seed=seed
+        "",
+        dataset.name,
+        epochs=1,
+        learning_rate=1,
+        batch_size=GRID_COLUMNS * GRID_ROWS,
+        augment=augment,
+        seed=seed,
     )
     images, labels = next(training_batches(dataset, recipe).as_numpy_iterator())
     names = [figure_label(name, GRID_NAME_CELLS) for name in dataset.class_names]
     with save_figure(path, (1.5 * GRID_COLUMNS, 1.75 * GRID_ROWS)) as figure:
-        for axes, *example in zip(figure.subplots(GRID_ROWS, GRID_COLUMNS).flat, images, labels, strict=False):
+        for axes, *example in zip(
+            figure.subplots(GRID_ROWS, GRID_COLUMNS).flat, images, labels, strict=False
+        ):
             image, shares = example
             axes.imshow(np.round(image).astype("uint8"), cmap="gray", vmin=0, vmax=255)
-            named = [f"{names[one]} {shares[one]:.0%}" for one in np.argsort(-shares, kind="stable") if shares[one] > 0]
+            named = [
+                f"{names[one]} {shares[one]:.0%}"
+                for one in np.argsort(-shares, kind="stable")
+                if shares[one] > 0
+            ]
             axes.set_title("\n".join(named[:2]).removesuffix(" 100%"), fontsize=8)
         for axes in figure.axes:
             axes.axis("off")
@@ -44,10 +56,25 @@ def draw_curves(path, histories):
     with save_figure(path, (9, 3.5), dpi=120) as figure:
         for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             for number, (name, history) in enumerate(histories.items()):
-                epochs, color, told = range(1, len(history[metric]) + 1), f"C{number}", figure_label(name)
+                epochs, color, told = (
+                    range(1, len(history[metric]) + 1),
+                    f"C{number}",
+                    figure_label(name),
+                )
                 # The name is last: matplotlib leaves a label that begins with an underscore out of the legend.
-                axes.plot(epochs, history[f"val_{metric}"], color=color, label=f"validation {told}".strip())
-                axes.plot(epochs, history[metric], color=color, linestyle="--", label=f"training {told}".strip())
+                axes.plot(
+                    epochs,
+                    history[f"val_{metric}"],
+                    color=color,
+                    label=f"validation {told}".strip(),
+                )
+                axes.plot(
+                    epochs,
+                    history[metric],
+                    color=color,
+                    linestyle="--",
+                    label=f"training {told}".strip(),
+                )
             axes.set(xlabel="epoch", title=metric)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.spines[["top", "right"]].set_visible(False)
@@ -56,8 +83,21 @@ def draw_curves(path, histories):
 
 # Fonts with Chinese, Japanese and Korean characters, of which those are used that are installed.
 CJK_FONTS = (
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei"),
-    *("PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS"),
+    *(
+        "Noto Sans CJK SC",
+        "Noto Sans CJK JP",
+        "Noto Sans SC",
+        "Source Han Sans SC",
+        "WenQuanYi Zen Hei",
+    ),
+    *(
+        "PingFang SC",
+        "Hiragino Sans",
+        "Apple SD Gothic Neo",
+        "Microsoft YaHei",
+        "Malgun Gothic",
+        "Arial Unicode MS",
+    ),
 )
 
 
@@ -118,7 +158,9 @@ def draw_confusion(path, counts, class_names):
             for (row, column), images in np.ndenumerate(matrix):
                 if images:
                     colour = "white" if shares[row, column] > 0.5 else "black"
-                    axes.text(column, row, str(images), ha="center", va="center", color=colour, fontsize=8)
+                    axes.text(
+                        column, row, str(images), ha="center", va="center", color=colour, fontsize=8
+                    )
 
 
 def draw_reliability(path, calibration, ece):
@@ -128,7 +170,12 @@ def draw_reliability(path, calibration, ece):
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
         upper.plot(confidence, [one["accuracy"] for one in calibration], marker="o")
-        upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"expected calibration error {ece:.2%}")
+        upper.set(
+            ylabel="accuracy",
+            xlim=(0, 1),
+            ylim=(0, 1),
+            title=f"expected calibration error {ece:.2%}",
+        )
         lower.bar(confidence, [one["images"] for one in calibration], width=0.04)
         lower.set(xlabel="confidence", ylabel="images", yscale="log")
         for axes in (upper, lower):
@@ -160,11 +207,15 @@ def write_evaluation(folder, dataset, split, names, rows, answers, labels):
     """
     folder.mkdir(parents=True, exist_ok=True)
     with lock_path(folder, wait=True):  # or two evaluations would mix their files
-        write_json(folder / "metrics.json", {"dataset": dataset.name, "split": split, "artifacts": rows})
+        write_json(
+            folder / "metrics.json", {"dataset": dataset.name, "split": split, "artifacts": rows}
+        )
         for name, row, probabilities in zip(names, rows, answers, strict=True):
             picture = folder / name.replace(".", "_")
             picture.parent.mkdir(parents=True, exist_ok=True)
             with warn_on_failure(f"A picture of {name}"):
                 draw_confusion(f"{picture}_confusion.png", row["confusion"], dataset.class_names)
                 draw_reliability(f"{picture}_reliability.png", row["calibration"], row["ece"])
-                draw_mistakes(f"{picture}_mistakes.png", find_mistakes(probabilities, labels, dataset, split))
+                draw_mistakes(
+                    f"{picture}_mistakes.png", find_mistakes(probabilities, labels, dataset, split)
+                )

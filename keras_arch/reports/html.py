@@ -71,13 +71,21 @@ def write_report(folder, mistakes):
         "calibration error": f"{test['ece']:.2%}",
     }
     classes = [
-        [name, *(f"{row[column]:.2%}" for column in ("precision", "recall", "f1")), f"{row['support']:,}"]
+        [
+            name,
+            *(f"{row[column]:.2%}" for column in ("precision", "recall", "f1")),
+            f"{row['support']:,}",
+        ]
         for name, row in test["classes"].items()
     ]
     confused = [[one["true"], one["predicted"], f"{one['images']:,}"] for one in test["confused"]]
     stages = [[name, *(f"{count:,}" for count in counts)] for name, *counts in cost["stages"]]
     defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
-    options = [[name, str(value)] for name, value in recipe.items() if value != defaults[name] and name != "seed"]
+    options = [
+        [name, str(value)]
+        for name, value in recipe.items()
+        if value != defaults[name] and name != "seed"
+    ]
     machine = run["hardware"]
     made = [
         ["seed", str(recipe["seed"])],
@@ -89,12 +97,15 @@ def write_report(folder, mistakes):
     title = f"{recipe['model']} on {data_name(recipe['dataset'])}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()) + "</dl>",
+        "<dl>"
+        + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items())
+        + "</dl>",
         *(f"<h2>{name}</h2>{embed_figure(draw, name)}" for name, draw in drawings.items()),
         "<h2>Classes</h2>" + html_table(["class", "precision", "recall", "f1", "images"], classes),
         "<h2>Most confused</h2>" + html_table(["true", "predicted", "images"], confused),
         EXPORT_MARK,
-        "<h2>Cost</h2>" + html_table(["stage", "parameters", "multiply-adds", "activations"], stages),
+        "<h2>Cost</h2>"
+        + html_table(["stage", "parameters", "multiply-adds", "activations"], stages),
         "<h2>Recipe</h2>" + html_table(["option", "value"], options),
         '<p class="soft">What is not listed has its default.</p>',
         "<h2>How it was made</h2>" + html_table(["what", "value"], made),
@@ -128,7 +139,9 @@ def insert_export(path, columns):
 def html_table(titles, rows):
     """An HTML table of text."""
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 

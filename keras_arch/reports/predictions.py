@@ -24,9 +24,14 @@ def write_csv(rows):
     for row in rows:
         if not header:  # of as many classes as there are, where there are fewer than asked for
             columns = range(1, len(row["classes"]) + 1)
-            header = ["image", *(f"{kind}_{number}" for number in columns for kind in ("label", "probability"))]
+            header = [
+                "image",
+                *(f"{kind}_{number}" for number in columns for kind in ("label", "probability")),
+            ]
             writer.writerow(header)
-        writer.writerow([row["image"], *(value for one in row["classes"] for value in one.values())])
+        writer.writerow(
+            [row["image"], *(value for one in row["classes"] for value in one.values())]
+        )
 
 
 WRITERS = {"table": write_table, "json": write_json, "csv": write_csv}

@@ -18,7 +18,9 @@ def comparison_row(folder, run, history, cost):
     """
     metrics = run.get("metrics")
     if metrics is None:
-        raise InputError(f"expected a run that has ended, got {folder}, whose run.json has no metrics")
+        raise InputError(
+            f"expected a run that has ended, got {folder}, whose run.json has no metrics"
+        )
     return {
         "model": run["recipe"].model,
         "dataset": shorten(data_name(run["recipe"].dataset)),
@@ -70,9 +72,7 @@ CHANCE = 0.05  # below this p a difference is called more than chance
 
 def evaluation_legend(rows):
     """What the titles of `evaluation_row` mean, of those that are there."""
-    told = (
-        "from, to: 95% intervals. nll: negative log-likelihood. ece: expected calibration error. ms: one image, median."
-    )
+    told = "from, to: 95% intervals. nll: negative log-likelihood. ece: expected calibration error. ms: one image, median."
     if len(rows) > 1:
         told += (
             "\nagrees: images with the top class of the first artifact. lost, won: images that the first alone, or this one\n"
@@ -88,7 +88,10 @@ def class_rows(row):
     return [
         {
             "class": shorten(name),
-            **{f"{column} %": f"{100 * found[column]:.2f}" for column in ("precision", "recall", "f1")},
+            **{
+                f"{column} %": f"{100 * found[column]:.2f}"
+                for column in ("precision", "recall", "f1")
+            },
             "images": f"{found['support']:,}",
         }
         for name, found in classes[:CLASSES_SHOWN]
@@ -105,7 +108,8 @@ def absent_classes_line(row):
 def confusions_line(row):
     """The most frequent mistakes as a sentence."""
     pairs = (
-        f"{shorten(one['true'])} taken for {shorten(one['predicted'])} ({one['images']:,})" for one in row["confused"]
+        f"{shorten(one['true'])} taken for {shorten(one['predicted'])} ({one['images']:,})"
+        for one in row["confused"]
     )
     return f"Most confused: {', '.join(pairs) or 'none'}."
 
@@ -135,7 +139,9 @@ def evaluation_row(row):
 
 def list_recipes(recipes, expected):
     """What scripts/train.py says when it is asked for nothing."""
-    print("usage: python scripts/train.py RECIPE [options]; RECIPE --help lists the options. Recipes:")
+    print(
+        "usage: python scripts/train.py RECIPE [options]; RECIPE --help lists the options. Recipes:"
+    )
     for name, recipe in recipes.items():
         print(f"  {name:26}{recipe.summary}\n  {'':26}{expected[name]}")
 
@@ -143,7 +149,10 @@ def list_recipes(recipes, expected):
 def transpose(columns):
     """Rows for `print_table` from {name: {title: text}}, a column for each name."""
     titles = dict.fromkeys(title for column in columns.values() for title in column)
-    return [{"": title, **{name: column.get(title, "") for name, column in columns.items()}} for title in titles]
+    return [
+        {"": title, **{name: column.get(title, "") for name, column in columns.items()}}
+        for title in titles
+    ]
 
 
 def short_names(paths):
@@ -151,7 +160,10 @@ def short_names(paths):
     if any(path.is_absolute() for path in paths):
         paths = [path.absolute() for path in paths]
     shared = os.path.commonpath([path.parent for path in paths])
-    names = [path.stem.removeprefix("model_") if path.suffix == ".tflite" else path.name for path in paths]
+    names = [
+        path.stem.removeprefix("model_") if path.suffix == ".tflite" else path.name
+        for path in paths
+    ]
     if len(set(names)) < len(names):
         names = [os.path.relpath(path, shared or ".") for path in paths]
     return shared or ".", names
@@ -159,7 +171,9 @@ def short_names(paths):
 
 def verification_table(report):
     """{format name: {title: text}} for the screen."""
-    return {name: file_row(row) for name, row in report["artifacts"].items() if "refused" not in row}
+    return {
+        name: file_row(row) for name, row in report["artifacts"].items() if "refused" not in row
+    }
 
 
 def file_row(row):
@@ -177,7 +191,10 @@ def file_row(row):
             "on average": f"{row['mean_difference']:.1e}",
         }
         for threads, (median, slow) in row["latency_ms"].items():
-            found |= {f"ms {threads} thread{'s' * (threads != '1')}": f"{median:.2f}", f"p95 {threads}": f"{slow:.2f}"}
+            found |= {
+                f"ms {threads} thread{'s' * (threads != '1')}": f"{median:.2f}",
+                f"p95 {threads}": f"{slow:.2f}",
+            }
         if row["peak_memory"] is not None:
             found["memory MB"] = f"{row['peak_memory'] / 1e6:.1f}"
     return found | {"verdict": "FAILED" if row["problems"] else "ok"}
@@ -194,9 +211,13 @@ def operator_lines(report):
     alike: dict[str, list[str]] = {}
     for name, row in report["artifacts"].items():
         if "operators" in row:
-            counts = ", ".join(f"{operator} {count}" for operator, count in row["operators"].items())
+            counts = ", ".join(
+                f"{operator} {count}" for operator, count in row["operators"].items()
+            )
             alike.setdefault(counts, []).append(name)
     lines = [f"{', '.join(names)}: {counts}" for counts, names in alike.items()]
     return lines + [
-        f"{name}: not written, {row['refused']}" for name, row in report["artifacts"].items() if "refused" in row
+        f"{name}: not written, {row['refused']}"
+        for name, row in report["artifacts"].items()
+        if "refused" in row
     ]

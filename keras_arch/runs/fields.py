@@ -3,7 +3,15 @@
 import dataclasses
 import json
 from types import NoneType
-from typing import Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Literal,
+    NotRequired,
+    TypedDict,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from ..errors import InputError, first_line
 from ..recipes import Recipe
@@ -65,13 +73,18 @@ def read_record(path):
         raise damaged_error(path, wrong)
     try:
         return {**content, "recipe": Recipe(**content["recipe"])}
-    except (ValueError, TypeError) as error:  # an option out of its range, or one that this version does not have
+    except (
+        ValueError,
+        TypeError,
+    ) as error:  # an option out of its range, or one that this version does not have
         raise damaged_error(path, first_line(error)) from error
 
 
 def damaged_error(path, wrong):
     """The InputError for a file of a run folder that is not as scripts/train.py writes it."""
-    return InputError(f"{path} is damaged or of another version. Received: {wrong}. Restore it, or train again")
+    return InputError(
+        f"{path} is damaged or of another version. Received: {wrong}. Restore it, or train again"
+    )
 
 
 def misfit(name, value, annotation):
@@ -102,7 +115,11 @@ def required(annotation):
     """The fields that a `TypedDict` or a dataclass needs."""
     if is_typeddict(annotation):
         return annotation.__required_keys__
-    return {field.name for field in dataclasses.fields(annotation) if field.default is dataclasses.MISSING}
+    return {
+        field.name
+        for field in dataclasses.fields(annotation)
+        if field.default is dataclasses.MISSING
+    }
 
 
 def fits(value, annotation):

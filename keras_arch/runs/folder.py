@@ -20,7 +20,9 @@ from .record import read_run
 def resolve_paths(recipe):
     """The recipe with whole paths where it names folders or files, so that run.json finds them from anywhere."""
     if recipe.freeze == "backbone" and recipe.weights is None:
-        raise InputError("expected --weights with --freeze backbone, got none: a random backbone would never learn")
+        raise InputError(
+            "expected --weights with --freeze backbone, got none: a random backbone would never learn"
+        )
     return dataclasses.replace(
         recipe, dataset=resolve_existing(recipe.dataset), weights=resolve_existing(recipe.weights)
     )
@@ -40,7 +42,9 @@ def check_run_folder(folder, recipe, overwrite, resume):
     """`folder`, or InputError where a run or an unfinished one would be lost or mixed with another without being asked."""
     refuse_inside(folder, [recipe.dataset])
     if Path(recipe.dataset).exists() and folder.resolve() in Path(recipe.dataset).resolve().parents:
-        raise InputError(f"{folder} holds the data, {recipe.dataset}, and must not be replaced. Pass another --output")
+        raise InputError(
+            f"{folder} holds the data, {recipe.dataset}, and must not be replaced. Pass another --output"
+        )
     refuse_foreign(folder, "run.json")
     check_writable(folder)
     if (folder / "run.json").exists() and not overwrite:
@@ -51,9 +55,15 @@ def check_run_folder(folder, recipe, overwrite, resume):
     partial = partial_name(folder)
     if resume and (partial / CHECKPOINT).exists():
         before, now = (dataclasses.asdict(one) for one in (read_run(partial)["recipe"], recipe))
-        changed = [f"{field} {before[field]!r} and not {now[field]!r}" for field in now if now[field] != before[field]]
+        changed = [
+            f"{field} {before[field]!r} and not {now[field]!r}"
+            for field in now
+            if now[field] != before[field]
+        ]
         if changed:
-            raise InputError(f"expected the options that {partial} was begun with: {', '.join(changed)}")
+            raise InputError(
+                f"expected the options that {partial} was begun with: {', '.join(changed)}"
+            )
     for existing in (partial / "model.keras", partial / CHECKPOINT):
         if existing.exists() and not (overwrite or resume):
             with exclusive_lock(partial):  # or it would be called interrupted while it is running

@@ -7,7 +7,12 @@ from ..files import atomic_write
 from ..text import brief
 from .fields import damaged_error
 
-CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")  # columns of history.csv that every run has
+CURVES = (
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+)  # columns of history.csv that every run has
 
 
 def write_history(path, history):
@@ -18,7 +23,8 @@ def write_history(path, history):
             rows = csv.writer(file)
             rows.writerow(["epoch", *history])
             rows.writerows(
-                [epoch, *values] for epoch, values in enumerate(zip(*history.values(), strict=True), start=1)
+                [epoch, *values]
+                for epoch, values in enumerate(zip(*history.values(), strict=True), start=1)
             )
 
     atomic_write(path, write)
@@ -40,7 +46,9 @@ def read_history(folder):
     if missing := [name for name in CURVES if name not in columns]:
         raise damaged_error(path, f"no column {missing[0]}")
     return {
-        name: [parse_number(path, name, text) for text in texts] for name, texts in columns.items() if name != "epoch"
+        name: [parse_number(path, name, text) for text in texts]
+        for name, texts in columns.items()
+        if name != "epoch"
     }
 
 
@@ -49,7 +57,9 @@ def parse_number(path, column, text):
     try:
         return float(text)
     except ValueError:
-        raise damaged_error(path, f"{brief(column)} of {brief(text)}, which must be a number") from None
+        raise damaged_error(
+            path, f"{brief(column)} of {brief(text)}, which must be a number"
+        ) from None
 
 
 def best_epoch(history):

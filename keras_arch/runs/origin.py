@@ -26,7 +26,11 @@ def warn_of_changes(artifacts, name, dataset, split="test"):
                 DataWarning,
                 stacklevel=2,
             )
-        elif split == "all" and dataset.fingerprint and dataset.fingerprint == run.get("data_fingerprint"):
+        elif (
+            split == "all"
+            and dataset.fingerprint
+            and dataset.fingerprint == run.get("data_fingerprint")
+        ):
             warnings.warn(
                 f"{folder} was trained on the same data. Evaluate --split test for images that it was not trained on",
                 DataWarning,
@@ -60,4 +64,8 @@ def dataset_of(artifact, name=None, data_dir=None):
     if path is None:
         return resolve_existing(name), data_dir, {}
     run = read_run(path.parent)
-    return resolve_existing(name) or run["recipe"].dataset, data_dir or run["data_dir"], run["recipe"].data_options
+    return (
+        resolve_existing(name) or run["recipe"].dataset,
+        data_dir or run["data_dir"],
+        run["recipe"].data_options,
+    )

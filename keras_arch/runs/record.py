@@ -14,7 +14,11 @@ from ..text import brief
 from .fields import read_record
 from .history import best_epoch
 
-SUMMARY = ("images", "top1", "balanced_accuracy")  # of the metrics of validation, which chose the model
+SUMMARY = (
+    "images",
+    "top1",
+    "balanced_accuracy",
+)  # of the metrics of validation, which chose the model
 
 
 def start_run(folder, recipe, precision, data_dir, dataset):
@@ -45,9 +49,15 @@ def start_run(folder, recipe, precision, data_dir, dataset):
         "images": dataset.sizes,
         "data_fingerprint": dataset.fingerprint,
         "git_commit": git_commit(),
-        "versions": {name: version(name) for name in ("keras", "tensorflow", "tensorflow-datasets", "numpy")},
+        "versions": {
+            name: version(name) for name in ("keras", "tensorflow", "tensorflow-datasets", "numpy")
+        },
         "python": platform.python_version(),
-        "hardware": {"processor": cpu_name(), "cores": available_cores(), "system": platform.system()},
+        "hardware": {
+            "processor": cpu_name(),
+            "cores": available_cores(),
+            "system": platform.system(),
+        },
     }
     write_json(folder / "run.json", run)
 
@@ -61,12 +71,19 @@ def data_changes(folder, run, dataset):
         dataset: a `keras_arch.data.dataset.Dataset`.
     """
     labels = folder / LABELS
-    changed = first_difference(read_labels(labels) if labels.exists() else dataset.class_names, dataset.class_names)
+    changed = first_difference(
+        read_labels(labels) if labels.exists() else dataset.class_names, dataset.class_names
+    )
     if changed:
         number, before, now = changed
         return [f"class {number} is {brief(now)} instead of {brief(before)}"]
-    if dataset.sizes != run["images"]:
-        return [f"images {dataset.sizes} instead of {run['images']}"]
+    sizes = [(split, count, run["images"].get(split)) for split, count in dataset.sizes.items()]
+    if other := [
+        f"{count} {split} images instead of {before}"
+        for split, count, before in sizes
+        if count != before
+    ]:
+        return other
     if run.get("data_fingerprint", dataset.fingerprint) != dataset.fingerprint:
         return [f"{dataset.name} with other contents, in the same number of images"]
     return []
@@ -93,7 +110,10 @@ def finish_run(folder, history, metrics, cost, weights_sha256):
     run["cost"] = {
         "parameters": cost.parameters,
         "multiply_adds": cost.multiply_adds,
-        "stages": [[row.name, row.parameters, row.multiply_adds, row.activations] for row in cost.by_stage().layers],
+        "stages": [
+            [row.name, row.parameters, row.multiply_adds, row.activations]
+            for row in cost.by_stage().layers
+        ],
     }
     write_json(folder / "run.json", run)
     return run["metrics"]

@@ -108,7 +108,11 @@ class SaveProgress(keras.callbacks.Callback):
 
 def patience_is_over(history, patience):
     """Whether the last `patience` epochs of a history brought nothing better."""
-    return patience is not None and bool(history) and len(history["loss"]) - 1 - best_epoch(history) >= patience
+    return (
+        patience is not None
+        and bool(history)
+        and len(history["loss"]) - 1 - best_epoch(history) >= patience
+    )
 
 
 class PrintProgress(keras.callbacks.Callback):
@@ -116,7 +120,12 @@ class PrintProgress(keras.callbacks.Callback):
 
     def __init__(self, recipe, steps, batch_size, progress):
         super().__init__()
-        self.epochs, self.steps, self.batch_size, self.progress = recipe.epochs, steps, batch_size, progress
+        self.epochs, self.steps, self.batch_size, self.progress = (
+            recipe.epochs,
+            steps,
+            batch_size,
+            progress,
+        )
         self.balanced = recipe.class_weights == "balanced"
 
     def on_train_begin(self, logs=None):
@@ -128,14 +137,18 @@ class PrintProgress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.started = epoch, time.perf_counter()
-        self.task = self.progress.add_task(f"{epoch + 1}/{self.epochs}", total=self.steps, speed="", rate="")
+        self.task = self.progress.add_task(
+            f"{epoch + 1}/{self.epochs}", total=self.steps, speed="", rate=""
+        )
 
     def on_train_batch_end(self, batch, logs=None):
         if self.progress.disable:
             return
         speed = (batch + 1) * self.batch_size / (time.perf_counter() - self.started)
         rate = rate_of(self.model.optimizer, self.epoch * self.steps + batch)
-        self.progress.update(self.task, advance=1, speed=f"{speed:,.0f} img/s", rate=f"learning rate {rate:.5f}")
+        self.progress.update(
+            self.task, advance=1, speed=f"{speed:,.0f} img/s", rate=f"learning rate {rate:.5f}"
+        )
 
     def on_test_begin(self, logs=None):
         self.training_seconds = time.perf_counter() - self.started
@@ -143,7 +156,9 @@ class PrintProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.progress.remove_task(self.task)
         self.spent.append(time.perf_counter() - self.started)
-        logs["learning_rate"] = rate_of(self.model.optimizer, unwrap(self.model.optimizer).iterations - 1)  # just used
+        logs["learning_rate"] = rate_of(
+            self.model.optimizer, unwrap(self.model.optimizer).iterations - 1
+        )  # just used
         logs["seconds"] = round(self.spent[-1], 3)
         left = sum(self.spent) / len(self.spent) * (self.epochs - epoch - 1)
         speed = self.steps * self.batch_size / self.training_seconds
@@ -159,7 +174,12 @@ def progress_bar():
     interactive = Console().is_terminal
     console = Console(highlight=False, force_terminal=interactive, force_jupyter=False)
     columns = (
-        *(TextColumn("epoch {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+        *(
+            TextColumn("epoch {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        ),
         *(TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[rate]}")),
     )
     return Progress(*columns, console=console, transient=True, disable=not interactive)

@@ -11,7 +11,9 @@ from ..files import CHECKPOINT, atomic_write
 
 def save_checkpoint(folder, model, history, precision):
     """Write the state behind the last epoch of `history`; a kill at any moment leaves the file before, or this one."""
-    arrays = {f"{part}/{number}": np.asarray(variable) for part, number, variable in variables_of(model)}
+    arrays = {
+        f"{part}/{number}": np.asarray(variable) for part, number, variable in variables_of(model)
+    }
     arrays["history"], arrays["precision"] = np.asarray(json.dumps(history)), np.asarray(precision)
     atomic_write(folder / CHECKPOINT, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
 
@@ -35,7 +37,9 @@ def load_checkpoint(folder, model):
     if {name: array.shape for name, array in arrays.items()} != {
         name: tuple(variable.shape) for name, variable in variables.items()
     }:
-        raise InputError(f"expected the checkpoint of this network and optimizer, got {path}, which is of another")
+        raise InputError(
+            f"expected the checkpoint of this network and optimizer, got {path}, which is of another"
+        )
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return history
@@ -51,7 +55,9 @@ def recorded_precision(folder):
 def variables_of(model):
     """(part, number, variable): weights, moving averages and the state of dropout; what the optimizer keeps."""
     for part, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
-        metrics = {id(variable) for variable in model.metrics_variables}  # which every epoch begins anew
+        metrics = {
+            id(variable) for variable in model.metrics_variables
+        }  # which every epoch begins anew
         kept = [variable for variable in variables if id(variable) not in metrics]
         for number, variable in enumerate(kept):
             yield part, number, variable

@@ -34,7 +34,10 @@ def check_arguments(model, dataset, recipe, folder):
     check_folder(folder)
     check_batch_size(dataset, recipe)
     strip_auxiliary_heads(model)  # refuses other outputs than training heads
-    name, model = model.name, plain_model(model)  # refuses several inputs, and names that cannot be traced
+    name, model = (
+        model.name,
+        plain_model(model),
+    )  # refuses several inputs, and names that cannot be traced
     check_shapes(model, dataset)
     check_memory(name, model, dataset, recipe)
     check_probabilities(model, dataset, recipe.seed)
@@ -42,7 +45,11 @@ def check_arguments(model, dataset, recipe, folder):
 
 def is_functional(model):
     """Whether a model is a graph of layers that can be copied, which a Sequential or a subclass need not be."""
-    return isinstance(model, keras.Model) and hasattr(model, "operations") and not isinstance(model, keras.Sequential)
+    return (
+        isinstance(model, keras.Model)
+        and hasattr(model, "operations")
+        and not isinstance(model, keras.Sequential)
+    )
 
 
 def check_shapes(model, dataset):
@@ -55,7 +62,9 @@ def check_shapes(model, dataset):
         )
     shape = tuple(model.inputs[0].shape[1:])
     sides = zip(shape, dataset.image_shape, strict=False)
-    if len(shape) != len(dataset.image_shape) or any(side not in (None, size) for side, size in sides):
+    if len(shape) != len(dataset.image_shape) or any(
+        side not in (None, size) for side, size in sides
+    ):
         raise InputError(
             f"`model` must take images of {dataset.image_shape}, as {dataset.name} has. Received: a model for "
             f"{shape}. Build it with this input_shape, or load the data with another image_size."
@@ -93,7 +102,9 @@ def check_probabilities(model, dataset, seed):
     """Raise InputError if an output of the model is no probabilities for two training images, as the losses need it."""
     images, _ = dataset.train.sample(2, seed)
     outputs = keras.tree.flatten(model(images, training=False))
-    for name, output in zip(model.output_names, map(keras.ops.convert_to_numpy, outputs), strict=True):
+    for name, output in zip(
+        model.output_names, map(keras.ops.convert_to_numpy, outputs), strict=True
+    ):
         # Infinite or NaN outputs say nothing about the last layer. The loss stops training then.
         if np.isfinite(output).all() and not are_probabilities(output):
             raise InputError(

@@ -50,7 +50,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        if len(inputs.shape) != 4 or self.axis not in (-1, 3) or self.renorm or self.synchronized or mask is not None:
+        if (
+            len(inputs.shape) != 4
+            or self.axis not in (-1, 3)
+            or self.renorm
+            or self.synchronized
+            or mask is not None
+        ):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 

@@ -12,7 +12,15 @@ from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batche
 from ..errors import explain_surroundings
 from ..files import plain_path
 from ..models import all_layers, head_layers, plain_model
-from .callbacks import MainHead, PrintProgress, SaveProgress, StopAtNaN, SwapAverages, patience_is_over, progress_bar
+from .callbacks import (
+    MainHead,
+    PrintProgress,
+    SaveProgress,
+    StopAtNaN,
+    SwapAverages,
+    patience_is_over,
+    progress_bar,
+)
 from .checkpoint import load_checkpoint, recorded_precision
 from .checks import check_arguments
 from .fast_copy import fast_copy
@@ -54,19 +62,33 @@ def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
     """
     check_arguments(model, dataset, recipe, folder)
     folder = Path(folder)
-    precision = choose_precision(recipe.precision, recorded_precision(folder) if resume else None).name
+    precision = choose_precision(
+        recipe.precision, recorded_precision(folder) if resume else None
+    ).name
     trained = compile_copy(model, recipe, steps_per_epoch(dataset, recipe), precision)
     history = load_checkpoint(folder, trained) if resume else {}
     done = len(history.get("loss", []))
     if done < recipe.epochs and not patience_is_over(history, recipe.patience):
-        run_epochs(trained, model, dataset, replace(recipe, precision=precision), folder, history, tensorboard)
+        run_epochs(
+            trained,
+            model,
+            dataset,
+            replace(recipe, precision=precision),
+            folder,
+            history,
+            tensorboard,
+        )
     model.load_weights(folder / "model.keras")
     return history
 
 
 def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
     """Train the copy behind the epochs in `history`, which grows, and keep the best in `model`'s form."""
-    steps, done, heads = steps_per_epoch(dataset, recipe), len(history.get("loss", [])), len(model.outputs)
+    steps, done, heads = (
+        steps_per_epoch(dataset, recipe),
+        len(history.get("loss", [])),
+        len(model.outputs),
+    )
     classes = len(dataset.class_names)
     weights = balanced_weights(dataset) if recipe.class_weights == "balanced" else None
     guessing = math.log(classes) * (1 if weights is None else weights.max())
@@ -76,16 +98,24 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
             MainHead(),
             PrintProgress(recipe, steps, min(recipe.batch_size, dataset.train.count), progress),
             StopAtNaN(recipe, guessing),
-            *([keras.callbacks.TensorBoard(plain / "tensorboard", write_graph=False)] if tensorboard else []),
+            *(
+                [keras.callbacks.TensorBoard(plain / "tensorboard", write_graph=False)]
+                if tensorboard
+                else []
+            ),
             SaveProgress(model, folder, history, recipe.patience, recipe.precision),
-            *([SwapAverages()] if recipe.ema is not None else []),  # behind Record, which takes what was validated
+            *(
+                [SwapAverages()] if recipe.ema is not None else []
+            ),  # behind Record, which takes what was validated
         ]
         trained.fit(
             repeat_labels(training_batches(dataset, recipe, done), heads, weights),
             initial_epoch=done,
             epochs=recipe.epochs,
             steps_per_epoch=steps,
-            validation_data=repeat_labels(evaluation_batches(dataset.validation, classes, EVALUATION_BATCH), heads),
+            validation_data=repeat_labels(
+                evaluation_batches(dataset.validation, classes, EVALUATION_BATCH), heads
+            ),
             shuffle=False,  # the batches are shuffled already
             verbose=0,
             callbacks=callbacks,
@@ -94,7 +124,9 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
 
 def compile_copy(model, recipe, steps, precision):
     """The fast copy of `model`, ready to train."""
-    heads = len(model.outputs)  # more than one where training heads are on it, each of which learns the same labels
+    heads = len(
+        model.outputs
+    )  # more than one where training heads are on it, each of which learns the same labels
     trained = fast_copy(plain_model(model), precision)
     if recipe.freeze == "backbone":
         head = head_layers(trained)
@@ -106,7 +138,10 @@ def compile_copy(model, recipe, steps, precision):
         metrics.append(BalancedAccuracy(model.outputs[0].shape[-1]))
     trained.compile(
         optimizer=build_optimizer(recipe, steps, precision),
-        loss=[keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing) for _ in range(heads)],
+        loss=[
+            keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+            for _ in range(heads)
+        ],
         loss_weights=[1.0] + [AUXILIARY_LOSS_WEIGHT] * (heads - 1),
         metrics=[metrics] + [[]] * (heads - 1),
     )

@@ -27,7 +27,11 @@ def build_optimizer(recipe, steps, precision="float32"):
         options |= {"momentum": MOMENTUM, "nesterov": True}
     optimizer = OPTIMIZERS[recipe.optimizer](schedule, **options)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+    return (
+        keras.optimizers.LossScaleOptimizer(optimizer)
+        if precision == "mixed_float16"
+        else optimizer
+    )
 
 
 def unwrap(optimizer):
@@ -43,7 +47,9 @@ def rate_of(optimizer, step):
 def averaged_variables(optimizer):
     """Return (weight, its moving average) for each weight that is trained with `ema`."""
     optimizer = unwrap(optimizer)
-    return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
+    return list(
+        zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
+    )
 
 
 class WarmUpAverage(keras.optimizers.Optimizer):
@@ -89,10 +95,14 @@ def build_schedule(recipe, steps):
     after = {
         "cosine": cosine,
         "onecycle": cosine,
-        "step": keras.optimizers.schedules.PiecewiseConstantDecay(drops, [peak, peak / 10, peak / 100]),
+        "step": keras.optimizers.schedules.PiecewiseConstantDecay(
+            drops, [peak, peak / 10, peak / 100]
+        ),
         "constant": lambda step: peak,
     }[recipe.schedule]
-    return WarmUp(peak * ONE_CYCLE_START if recipe.schedule == "onecycle" else 0, peak, warmup, after)
+    return WarmUp(
+        peak * ONE_CYCLE_START if recipe.schedule == "onecycle" else 0, peak, warmup, after
+    )
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
@@ -104,4 +114,6 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         step = ops.cast(step, "float32")
         climb = self.start + (self.peak - self.start) * (step + 1) / max(self.warmup, 1)
-        return ops.where(step < self.warmup, climb, self.after(ops.maximum(step - self.warmup, 0.0)))
+        return ops.where(
+            step < self.warmup, climb, self.after(ops.maximum(step - self.warmup, 0.0))
+        )

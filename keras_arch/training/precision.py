@@ -16,7 +16,9 @@ from ..machine import available_cores, cpu_name
 MARGIN = 1.15  # by which bfloat16 must be faster: it is less exact, and a measurement has noise
 # The probe: a 3x3 convolution with batch norm and ReLU, as in the middle of a ResNet, and its gradients.
 BATCH, SIZE, FILTERS = 32, 28, 64
-FLOP = 6 * BATCH * SIZE**2 * 9 * FILTERS**2  # two a multiply-add; forward, gradient of the images and of the kernel
+FLOP = (
+    6 * BATCH * SIZE**2 * 9 * FILTERS**2
+)  # two a multiply-add; forward, gradient of the images and of the kernel
 ROUNDS, MOST_SECONDS = 5, 1.0
 
 
@@ -105,7 +107,9 @@ def measure_speeds():
             seconds[kind].append(time.perf_counter() - before)
         if time.perf_counter() - started > MOST_SECONDS:
             break
-    speeds = {kind: round(FLOP / float(np.median(found)) / 1e9, 1) for kind, found in seconds.items()}
+    speeds = {
+        kind: round(FLOP / float(np.median(found)) / 1e9, 1) for kind, found in seconds.items()
+    }
     return {"float32": 0.0, "bfloat16": 0.0} | speeds
 
 
@@ -123,7 +127,9 @@ def probe_step(kind):
         with tf.GradientTape() as tape:
             tape.watch((images, kernel))
             x = tf.nn.conv2d(images, kernel, 1, "SAME")
-            x, *_ = tf.raw_ops.FusedBatchNormV3(x=x, scale=ones, offset=zeros, mean=[], variance=[], is_training=True)
+            x, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=x, scale=ones, offset=zeros, mean=[], variance=[], is_training=True
+            )
             total = tf.reduce_sum(tf.cast(tf.nn.relu(x), tf.float32))
         return tape.gradient(total, (images, kernel))
 
@@ -144,13 +150,17 @@ def accelerator_has_bfloat16():
         import tensorflow as tf
 
         # Ampere is 8.0. A card that does not tell, such as Apple's, may lack it.
-        return tf.config.experimental.get_device_details(gpus()[0]).get("compute_capability", (0, 0)) >= (8, 0)
+        return tf.config.experimental.get_device_details(gpus()[0]).get(
+            "compute_capability", (0, 0)
+        ) >= (8, 0)
     if backend == "jax":
         import jax
 
         device = jax.devices()[0]
         major = str(getattr(device, "compute_capability", "0")).split(".")[0]
-        return device.platform == "tpu" or (device.platform != "cpu" and major.isdigit() and int(major) >= 8)
+        return device.platform == "tpu" or (
+            device.platform != "cpu" and major.isdigit() and int(major) >= 8
+        )
     import torch
 
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

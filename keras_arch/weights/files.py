@@ -10,7 +10,11 @@ import h5py
 from ..errors import InputError
 from ..files import is_path
 
-KERAS, WEIGHTS, KERAS_2 = ".keras", ".weights.h5", ".h5"  # kinds of files, as Keras knows them by their suffix
+KERAS, WEIGHTS, KERAS_2 = (
+    ".keras",
+    ".weights.h5",
+    ".h5",
+)  # kinds of files, as Keras knows them by their suffix
 SAFETENSORS, TORCH = ".safetensors", ".pth"  # kinds of files of PyTorch's tensors
 TRAINING_HEADS = "auxiliary_"  # how names of their layers begin
 

@@ -13,7 +13,15 @@ import numpy as np
 
 from ..errors import InputError, first_line, is_disk_full
 from ..models import check_model
-from .files import SAFETENSORS, TORCH, TRAINING_HEADS, detect_kind, differences, find_weights_file, has_head
+from .files import (
+    SAFETENSORS,
+    TORCH,
+    TRAINING_HEADS,
+    detect_kind,
+    differences,
+    find_weights_file,
+    has_head,
+)
 
 TORCHVISION = "https://download.pytorch.org/models/"
 # torchvision's IMAGENET1K_V1 checkpoints; a file's name ends in the first eight digits of its SHA-256.
@@ -34,7 +42,9 @@ class Normalization(NamedTuple):
     std: Sequence[float]
 
 
-IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of ImageNet's training images
+IMAGENET = Normalization(
+    (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+)  # of ImageNet's training images
 HALVES = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # -1 to 1
 # Parameters of the same networks, all but those of the classifier for 1000 classes.
 PARAMETERS = {
@@ -51,7 +61,11 @@ TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PU
 CACHE_DIR = None  # Keras's own, ~/.keras
 
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training scripts call a state_dict in a larger checkpoint
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+)  # what training scripts call a state_dict in a larger checkpoint
 PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
 COUNTERS = ("num_batches_tracked", "n_averaged")  # of steps; evaluation does not use them
 
@@ -86,14 +100,19 @@ def assign_tensors(model, state, source, skip_head, sum_channels):
     tensors = {
         name: tensor
         for name, tensor in state.items()
-        if not name.endswith(COUNTERS) and not name.startswith(("aux1.", "aux2."))  # GoogLeNet's training heads
+        if not name.endswith(COUNTERS)
+        and not name.startswith(("aux1.", "aux2."))  # GoogLeNet's training heads
     }
     if skip_head:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
     values, missing, misshapen = {}, [], []
     for variable in model.variables:
         layer, _, kind = variable.path.rpartition("/")
-        if kind == "seed_generator_state" or (skip_head and layer == "predictions") or layer.startswith(TRAINING_HEADS):
+        if (
+            kind == "seed_generator_state"
+            or (skip_head and layer == "predictions")
+            or layer.startswith(TRAINING_HEADS)
+        ):
             continue
         name = torchvision_name(layer, kind)
         tensor = tensors.pop(name, None)
@@ -107,8 +126,14 @@ def assign_tensors(model, state, source, skip_head, sum_channels):
             misshapen.append(f"{name} is {value.shape} and not {tuple(variable.shape)}")
         values[variable.path] = value
     if problems := differences(missing, list(tensors), misshapen):
-        fix = " skip_head=True loads all but the classifier, sum_channels=True is for one channel." if misshapen else ""
-        raise InputError(f"{source} does not fit {model.name}. Received: {'; '.join(problems)}.{fix}")
+        fix = (
+            " skip_head=True loads all but the classifier, sum_channels=True is for one channel."
+            if misshapen
+            else ""
+        )
+        raise InputError(
+            f"{source} does not fit {model.name}. Received: {'; '.join(problems)}.{fix}"
+        )
     for variable in model.variables:
         if variable.path in values:
             variable.assign(values[variable.path])
@@ -161,8 +186,14 @@ def format_numbers(values):
 TORCHVISION_NAMES = (
     (r"predictions", "fc"),
     (r"stem_conv(_bn)?", "{conv_or_bn}1"),
-    (r"stage(?P<stage>\d+)_block(?P<block>\d+)_conv(?P<conv>\d+)(_bn)?", "layer{stage}.{block}.{conv_or_bn}{conv}"),
-    (r"stage(?P<stage>\d+)_block(?P<block>\d+)_shortcut(_bn)?", "layer{stage}.{block}.downsample.{zero_or_one}"),
+    (
+        r"stage(?P<stage>\d+)_block(?P<block>\d+)_conv(?P<conv>\d+)(_bn)?",
+        "layer{stage}.{block}.{conv_or_bn}{conv}",
+    ),
+    (
+        r"stage(?P<stage>\d+)_block(?P<block>\d+)_shortcut(_bn)?",
+        "layer{stage}.{block}.downsample.{zero_or_one}",
+    ),
     (r"stem_conv1(_bn)?", "conv1.{conv_or_bn}"),
     (r"stem_reduce(_bn)?", "conv2.{conv_or_bn}"),
     (r"stem_conv2(_bn)?", "conv3.{conv_or_bn}"),
@@ -189,7 +220,11 @@ def torchvision_name(layer, kind):
         match = re.fullmatch(pattern, layer)
         if match:
             is_bn = layer.endswith("_bn")
-            parts = {"conv_or_bn": "bn" if is_bn else "conv", "zero_or_one": int(is_bn), **match.groupdict()}
+            parts = {
+                "conv_or_bn": "bn" if is_bn else "conv",
+                "zero_or_one": int(is_bn),
+                **match.groupdict(),
+            }
             if "block" in parts:
                 parts["block"] = int(parts["block"]) - 1
             return f"{name.format(**parts)}.{TORCHVISION_KINDS[kind]}"
@@ -205,7 +240,9 @@ def read_file(path):
     """What a .safetensors or .pth file holds."""
     kind = detect_kind(find_weights_file("source", path))
     if kind not in (SAFETENSORS, TORCH):
-        raise InputError(f"{path} must hold PyTorch's tensors. Received: a {kind} file. Use `weights=` of a builder.")
+        raise InputError(
+            f"{path} must hold PyTorch's tensors. Received: a {kind} file. Use `weights=` of a builder."
+        )
     try:
         if kind == SAFETENSORS:
             from safetensors.numpy import load_file
@@ -246,13 +283,21 @@ def not_a_state_dict(state):
         return f"a {type(state).__name__}"
     if not state:
         return "nothing"
-    wrong = ((name, item) for name, item in state.items() if not (isinstance(name, str) and hasattr(item, "shape")))
-    return next((f"a {type(item).__name__} called {reprlib.repr(name)}" for name, item in wrong), None)
+    wrong = (
+        (name, item)
+        for name, item in state.items()
+        if not (isinstance(name, str) and hasattr(item, "shape"))
+    )
+    return next(
+        (f"a {type(item).__name__} called {reprlib.repr(name)}" for name, item in wrong), None
+    )
 
 
 def as_array(tensor):
     """A tensor of PyTorch or anything like an array as a NumPy array."""
-    return tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
+    return (
+        tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
+    )
 
 
 def download_for(model, architecture, fits_any=False):
@@ -274,9 +319,14 @@ def check_shapes(model, architecture, fits_any):
     """Raise InputError unless the model has the parameters of the published network, whose shapes are those of ours."""
     channels, classes = model.input_shape[-1], model.outputs[0].shape[-1]
     if channels != 3 and not (fits_any and channels == 1):
-        raise shape_refusal(f"images of {channels} channel{'s' * (channels > 1)}", "images of 3 channels")
+        raise shape_refusal(
+            f"images of {channels} channel{'s' * (channels > 1)}", "images of 3 channels"
+        )
     if has_head(model) and not fits_any and classes != IMAGENET_CLASSES:
-        raise shape_refusal(f"classes={classes}", "classes=1000, or keras_arch.transfer_weights for a new classifier")
+        raise shape_refusal(
+            f"classes={classes}",
+            "classes=1000, or keras_arch.transfer_weights for a new classifier",
+        )
     found = backbone_parameters(model)
     if found != PARAMETERS[architecture]:
         default = " and kernel_5x5=3" if architecture == "googlenet" else ""
@@ -315,7 +365,9 @@ def download(name):
         )
     file = PUBLISHED[name]
     try:
-        path = keras.utils.get_file(file, TORCHVISION + file, cache_subdir="models/keras_arch", cache_dir=CACHE_DIR)
+        path = keras.utils.get_file(
+            file, TORCHVISION + file, cache_subdir="models/keras_arch", cache_dir=CACHE_DIR
+        )
     except Exception as error:  # urllib's many; Keras wraps them in a bare Exception
         if is_disk_full(error):
             raise InputError(f"There is no room for {file}: {first_line(error)}") from error
@@ -323,8 +375,12 @@ def download(name):
             f"expected a network to download {TORCHVISION + file} from, got {first_line(error)}; weights='FILE.pth' takes a "
             "copy of it"
         ) from error
-    digest = Path(file).stem.split("-")[-1]  # the first eight digits, and get_file compares whole hashes only
+    digest = Path(file).stem.split("-")[
+        -1
+    ]  # the first eight digits, and get_file compares whole hashes only
     if not hashlib.sha256(Path(path).read_bytes()).hexdigest().startswith(digest):
         Path(path).unlink()
-        raise InputError(f"expected {file} with a SHA-256 that begins with {digest}, got a broken download; try again")
+        raise InputError(
+            f"expected {file} with a SHA-256 that begins with {digest}, got a broken download; try again"
+        )
     return path

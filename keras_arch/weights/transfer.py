@@ -45,7 +45,9 @@ def load_weights(model, weights, architecture):
         InputError (a ValueError): no such file or checkpoint, no network, damaged, or made for another model.
     """
     if is_published(weights):
-        load_torchvision_weights(model, download_for(model, architecture), skip_head=not has_head(model))
+        load_torchvision_weights(
+            model, download_for(model, architecture), skip_head=not has_head(model)
+        )
         return
     kind = detect_kind(find_weights_file("weights", weights))
     if kind in (SAFETENSORS, TORCH):
@@ -80,7 +82,11 @@ def transfer_weights(model, source, architecture, class_names=None):
     check_model(model)
     path = source if is_published(source) else find_weights_file("source", source)
     difference = class_difference(path, class_names)
-    head = {} if difference is None else {name: model.get_layer(name).get_weights() for name in head_names(model)}
+    head = (
+        {}
+        if difference is None
+        else {name: model.get_layer(name).get_weights() for name in head_names(model)}
+    )
     anew = copy_all(model, path, architecture)
     for name, arrays in head.items():
         model.get_layer(name).set_weights(arrays)
@@ -109,9 +115,16 @@ def copy_weights(model, other, path):
             misshapen.append(f"{name} is {found[0]} and not {layer.weights[0].shape}")
         else:
             missing.append(name)
-    unexpected = [name for name in theirs if name not in ours and not name.startswith(TRAINING_HEADS)]
-    if problems := [*differences(missing, unexpected, misshapen), *different_normalization(model, other)]:
-        raise InputError(f"The layers in {path} do not fit {model.name}. Received: {'; '.join(problems)}.")
+    unexpected = [
+        name for name in theirs if name not in ours and not name.startswith(TRAINING_HEADS)
+    ]
+    if problems := [
+        *differences(missing, unexpected, misshapen),
+        *different_normalization(model, other),
+    ]:
+        raise InputError(
+            f"The layers in {path} do not fit {model.name}. Received: {'; '.join(problems)}."
+        )
     for layer, arrays in values.items():
         layer.set_weights(arrays)
     return anew
@@ -119,10 +132,14 @@ def copy_weights(model, other, path):
 
 def different_normalization(model, other):
     """What is wrong with taking the weights of `other`, as a list of none or one: it normalizes images otherwise."""
-    if not all(any(layer.name == "normalise" for layer in network.layers) for network in (model, other)):
+    if not all(
+        any(layer.name == "normalise" for layer in network.layers) for network in (model, other)
+    ):
         return []
     ours, theirs = normalization_of(model), normalization_of(other)
-    if np.allclose(ours.mean, theirs.mean, atol=1e-6) and np.allclose(ours.std, theirs.std, atol=1e-6):
+    if np.allclose(ours.mean, theirs.mean, atol=1e-6) and np.allclose(
+        ours.std, theirs.std, atol=1e-6
+    ):
         return []
     return [
         f"normalization is mean={format_numbers(theirs.mean)}, std={format_numbers(theirs.std)} and not "
@@ -136,18 +153,25 @@ def check_same_network(model, other, path):
     Keras pairs weights by their order, and a plain network has those of a residual one.
     """
     meeting, expected = (
-        {layer.name for layer in net.layers if isinstance(layer.input, list)} for net in (other, model)
+        {layer.name for layer in net.layers if isinstance(layer.input, list)}
+        for net in (other, model)
     )
     problems = [f"{name} is missing" for name in sorted(expected - meeting)]
     problems += [f"{name} is unexpected" for name in sorted(meeting - expected)]
     problems += different_normalization(model, other)
     if problems:
-        raise InputError(f"{path} holds the weights of another network than {model.name}. Received: {problems[0]}.")
+        raise InputError(
+            f"{path} holds the weights of another network than {model.name}. Received: {problems[0]}."
+        )
 
 
 def layers_that_matter(model):
     """By name, the layers with weights, and those where branches meet: without them a plain network looks like a ResNet."""
-    return {layer.name: layer for layer in model.layers if layer.weights or isinstance(layer.input, list)}
+    return {
+        layer.name: layer
+        for layer in model.layers
+        if layer.weights or isinstance(layer.input, list)
+    }
 
 
 def load_keras_weights(model, path, kind):
@@ -155,7 +179,9 @@ def load_keras_weights(model, path, kind):
     before = model.get_weights()
     try:
         with warnings.catch_warnings(), link_with_suffix(path, kind) as file:
-            warnings.simplefilter("error", UserWarning)  # Keras only warns when layers of the model are not in the file
+            warnings.simplefilter(
+                "error", UserWarning
+            )  # Keras only warns when layers of the model are not in the file
             model.load_weights(file)
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         model.set_weights(before)
@@ -171,7 +197,11 @@ def class_difference(path, class_names):
     None if there is none, or if either names are unknown.
     """
     labels = None if is_published(path) else find_in_run(path, LABELS)
-    return None if labels is None or class_names is None else first_difference(read_labels(labels), class_names)
+    return (
+        None
+        if labels is None or class_names is None
+        else first_difference(read_labels(labels), class_names)
+    )
 
 
 def copy_all(model, path, architecture):
@@ -179,10 +209,22 @@ def copy_all(model, path, architecture):
     kind = TORCH if is_published(path) else detect_kind(path)
     if kind in (SAFETENSORS, TORCH):
         check_shortcuts(model, path)
-        tensors = read_tensors(download_for(model, architecture, fits_any=True) if is_published(path) else path)
-        anew = head_names(model) if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1] else set()
-        assign_tensors(model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1)
-        return anew | {layer.name for layer in model.layers if layer.weights and layer.name.startswith(TRAINING_HEADS)}
+        tensors = read_tensors(
+            download_for(model, architecture, fits_any=True) if is_published(path) else path
+        )
+        anew = (
+            head_names(model)
+            if len(tensors.get("fc.bias", ())) != model.outputs[0].shape[-1]
+            else set()
+        )
+        assign_tensors(
+            model, tensors, path, skip_head=bool(anew), sum_channels=model.input_shape[-1] == 1
+        )
+        return anew | {
+            layer.name
+            for layer in model.layers
+            if layer.weights and layer.name.startswith(TRAINING_HEADS)
+        }
     if kind == KERAS:
         return copy_weights(model, load_keras(path), path)
     load_keras_weights(model, path, kind)

@@ -36,13 +36,31 @@ TRAINABLE = {
     "plain56": 853_018,
     # keras.applications' ResNet50V2 has 25,568,360, 101V2 44,577,896 and 152V2 60,236,904: with biases where ours has none (four projections, the last
     # convolution of 16 blocks, the stem), and without batch norm behind the stem.
-    "resnet50v2": 25_568_360 - (256 + 512 + 1024 + 2048) - (3 * 256 + 4 * 512 + 6 * 1024 + 3 * 2048) - 64 + 2 * 64,
-    "resnet101v2": 44_577_896 - (256 + 512 + 1024 + 2048) - (3 * 256 + 4 * 512 + 23 * 1024 + 3 * 2048) - 64 + 2 * 64,
-    "resnet152v2": 60_236_904 - (256 + 512 + 1024 + 2048) - (3 * 256 + 8 * 512 + 36 * 1024 + 3 * 2048) - 64 + 2 * 64,
+    "resnet50v2": 25_568_360
+    - (256 + 512 + 1024 + 2048)
+    - (3 * 256 + 4 * 512 + 6 * 1024 + 3 * 2048)
+    - 64
+    + 2 * 64,
+    "resnet101v2": 44_577_896
+    - (256 + 512 + 1024 + 2048)
+    - (3 * 256 + 4 * 512 + 23 * 1024 + 3 * 2048)
+    - 64
+    + 2 * 64,
+    "resnet152v2": 60_236_904
+    - (256 + 512 + 1024 + 2048)
+    - (3 * 256 + 8 * 512 + 36 * 1024 + 3 * 2048)
+    - 64
+    + 2 * 64,
     "googlenet": 7_005_832,
     "nin": 966_986,
 }
-MOVING = {"resnet18": 9_600, "resnet34": 17_024, "resnet50": 53_120, "resnet101": 105_344, "resnet152": 151_424}
+MOVING = {
+    "resnet18": 9_600,
+    "resnet34": 17_024,
+    "resnet50": 53_120,
+    "resnet101": 105_344,
+    "resnet152": 151_424,
+}
 
 # Multiply-adds for one image of the published size, in units of the last digit: 224 pixels, 32 for CIFAR's.
 MULTIPLY_ADDS = {
@@ -58,7 +76,16 @@ MULTIPLY_ADDS = {
 }
 
 # One of each kind of block; what the deeper ones add is repetition.
-KINDS = ["googlenet", "nin", "plain20", "resnet8", "resnet18", "resnet50", "resnet20v2", "resnet50v2"]
+KINDS = [
+    "googlenet",
+    "nin",
+    "plain20",
+    "resnet8",
+    "resnet18",
+    "resnet50",
+    "resnet20v2",
+    "resnet50v2",
+]
 SHAPE = (32, 32, 3)
 
 
@@ -111,11 +138,18 @@ def test_names_and_shapes_of_variables_stay(published):
 def test_cifar_parameters_by_hand():
     def by_hand(n):
         convolutions = 9 * (
-            3 * 16 + 2 * n * 16 * 16 + 16 * 32 + (2 * n - 1) * 32 * 32 + 32 * 64 + (2 * n - 1) * 64 * 64
+            3 * 16
+            + 2 * n * 16 * 16
+            + 16 * 32
+            + (2 * n - 1) * 32 * 32
+            + 32 * 64
+            + (2 * n - 1) * 64 * 64
         )
         return convolutions + 2 * (16 + 2 * n * (16 + 32 + 64)) + 64 * 10 + 10
 
-    assert [by_hand(n) for n in (3, 5, 7, 9, 18)] == [TRAINABLE[f"resnet{depth}"] for depth in (20, 32, 44, 56, 110)]
+    assert [by_hand(n) for n in (3, 5, 7, 9, 18)] == [
+        TRAINABLE[f"resnet{depth}"] for depth in (20, 32, 44, 56, 110)
+    ]
     assert count(keras_arch.ResNet8().trainable_weights) == by_hand(1)
 
 
@@ -136,8 +170,12 @@ def test_pooled_features(name, tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (2, *SHAPE)).astype("float32")
     expected = features(images).numpy()
     for pooling, reduce in (("avg", np.mean), ("max", np.max)):
-        pooled = small(name, include_top=False, pooling=pooling, weights=tmp_path / "own.weights.h5")
-        np.testing.assert_allclose(pooled(images).numpy(), reduce(expected, axis=(1, 2)), rtol=1e-4, atol=1e-5)
+        pooled = small(
+            name, include_top=False, pooling=pooling, weights=tmp_path / "own.weights.h5"
+        )
+        np.testing.assert_allclose(
+            pooled(images).numpy(), reduce(expected, axis=(1, 2)), rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(
@@ -157,8 +195,12 @@ def test_options_convert_and_round_trip(name, options, tmp_path):
     model.save(tmp_path / "model.keras")
     write_tflite(model, tmp_path / "model.tflite")
     for file in ("model.keras", "model.tflite"):
-        np.testing.assert_allclose(keras_arch.open_artifact(tmp_path / file).predict(images), expected, atol=1e-4)
-    assert not any(layer.name.endswith("_shortcut_bn") for layer in model.layers if name.endswith("v2"))
+        np.testing.assert_allclose(
+            keras_arch.open_artifact(tmp_path / file).predict(images), expected, atol=1e-4
+        )
+    assert not any(
+        layer.name.endswith("_shortcut_bn") for layer in model.layers if name.endswith("v2")
+    )
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -177,7 +219,14 @@ def test_smallest_image(name):
     least = int(re.search(r"at least (\d+)x", str(refusal.value))[1])
     with pytest.raises(keras_arch.InputError):
         keras_arch.build(name, input_shape=(least, least - 1, 3))
-    assert min(keras_arch.build(name, input_shape=(least, least, 3), include_top=False).output_shape[1:3]) == 1
+    assert (
+        min(
+            keras_arch.build(name, input_shape=(least, least, 3), include_top=False).output_shape[
+                1:3
+            ]
+        )
+        == 1
+    )
 
 
 def test_option_b_projects():
@@ -185,8 +234,13 @@ def test_option_b_projects():
 
 
 def test_cifar_stem_keeps_small_images():
-    assert keras_arch.ResNet18(include_top=False, stem="cifar", input_shape=(32, 32, 3)).output_shape[1:3] == (4, 4)
-    assert keras_arch.ResNet18(include_top=False, input_shape=(32, 32, 3)).output_shape[1:3] == (1, 1)
+    assert keras_arch.ResNet18(
+        include_top=False, stem="cifar", input_shape=(32, 32, 3)
+    ).output_shape[1:3] == (4, 4)
+    assert keras_arch.ResNet18(include_top=False, input_shape=(32, 32, 3)).output_shape[1:3] == (
+        1,
+        1,
+    )
 
 
 def test_normalisation_is_torchvisions():
@@ -200,7 +254,15 @@ def test_normalisation_is_torchvisions():
 
 @pytest.mark.parametrize(
     ("name", "channels"),
-    [("resnet8", 1), ("resnet8", 3), ("resnet8", 4), ("plain20", 3), ("resnet20v2", 3), ("googlenet", 3), ("nin", 1)],
+    [
+        ("resnet8", 1),
+        ("resnet8", 3),
+        ("resnet8", 4),
+        ("plain20", 3),
+        ("resnet20v2", 3),
+        ("googlenet", 3),
+        ("nin", 1),
+    ],
 )
 def test_mean_and_std_of_ones_own(name, channels):
     """(x / 255 - mean) / std with the numbers of another training."""
@@ -209,7 +271,9 @@ def test_mean_and_std_of_ones_own(name, channels):
     model = small(name, input_shape=shape, mean=tuple(mean), std=std.tolist())
     normalised = keras.Model(model.input, model.get_layer("normalise").output)
     images = np.random.default_rng(0).uniform(0, 255, (1, *shape)).astype("float32")
-    np.testing.assert_allclose(normalised(images), (images / 255 - mean) / std, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        normalised(images), (images / 255 - mean) / std, rtol=1e-5, atol=1e-5
+    )
     again = keras.models.model_from_json(model.to_json())
     assert again.get_layer("normalise").get_config() == model.get_layer("normalise").get_config()
 
@@ -217,7 +281,9 @@ def test_mean_and_std_of_ones_own(name, channels):
 @pytest.mark.parametrize("name", keras_arch.available())
 def test_every_builder_takes_mean_and_std_as_keywords(name):
     parameters = inspect.signature(BUILDERS[name]).parameters
-    assert [parameters[option].kind for option in ("mean", "std")] == [inspect.Parameter.KEYWORD_ONLY] * 2
+    assert [parameters[option].kind for option in ("mean", "std")] == [
+        inspect.Parameter.KEYWORD_ONLY
+    ] * 2
     assert all(f"        {option}: " in BUILDERS[name].__doc__ for option in ("mean", "std"))
 
 
@@ -234,7 +300,10 @@ def test_mean_of_ones_own_and_the_default_std():
     ("options", "message"),
     [
         ({"mean": (0.5,)}, r"`mean` must be 3 .* Received: mean=\(0.5,\)"),
-        ({"std": (0.2, 0.2, 0.2), "input_shape": (32, 32, 1)}, r"`std` must be 1 .* Received: std="),
+        (
+            {"std": (0.2, 0.2, 0.2), "input_shape": (32, 32, 1)},
+            r"`std` must be 1 .* Received: std=",
+        ),
         ({"std": (0.2, 0.0, 0.2)}, r"`std` must be 3 .* greater than 0.* Received: std="),
         ({"std": (0.2, -0.1, 0.2)}, r"`std` must be 3 .* greater than 0.* Received: std="),
         ({"mean": (0.5, float("nan"), 0.5)}, r"`mean` must be 3 .* Received: mean="),
@@ -265,14 +334,22 @@ def test_zero_init_residual_makes_every_block_the_identity(name):
     model = small(name, zero_init_residual=True)
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     adds = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
-    skips = [add for add in adds if not any(name in model_names(model) for name in shortcut_names(add))]
+    skips = [
+        add for add in adds if not any(name in model_names(model) for name in shortcut_names(add))
+    ]
     assert len(adds) > len(skips) >= len(adds) - 4  # all but the first block of a stage
-    values = keras.Model(model.input, [tensor for add in skips for tensor in (add.input[0], add.output)])(images)
+    values = keras.Model(
+        model.input, [tensor for add in skips for tensor in (add.input[0], add.output)]
+    )(images)
     for entering, leaving in zip(values[::2], values[1::2], strict=True):
-        np.testing.assert_array_equal(leaving if name.endswith("v2") else np.maximum(leaving, 0), entering)
+        np.testing.assert_array_equal(
+            leaving if name.endswith("v2") else np.maximum(leaving, 0), entering
+        )
     plain = small(name)
     assert not any(
-        np.all(layer.gamma == 0) for layer in plain.layers if isinstance(layer, keras.layers.BatchNormalization)
+        np.all(layer.gamma == 0)
+        for layer in plain.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
     )
 
 
@@ -296,7 +373,9 @@ def test_stochastic_depth_grows_linearly_and_drops_whole_branches(name):
     model = small(name, stochastic_depth_rate=0.5)
     drops = [layer for layer in model.layers if layer.name.endswith("_stochastic_depth")]
     blocks = [layer for layer in model.layers if layer.name.endswith("_add")]
-    np.testing.assert_allclose([layer.rate for layer in drops], 0.5 * np.arange(1, len(blocks) + 1) / len(blocks))
+    np.testing.assert_allclose(
+        [layer.rate for layer in drops], 0.5 * np.arange(1, len(blocks) + 1) / len(blocks)
+    )
     branch = drops[-1](np.ones((1000, 2, 2, 3), "float32"), training=True)
     values = keras.ops.convert_to_numpy(branch).reshape(1000, -1)
     assert {0.0, 2.0} == set(values.ravel())  # dropped, or scaled up by 1 / (1 - 0.5)
@@ -317,14 +396,20 @@ def test_googlenets_options():
 
 def test_googlenet_slimmer_and_with_a_stride():
     """Half of the filters in each convolution; table 1's multiply-adds of the same feature map, a quarter of the whole."""
-    model = keras_arch.GoogLeNet(width=0.5, stem="cifar_stride2", input_shape=(32, 32, 3), classes=10)
+    model = keras_arch.GoogLeNet(
+        width=0.5, stem="cifar_stride2", input_shape=(32, 32, 3), classes=10
+    )
     whole = keras_arch.GoogLeNet(stem="cifar", input_shape=(16, 16, 3), classes=10)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
             assert layer.filters == whole.get_layer(layer.name).filters / 2
             assert layer.output.shape[1:3] == whole.get_layer(layer.name).output.shape[1:3]
     costs = [
-        sum(row.multiply_adds for row in keras_arch.cost(network).layers if row.name.startswith("inception"))
+        sum(
+            row.multiply_adds
+            for row in keras_arch.cost(network).layers
+            if row.name.startswith("inception")
+        )
         for network in (model, whole)
     ]
     assert costs[0] == costs[1] / 4
@@ -335,7 +420,8 @@ def test_googlenet_slimmer_and_with_a_stride():
 def test_googlenets_feature_maps_are_those_of_table_1():
     model = keras_arch.GoogLeNet()
     shapes = {
-        name: model.get_layer(f"inception_{name}_concat").output.shape[1:] for name in ("3a", "3b", "4a", "4e", "5b")
+        name: model.get_layer(f"inception_{name}_concat").output.shape[1:]
+        for name in ("3a", "3b", "4a", "4e", "5b")
     }
     assert shapes == {
         "3a": (28, 28, 256),
@@ -369,7 +455,9 @@ def test_local_response_normalisation_by_its_formula(tmp_path):
     expected = np.empty_like(values)
     for channel in range(7):
         near = values[..., max(0, channel - 2) : channel + 3]
-        expected[..., channel] = values[..., channel] / (1 + 1e-4 / 5 * (near**2).sum(axis=-1)) ** 0.75
+        expected[..., channel] = (
+            values[..., channel] / (1 + 1e-4 / 5 * (near**2).sum(axis=-1)) ** 0.75
+        )
     np.testing.assert_allclose(model(values), expected, rtol=1e-5)
     write_tflite(model, tmp_path / "norm.tflite")
 
@@ -388,7 +476,11 @@ def test_network_in_network_by_hand():
     ]
     by_hand = [size * size * before * after + after for size, before, after in rows]
     assert sum(by_hand) == 966_986
-    assert [layer.count_params() for layer in keras_arch.NetworkInNetwork().layers if layer.count_params()] == by_hand
+    assert [
+        layer.count_params()
+        for layer in keras_arch.NetworkInNetwork().layers
+        if layer.count_params()
+    ] == by_hand
 
 
 # --- the claims of the lecture ---
@@ -402,7 +494,11 @@ def test_one_by_one_convolution_is_a_dense_layer_at_every_pixel():
     kernel, bias = convolution.get_weights()
     dense.set_weights([kernel[0, 0], bias])
     np.testing.assert_allclose(convolution(values), dense(values), rtol=1e-4, atol=1e-5)
-    assert keras_arch.cost(convolution).multiply_adds == keras_arch.cost(dense).multiply_adds == 5 * 7 * 12 * 3
+    assert (
+        keras_arch.cost(convolution).multiply_adds
+        == keras_arch.cost(dense).multiply_adds
+        == 5 * 7 * 12 * 3
+    )
 
 
 def test_bottleneck_of_1x1_convolutions_cuts_120_million_multiplications_to_12():
@@ -443,7 +539,9 @@ def test_option_a_subsamples_and_pads_with_zeros():
     model = keras_arch.ResNet20(include_top=False, input_shape=(32, 32, 3))
     add = model.get_layer("stage2_block1_add")
     before, shortcut = (
-        keras.Model(model.input, tensor)(np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32"))
+        keras.Model(model.input, tensor)(
+            np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
+        )
         for tensor in (model.get_layer("stage1_block3_out").output, add.input[0])
     )
     np.testing.assert_array_equal(shortcut[..., :16], before[:, ::2, ::2])
@@ -478,7 +576,10 @@ def test_weights_file(tmp_path):
         ({"stochastic_depth_rate": 1}, r"stochastic_depth_rate to be from 0 to below 1"),
         ({"squeeze_excitation_ratio": 16}, r"squeeze_excitation_ratio to be from 0 to 1"),
         ({"classifier_activation": "sotfmax"}, r"an activation of Keras"),
-        ({"include_top": False, "pooling": "sum"}, r"pooling to be None, 'avg' or 'max', got 'sum'"),
+        (
+            {"include_top": False, "pooling": "sum"},
+            r"pooling to be None, 'avg' or 'max', got 'sum'",
+        ),
         ({"depth": 18}, r"an option of resnet18, got 'depth'"),
     ],
 )
@@ -488,7 +589,11 @@ def test_refusals(options, message):
 
 
 def test_plain_networks_have_no_skip_to_change():
-    for options in ({"zero_init_residual": True}, {"shortcut": "projection"}, {"stochastic_depth_rate": 0.1}):
+    for options in (
+        {"zero_init_residual": True},
+        {"shortcut": "projection"},
+        {"stochastic_depth_rate": 0.1},
+    ):
         with pytest.raises(ValueError, match=r"nothing skips in it; ResNet20 would work"):
             keras_arch.Plain20(**options)
     assert not any(isinstance(layer, keras.layers.Add) for layer in keras_arch.Plain20().layers)
@@ -525,7 +630,10 @@ def test_pooled_features_without_input_shape_are_a_vector():
 def test_the_docstring_says_which_size_none_is(name):
     size = {"resnet8": "(32, 32, 3)", "googlenet": "(224, 224, 3)", "nin": "(32, 32, 3)"}[name]
     text = " ".join(inspect.getdoc(BUILDERS[name]).split())
-    assert f"input_shape: (height, width, channels). None is {size}, or (None, None, 3) without the top." in text
+    assert (
+        f"input_shape: (height, width, channels). None is {size}, or (None, None, 3) without the top."
+        in text
+    )
 
 
 # --- arguments of other types ---
@@ -538,13 +646,23 @@ def test_integers_of_numpy(name):
     model = keras_arch.build(name, input_shape=shape, classes=np.int64(7))
     assert model.output_shape == (None, 7)
     assert model.input_shape == (None, 32, 32, 3)
-    again = keras.models.model_from_json(model.to_json())  # no number of NumPy is left in the configuration
+    again = keras.models.model_from_json(
+        model.to_json()
+    )  # no number of NumPy is left in the configuration
     assert again.output_shape == (None, 7)
-    assert keras_arch.build(name, input_shape=np.array([32, 32, 3]), classes=7).input_shape == (None, 32, 32, 3)
+    assert keras_arch.build(name, input_shape=np.array([32, 32, 3]), classes=7).input_shape == (
+        None,
+        32,
+        32,
+        3,
+    )
 
 
 def test_numbers_of_numpy_for_the_other_options():
-    options = {"stochastic_depth_rate": np.float32(0.2), "squeeze_excitation_ratio": np.float64(0.25)}
+    options = {
+        "stochastic_depth_rate": np.float32(0.2),
+        "squeeze_excitation_ratio": np.float64(0.25),
+    }
     model = small("resnet8", zero_init_residual=np.True_, **options)
     assert keras.models.model_from_json(model.to_json()).count_params() == model.count_params()
     model = small("googlenet", width=np.float32(0.5), kernel_5x5=np.int64(3))
@@ -601,7 +719,9 @@ def test_googlenets_arguments_of_another_type(options, message):
 
 
 @pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
-@pytest.mark.parametrize("options", [{"classes": None}, {"classes": 1}, {"classifier_activation": "none"}])
+@pytest.mark.parametrize(
+    "options", [{"classes": None}, {"classes": 1}, {"classifier_activation": "none"}]
+)
 def test_without_a_top_the_classifier_is_ignored(name, options):
     """As in keras.applications."""
     features = keras_arch.build(name, include_top=False, **options)

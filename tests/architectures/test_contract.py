@@ -18,8 +18,23 @@ SHAPE = (32, 32, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype("float32")
 
 # Every kind of block, stem and layer that there is; the deeper networks repeat them, and are tried in `make slowtest`.
-KINDS = ["googlenet", "nin", "plain20", "resnet8", "resnet18", "resnet20v2", "resnet50", "resnet50v2"]
-QUICK_TO_CONVERT = ["googlenet", "nin", "resnet8", "resnet18", "resnet20v2"]  # with all the operators
+KINDS = [
+    "googlenet",
+    "nin",
+    "plain20",
+    "resnet8",
+    "resnet18",
+    "resnet20v2",
+    "resnet50",
+    "resnet50v2",
+]
+QUICK_TO_CONVERT = [
+    "googlenet",
+    "nin",
+    "resnet8",
+    "resnet18",
+    "resnet20v2",
+]  # with all the operators
 
 
 def small(name):
@@ -87,7 +102,9 @@ def test_files_open_with_keras_alone(tmp_path, backend, names):
         model.save(tmp_path / f"{name}.keras")
         answers[name] = model(IMAGES).numpy()
     environment = {**os.environ, "KERAS_BACKEND": backend}
-    subprocess.run([sys.executable, "-c", OPEN, tmp_path, *names], check=True, cwd=tmp_path, env=environment)
+    subprocess.run(
+        [sys.executable, "-c", OPEN, tmp_path, *names], check=True, cwd=tmp_path, env=environment
+    )
     for name, expected in answers.items():
         found = np.load(tmp_path / f"{name}.{backend}.npy")
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)

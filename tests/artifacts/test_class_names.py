@@ -30,7 +30,9 @@ NAMES = st.lists(
     unique=True,
 )
 FILE_NAMES = st.lists(
-    st.text(st.characters(categories=["L", "N", "P"], exclude_characters="/."), min_size=1, max_size=20),
+    st.text(
+        st.characters(categories=["L", "N", "P"], exclude_characters="/."), min_size=1, max_size=20
+    ),
     min_size=2,
     max_size=5,
     unique=True,
@@ -55,7 +57,9 @@ def test_another_order_is_refused(names, data):
     other = data.draw(st.permutations(names))
     with tempfile.TemporaryDirectory() as path:
         write_labels(Path(path) / LABELS, names)
-        artifact = SimpleNamespace(path=Path(path) / "model.keras", kind="keras", classes=len(names))
+        artifact = SimpleNamespace(
+            path=Path(path) / "model.keras", kind="keras", classes=len(names)
+        )
         if other == names:
             check_class_order(artifact, other)
         else:
@@ -80,9 +84,13 @@ def test_a_picture_has_the_number_of_its_folder(names):
                     assert names[image.getpixel((0, 0))] == class_names[label]
 
 
-@pytest.mark.parametrize("name", ["b\nc", "b\rc", "b\r", "\ufeffb", "", "caf\udce9", "b\n" + "c" * 5000])
+@pytest.mark.parametrize(
+    "name", ["b\nc", "b\rc", "b\r", "\ufeffb", "", "caf\udce9", "b\n" + "c" * 5000]
+)
 def test_a_name_that_cannot_be_a_line_is_refused(name, tmp_path):
-    with pytest.raises(keras_arch.InputError, match=r"Class names must be .*line breaks.* Rename") as refused:
+    with pytest.raises(
+        keras_arch.InputError, match=r"Class names must be .*line breaks.* Rename"
+    ) as refused:
         write_labels(tmp_path / LABELS, ["a", name])
     assert len(str(refused.value)) < 300
     assert list(tmp_path.iterdir()) == []
@@ -145,13 +153,22 @@ def with_damaged_compression(path):
 
 
 @pytest.mark.parametrize(
-    "damage", [with_bad_checksum, with_password, with_latin_1, with_a_cut_directory, with_damaged_compression]
+    "damage",
+    [
+        with_bad_checksum,
+        with_password,
+        with_latin_1,
+        with_a_cut_directory,
+        with_damaged_compression,
+    ],
 )
 def test_packed_labels_that_cannot_be_read_are_refused(damage, tmp_path):
     path = tmp_path / "model.tflite"
     damage(path)
     artifact = SimpleNamespace(path=path, kind="tflite", classes=3)
-    with pytest.raises(keras_arch.InputError, match=r"labels in .*model\.tflite .* Received: ") as refused:
+    with pytest.raises(
+        keras_arch.InputError, match=r"labels in .*model\.tflite .* Received: "
+    ) as refused:
         known_labels(artifact)
     assert len(str(refused.value).replace(str(tmp_path), "")) < 300
     assert "\n" not in str(refused.value)
@@ -160,7 +177,9 @@ def test_packed_labels_that_cannot_be_read_are_refused(damage, tmp_path):
 def test_a_file_of_labels_that_is_no_utf_8_is_refused(tmp_path):
     (tmp_path / LABELS).write_bytes("rot\ngrün\nblau\n".encode("latin-1"))
     artifact = SimpleNamespace(path=tmp_path / "model.keras", kind="keras", classes=3)
-    with pytest.raises(keras_arch.InputError, match=r"labels in .*labels\.txt .* Received: .*utf-8"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"labels in .*labels\.txt .* Received: .*utf-8"
+    ):
         known_labels(artifact)
 
 

@@ -68,7 +68,9 @@ def test_a_tflite_file_with_an_open_number_of_channels_is_refused(tmp_path):
     image = keras.Input((8, 8, None))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.ops.mean(image, axis=3, keepdims=True))
     write_tflite(keras.Model(image, keras.layers.Dense(2)(pooled)), tmp_path / "model.tflite")
-    with pytest.raises(keras_arch.InputError, match=r"model.tflite must .* Received: .*\(None, 8, 8, None\)"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"model.tflite must .* Received: .*\(None, 8, 8, None\)"
+    ):
         keras_arch.open_artifact(tmp_path / "model.tflite")
 
 
@@ -78,18 +80,26 @@ def test_threads_may_share_an_artifact_of_open_size(open_model, open_file):
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(artifact.predict, batches))
     for images, found in zip(batches, answers, strict=True):
-        np.testing.assert_allclose(found, open_model(images.astype("float32")).numpy(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            found, open_model(images.astype("float32")).numpy(), rtol=1e-4, atol=1e-6
+        )
 
 
 def test_images_that_are_too_small_are_refused(open_model, open_file):
     artifact = keras_arch.open_artifact(open_file)
-    with pytest.raises(keras_arch.InputError, match=r"open.tflite cannot classify .* Received: \(1, 2, 2, 3\)"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"open.tflite cannot classify .* Received: \(1, 2, 2, 3\)"
+    ):
         artifact.predict(noise(1, 2, 2))
     images = noise(1, 8, 8)
-    np.testing.assert_allclose(artifact.predict(images), open_model(images.astype("float32")).numpy(), rtol=1e-4)
+    np.testing.assert_allclose(
+        artifact.predict(images), open_model(images.astype("float32")).numpy(), rtol=1e-4
+    )
 
 
-def test_pictures_of_two_sizes_are_classified_at_their_own(open_model, open_file, script, tmp_path, capsys):
+def test_pictures_of_two_sizes_are_classified_at_their_own(
+    open_model, open_file, script, tmp_path, capsys
+):
     images = [noise(1, 12, 20)[0], noise(1, 30, 9)[0]]
     for name, image in zip("ab", images, strict=True):
         keras.utils.save_img(tmp_path / f"{name}.png", image, scale=False)
@@ -119,7 +129,9 @@ def write_onnx(model, path):
     """By hand, from the model's own weights: tf2onnx opens the batch."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    (kernel, bias), (weights, offset) = (layer.get_weights() for layer in model.layers if layer.weights)
+    (kernel, bias), (weights, offset) = (
+        layer.get_weights() for layer in model.layers if layer.weights
+    )
     constants = {
         "scale": np.float32(1 / 255),
         "kernel": kernel.transpose(3, 2, 0, 1),
@@ -142,7 +154,9 @@ def write_onnx(model, path):
         value(name, onnx.TensorProto.FLOAT, shape)
         for name, shape in (("image", model.input_shape), ("probabilities", model.output_shape))
     )
-    initializers = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    initializers = [
+        onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()
+    ]
     graph = onnx.helper.make_graph(nodes, "small", [image], [probabilities], initializers)
     opset = onnx.helper.make_opsetid("", 17)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
@@ -167,7 +181,9 @@ def test_a_file_of_four_images_at_once_takes_any_number(name, write, tmp_path):
     one_size.set_weights(model.get_weights())
     expected = one_size(images.astype("float32")).numpy()
     for count in (1, 4, 10):
-        np.testing.assert_allclose(artifact.predict(images[:count]), expected[:count], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            artifact.predict(images[:count]), expected[:count], rtol=1e-4, atol=1e-6
+        )
 
 
 def test_a_tflite_file_of_an_open_batch_takes_any_number(tmp_path):
@@ -176,7 +192,9 @@ def test_a_tflite_file_of_an_open_batch_takes_any_number(tmp_path):
     artifact = keras_arch.open_artifact(tmp_path / "open_batch.tflite")
     assert artifact.image_shape == (8, 10, 3)
     images = noise(7, 8, 10)
-    np.testing.assert_allclose(artifact.predict(images), model(images.astype("float32")).numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        artifact.predict(images), model(images.astype("float32")).numpy(), rtol=1e-4, atol=1e-6
+    )
 
 
 # --- pixels normalized outside the model ---
@@ -186,7 +204,9 @@ def color_model():
     """Names the channel that is highest after normalization: equal means and deviations leave it as it was."""
     image = keras.Input((6, 6, 3), batch_size=1)
     dense = keras.layers.Dense(3, activation="softmax")
-    model = keras.Model(image, dense(keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU(1.0)(image))))
+    model = keras.Model(
+        image, dense(keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU(1.0)(image)))
+    )
     dense.set_weights([4 * np.eye(3, dtype="float32"), np.zeros(3, "float32")])
     return model
 
@@ -201,7 +221,10 @@ def normalized_metadata(mean, std):
     """The metadata of a file whose input is normalized outside, by the published schema's own code."""
     schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
     image, output, unit = schema.TensorMetadataT(), schema.TensorMetadataT(), schema.ProcessUnitT()
-    unit.optionsType, unit.options = schema.ProcessUnitOptions.NormalizationOptions, schema.NormalizationOptionsT()
+    unit.optionsType, unit.options = (
+        schema.ProcessUnitOptions.NormalizationOptions,
+        schema.NormalizationOptionsT(),
+    )
     unit.options.mean, unit.options.std = mean, std
     image.name, output.name = "image", "probabilities"  # MediaPipe crashes without
     image.processUnits, image.content = [unit], schema.ContentT()
@@ -226,7 +249,9 @@ def write_normalized(path, mean, std, dtype="float32", metadata=True):
         "inference_input_type": tf.as_dtype(dtype),
     }
     content = convert(color_model(), integers if dtype != "float32" else {})
-    path.write_bytes(with_metadata(content, normalized_metadata(mean, std)) if metadata else content)
+    path.write_bytes(
+        with_metadata(content, normalized_metadata(mean, std)) if metadata else content
+    )
     return path
 
 
@@ -243,13 +268,19 @@ def mediapipes_probabilities(path, images):
     with vision.ImageClassifier.create_from_options(options) as classifier:
         answers = []
         for image in images:
-            found = classifier.classify(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image))
-            scores = {category.index: category.score for category in found.classifications[0].categories}
+            found = classifier.classify(
+                mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
+            )
+            scores = {
+                category.index: category.score for category in found.classifications[0].categories
+            }
             answers.append([scores[number] for number in range(3)])
     return np.array(answers)
 
 
-needs_no_statistics = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")
+needs_no_statistics = pytest.mark.filterwarnings(
+    "ignore:Statistics for quantized inputs:UserWarning"
+)
 
 
 @needs_no_statistics
@@ -283,7 +314,9 @@ def test_each_channel_has_its_own_mean_and_deviation(tmp_path):
     assert (expected.argmax(axis=1) != images.mean(axis=(1, 2)).argmax(axis=1)).any()
 
 
-@pytest.mark.parametrize(("mean", "std"), [([1.0, 2.0], [1.0, 1.0]), ([0.0], [0.0]), ([float("nan")], [1.0]), ([], [])])
+@pytest.mark.parametrize(
+    ("mean", "std"), [([1.0, 2.0], [1.0, 1.0]), ([0.0], [0.0]), ([float("nan")], [1.0]), ([], [])]
+)
 def test_normalization_that_cannot_be_applied_is_refused(mean, std, tmp_path):
     path = write_normalized(tmp_path / "model.tflite", mean, std)
     with pytest.raises(keras_arch.InputError, match=r"normalization of .* Received: mean=.*, std="):
@@ -294,7 +327,9 @@ def test_normalization_that_cannot_be_applied_is_refused(mean, std, tmp_path):
 def test_an_integer_input_that_no_pixel_fits_is_refused(tmp_path):
     """Without metadata, nobody says how pixels become values of -1 to 1."""
     path = write_quantized(tmp_path / "model.tflite", "int8", metadata=False)
-    with pytest.raises(keras_arch.InputError, match=r"does not say how .* Received: an input of -0.996 to 1"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"does not say how .* Received: an input of -0.996 to 1"
+    ):
         keras_arch.open_artifact(path)
 
 
@@ -304,7 +339,9 @@ def test_labels_are_missed_only_where_the_metadata_name_them(tmp_path):
     labels.write_text("red\ngreen\nblue\n")
     path.write_bytes(with_metadata(content, normalized_metadata([0.0], [1.0])))
     assert keras_arch.open_artifact(path).classes == 3
-    path.write_bytes(with_metadata(content, image_classifier_metadata("colors", "", "1", "MIT", (6, 6, 3))))
+    path.write_bytes(
+        with_metadata(content, image_classifier_metadata("colors", "", "1", "MIT", (6, 6, 3)))
+    )
     with pytest.raises(keras_arch.InputError, match="whose labels are cut off"):
         keras_arch.open_artifact(path)
     pack_labels(path, labels)
@@ -314,7 +351,9 @@ def test_labels_are_missed_only_where_the_metadata_name_them(tmp_path):
 def test_damaged_metadata_are_refused(tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(with_metadata(convert(color_model()), b"\xff" * 64))
-    with pytest.raises(keras_arch.InputError, match=r"The metadata of .*model.tflite are damaged. Received: "):
+    with pytest.raises(
+        keras_arch.InputError, match=r"The metadata of .*model.tflite are damaged. Received: "
+    ):
         keras_arch.open_artifact(path)
 
 
@@ -393,9 +432,13 @@ def write_onnx_mean(path, shape, dtype="FLOAT", output="FLOAT", axes=(1, 2), fix
         node("Cast", ["softmax"], ["probabilities"], to=getattr(types, output)),
     ]
     constants = {"hundred": np.float32(100), "shape": np.array([fixed or -1, 3], "int64")}
-    initializers = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    initializers = [
+        onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()
+    ]
     image = onnx.helper.make_tensor_value_info("image", getattr(types, dtype), shape)
-    probabilities = onnx.helper.make_tensor_value_info("probabilities", getattr(types, output), (shape[0], 3))
+    probabilities = onnx.helper.make_tensor_value_info(
+        "probabilities", getattr(types, output), (shape[0], 3)
+    )
     graph = onnx.helper.make_graph(nodes, "mean", [image], [probabilities], initializers)
     opset = onnx.helper.make_opsetid("", 13)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
@@ -408,14 +451,23 @@ def softmax_of_mean_color(images):
 
 @pytest.mark.parametrize("dtype", ["FLOAT", "FLOAT16", "DOUBLE", "UINT8", "INT32", "INT64"])
 def test_onnx_inputs_of_every_number_type(dtype, tmp_path):
-    write_onnx_mean(tmp_path / "model.onnx", ("N", 8, 8, 3), dtype, output="FLOAT16" if dtype == "FLOAT16" else "FLOAT")
+    write_onnx_mean(
+        tmp_path / "model.onnx",
+        ("N", 8, 8, 3),
+        dtype,
+        output="FLOAT16" if dtype == "FLOAT16" else "FLOAT",
+    )
     artifact = keras_arch.open_artifact(tmp_path / "model.onnx")
     images = noise(5, 8, 8)
     found = artifact.predict(images)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, softmax_of_mean_color(images), atol=2e-3)
-    almost_white = np.full((1, 8, 8, 3), [0, 254.7, 300])  # rounded and clipped in integers, which do not wrap around
-    expected = softmax_of_mean_color(almost_white.round().clip(0, 255) if dtype == "UINT8" else almost_white)
+    almost_white = np.full(
+        (1, 8, 8, 3), [0, 254.7, 300]
+    )  # rounded and clipped in integers, which do not wrap around
+    expected = softmax_of_mean_color(
+        almost_white.round().clip(0, 255) if dtype == "UINT8" else almost_white
+    )
     np.testing.assert_allclose(artifact.predict(almost_white), expected, atol=4e-3)
 
 
@@ -430,7 +482,9 @@ def test_onnx_inputs_of_every_number_type(dtype, tmp_path):
 )
 def test_onnx_inputs_that_no_image_fits(shape, dtype, message, tmp_path):
     write_onnx_mean(tmp_path / "model.onnx", shape, dtype, axes=(2, 3) if shape[1] != 8 else (1, 2))
-    with pytest.raises(keras_arch.InputError, match=rf"model\.onnx .* Received: .*{message}") as refused:
+    with pytest.raises(
+        keras_arch.InputError, match=rf"model\.onnx .* Received: .*{message}"
+    ) as refused:
         keras_arch.open_artifact(tmp_path / "model.onnx")
     assert len(str(refused.value).replace(str(tmp_path), "")) < 300
 
@@ -464,7 +518,11 @@ def mean_color(x):
 
 
 STRANGE_SIGNATURES = {
-    "unknown rank": (lambda x: mean_color(tf.reshape(x, (-1, 8, 8, 3))), tf.TensorSpec(None), "unknown rank"),
+    "unknown rank": (
+        lambda x: mean_color(tf.reshape(x, (-1, 8, 8, 3))),
+        tf.TensorSpec(None),
+        "unknown rank",
+    ),
     "open channels": (mean_color, tf.TensorSpec((None, 8, 8, None)), r"\(None, 8, 8, None\)"),
     "channels first": (
         lambda x: mean_color(tf.transpose(x, (0, 2, 3, 1))),
@@ -476,7 +534,11 @@ STRANGE_SIGNATURES = {
         tf.TensorSpec((None, 8, 8, 3)),
         r"\(None, None\)",
     ),
-    "text": (lambda x: tf.zeros((tf.shape(x)[0], 3)), tf.TensorSpec((None, 8, 8, 3), tf.string), "string"),
+    "text": (
+        lambda x: tf.zeros((tf.shape(x)[0], 3)),
+        tf.TensorSpec((None, 8, 8, 3), tf.string),
+        "string",
+    ),
     "8 bits with a sign": (mean_color, tf.TensorSpec((None, 8, 8, 3), tf.int8), "int8"),
 }
 
@@ -492,15 +554,21 @@ def test_saved_models_that_no_image_fits(kind, tmp_path):
 
 def test_a_saved_model_without_a_signature_is_not_called_damaged(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "model"))
-    with pytest.raises(keras_arch.InputError, match=r"/model has no signature 'serving_default'. Received: none"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"/model has no signature 'serving_default'. Received: none"
+    ):
         keras_arch.open_artifact(tmp_path / "model")
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "int32", "float64"])
 def test_saved_models_of_every_number_type(dtype, tmp_path):
-    path = save_saved_model(tmp_path / "model", mean_color, tf.TensorSpec((None, 8, 8, 3), tf.as_dtype(dtype)))
+    path = save_saved_model(
+        tmp_path / "model", mean_color, tf.TensorSpec((None, 8, 8, 3), tf.as_dtype(dtype))
+    )
     artifact = keras_arch.open_artifact(path)
-    images = np.full((2, 8, 8, 3), [0, 100.7, 300])  # rounded and clipped in integers, which do not wrap around
+    images = np.full(
+        (2, 8, 8, 3), [0, 100.7, 300]
+    )  # rounded and clipped in integers, which do not wrap around
     expected = softmax_of_mean_color(images.round().clip(0, 255) if dtype == "uint8" else images)
     np.testing.assert_allclose(artifact.predict(images), expected, atol=4e-3)
 
@@ -511,23 +579,32 @@ def test_keras_files_of_integer_inputs(dtype, tmp_path):
     mean = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 100)(image))
     keras.Model(image, keras.layers.Softmax()(mean)).save(tmp_path / "model.keras")
     images = np.full((2, 8, 8, 3), [0, 100.7, 300])
-    expected = softmax_of_mean_color(images.round().clip(0, 255) if dtype == "uint8" else images.round())
+    expected = softmax_of_mean_color(
+        images.round().clip(0, 255) if dtype == "uint8" else images.round()
+    )
     artifact = keras_arch.open_artifact(tmp_path / "model.keras")
     np.testing.assert_allclose(artifact.predict(images), expected, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*has not yet been built:UserWarning")
 def test_a_model_that_was_never_built_is_refused(tmp_path):
-    model = keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, activation="softmax")])
+    model = keras.Sequential(
+        [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, activation="softmax")]
+    )
     model.save(tmp_path / "model.keras")
-    with pytest.raises(keras_arch.InputError, match=r"model\.keras must .* Received: a Sequential without inputs"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"model\.keras must .* Received: a Sequential without inputs"
+    ):
         keras_arch.open_artifact(tmp_path / "model.keras")
 
 
 def test_one_output_of_a_dict_opens_and_two_do_not(tmp_path):
     image = keras.Input((8, 8, 3), name="image")
     pooled = keras.layers.GlobalAveragePooling2D()(image)
-    outputs = {name: keras.layers.Dense(2, activation="softmax", name=name)(pooled) for name in ("first", "second")}
+    outputs = {
+        name: keras.layers.Dense(2, activation="softmax", name=name)(pooled)
+        for name in ("first", "second")
+    }
     keras.Model({"image": image}, {"first": outputs["first"]}).save(tmp_path / "one.keras")
     assert keras_arch.open_artifact(tmp_path / "one.keras").predict(noise(2, 8, 8)).shape == (2, 2)
     keras.Model(image, outputs).save(tmp_path / "two.keras")
@@ -554,7 +631,9 @@ def every_kind(tmp_path_factory):
 def test_images_of_another_shape_are_refused(name, every_kind):
     artifact = keras_arch.open_artifact(every_kind / name)
     for shape in ((2, 10, 8, 3), (2, 8, 10, 1), (2, 8, 10, 4), (8, 10, 3), (2, 3, 8, 10)):
-        with pytest.raises(keras_arch.InputError, match=r"cannot classify .* Received: \(.*\(8, 10, 3\)") as refused:
+        with pytest.raises(
+            keras_arch.InputError, match=r"cannot classify .* Received: \(.*\(8, 10, 3\)"
+        ) as refused:
             artifact.predict(np.zeros(shape, "uint8"))
         assert len(str(refused.value).replace(str(every_kind), "")) < 300
     assert artifact.predict(np.zeros((0, 8, 10, 3), "uint8")).shape == (0, 5)
@@ -564,8 +643,12 @@ def test_images_of_another_shape_are_refused(name, every_kind):
 def test_pictures_do_not_have_other_channels(channels, script, tmp_path, capsys):
     image = keras.Input((8, 8, channels))
     pooled = keras.layers.GlobalAveragePooling2D()(image)
-    keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(tmp_path / "model.keras")
-    assert keras_arch.open_artifact(tmp_path / "model.keras").predict(np.zeros((1, 8, 8, channels))).shape == (1, 2)
+    keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(
+        tmp_path / "model.keras"
+    )
+    assert keras_arch.open_artifact(tmp_path / "model.keras").predict(
+        np.zeros((1, 8, 8, channels))
+    ).shape == (1, 2)
     keras.utils.save_img(tmp_path / "a.png", noise(1, 8, 8)[0], scale=False)
     assert script("predict.py", tmp_path / "model.keras", tmp_path / "a.png") == 2
     captured = capsys.readouterr()
@@ -610,7 +693,9 @@ def alive(started):
 
 
 def set_machine(monkeypatch, cores, memory):
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)  # of the host, most of which a container may not use
+    monkeypatch.setattr(
+        os, "cpu_count", lambda: 64
+    )  # of the host, most of which a container may not use
     monkeypatch.setattr("keras_arch.artifacts.tflite.available_cores", lambda: cores)
     monkeypatch.setattr("keras_arch.artifacts.tflite.available_memory", lambda: memory)
 
@@ -634,7 +719,9 @@ def test_interpreters_by_cores_images_and_memory(
     assert alive(interpreters) == [cores]
     images = noise(count, 8, 8)
     found = artifact.predict(images)
-    np.testing.assert_allclose(found, open_model(images.astype("float32")).numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        found, open_model(images.astype("float32")).numpy(), rtol=1e-4, atol=1e-6
+    )
     assert [threads for threads, _ in interpreters] == [cores] + [1] * workers
     assert alive(interpreters) == [cores]
 

@@ -29,21 +29,39 @@ def write_lambda(path, mark):
 def write_activation(path, mark):
     """An activation that is any function of any module."""
     change_layer(
-        path, activation={"module": "os", "class_name": "function", "config": "mkdir", "registered_name": "mkdir"}
+        path,
+        activation={
+            "module": "os",
+            "class_name": "function",
+            "config": "mkdir",
+            "registered_name": "mkdir",
+        },
     )
 
 
 def write_class(path, mark):
     """A layer that is any class of any module."""
     change_layer(
-        path, module="subprocess", class_name="Popen", registered_name="Popen", config={"args": ["touch", str(mark)]}
+        path,
+        module="subprocess",
+        class_name="Popen",
+        registered_name="Popen",
+        config={"args": ["touch", str(mark)]},
     )
 
 
 def write_graph(path, mark):
     """A layer that is a SavedModel in another folder."""
-    config = {"filepath": str(mark), "call_endpoint": "serve", "name": "other", "trainable": True, "dtype": "float32"}
-    change_layer(path, module="keras.layers", class_name="TFSMLayer", registered_name=None, config=config)
+    config = {
+        "filepath": str(mark),
+        "call_endpoint": "serve",
+        "name": "other",
+        "trainable": True,
+        "dtype": "float32",
+    }
+    change_layer(
+        path, module="keras.layers", class_name="TFSMLayer", registered_name=None, config=config
+    )
 
 
 def change_layer(path, activation=None, **changes):
@@ -52,7 +70,9 @@ def change_layer(path, activation=None, **changes):
     with zipfile.ZipFile(path) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
     config = json.loads(contents["config.json"])
-    (layer,) = (layer for layer in config["config"]["layers"] if layer["class_name"] == "Activation")
+    (layer,) = (
+        layer for layer in config["config"]["layers"] if layer["class_name"] == "Activation"
+    )
     layer.update(changes)
     if activation:
         layer["config"]["activation"] = activation
@@ -75,7 +95,11 @@ def test_a_keras_file_with_code_is_refused(write, tmp_path):
     path, mark = tmp_path / "model.keras", tmp_path / "mark"
     write(path, mark)
     ours = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=2)
-    for use in (keras_arch.open_artifact, load_keras, lambda path: keras_arch.transfer_weights(ours, path, "resnet8")):
+    for use in (
+        keras_arch.open_artifact,
+        load_keras,
+        lambda path: keras_arch.transfer_weights(ours, path, "resnet8"),
+    ):
         with pytest.raises(keras_arch.InputError, match=HOSTILE[write]) as refused:
             use(path)
         assert len(str(refused.value)) - len(str(path)) < 300
@@ -101,7 +125,9 @@ def test_a_saved_model_runs_what_it_holds_as_documented(tmp_path):
             return {"probabilities": tf.ones((tf.shape(image)[0], 2)) / 2}
 
     module = Writer()
-    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
+    tf.saved_model.save(
+        module, str(tmp_path / "model"), signatures={"serving_default": module.serve}
+    )
     keras_arch.open_artifact(tmp_path / "model").predict(np.zeros((1, 8, 8, 1)))
     assert (tmp_path / "mark").read_text() == "written by the graph"
     assert "people whom you trust" in " ".join(keras_arch.open_artifact.__doc__.split())

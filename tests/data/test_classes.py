@@ -52,7 +52,9 @@ def evaluate(run, script, tmp_path, capfd):
     """A function that evaluates the run on a folder and returns metrics.json, what is printed and the exit status."""
 
     def evaluate(dataset, *options):
-        status = script("evaluate.py", run, "--dataset", dataset, "--output", tmp_path / "told", *options)
+        status = script(
+            "evaluate.py", run, "--dataset", dataset, "--output", tmp_path / "told", *options
+        )
         told = capfd.readouterr()
         path = tmp_path / "told" / "metrics.json"
         return json.loads(path.read_text()) if path.exists() else None, told, status
@@ -69,7 +71,11 @@ def test_all_pictures_of_a_folder_count_in_the_classes_of_the_model(evaluate, tm
     assert (status, metrics["split"]) == (0, "all")
     (row,) = metrics["artifacts"]
     assert (row["images"], row["top1"]) == (12, 10 / 12)
-    assert {name: one["support"] for name, one in row["classes"].items()} == {"bright": 11, "dark": 0, "middle": 1}
+    assert {name: one["support"] for name, one in row["classes"].items()} == {
+        "bright": 11,
+        "dark": 0,
+        "middle": 1,
+    }
     assert row["confused"] == [{"true": "bright", "predicted": "dark", "images": 2}]
     assert "held, all splits, 12 images" in told.out
     assert "No images of: dark." in told.out
@@ -110,7 +116,9 @@ def test_an_empty_split_is_refused(evaluate, tmp_path):
     assert "--split all" in line
 
 
-def test_of_the_training_data_only_the_test_split_is_evaluated(run, evaluate, tmp_path, monkeypatch):
+def test_of_the_training_data_only_the_test_split_is_evaluated(
+    run, evaluate, tmp_path, monkeypatch
+):
     test_images = keras_arch.load_dataset(run / "pictures").sizes["test"]
     monkeypatch.chdir(run)
     for name in ("pictures", run / "pictures"):
@@ -134,8 +142,12 @@ def test_classes_are_mapped_by_name_in_every_kind_of_split(run, tmp_path, monkey
             np.concatenate([getattr(split, what) for split in (every.train, every.test)])
             for what in ("images", "labels")
         )
-        data = dataclasses.replace(every, train=stream(images[:50], labels[:50]), test=stream(images[50:], labels[50:]))
-        data = dataclasses.replace(data, validation=stream(every.validation.images, every.validation.labels))
+        data = dataclasses.replace(
+            every, train=stream(images[:50], labels[:50]), test=stream(images[50:], labels[50:])
+        )
+        data = dataclasses.replace(
+            data, validation=stream(every.validation.images, every.validation.labels)
+        )
     else:
         monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0 if kind is InFiles else 1)
         data = keras_arch.load_dataset(path)
@@ -156,8 +168,12 @@ def test_classes_are_mapped_by_name_in_every_kind_of_split(run, tmp_path, monkey
 
 def test_classes_of_one_name_cannot_be_mapped():
     split = InMemory(np.zeros((2, 4, 4, 1), "uint8"), np.arange(2))
-    data = keras_arch.data.dataset.Dataset("birds", split, split, split, ("crane", "heron"), (4, 4, 1))
-    with pytest.raises(keras_arch.InputError, match="Received: crane, which is the name of 2 classes"):
+    data = keras_arch.data.dataset.Dataset(
+        "birds", split, split, split, ("crane", "heron"), (4, 4, 1)
+    )
+    with pytest.raises(
+        keras_arch.InputError, match="Received: crane, which is the name of 2 classes"
+    ):
         with_classes(data, ("crane", "heron", "crane"))
     assert with_classes(data, ("heron", "tern", "tern", "crane")).test.labels.tolist() == [3, 0]
 
@@ -165,7 +181,9 @@ def test_classes_of_one_name_cannot_be_mapped():
 def stream(images, labels):
     import tensorflow as tf
 
-    return InStream(tf.data.Dataset.from_tensor_slices((images, labels)), len(labels), images.shape[1:])
+    return InStream(
+        tf.data.Dataset.from_tensor_slices((images, labels)), len(labels), images.shape[1:]
+    )
 
 
 def test_a_single_class_is_refused_for_training(tmp_path):

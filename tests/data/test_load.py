@@ -25,10 +25,14 @@ def test_digits_are_scikit_learns_and_the_splits_are_apart(digits):
     everything = load_digits()
     expected = {
         image.tobytes(): label
-        for image, label in zip(np.round(everything.images * 255 / 16).astype("uint8"), everything.target, strict=True)
+        for image, label in zip(
+            np.round(everything.images * 255 / 16).astype("uint8"), everything.target, strict=True
+        )
     }
     found = [
-        pair for split in (digits.train, digits.validation, digits.test) for pair in split.examples.as_numpy_iterator()
+        pair
+        for split in (digits.train, digits.validation, digits.test)
+        for pair in split.examples.as_numpy_iterator()
     ]
     assert len(found) == len({image.tobytes() for image, _ in found}) == len(expected) == 1797
     assert all(expected[image.tobytes()] == label for image, label in found)
@@ -78,14 +82,19 @@ class Split:
     [
         ({"train": 1000, "test": 10}, ("train[:-100]", "train[-100:]", "test")),
         ({"train": 1000, "validation": 10, "test": 10}, ("train", "validation", "test")),
-        ({"train": 1_281_167, "validation": 50_000}, ("train[:-10000]", "train[-10000:]", "validation")),
+        (
+            {"train": 1_281_167, "validation": 50_000},
+            ("train[:-10000]", "train[-10000:]", "validation"),
+        ),
         ({"train": 1000, "val": 10, "test": 10, "mini": 5}, ("train", "val", "test")),
         ({"train": 1000, "val": 10}, ("train[:-100]", "train[-100:]", "val")),
         ({"train": 1000}, ("train[:-200]", "train[-200:-100]", "train[-100:]")),
     ],
 )
 def test_rule_for_splits(splits, expected):
-    assert split_instructions("x", {name: Split(count) for name, count in splits.items()}) == expected
+    assert (
+        split_instructions("x", {name: Split(count) for name, count in splits.items()}) == expected
+    )
 
 
 @pytest.mark.parametrize("image_size", [None, 12])
@@ -155,7 +164,10 @@ class PartlyLabeled(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             features=tfds.features.FeaturesDict(
-                {"image": tfds.features.Image(shape=(8, 8, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
+                {
+                    "image": tfds.features.Image(shape=(8, 8, 1)),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
             ),
             supervised_keys=("image", "label"),
         )
@@ -178,7 +190,8 @@ def partly_labeled(tmp_path, monkeypatch):
     def load(unlabeled):
         monkeypatch.setattr(PartlyLabeled, "unlabeled", unlabeled)
         monkeypatch.setattr(
-            "keras_arch.data.tfds.find_builder", lambda name, data_dir: PartlyLabeled(data_dir=data_dir)
+            "keras_arch.data.tfds.find_builder",
+            lambda name, data_dir: PartlyLabeled(data_dir=data_dir),
         )
         return keras_arch.load_dataset("partly_labeled", tmp_path)
 
@@ -188,9 +201,24 @@ def partly_labeled(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("unlabeled", "sources", "sizes", "used"),
     [
-        (["test"], ("train", "train", "validation"), (36, 4, 10), ("train[:-4]", "train[-4:]", "validation")),
-        (["validation"], ("train", "train", "test"), (36, 4, 8), ("train[:-4]", "train[-4:]", "test")),
-        (["validation", "test"], ("train",) * 3, (32, 4, 4), ("train[:-8]", "train[-8:-4]", "train[-4:]")),
+        (
+            ["test"],
+            ("train", "train", "validation"),
+            (36, 4, 10),
+            ("train[:-4]", "train[-4:]", "validation"),
+        ),
+        (
+            ["validation"],
+            ("train", "train", "test"),
+            (36, 4, 8),
+            ("train[:-4]", "train[-4:]", "test"),
+        ),
+        (
+            ["validation", "test"],
+            ("train",) * 3,
+            (32, 4, 4),
+            ("train[:-8]", "train[-8:-4]", "train[-4:]"),
+        ),
     ],
 )
 def test_splits_without_labels_are_not_used(partly_labeled, unlabeled, sources, sizes, used):
@@ -211,12 +239,16 @@ def test_splits_without_labels_are_not_used(partly_labeled, unlabeled, sources, 
 @pytest.mark.parametrize(("unlabeled", "share"), [(slice(None), 0), (slice(7, 8), 1)])
 def test_training_images_without_labels_are_refused(partly_labeled, unlabeled, share, monkeypatch):
     monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", share)
-    with pytest.raises(keras_arch.InputError, match="train split of 'partly_labeled' has images without a label"):
+    with pytest.raises(
+        keras_arch.InputError, match="train split of 'partly_labeled' has images without a label"
+    ):
         partly_labeled({"train": unlabeled})
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_labels_of_decoded_splits_are_checked_to_the_last(partly_labeled, split, monkeypatch):
     monkeypatch.setattr("keras_arch.data.tfds.LABELS_READ", 2)
-    with pytest.raises(keras_arch.InputError, match=f"{split} split of 'partly_labeled' has images without a label"):
+    with pytest.raises(
+        keras_arch.InputError, match=f"{split} split of 'partly_labeled' has images without a label"
+    ):
         partly_labeled({split: slice(7, 8)})

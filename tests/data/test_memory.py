@@ -36,7 +36,8 @@ def test_images_are_held_once():
 
 
 @pytest.mark.parametrize(
-    "array", [np.arange(24).reshape(2, 3, 4), np.arange(5, dtype="uint8")[::2], np.zeros((0, 2, 2, 1))]
+    "array",
+    [np.arange(24).reshape(2, 3, 4), np.arange(5, dtype="uint8")[::2], np.zeros((0, 2, 2, 1))],
 )
 def test_tensors_have_the_values_of_any_array(array):
     array = array.copy()
@@ -71,7 +72,9 @@ def test_a_folder_is_read_without_a_copy(tmp_path, monkeypatch):
 
 def test_hash_is_of_the_bytes_without_a_copy():
     arrays = [np.arange(6, dtype="float32").reshape(2, 3).T, np.array(7), np.zeros((0, 3))]
-    assert hash_of(arrays) == hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    assert (
+        hash_of(arrays) == hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    )
 
 
 # --- how much there is ---
@@ -101,12 +104,19 @@ UNLIMITED = "9223372036854771712\n"
     [
         ("0::/\n", {"memory.max": "1073741824\n"}, GIB),  # version 2 in a container
         ("0::/\n", {"memory.max": "max\n"}, None),
-        ("0::/a/b\n", {"a/memory.max": "1073741824\n", "a/b/memory.max": "max\n"}, GIB),  # a group above
+        (
+            "0::/a/b\n",
+            {"a/memory.max": "1073741824\n", "a/b/memory.max": "max\n"},
+            GIB,
+        ),  # a group above
         ("0::/a/b\n", {"a/memory.max": "2147483648\n", "a/b/memory.max": "1073741824\n"}, GIB),
         (V1, {"memory/memory.limit_in_bytes": "1073741824\n"}, GIB),  # version 1 in a container
         (
             V1,
-            {"memory/docker/abc/memory.limit_in_bytes": "1073741824\n", "memory/memory.limit_in_bytes": UNLIMITED},
+            {
+                "memory/docker/abc/memory.limit_in_bytes": "1073741824\n",
+                "memory/memory.limit_in_bytes": UNLIMITED,
+            },
             GIB,
         ),
         (V1, {"memory/memory.limit_in_bytes": UNLIMITED, "memory.max": "5\n"}, None),

@@ -19,7 +19,9 @@ def load(tmp_path):
 
     def load(y_train, y_test, **changes):
         y_train, y_test = np.asarray(y_train), np.asarray(y_test)
-        images = np.arange((len(y_train) + len(y_test)) * 4, dtype=">u4").view("uint8").reshape(-1, 4, 4)
+        images = (
+            np.arange((len(y_train) + len(y_test)) * 4, dtype=">u4").view("uint8").reshape(-1, 4, 4)
+        )
         arrays = {"x_train": images[: len(y_train)], "x_test": images[len(y_train) :]}
         np.savez(tmp_path / "a.npz", **{**arrays, "y_train": y_train, "y_test": y_test, **changes})
         return keras_arch.load_dataset(tmp_path / "a.npz")
@@ -48,21 +50,66 @@ def test_text_labels_are_class_names(load, encode):
 
 ONE_HOT = np.eye(3)[CLEAN]
 REFUSED = {
-    "one-hot": (ONE_HOT, ONE_HOT[:9], {}, r"y_train .*Received: shape \(60, 3\).*np.argmax\(y_train, axis=1\)"),
-    "one-hot in test": (CLEAN, ONE_HOT[:9], {}, r"y_test .*Received: shape \(9, 3\).*np.argmax\(y_test, axis=1\)"),
+    "one-hot": (
+        ONE_HOT,
+        ONE_HOT[:9],
+        {},
+        r"y_train .*Received: shape \(60, 3\).*np.argmax\(y_train, axis=1\)",
+    ),
+    "one-hot in test": (
+        CLEAN,
+        ONE_HOT[:9],
+        {},
+        r"y_test .*Received: shape \(9, 3\).*np.argmax\(y_test, axis=1\)",
+    ),
     "fractions": (CLEAN / 2, CLEAN[:9], {}, r"y_train .*whole numbers.*Received: 0.5"),
-    "no number": (np.where(CLEAN, 1, np.nan), CLEAN[:9], {}, r"y_train .*whole numbers.*Received: nan"),
+    "no number": (
+        np.where(CLEAN, 1, np.nan),
+        CLEAN[:9],
+        {},
+        r"y_train .*whole numbers.*Received: nan",
+    ),
     "infinite": (CLEAN, [np.inf, 1], {}, r"y_test .*whole numbers.*Received: inf"),
     "complex": (CLEAN * 1j, CLEAN[:9], {}, r"y_train .*Received: complex128"),
     "dates": (CLEAN.astype("M8[s]"), CLEAN[:9], {}, r"y_train .*Received: datetime64\[s\]"),
-    "objects": (WORDS[CLEAN].astype(object), WORDS, {}, r"y_train .*Python objects.*y_train\.astype\(str\)"),
+    "objects": (
+        WORDS[CLEAN].astype(object),
+        WORDS,
+        {},
+        r"y_train .*Python objects.*y_train\.astype\(str\)",
+    ),
     "negative": (CLEAN - 1, CLEAN[:9], {}, r"y_train .*Received: -1"),
-    "a line break": (np.where(CLEAN, "a\nb", "c"), ["c"], {}, r"Class names must be .*Received: 'a\\nb'"),
-    "one huge": ([*CLEAN, 10**15], CLEAN[:9], {}, r"4 labels from 0 to 1000000000000000.*return_inverse=True"),
-    "beyond int64": (np.array([*CLEAN, 2**64 - 1], "uint64"), CLEAN[:9], {}, r"18446744073709551615"),
+    "a line break": (
+        np.where(CLEAN, "a\nb", "c"),
+        ["c"],
+        {},
+        r"Class names must be .*Received: 'a\\nb'",
+    ),
+    "one huge": (
+        [*CLEAN, 10**15],
+        CLEAN[:9],
+        {},
+        r"4 labels from 0 to 1000000000000000.*return_inverse=True",
+    ),
+    "beyond int64": (
+        np.array([*CLEAN, 2**64 - 1], "uint64"),
+        CLEAN[:9],
+        {},
+        r"18446744073709551615",
+    ),
     "huge float": ([*CLEAN, 1e300], CLEAN[:9], {}, r"y_train .*Received: 1e\+300"),
-    "gaps": (5 + 100 * (np.arange(90) % 10), [5, 905], {}, r"10 labels from 5 to 905.*return_inverse=True"),
-    "text and numbers": (WORDS[CLEAN], CLEAN[:9], {}, r"one kind.*y_train of text, y_test of numbers"),
+    "gaps": (
+        5 + 100 * (np.arange(90) % 10),
+        [5, 905],
+        {},
+        r"10 labels from 5 to 905.*return_inverse=True",
+    ),
+    "text and numbers": (
+        WORDS[CLEAN],
+        CLEAN[:9],
+        {},
+        r"one kind.*y_train of text, y_test of numbers",
+    ),
     "empty text": (["", "a", "b"] * 20, ["a"], {}, r"y_train .*empty"),
     "not UTF-8": (np.array([b"\xff", b"a"] * 20), [b"a"], {}, r"y_train .*UTF-8"),
     "one class": (np.zeros(60, int), np.zeros(9, int), {}, r"two classes .*Received: 1"),
@@ -73,8 +120,18 @@ REFUSED = {
         {"x_train": np.zeros((61, 4, 4), "uint8")},
         r"61 images.*Received: shape \(60,\)",
     ),
-    "no pixels": (CLEAN, CLEAN[:9], {"x_train": np.zeros((60, 0, 4), "uint8")}, r"x_train .*uint8 \(60, 0, 4\)"),
-    "channels first": (CLEAN, CLEAN[:9], {"x_test": np.zeros((9, 3, 4, 4), "uint8")}, r"x_test .*\(9, 3, 4, 4\)"),
+    "no pixels": (
+        CLEAN,
+        CLEAN[:9],
+        {"x_train": np.zeros((60, 0, 4), "uint8")},
+        r"x_train .*uint8 \(60, 0, 4\)",
+    ),
+    "channels first": (
+        CLEAN,
+        CLEAN[:9],
+        {"x_test": np.zeros((9, 3, 4, 4), "uint8")},
+        r"x_test .*\(9, 3, 4, 4\)",
+    ),
 }
 
 
@@ -122,7 +179,9 @@ def test_a_class_of_one_image_stays_in_training(load, repeats):
     assert {label for label, count in enumerate(repeats) if count == 1} & set(held_out) == set()
     together = np.concatenate([dataset.train.labels, held_out])
     np.testing.assert_array_equal(np.bincount(together), repeats)
-    images = {image.tobytes() for split in (dataset.train, dataset.validation) for image in split.images}
+    images = {
+        image.tobytes() for split in (dataset.train, dataset.validation) for image in split.images
+    }
     assert len(images) == len(labels)
 
 
@@ -137,7 +196,9 @@ def test_small_classes_give_an_image_each(load):
 def test_validation_is_the_stratified_tenth_of_earlier_versions(load):
     labels = np.random.default_rng(0).integers(0, 3, 200)
     dataset = load(labels, labels[:9])
-    train, validation = train_test_split(np.arange(200), test_size=0.1, random_state=0, stratify=labels)
+    train, validation = train_test_split(
+        np.arange(200), test_size=0.1, random_state=0, stratify=labels
+    )
     numbers = np.arange(200 * 4, dtype=">u4").view("uint8").reshape(-1, 4, 4, 1)
     np.testing.assert_array_equal(dataset.train.images, numbers[train])
     np.testing.assert_array_equal(dataset.validation.images, numbers[validation])

@@ -19,7 +19,9 @@ from keras_arch.recipes import Augment
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (100, 16, 16, 3)).astype("uint8")
 LABELS = RNG.integers(0, 5, 100)
-RECIPE = keras_arch.Recipe("resnet8", "x", epochs=3, learning_rate=0.1, batch_size=32, augment="flip_crop")
+RECIPE = keras_arch.Recipe(
+    "resnet8", "x", epochs=3, learning_rate=0.1, batch_size=32, augment="flip_crop"
+)
 
 
 def dataset(train):
@@ -67,21 +69,33 @@ def test_threads_change_nothing():
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     ours = training_batches(dataset(InMemory(IMAGES, LABELS)), RECIPE)
-    assert_same(list(ours.with_options(options).as_numpy_iterator()), list(ours.as_numpy_iterator()))
+    assert_same(
+        list(ours.with_options(options).as_numpy_iterator()), list(ours.as_numpy_iterator())
+    )
 
 
 def test_memory_and_stream_see_each_example_once_an_epoch():
     for train in (InMemory(IMAGES, LABELS), in_stream()):
-        seen = [image.tobytes() for images, _ in batches(train, augment="none", batch_size=10) for image in images]
+        seen = [
+            image.tobytes()
+            for images, _ in batches(train, augment="none", batch_size=10)
+            for image in images
+        ]
         for epoch in range(3):
-            assert sorted(seen[100 * epoch : 100 * (epoch + 1)]) == sorted(image.tobytes() for image in IMAGES)
+            assert sorted(seen[100 * epoch : 100 * (epoch + 1)]) == sorted(
+                image.tobytes() for image in IMAGES
+            )
 
 
 def test_augmentation_belongs_to_the_example_and_not_to_its_place():
     """Another batch size is another order in batches; each example still meets the same random numbers."""
     train = InMemory(IMAGES, LABELS)
     pixels = [
-        {image.tobytes() for images, _ in batches(train, batch_size=size, epochs=1) for image in images}
+        {
+            image.tobytes()
+            for images, _ in batches(train, batch_size=size, epochs=1)
+            for image in images
+        }
         for size in (10, 20)
     ]
     assert pixels[0] == pixels[1]
@@ -102,7 +116,11 @@ def test_recipes_offer_the_policies_there_are():
 
 
 def apply(change, images, random=None):
-    random = RNG.uniform(size=(len(images), RANDOM_NUMBERS)).astype("float32") if random is None else random
+    random = (
+        RNG.uniform(size=(len(images), RANDOM_NUMBERS)).astype("float32")
+        if random is None
+        else random
+    )
     return change(tf.constant(images), tf.constant(random)).numpy()
 
 
@@ -150,7 +168,9 @@ def test_inception_box_covers_what_the_paper_says():
     share, aspect = (bottom - top) * (right - left), (right - left) * 400 / ((bottom - top) * 300)
     assert 0.08 <= share.min() < 0.1
     assert 0.9 < share.max() <= 1.0001
-    inner = (bottom - top < 0.99) & (right - left < 0.99)  # a large cut of wrong aspect is cut down to the picture
+    inner = (bottom - top < 0.99) & (
+        right - left < 0.99
+    )  # a large cut of wrong aspect is cut down to the picture
     assert 0.749 < aspect[inner].min() < 0.8
     assert 1.3 < aspect[inner].max() < 1.334
 
@@ -176,7 +196,9 @@ def test_mixup_and_cutmix_share_the_label_as_they_share_the_pixels():
     for policy in ("mixup", "cutmix"):
         for _ in range(20):
             random = RNG.uniform(size=(2, RANDOM_NUMBERS)).astype("float32")
-            mixed, shares = POLICIES[policy].mix(tf.constant(images), tf.constant(labels), tf.constant(random))
+            mixed, shares = POLICIES[policy].mix(
+                tf.constant(images), tf.constant(labels), tf.constant(random)
+            )
             bright = np.asarray(mixed, "float32").mean(axis=(1, 2, 3)) / 200
             np.testing.assert_allclose(bright, shares[:, 1], atol=1e-5)
 
@@ -187,7 +209,9 @@ def test_trivial_augment_does_something_small_or_large_to_nearly_all():
     changed = apply(change, images)
     assert changed.dtype == np.uint8
     same = (changed == images).all(axis=(1, 2, 3))
-    assert 1 / 12 < same.mean() < 0.5  # one of twelve operations is the identity, and some do nothing to such an image
+    assert (
+        1 / 12 < same.mean() < 0.5
+    )  # one of twelve operations is the identity, and some do nothing to such an image
     assert len({image.tobytes() for image in changed}) > 500
 
 
@@ -234,7 +258,9 @@ def test_a_stream_is_read_no_further_than_asked():
             yield np.full((2, 2, 1), number % 256, "uint8"), number
 
     form = (tf.TensorSpec((2, 2, 1), tf.uint8), tf.TensorSpec((), tf.int64))
-    stream = InStream(tf.data.Dataset.from_generator(records, output_signature=form), 1000, (2, 2, 1))
+    stream = InStream(
+        tf.data.Dataset.from_generator(records, output_signature=form), 1000, (2, 2, 1)
+    )
     images, labels = stream.at([4, 1])
     assert labels.tolist() == [4, 1]
     assert images[:, 0, 0, 0].tolist() == [4, 1]

@@ -16,8 +16,20 @@ from sklearn.metrics import confusion_matrix
 import keras_arch
 from keras_arch.artifacts.artifact import Artifact
 from keras_arch.data.splits import InMemory, InStream
-from keras_arch.evaluation.evaluate import MISTAKES_SHOWN, check_match, compare, evaluate, find_mistakes
-from keras_arch.evaluation.metrics import CONFUSED_PAIRS, accuracy, compute_metrics, interval, mcnemar
+from keras_arch.evaluation.evaluate import (
+    MISTAKES_SHOWN,
+    check_match,
+    compare,
+    evaluate,
+    find_mistakes,
+)
+from keras_arch.evaluation.metrics import (
+    CONFUSED_PAIRS,
+    accuracy,
+    compute_metrics,
+    interval,
+    mcnemar,
+)
 from keras_arch.reports.figures import draw_confusion, write_evaluation
 from keras_arch.reports.tables import class_rows, confusions_line, evaluation_row
 
@@ -27,15 +39,30 @@ RNG = np.random.default_rng(0)
 def test_measures_by_hand():
     """Six images of three classes; what is expected is counted on fingers."""
     probabilities = np.array(
-        [[0.9, 0.1, 0], [0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], "float32"
+        [
+            [0.9, 0.1, 0],
+            [0.8, 0.1, 0.1],
+            [0.3, 0.6, 0.1],
+            [0.2, 0.7, 0.1],
+            [0.7, 0.2, 0.1],
+            [0.1, 0.1, 0.8],
+        ],
+        "float32",
     )
     labels = np.array([0, 0, 0, 1, 1, 2])
     found = compute_metrics(probabilities, labels, ("a", "b", "c"))
     assert found["top1"] == pytest.approx(4 / 6)
     assert "top5" not in found
-    assert found["nll"] == pytest.approx(-sum(map(math.log, (0.9, 0.8, 0.3, 0.7, 0.2, 0.8))) / 6, rel=1e-6)
+    assert found["nll"] == pytest.approx(
+        -sum(map(math.log, (0.9, 0.8, 0.3, 0.7, 0.2, 0.8))) / 6, rel=1e-6
+    )
     assert found["confusion"] == [[0, 0, 2], [0, 1, 1], [1, 0, 1], [1, 1, 1], [2, 2, 1]]
-    assert found["classes"]["a"] == {"precision": 2 / 3, "recall": 2 / 3, "f1": pytest.approx(2 / 3), "support": 3}
+    assert found["classes"]["a"] == {
+        "precision": 2 / 3,
+        "recall": 2 / 3,
+        "f1": pytest.approx(2 / 3),
+        "support": 3,
+    }
     assert found["confused"] == [
         {"true": "a", "predicted": "b", "images": 1},
         {"true": "b", "predicted": "a", "images": 1},
@@ -82,7 +109,14 @@ SIX = np.array(
         [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
         [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
         [0.30, 0.25, 0.20, 0.15, 0.07, 0.03],
-        [1.00, 0.00, 0.00, 0.00, 0.00, 0.00],  # an integer file: of five zeros the true one comes first
+        [
+            1.00,
+            0.00,
+            0.00,
+            0.00,
+            0.00,
+            0.00,
+        ],  # an integer file: of five zeros the true one comes first
     ],
     "float32",
 )
@@ -100,25 +134,33 @@ def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
     labels = digits.test.labels
 
     def artifact(name, known):
-        answers = np.eye(10, dtype="float32")[np.where(np.isin(labels, known), labels, (labels + 1) % 10)]
+        answers = np.eye(10, dtype="float32")[
+            np.where(np.isin(labels, known), labels, (labels + 1) % 10)
+        ]
         return Artifact(Path(name), "keras", (8, 8, 1), 10, 7, answers_in_order(answers))
 
     def answers_in_order(answers):
         left = list(answers)
         return lambda images: np.stack([left.pop(0) for _ in images])
 
-    monkeypatch.setattr("keras_arch.evaluation.evaluate.measure_latency", lambda artifact, images: 0.002)
+    monkeypatch.setattr(
+        "keras_arch.evaluation.evaluate.measure_latency", lambda artifact, images: 0.002
+    )
     rows, _, found = compare([artifact("a", range(5)), artifact("b", range(4, 10))], digits)
     np.testing.assert_array_equal(found, labels)
     counts = np.bincount(labels)
     assert rows[1]["against_first"] == {
         "only_first": counts[:4].sum(),
         "only_second": counts[5:].sum(),
-        "p": pytest.approx(binomtest(int(counts[:4].sum()), int(counts[:4].sum() + counts[5:].sum())).pvalue),
+        "p": pytest.approx(
+            binomtest(int(counts[:4].sum()), int(counts[:4].sum() + counts[5:].sum())).pvalue
+        ),
     }
     assert rows[1]["agreement"] == pytest.approx(counts[4] / 360)
     assert "against_first" not in rows[0]
-    assert evaluation_row(rows[1])["differs"] == ("yes" if rows[1]["against_first"]["p"] < 0.05 else "no")
+    assert evaluation_row(rows[1])["differs"] == (
+        "yes" if rows[1]["against_first"]["p"] < 0.05 else "no"
+    )
     assert confusions_line(rows[0]).startswith("Most confused: ")
     assert [row["images"] for row in class_rows(rows[0])] == [str(count) for count in counts]
 
@@ -134,7 +176,11 @@ def test_mcnemar_is_a_coin():
     """Nine of ten disagreements on one side: 2 * (1 + 10) / 2^10."""
     right, other = np.ones(50, bool), np.ones(50, bool)
     right[:1], other[1:10] = False, False
-    assert mcnemar(right, other) == {"only_first": 9, "only_second": 1, "p": pytest.approx(22 / 1024)}
+    assert mcnemar(right, other) == {
+        "only_first": 9,
+        "only_second": 1,
+        "p": pytest.approx(22 / 1024),
+    }
     assert mcnemar(right, right)["p"] == 1
 
 
@@ -179,16 +225,17 @@ def test_grey_images_go_into_colour_models(digits):
     assert evaluate(artifact, digits)["images"] == 360
     assert {shape[1:] for shape in seen} == {(8, 8, 3)}
     with pytest.raises(
-        keras_arch.InputError, match=r"images \(8, 8, 1\), as data set 'digits' has, got .* \(9, 8, 3\)"
+        keras_arch.InputError,
+        match=r"images \(8, 8, 1\), as data set 'digits' has, got .* \(9, 8, 3\)",
     ):
         check_match(Artifact("this", "keras", (9, 8, 3), 10, 0, predict), digits)
 
 
 def test_logits_are_no_probabilities(tmp_path):
     image = keras.Input((4, 4, 1))
-    keras.Model(image, keras.layers.Dense(3, bias_initializer="ones")(keras.layers.Flatten()(image))).save(
-        tmp_path / "logits.keras"
-    )
+    keras.Model(
+        image, keras.layers.Dense(3, bias_initializer="ones")(keras.layers.Flatten()(image))
+    ).save(tmp_path / "logits.keras")
     artifact = keras_arch.open_artifact(tmp_path / "logits.keras")
     with pytest.raises(keras_arch.InputError, match=r"logits.keras must give class probabilities"):
         artifact.predict(np.full((1, 4, 4, 1), 200, "float32"))
@@ -202,13 +249,18 @@ def test_classes_with_other_names_are_refused(quickstart, script, tmp_path, digi
             image = digits.test.images[digits.test.labels == label][number, ..., 0]
             Image.fromarray(image).save(tmp_path / "words" / name / f"{number}.png")
     assert script("evaluate.py", quickstart / "model.keras", "--dataset", tmp_path / "words") == 2
-    assert "classes that the model does not have. Received: eight, five, four and 7 more" in capfd.readouterr().err
+    assert (
+        "classes that the model does not have. Received: eight, five, four and 7 more"
+        in capfd.readouterr().err
+    )
 
 
 def test_evaluation_writes_pictures(quickstart, script, tmp_path, capfd, monkeypatch):
     files = [quickstart / "export/model_float32.tflite", quickstart / "export/model_int8.tflite"]
     monkeypatch.chdir(quickstart.parent)
-    files.append(quickstart.relative_to(quickstart.parent))  # the folder of a run, beside whole paths
+    files.append(
+        quickstart.relative_to(quickstart.parent)
+    )  # the folder of a run, beside whole paths
     assert script("evaluate.py", *files, "--output", tmp_path / "told") == 0
     printed = capfd.readouterr().out
     assert re.search("float32 .* int8 .* quickstart", printed)
@@ -216,7 +268,9 @@ def test_evaluation_writes_pictures(quickstart, script, tmp_path, capfd, monkeyp
     assert "Most confused: " in printed
     drawn = ("confusion", "mistakes", "reliability")
     names = [f"{name}_{what}.png" for name in ("float32", "int8", "quickstart") for what in drawn]
-    assert sorted(path.name for path in (tmp_path / "told").iterdir()) == sorted([*names, "metrics.json"])
+    assert sorted(path.name for path in (tmp_path / "told").iterdir()) == sorted(
+        [*names, "metrics.json"]
+    )
     for name in names:
         with Image.open(tmp_path / "told" / name) as picture:
             assert min(picture.size) >= 200

@@ -34,16 +34,23 @@ def test_folders_and_formats(quickstart, script, tmp_path, capfd):
     (tmp_path / "pictures/notes.txt").write_text("no picture")
     told = {}
     for form in ("table", "json", "csv"):
-        assert script("predict.py", file, tmp_path / "pictures", DIGIT, "--format", form, "--top", "2") == 0
+        assert (
+            script("predict.py", file, tmp_path / "pictures", DIGIT, "--format", form, "--top", "2")
+            == 0
+        )
         told[form] = capfd.readouterr().out
     lines = [json.loads(line) for line in told["json"].splitlines()]
-    names = [str(tmp_path / "pictures" / name) for name in ("a.PNG", "b.png", "deeper/c.png")] + [str(DIGIT)]
+    names = [str(tmp_path / "pictures" / name) for name in ("a.PNG", "b.png", "deeper/c.png")] + [
+        str(DIGIT)
+    ]
     assert [line["image"] for line in lines] == names
     assert {line["classes"][0]["label"] for line in lines} == {"7"}
     assert all(len(line["classes"]) == 2 for line in lines)
     rows = list(csv.DictReader(io.StringIO(told["csv"])))
     assert list(rows[0]) == ["image", "label_1", "probability_1", "label_2", "probability_2"]
-    assert [float(row["probability_1"]) for row in rows] == [line["classes"][0]["probability"] for line in lines]
+    assert [float(row["probability_1"]) for row in rows] == [
+        line["classes"][0]["probability"] for line in lines
+    ]
     assert [line.rpartition(": ")[0] for line in told["table"].splitlines()] == names
 
 
@@ -59,13 +66,20 @@ def test_hidden_and_damaged_pictures_do_not_end_a_folder(quickstart, script, tmp
     told = capfd.readouterr()
     assert [line.partition(":")[0][-5:] for line in told.out.splitlines()] == ["a.png", "c.png"]
     *_, left_out, error = told.err.splitlines()
-    assert left_out.startswith("left out: expected an image file")
+    assert left_out.startswith("warning: expected an image file")
     assert error == "error: expected 3 pictures, got 1 that cannot be read"
 
 
 def test_a_reader_that_has_seen_enough_is_no_mistake(quickstart):
-    command = [sys.executable, ROOT / "scripts/predict.py", quickstart / "export/model_int8.tflite", *[DIGIT] * 2000]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        ROOT / "scripts/predict.py",
+        quickstart / "export/model_int8.tflite",
+        *[DIGIT] * 2000,
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert "7 " in process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
@@ -122,7 +136,9 @@ def test_the_first_of_equally_probable_classes_is_named_first(tmp_path):
     """Integer files give many classes the same probability; `evaluate` counts the first, too."""
     Image.new("L", (2, 2)).save(tmp_path / "black.png")
     shares = np.array([0, 64, 0, 128, 64, 0, 0], "float32") / 256
-    artifact = Artifact(None, "tflite", (2, 2, 1), 7, 0, lambda images: np.tile(shares, (len(images), 1)))
+    artifact = Artifact(
+        None, "tflite", (2, 2, 1), 7, 0, lambda images: np.tile(shares, (len(images), 1))
+    )
     (row,) = classify(artifact, [tmp_path / "black.png"], "abcdefg", 6)
     assert [one["label"] for one in row["classes"]] == ["d", "b", "e", "a", "c", "f"]
     told = [accuracy(shares[None], np.array([label])) for label in range(7)]
@@ -219,14 +235,19 @@ def by_hand(model, images):
         best = tf.reduce_max(outputs, axis=1)
         score = tf.math.log(best) - tf.math.log(1 - best)
     weights = tf.reduce_mean(tape.gradient(score, features), axis=(1, 2), keepdims=True)
-    heat = tf.image.resize(tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True)), (8, 8))[
-        ..., 0
-    ].numpy()
+    heat = tf.image.resize(
+        tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True)), (8, 8)
+    )[..., 0].numpy()
     return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
 def flat():
-    return [layers.Rescaling(1 / 255), layers.Conv2D(4, 3), layers.ReLU(), layers.GlobalAveragePooling2D()]
+    return [
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(4, 3),
+        layers.ReLU(),
+        layers.GlobalAveragePooling2D(),
+    ]
 
 
 def in_sequential(shape, parts):
@@ -326,7 +347,9 @@ def subclassed(image):
 
 @pytest.mark.parametrize("functional", [False, True])
 @pytest.mark.parametrize("parts", [dense_alone, pixels_alone, subclassed])
-def test_models_without_feature_maps_are_refused_in_one_line(build, parts, functional, script, tmp_path, capfd):
+def test_models_without_feature_maps_are_refused_in_one_line(
+    build, parts, functional, script, tmp_path, capfd
+):
     build(parts(gray()), True, functional)
     assert script("predict.py", tmp_path / "model.keras", DIGIT, "--explain", tmp_path / "why") == 2
     (line,) = capfd.readouterr().err.splitlines()

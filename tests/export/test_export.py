@@ -77,7 +77,9 @@ def test_every_file_keeps_its_promise(quickstart):
     assert f"model.keras opens with Keras {keras_needed} or newer" in card
     for name in TFLITE:
         row = report["artifacts"][name]
-        assert f"| `{row['file']}` | {row['purpose']} | {row['inputs'][0]['type']} 1x8x8x3 |" in card
+        assert (
+            f"| `{row['file']}` | {row['purpose']} | {row['inputs'][0]['type']} 1x8x8x3 |" in card
+        )
         assert f"{row['top1']:.2%}" in card
 
 
@@ -115,7 +117,10 @@ def test_metadata_is_what_the_published_schema_reads():
     assert (unit.options.mean.tolist(), unit.options.std.tolist()) == ([0], [1])
     assert (image.stats.min.tolist(), image.stats.max.tolist()) == ([0], [255])
     (labels,) = output.associatedFiles
-    assert (labels.name, labels.type) == (b"labels.txt", generated.AssociatedFileType.TENSOR_AXIS_LABELS)
+    assert (labels.name, labels.type) == (
+        b"labels.txt",
+        generated.AssociatedFileType.TENSOR_AXIS_LABELS,
+    )
 
 
 @pytest.mark.parametrize("name", TFLITE)
@@ -124,19 +129,29 @@ def test_mediapipe_classifies_with_the_file_alone(quickstart, truth, name):
     from mediapipe.tasks.python import BaseOptions, vision
 
     options = BaseOptions(model_asset_path=str(quickstart / "export" / FORMATS[name].file))
-    with vision.ImageClassifier.create_from_options(vision.ImageClassifierOptions(base_options=options)) as classifier:
+    with vision.ImageClassifier.create_from_options(
+        vision.ImageClassifierOptions(base_options=options)
+    ) as classifier:
         for image, probabilities in zip(truth.images[:20], truth.probabilities, strict=False):
             colour = np.ascontiguousarray(np.repeat(image, 3, axis=2))
-            found = classifier.classify(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=colour))
-            assert found.classifications[0].categories[0].category_name == str(probabilities.argmax())
+            found = classifier.classify(
+                mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=colour)
+            )
+            assert found.classifications[0].categories[0].category_name == str(
+                probabilities.argmax()
+            )
 
 
 def test_the_grey_front_weighs_colours_as_the_data_does(model, tmp_path):
     colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype="uint8")
     keras.utils.save_img(tmp_path / "colour.png", colours, scale=False)
     grey = keras_arch.images.read.read_image(tmp_path / "colour.png", (8, 8, 1))
-    front = keras.Model(*(lambda phone: (phone.inputs, phone.get_layer("grey").output))(build_tflite_model(model)))
-    np.testing.assert_allclose(front.predict_on_batch(colours[np.newaxis].astype("float32"))[0], grey, atol=1)
+    front = keras.Model(
+        *(lambda phone: (phone.inputs, phone.get_layer("grey").output))(build_tflite_model(model))
+    )
+    np.testing.assert_allclose(
+        front.predict_on_batch(colours[np.newaxis].astype("float32"))[0], grey, atol=1
+    )
     assert sum(LUMA) == pytest.approx(1)
 
 
@@ -161,7 +176,9 @@ def test_server_takes_pictures_of_any_size(quickstart, digits):
     answer = loaded.signatures["serve_bytes"](image=tf.stack([picture, larger]))
     assert answer["classes"][0].numpy() == b"7"
     assert answer["probabilities"].shape == (2, 10)
-    assert loaded(digits.test.sample(3, 0)[0])["classes"].shape == (3,)  # uint8, and any number of them
+    assert loaded(digits.test.sample(3, 0)[0])["classes"].shape == (
+        3,
+    )  # uint8, and any number of them
 
 
 def test_another_size_and_grey_as_it_is(tmp_path):
@@ -171,7 +188,9 @@ def test_another_size_and_grey_as_it_is(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (30, 24, 16, 1), dtype="uint8")
     settings = only("float32", "int8", keep_channels=True, int8_output="float32")
     promises, _ = export_model(larger, tmp_path, ("a", "b", "c"), images, settings)
-    truth = Reference(images, np.zeros(30, int), larger.predict(images, verbose=0), ("a", "b", "c"), max_drop=100)
+    truth = Reference(
+        images, np.zeros(30, int), larger.predict(images, verbose=0), ("a", "b", "c"), max_drop=100
+    )
     rows = verify(tmp_path, promises, truth)
     assert [row["problems"] for row in rows.values()] == [[], []]
     assert promises["int8"].inputs[0]["shape"] == [1, 24, 16, 1]
@@ -198,10 +217,16 @@ def test_a_layer_that_int8_ruins_is_named_and_kept(tmp_path):
     for name in ("first", "spoiled", "reader"):
         x = layers.Conv2D(8, 3, activation="relu", name=name)(x)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    model = keras.Model(image, layers.Dense(4, activation="softmax", name="predictions")(x), name="small")
+    model = keras.Model(
+        image, layers.Dense(4, activation="softmax", name="predictions")(x), name="small"
+    )
     spoiled, reader = model.get_layer("spoiled"), model.get_layer("reader")
-    spoiled.set_weights([spoiled.get_weights()[0] * np.array([1000, *[1] * 7]), spoiled.get_weights()[1]])
-    reader.set_weights([reader.get_weights()[0] * np.array([0, *[1] * 7])[:, np.newaxis], reader.get_weights()[1]])
+    spoiled.set_weights(
+        [spoiled.get_weights()[0] * np.array([1000, *[1] * 7]), spoiled.get_weights()[1]]
+    )
+    reader.set_weights(
+        [reader.get_weights()[0] * np.array([0, *[1] * 7])[:, np.newaxis], reader.get_weights()[1]]
+    )
     images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype="uint8")
     ranking = quantization_errors(model, images, images)
     assert ranking[0]["layer"] == "spoiled"
@@ -209,7 +234,9 @@ def test_a_layer_that_int8_ruins_is_named_and_kept(tmp_path):
     assert {row["layer"]: row["added"] for row in ranking}["first"] < 0.05
     assert suspects(ranking) == ["spoiled", "reader"]
     probabilities = model.predict(images, verbose=0)
-    truth = Reference(images, probabilities.argmax(axis=1), probabilities, tuple("abcd"), max_drop=100)
+    truth = Reference(
+        images, probabilities.argmax(axis=1), probabilities, tuple("abcd"), max_drop=100
+    )
 
     def difference(keep_float):
         settings = only("int8", keep_float=keep_float, int8_output="float32")
@@ -246,7 +273,9 @@ def normalised_otherwise(model):
 
 def perturbed(model):
     noise = np.random.default_rng(0)
-    return other_model(model, lambda weights: weights * (1 + 0.001 * noise.standard_normal(weights.shape)))
+    return other_model(
+        model, lambda weights: weights * (1 + 0.001 * noise.standard_normal(weights.shape))
+    )
 
 
 def turned(model):
@@ -263,7 +292,10 @@ def with_flex(model):
     x = layers.Lambda(lambda x: tf.image.adjust_hue(x, 0.25), output_shape=(8, 8, 3))(image)
     with trace(keras.Model(image, build_tflite_model(model)(x))) as source:
         converter = tf.lite.TFLiteConverter.from_saved_model(source)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.TFLITE_BUILTINS,
+            tf.lite.OpsSet.SELECT_TF_OPS,
+        ]
         return converter.convert()
 
 
@@ -289,7 +321,9 @@ def small_tflite(*between, name="float32"):
     for layer in between:
         x = layer(x)
         if isinstance(layer, layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, weights.shape) for weights in layer.get_weights()])
+            layer.set_weights(
+                [rng.uniform(0.5, 1.5, weights.shape) for weights in layer.get_weights()]
+            )
     x = layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(x))
     with trace(keras.Model(image, {"probabilities": x})) as source:
         return convert(source, name, FORMATS[name], rng.integers(0, 256, (4, 8, 8, 3)))
@@ -315,9 +349,16 @@ def conv(activation=None):
 
 INNOCENT = {  # name -> the layers of a network in which nothing is left that conversion could fold
     "norm behind a relu": lambda: [conv("relu"), layers.BatchNormalization()],
-    "norm behind a dense layer's relu": lambda: [layers.Dense(4, "relu"), layers.BatchNormalization()],
+    "norm behind a dense layer's relu": lambda: [
+        layers.Dense(4, "relu"),
+        layers.BatchNormalization(),
+    ],
     "hard sigmoid": lambda: [conv("hard_sigmoid")],
-    "hard sigmoid behind a norm": lambda: [conv(), layers.BatchNormalization(), layers.Activation("hard_sigmoid")],
+    "hard sigmoid behind a norm": lambda: [
+        conv(),
+        layers.BatchNormalization(),
+        layers.Activation("hard_sigmoid"),
+    ],
     "pre-activation behind a stem": lambda: [
         conv(),
         layers.BatchNormalization(),
@@ -335,7 +376,11 @@ INNOCENT = {  # name -> the layers of a network in which nothing is left that co
 
 @pytest.mark.parametrize(
     ("network", "name"),
-    [*((network, "float32") for network in INNOCENT), ("hard sigmoid", "float16"), ("norm behind a relu", "int8")],
+    [
+        *((network, "float32") for network in INNOCENT),
+        ("hard sigmoid", "float16"),
+        ("norm behind a relu", "int8"),
+    ],
 )
 def test_what_cannot_be_folded_is_no_batch_norm_left(network, name):
     assert norms_left(small_tflite(*INNOCENT[network](), name=name)) == []
@@ -344,9 +389,15 @@ def test_what_cannot_be_folded_is_no_batch_norm_left(network, name):
 @pytest.mark.parametrize("name", ["float32", "float16", "int8"])
 def test_a_batch_norm_left_is_found(name):
     """A norm behind a relu that is taken out of the file could have been folded."""
-    model = schema.ModelT.InitFromPackedBuf(small_tflite(conv("relu"), layers.BatchNormalization(), name=name), 0)
+    model = schema.ModelT.InitFromPackedBuf(
+        small_tflite(conv("relu"), layers.BatchNormalization(), name=name), 0
+    )
     assert list(batch_norms(model)) == []
-    (first, *_) = (one for one in model.subgraphs[0].operators if isinstance(one.builtinOptions, schema.Conv2DOptionsT))
+    (first, *_) = (
+        one
+        for one in model.subgraphs[0].operators
+        if isinstance(one.builtinOptions, schema.Conv2DOptionsT)
+    )
     first.builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.NONE
     assert [norm.split(" (")[0] for norm in batch_norms(model)] == ["MUL behind a convolution"]
 
@@ -354,7 +405,9 @@ def test_a_batch_norm_left_is_found(name):
 @pytest.mark.parametrize(("name", "activation"), [("float32", None), ("int8", "relu")])
 def test_a_batch_norm_in_training_mode_is_found(name, activation):
     content = small_tflite(conv(activation), Training(), name=name)
-    assert [norm.split(" (")[0] for norm in norms_left(content)] == ["SQUARED_DIFFERENCE, statistics of the batch"]
+    assert [norm.split(" (")[0] for norm in norms_left(content)] == [
+        "SQUARED_DIFFERENCE, statistics of the batch"
+    ]
 
 
 def with_multiplication(model):
@@ -373,7 +426,10 @@ def with_multiplication(model):
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.MUL
     multiply.opcodeIndex = len(file.operatorCodes)
     multiply.inputs, multiply.outputs = [output, len(graph.tensors)], [len(graph.tensors) + 1]
-    multiply.builtinOptionsType, multiply.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+    multiply.builtinOptionsType, multiply.builtinOptions = (
+        schema.BuiltinOptions.MulOptions,
+        schema.MulOptionsT(),
+    )
     place = graph.operators.index(first) + 1
     for one in graph.operators[place:]:
         one.inputs = [multiply.outputs[0] if number == output else number for number in one.inputs]
@@ -387,7 +443,9 @@ def with_multiplication(model):
 
 
 def with_nan(model):
-    copy = other_model(model, lambda weights: np.full_like(weights, np.nan) if weights.ndim == 1 else weights)
+    copy = other_model(
+        model, lambda weights: np.full_like(weights, np.nan) if weights.ndim == 1 else weights
+    )
     with trace(build_tflite_model(copy)) as source:
         return tf.lite.TFLiteConverter.from_saved_model(source).convert()
 
@@ -402,7 +460,13 @@ EXPORTED_FAULTS = {  # what is exported in place of the model: name -> (formats,
         None,
         "probabilities: differ from the model's by up to",
     ),
-    "weights perturbed": (("float32",), perturbed, None, None, "probabilities: differ from the model's by up to"),
+    "weights perturbed": (
+        ("float32",),
+        perturbed,
+        None,
+        None,
+        "probabilities: differ from the model's by up to",
+    ),
     "swapped outputs": (("float32",), turned, None, None, "top class: differs from the model's on"),
     "scrambled labels": (
         ("saved_model", "int8"),
@@ -411,15 +475,25 @@ EXPORTED_FAULTS = {  # what is exported in place of the model: name -> (formats,
         None,
         "labels: expected '0' for output 0, got '1'",
     ),
-    "calibration on noise": (("int8",), None, None, NOISE, "accuracy: drops by .* points .*at most 1 is allowed"),
+    "calibration on noise": (
+        ("int8",),
+        None,
+        None,
+        NOISE,
+        "accuracy: drops by .* points .*at most 1 is allowed",
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", EXPORTED_FAULTS)
-def test_a_fault_in_the_export_is_named(fault, model, truth, calibration, digits, tmp_path, monkeypatch):
+def test_a_fault_in_the_export_is_named(
+    fault, model, truth, calibration, digits, tmp_path, monkeypatch
+):
     formats, change, names, noise, complaint = EXPORTED_FAULTS[fault]
     if noise is not None:  # or one stretched image of noise would do well enough
-        monkeypatch.setattr("keras_arch.export.tflite.full_range", lambda images: images.astype("float32"))
+        monkeypatch.setattr(
+            "keras_arch.export.tflite.full_range", lambda images: images.astype("float32")
+        )
     promises, _ = export_model(
         change(model) if change else model,
         tmp_path,
@@ -453,7 +527,12 @@ def told_of_another_normalisation(path, model, metadata, labels):
     """Mean 127.5 and deviation 127.5, as MobileNet's metadata have it, while the model takes raw pixels."""
     numbers = np.array([127.5], "float32").tobytes()
     assert metadata.count(np.array([1], "float32").tobytes()) >= 1
-    rewrite(path, lambda content: content.replace(metadata, metadata.replace(np.float32(1).tobytes(), numbers)))
+    rewrite(
+        path,
+        lambda content: content.replace(
+            metadata, metadata.replace(np.float32(1).tobytes(), numbers)
+        ),
+    )
 
 
 def labels_beside(path, model, metadata, labels):
@@ -465,9 +544,18 @@ def quantized_ends(path, model, metadata, labels):
 
 
 FILE_FAULTS = {  # what happens to model_float32.tflite: name -> (fault, complaint)
-    "a Flex operator": (replaced(with_flex), "operator: FlexAdjustHue is not built into the runtime"),
-    "an auxiliary head left": (replaced(with_two_outputs), r"output: expected \['probabilities'\], got \["),
-    "a batch norm left": (replaced(with_multiplication), r"batch norm: MUL behind a convolution \(scaled\) is left"),
+    "a Flex operator": (
+        replaced(with_flex),
+        "operator: FlexAdjustHue is not built into the runtime",
+    ),
+    "an auxiliary head left": (
+        replaced(with_two_outputs),
+        r"output: expected \['probabilities'\], got \[",
+    ),
+    "a batch norm left": (
+        replaced(with_multiplication),
+        r"batch norm: MUL behind a convolution \(scaled\) is left",
+    ),
     "batch statistics": (
         replaced(lambda _: small_tflite(conv(), Training())),
         "batch norm: SQUARED_DIFFERENCE, statistics of the batch",
@@ -476,8 +564,14 @@ FILE_FAULTS = {  # what happens to model_float32.tflite: name -> (fault, complai
     "no numbers": (replaced(with_nan), "output: expected 10 finite numbers for each image"),
     "truncated": (cut(0.5), "file: cannot be run"),
     "emptied": (cut(0), "file: cannot be run"),
-    "labels cut off": (labels_gone, "file: cannot be read .The labels in .* File is not a zip file"),
-    "metadata of another normalisation": (told_of_another_normalisation, "metadata: not what was written"),
+    "labels cut off": (
+        labels_gone,
+        "file: cannot be read .The labels in .* File is not a zip file",
+    ),
+    "metadata of another normalisation": (
+        told_of_another_normalisation,
+        "metadata: not what was written",
+    ),
     "other ends": (quantized_ends, "input: expected type float32 of image, got uint8"),
 }
 
@@ -488,7 +582,10 @@ def test_a_fault_in_a_file_is_named(fault, quickstart, model, truth, tmp_path):
     shutil.copytree(quickstart / "export", tmp_path / "export")
     path = tmp_path / "export/model_float32.tflite"
     expected = file_spec(
-        FORMATS["float32"], model, build_tflite_model(model), build_metadata(model, (8, 8, 3), "not stated")
+        FORMATS["float32"],
+        model,
+        build_tflite_model(model),
+        build_metadata(model, (8, 8, 3), "not stated"),
     )
     plant(path, model, expected.metadata, path.with_name("labels.txt"))
     problems = verify(path.parent, {"float32": expected}, truth)["float32"]["problems"]
@@ -501,7 +598,10 @@ def test_swapped_outputs_of_a_server_are_named(model, truth, tmp_path):
     @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 1), tf.float32, name="image")])
     def serve(image):
         probabilities = model(image)
-        return {"classes": probabilities, "probabilities": tf.gather(names, tf.argmax(probabilities, axis=-1))}
+        return {
+            "classes": probabilities,
+            "probabilities": tf.gather(names, tf.argmax(probabilities, axis=-1)),
+        }
 
     module = tf.Module()
     module.weights = [weight.value for weight in model.variables]
@@ -517,9 +617,14 @@ def test_softened_probabilities_are_named(model, truth, calibration, digits, tmp
     soft = other_model(model, lambda weights: weights)
     head = soft.layers[-1]
     head.set_weights([weights / 10 for weights in head.get_weights()])
-    promises, _ = export_model(soft, tmp_path, digits.class_names, calibration, only("float16", "int8"))
+    promises, _ = export_model(
+        soft, tmp_path, digits.class_names, calibration, only("float16", "int8")
+    )
     for row in verify(tmp_path, promises, truth).values():
-        assert any(re.match("probabilities: that of the model's class differs", problem) for problem in row["problems"])
+        assert any(
+            re.match("probabilities: that of the model's class differs", problem)
+            for problem in row["problems"]
+        )
     with pytest.raises(keras_arch.InputError, match="do not add up to 1"):
         verify(tmp_path, promises, replace(truth, probabilities=2 * truth.probabilities))
 
@@ -549,18 +654,28 @@ def test_networks_of_others_have_no_batch_norm_left(tmp_path):
 @pytest.mark.slow
 def test_float_arithmetic_in_an_int8_file_is_named(tmp_path):
     """GoogLeNet without batch norm has local response normalisation, for which the converter has no integers."""
-    model = keras_arch.GoogLeNet(input_shape=(32, 32, 3), classes=4, stem="cifar", batch_norm=False, width=0.125)
+    model = keras_arch.GoogLeNet(
+        input_shape=(32, 32, 3), classes=4, stem="cifar", batch_norm=False, width=0.125
+    )
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype="uint8")
-    promises, refused = export_model(model, tmp_path, tuple("abcd"), images, only("int8", "int16x8"))
+    promises, refused = export_model(
+        model, tmp_path, tuple("abcd"), images, only("int8", "int16x8")
+    )
     assert list(refused) == ["int16x8"]
-    truth = Reference(images, np.zeros(5, int), model.predict(images, verbose=0), tuple("abcd"), max_drop=100)
+    truth = Reference(
+        images, np.zeros(5, int), model.predict(images, verbose=0), tuple("abcd"), max_drop=100
+    )
     problems = verify(tmp_path, promises, truth)["int8"]["problems"]
     assert "operator: POW computes in float32 within an int8 file" in problems
 
 
 def test_mixed_precision_is_refused(calibration, digits, tmp_path):
-    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10, dtype="mixed_bfloat16")])
-    with pytest.raises(keras_arch.InputError, match=r"in float32\. Received: `dense_\d+` in mixed_bfloat16"):
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10, dtype="mixed_bfloat16")]
+    )
+    with pytest.raises(
+        keras_arch.InputError, match=r"in float32\. Received: `dense_\d+` in mixed_bfloat16"
+    ):
         export_model(model, tmp_path, digits.class_names, calibration, only("float32"))
 
 
@@ -586,16 +701,25 @@ def test_a_failed_export_leaves_the_earlier_one(quickstart, script, tmp_path, ca
     assert "error: 1 problem, so" in printed.err
     assert "model_float32.tflite: probabilities: differ from the model's by up to" in printed.err
     assert "FAILED" in printed.out
-    assert before == {path: path.read_bytes() for path in (run / "export").rglob("*") if path.is_file()}
+    assert before == {
+        path: path.read_bytes() for path in (run / "export").rglob("*") if path.is_file()
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert script("export.py", run, "--debug-quantization") == 0
-    assert re.search(r"stage1_block1_conv2 .* CONV_2D .*\d%.* stage1_block1_add", capfd.readouterr().out)
+    assert re.search(
+        r"stage1_block1_conv2 .* CONV_2D .*\d%.* stage1_block1_add", capfd.readouterr().out
+    )
 
 
 def test_the_snippet_of_the_docs_runs(quickstart, capsys):
     text = (ROOT / "docs/mobile.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(snippet.replace("saved_models/quickstart", str(quickstart)).replace("examples/", f"{ROOT}/examples/"), {})
+    exec(
+        snippet.replace("saved_models/quickstart", str(quickstart)).replace(
+            "examples/", f"{ROOT}/examples/"
+        ),
+        {},
+    )
     assert capsys.readouterr().out.startswith("7 0.")
 
 

@@ -39,7 +39,9 @@ def features():
 
 def classifier(activation="softmax"):
     image, x = features()
-    return keras.Model(image, layers.Dense(3, activation=activation, name="predictions")(x), name="small")
+    return keras.Model(
+        image, layers.Dense(3, activation=activation, name="predictions")(x), name="small"
+    )
 
 
 # --- the range of int8 ---
@@ -49,7 +51,9 @@ def classifier(activation="softmax"):
 def test_every_span_is_stretched_to_exactly_255(dtype):
     for span in range(1, 256):
         for low in {0, (255 - span) // 2, 255 - span}:
-            image = np.arange(low, low + span + 1).astype(dtype)[np.newaxis, :, np.newaxis, np.newaxis]
+            image = np.arange(low, low + span + 1).astype(dtype)[
+                np.newaxis, :, np.newaxis, np.newaxis
+            ]
             stretched = full_range(image)
             assert stretched.dtype == np.float32
             assert (stretched.min(), stretched.max()) == (0, 255), (low, span)
@@ -86,7 +90,10 @@ def test_an_int8_file_takes_pixels_as_they_are_where_contrast_spans_252(tmp_path
 
 def two_classifiers():
     image, x = features()
-    return keras.Model(image, [layers.Dense(3, activation="softmax", name=name)(x) for name in ("species", "color")])
+    return keras.Model(
+        image,
+        [layers.Dense(3, activation="softmax", name=name)(x) for name in ("species", "color")],
+    )
 
 
 def classes_and_embedding():
@@ -100,7 +107,9 @@ def heads_of_another_model():
     """Names that begin as those of our training heads and are others."""
     image, x = features()
     names = ("species", "auxiliary_color")
-    return keras.Model(image, [layers.Dense(3, activation="softmax", name=name)(x) for name in names])
+    return keras.Model(
+        image, [layers.Dense(3, activation="softmax", name=name)(x) for name in names]
+    )
 
 
 def inside_a_model():
@@ -119,8 +128,13 @@ TAKERS = {
 
 @pytest.mark.parametrize("take", TAKERS)
 def test_several_outputs_are_refused_by_name(take, tmp_path):
-    for build, names in ((two_classifiers, "species, color"), (classes_and_embedding, "color, species")):
-        with pytest.raises(keras_arch.InputError, match=rf"one output.*Received: 2 outputs: {names}\.") as refused:
+    for build, names in (
+        (two_classifiers, "species, color"),
+        (classes_and_embedding, "color, species"),
+    ):
+        with pytest.raises(
+            keras_arch.InputError, match=rf"one output.*Received: 2 outputs: {names}\."
+        ) as refused:
             TAKERS[take](build(), tmp_path)
         assert len(str(refused.value)) < 300
     assert not any(tmp_path.iterdir())
@@ -139,7 +153,9 @@ def test_a_file_with_several_outputs_is_refused_by_name(build, tmp_path):
         open_artifact(tmp_path / "model.keras")
 
 
-@pytest.mark.parametrize("wrap", [list, lambda outputs: dict(zip("zya", outputs, strict=True))], ids=["list", "dict"])
+@pytest.mark.parametrize(
+    "wrap", [list, lambda outputs: dict(zip("zya", outputs, strict=True))], ids=["list", "dict"]
+)
 def test_our_training_heads_are_stripped_however_wrapped(wrap):
     image, x = features()
     heads = ("predictions", "auxiliary_4a", "auxiliary_4d")
@@ -148,15 +164,21 @@ def test_our_training_heads_are_stripped_however_wrapped(wrap):
     assert stripped.output is outputs[0]
 
 
-@pytest.mark.parametrize("wrap", [lambda one: {"species": one}, lambda one: [one]], ids=["dict", "list"])
+@pytest.mark.parametrize(
+    "wrap", [lambda one: {"species": one}, lambda one: [one]], ids=["dict", "list"]
+)
 def test_one_output_is_one_output_however_wrapped(wrap, tmp_path):
     plain = classifier()
     wrapped = keras.Model(plain.input, wrap(plain.output), name="small")
-    export_model(wrapped, tmp_path, NAMES, IMAGES, ExportSettings(formats=("saved_model", "float32")))
+    export_model(
+        wrapped, tmp_path, NAMES, IMAGES, ExportSettings(formats=("saved_model", "float32"))
+    )
     wrapped.save(tmp_path / "model.keras")
     expected = plain.predict_on_batch(IMAGES)
     for file in ("model.keras", "model_float32.tflite", "saved_model"):
-        np.testing.assert_allclose(open_artifact(tmp_path / file).predict(IMAGES), expected, atol=1e-6)
+        np.testing.assert_allclose(
+            open_artifact(tmp_path / file).predict(IMAGES), expected, atol=1e-6
+        )
 
 
 # --- probabilities ---
@@ -166,7 +188,9 @@ def test_one_output_is_one_output_however_wrapped(wrap, tmp_path):
 def test_outputs_that_are_no_probabilities_are_refused(activation, tmp_path):
     model = classifier(activation)
     outputs = model.predict_on_batch(IMAGES)
-    with pytest.raises(keras_arch.InputError, match=r'classifier_activation="softmax".*Softmax') as refused:
+    with pytest.raises(
+        keras_arch.InputError, match=r'classifier_activation="softmax".*Softmax'
+    ) as refused:
         export_model(model, tmp_path, NAMES, IMAGES, ONLY_FLOAT32)
     message = str(refused.value)
     sums = outputs.sum(axis=1)
@@ -192,12 +216,16 @@ def test_probabilities_of_8_bits_are_taken(classes):
         exact = softmax(spread * SCORES[:, :classes], axis=1)
         rounded = np.minimum(np.round(exact * 256), 255) / 256  # as uint8 of scale 1/256
         for answers in (exact, exact.astype("float16"), rounded):
-            np.testing.assert_array_equal(check_outputs(answers, "model.tflite"), answers.astype("float32"))
+            np.testing.assert_array_equal(
+                check_outputs(answers, "model.tflite"), answers.astype("float32")
+            )
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 1000])
 def test_independent_scores_of_a_file_are_refused(classes):
-    with pytest.raises(keras_arch.InputError, match=r"model.keras must give class probabilities\. Received: .*sums"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"model.keras must give class probabilities\. Received: .*sums"
+    ):
         check_outputs(expit(SCORES[:, :classes]), "model.keras")
 
 
@@ -219,7 +247,10 @@ BAD_IMAGES = {  # name -> (images, what the message says)
     "infinity": (np.full_like(IMAGES, np.inf, "float32"), "6 of 6 images"),
     "-1 to 1": (IMAGES / 127.5 - 1, r"Received: pixels from -1 to 1\. .*takes raw 0-255 pixels"),
     "0 to 1": (IMAGES / 255, r"Received: pixels from 0 to 1\. .*takes raw 0-255 pixels"),
-    "ImageNet's mean and deviation": ((IMAGES / 255 - 0.45) / 0.225, r"pixels from -2 to 2\.44444\."),
+    "ImageNet's mean and deviation": (
+        (IMAGES / 255 - 0.45) / 0.225,
+        r"pixels from -2 to 2\.44444\.",
+    ),
     "16 bits": (IMAGES.astype("uint16") * 257, r"pixels from 0 to 65535\."),
 }
 
@@ -228,7 +259,9 @@ BAD_IMAGES = {  # name -> (images, what the message says)
 def test_images_of_another_scale_are_refused(bad, tmp_path):
     images, complaint = BAD_IMAGES[bad]
     model = classifier()
-    truth = Reference(np.asarray(images), np.zeros(len(images), int), np.full((len(images), 3), 1 / 3), NAMES)
+    truth = Reference(
+        np.asarray(images), np.zeros(len(images), int), np.full((len(images), 3), 1 / 3), NAMES
+    )
     takers = {
         "calibration": lambda: export_model(model, tmp_path, NAMES, images, ONLY_FLOAT32),
         "calibration ": lambda: quantization_errors(model, images, IMAGES),
@@ -236,7 +269,9 @@ def test_images_of_another_scale_are_refused(bad, tmp_path):
         "images ": lambda: verify(tmp_path, {}, truth),
     }
     for name, take in takers.items():
-        with pytest.raises(keras_arch.InputError, match=f"`{name.strip()}`.*{complaint}") as refused:
+        with pytest.raises(
+            keras_arch.InputError, match=f"`{name.strip()}`.*{complaint}"
+        ) as refused:
             take()
         assert len(str(refused.value)) < 300
     assert not any(tmp_path.iterdir())
@@ -256,7 +291,9 @@ def exported(model, folder, *formats):
     promises, refused = export_model(model, folder, NAMES, IMAGES, ExportSettings(formats=formats))
     assert refused == {}
     answers = model.predict(IMAGES, verbose=0)
-    return promises, verify(folder, promises, Reference(IMAGES, answers.argmax(axis=1), answers, NAMES))
+    return promises, verify(
+        folder, promises, Reference(IMAGES, answers.argmax(axis=1), answers, NAMES)
+    )
 
 
 def test_a_folder_may_be_named_as_a_pattern(tmp_path, monkeypatch):
@@ -279,7 +316,9 @@ FREE_NAMES = ("efficientnetv2-b0", "_modèle 日本")
 
 def named(name):
     image, x = features()
-    return keras.Model(image, layers.Dense(3, activation="softmax", name="predictions")(x), name=name)
+    return keras.Model(
+        image, layers.Dense(3, activation="softmax", name="predictions")(x), name=name
+    )
 
 
 @pytest.mark.parametrize("name", FREE_NAMES)
@@ -290,7 +329,9 @@ def test_any_name_of_a_model_is_exported_and_kept(name, tmp_path):
     assert refused == {}
     assert list(promises) == ["saved_model", "float32"]
     assert model.name == name
-    assert name.encode() in (tmp_path / "model_float32.tflite").read_bytes()  # the metadata, which is UTF-8
+    assert (
+        name.encode() in (tmp_path / "model_float32.tflite").read_bytes()
+    )  # the metadata, which is UTF-8
     model.save(tmp_path / "model.keras")
     expected = model(IMAGES).numpy()
     for file in ("saved_model", "model_float32.tflite", "model.keras"):
@@ -319,7 +360,11 @@ def wrapped(kind):
     image = keras.Input((8, 8, 3), name="image")
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(layers.Rescaling(1 / 255)(image)))
     output = layers.Dense(3, activation="softmax", name="predictions")(x)
-    return keras.Model({"image": image}, {"scores": output}) if kind == "dict" else keras.Model([image], [output])
+    return (
+        keras.Model({"image": image}, {"scores": output})
+        if kind == "dict"
+        else keras.Model([image], [output])
+    )
 
 
 @pytest.mark.parametrize("kind", ["list", "dict"])
@@ -347,7 +392,9 @@ def test_mixed_precision_is_refused(nested, tmp_path):
     output = keras.Sequential([dense], name="head")(x) if nested else dense(x)
     model = keras.Model(image, layers.Activation("linear", dtype="float32")(output))
     for take in ("export_model", "quantization_errors"):
-        with pytest.raises(keras_arch.InputError, match="`predictions` in mixed_bfloat16") as refused:
+        with pytest.raises(
+            keras_arch.InputError, match="`predictions` in mixed_bfloat16"
+        ) as refused:
             TAKERS[take](model, tmp_path)
         assert len(str(refused.value)) < 300
     assert list(tmp_path.iterdir()) == []
@@ -356,7 +403,9 @@ def test_mixed_precision_is_refused(nested, tmp_path):
 # --- class names and folders ---
 
 
-@pytest.mark.parametrize("names", [range(3), np.arange(3), ["0", 1, "2"]], ids=["range", "numpy", "mixed"])
+@pytest.mark.parametrize(
+    "names", [range(3), np.arange(3), ["0", 1, "2"]], ids=["range", "numpy", "mixed"]
+)
 def test_numbers_are_class_names(names, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_arch.export.verification.verify.THREADS", (1,))
     model = classifier()
@@ -388,7 +437,20 @@ def test_wrong_class_names_are_refused(wrong, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-STRANGE_NAMES = (" a", "a ", "a", "a\tb", "é", "e\u0301", "x\x85y\u2028z", "a\0", '"q", \\n', "猫🐱", "z" * 3000, "a")
+STRANGE_NAMES = (
+    " a",
+    "a ",
+    "a",
+    "a\tb",
+    "é",
+    "e\u0301",
+    "x\x85y\u2028z",
+    "a\0",
+    '"q", \\n',
+    "猫🐱",
+    "z" * 3000,
+    "a",
+)
 
 
 def test_every_file_has_the_class_names_unchanged(tmp_path):
@@ -397,12 +459,20 @@ def test_every_file_has_the_class_names_unchanged(tmp_path):
     image = keras.Input((4, 4, 3), name="image")
     head = layers.Dense(len(numbers), activation="softmax")
     model = keras.Model(image, head(layers.GlobalAveragePooling2D()(image)))
-    head.set_weights([np.tile(2 / 3 * numbers, (3, 1)), -1.0 * numbers**2])  # of -(pixel - n)^2, without what all have
+    head.set_weights(
+        [np.tile(2 / 3 * numbers, (3, 1)), -1.0 * numbers**2]
+    )  # of -(pixel - n)^2, without what all have
     images = np.full((len(numbers), 4, 4, 3), numbers.reshape(-1, 1, 1, 1), "float32")
-    _, refused = export_model(model, tmp_path, STRANGE_NAMES, images, ExportSettings(("float32", "saved_model")))
+    _, refused = export_model(
+        model, tmp_path, STRANGE_NAMES, images, ExportSettings(("float32", "saved_model"))
+    )
     assert refused == {}
-    assert (tmp_path / "labels.txt").read_bytes() == "".join(f"{name}\n" for name in STRANGE_NAMES).encode()
-    served = tf.saved_model.load(tmp_path / "saved_model").signatures["serving_default"](image=tf.constant(images))
+    assert (tmp_path / "labels.txt").read_bytes() == "".join(
+        f"{name}\n" for name in STRANGE_NAMES
+    ).encode()
+    served = tf.saved_model.load(tmp_path / "saved_model").signatures["serving_default"](
+        image=tf.constant(images)
+    )
     assert [name.decode() for name in served["classes"].numpy()] == list(STRANGE_NAMES)
     (tmp_path / "elsewhere").mkdir()
     for file in ("model_float32.tflite", "saved_model"):
@@ -422,14 +492,18 @@ def test_a_folder_that_is_not_utf_8(name, tmp_path):
     promises, refused = export_model(model, folder, NAMES, IMAGES, ExportSettings((name,)))
     assert refused == {}
     artifact = open_artifact(folder / promises[name].file)
-    np.testing.assert_allclose(artifact.predict(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(
+        artifact.predict(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5
+    )
     assert known_labels(artifact) == NAMES
 
 
 @pytest.mark.parametrize("folder", ["missing", 3])
 def test_a_folder_that_does_not_exist_is_refused(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(keras_arch.InputError, match=f"`folder` must be an existing folder. Received: {folder}"):
+    with pytest.raises(
+        keras_arch.InputError, match=f"`folder` must be an existing folder. Received: {folder}"
+    ):
         export_model(classifier(), folder, NAMES, IMAGES, ONLY_FLOAT32)
     assert list(tmp_path.iterdir()) == []
 

@@ -23,7 +23,9 @@ def exported(model, folder, keep_float):
     assert refused == {}
     path = folder / "model_int8.tflite"
     steps = steps_of(start_interpreter(path.read_bytes()))
-    return keras_arch.open_artifact(path).predict(IMAGES), [(step.operator, step.output["dtype"]) for step in steps]
+    return keras_arch.open_artifact(path).predict(IMAGES), [
+        (step.operator, step.output["dtype"]) for step in steps
+    ]
 
 
 # --- the softmax of many classes ---
@@ -38,7 +40,9 @@ def softmax_layer(x):
 
 
 def reshaped(x):
-    x = layers.Softmax(name="predictions")(layers.Reshape((1, 1, CLASSES))(layers.Dense(CLASSES, name="logits")(x)))
+    x = layers.Softmax(name="predictions")(
+        layers.Reshape((1, 1, CLASSES))(layers.Dense(CLASSES, name="logits")(x))
+    )
     return layers.Reshape((CLASSES,), name="flat")(x)
 
 
@@ -57,7 +61,9 @@ HEADS = [  # and the layer that the softmax belongs to
 def with_logits(head, largest):
     """A classifier whose logit of class 100 * (i + 1) is `largest` for image i; all others are smaller."""
     image = keras.Input((8, 8, 3), name="image")
-    model = keras.Model(image, head(layers.Flatten()(layers.Rescaling(1 / 127.5, -1)(image))), name="unsure")
+    model = keras.Model(
+        image, head(layers.Flatten()(layers.Rescaling(1 / 127.5, -1)(image))), name="unsure"
+    )
     pixels = IMAGES.reshape(len(IMAGES), -1) / 127.5 - 1
     kernel = np.random.default_rng(1).normal(0, 1e-2 * largest, (pixels.shape[1], CLASSES))
     kernel[:, 100 : 100 * len(IMAGES) + 1 : 100] = largest * np.linalg.pinv(pixels)
@@ -119,10 +125,15 @@ def two_branches():
     image = keras.Input((8, 8, 3), name="image")
     x = layers.Rescaling(1 / 255)(image)
     x = layers.Concatenate(name="both")([branch(name)(x) for name in ("left", "right")])
-    head = [layers.GlobalAveragePooling2D(name="avg_pool"), layers.Dense(3, activation="softmax", name="predictions")]
+    head = [
+        layers.GlobalAveragePooling2D(name="avg_pool"),
+        layers.Dense(3, activation="softmax", name="predictions"),
+    ]
     model = keras.Model(image, keras.Sequential(head, name="head")(x), name="two_branches")
     rng = np.random.default_rng(0)
-    model.set_weights([rng.uniform(-0.1, 0.3, weights.shape) for weights in model.get_weights()])  # no ReLU is dead
+    model.set_weights(
+        [rng.uniform(-0.1, 0.3, weights.shape) for weights in model.get_weights()]
+    )  # no ReLU is dead
     return model
 
 
@@ -130,14 +141,18 @@ def test_layers_of_nested_models_are_ranked_and_kept(tmp_path):
     """One channel is a thousand times as large as the others, so that int8 has no steps for them."""
     model = two_branches()
     spoiled = model.get_layer("left").get_layer("conv2")
-    spoiled.set_weights([spoiled.get_weights()[0] * np.array([1000, 1, 1, 1]), spoiled.get_weights()[1]])
+    spoiled.set_weights(
+        [spoiled.get_weights()[0] * np.array([1000, 1, 1, 1]), spoiled.get_weights()[1]]
+    )
     ranking = quantization_errors(model, IMAGES, IMAGES)
     rows = {row["layer"]: row for row in ranking}
     assert rows["left/conv2"]["added"] > 0.5
     assert rows["left/conv2"]["readers"] == ["both"]
     assert max(rows[name]["added"] for name in ("left/conv1", "right/conv1")) < 0.1
     assert {"right/conv2", "both", "avg_pool", "predictions"} <= set(rows)
-    _, outputs = exported(model, tmp_path, ("left/conv2", "head"))  # a layer, and a nested model with all of its layers
+    _, outputs = exported(
+        model, tmp_path, ("left/conv2", "head")
+    )  # a layer, and a nested model with all of its layers
     assert [kind for name, kind in outputs if name == "CONV_2D"].count(np.float32) == 1
     floats = {name for name, kind in outputs if kind is np.float32} - {*CONVERSIONS}
     assert floats == {"CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX"}

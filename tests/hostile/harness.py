@@ -144,7 +144,9 @@ def world(digits, data_dir):
         shutil.copytree(folder / "run", folder / "other")
         shutil.copy(DIGIT, folder / "digit.png")
         shutil.copytree(data_dir, folder / "data")
-        for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (8, 8, 8), "uint8")):
+        for number, pixels in enumerate(
+            np.random.default_rng(0).integers(0, 256, (8, 8, 8), "uint8")
+        ):
             path = folder / "pictures" / f"class{number % 2}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)

@@ -43,20 +43,37 @@ BUILDER = {  # argument of a builder -> what of it is right after all
     "mean": (),
     "std": (),
 }
-RESIDUAL = {"shortcut": (), "variant": (), "stochastic_depth_rate": (), "squeeze_excitation_ratio": ()}
+RESIDUAL = {
+    "shortcut": (),
+    "variant": (),
+    "stochastic_depth_rate": (),
+    "squeeze_excitation_ratio": (),
+}
 GOOGLENET = {"width": (), "kernel_5x5": ()}
 OTHERS = {  # function -> its arguments
     "build": {"name": ()},
     "cost": {"model": ()},
     "evaluate": {"artifact": (), "dataset": (), "split": ()},
-    "export_model": {"model": (), "folder": (), "class_names": ("line break",), "calibration": (), "settings": ()},
+    "export_model": {
+        "model": (),
+        "folder": (),
+        "class_names": ("line break",),
+        "calibration": (),
+        "settings": (),
+    },
     "fit": {"model": (), "dataset": (), "recipe": (), "folder": ()},
-    "load_dataset": {"name": (), "data_dir": (*NAMES[1:], "bytes"), "image_size": (), "keep": ("empty list",)},
+    "load_dataset": {
+        "name": (),
+        "data_dir": (*NAMES[1:], "bytes"),
+        "image_size": (),
+        "keep": ("empty list",),
+    },
     "load_torchvision_weights": {"model": (), "source": ()},
     "open_artifact": {"path": ()},
     "strip_auxiliary_heads": {"model": ()},
     "transfer_weights": {"model": (), "source": ()},
-    "Recipe": {field.name: () for field in dataclasses.fields(keras_arch.Recipe)} | {"learning_rate": ("huge",)},
+    "Recipe": {field.name: () for field in dataclasses.fields(keras_arch.Recipe)}
+    | {"learning_rate": ("huge",)},
     "ExportSettings": {field.name: () for field in dataclasses.fields(keras_arch.ExportSettings)}
     | {"keep_float": ("empty list",)},
 }
@@ -72,7 +89,11 @@ def cases():
     for function, arguments in OTHERS.items():
         for argument, fine in arguments.items():
             takes_text = function in ("Recipe", "ExportSettings") and argument in TEXT
-            yield function, argument, [what for what in WRONG if what not in (*fine, *(NAMES if takes_text else ()))]
+            yield (
+                function,
+                argument,
+                [what for what in WRONG if what not in (*fine, *(NAMES if takes_text else ()))],
+            )
 
 
 CASES = list(cases())
@@ -87,7 +108,11 @@ def good(world, digits):  # noqa: F811
     return {
         "build": {"name": "resnet8"},
         "cost": {"model": model},
-        "evaluate": {"artifact": keras_arch.open_artifact(world / "run"), "dataset": digits, "split": "test"},
+        "evaluate": {
+            "artifact": keras_arch.open_artifact(world / "run"),
+            "dataset": digits,
+            "split": "test",
+        },
         "export_model": {
             "model": model,
             "folder": world,
@@ -96,8 +121,16 @@ def good(world, digits):  # noqa: F811
             "settings": keras_arch.ExportSettings(),
         },
         "fit": {"model": model, "dataset": digits, "recipe": recipe, "folder": world},
-        "load_dataset": {"name": "digits", "data_dir": world / "data", "image_size": None, "keep": ()},
-        "load_torchvision_weights": {"model": keras_arch.ResNet18(input_shape=(32, 32, 3)), "source": {}},
+        "load_dataset": {
+            "name": "digits",
+            "data_dir": world / "data",
+            "image_size": None,
+            "keep": (),
+        },
+        "load_torchvision_weights": {
+            "model": keras_arch.ResNet18(input_shape=(32, 32, 3)),
+            "source": {},
+        },
         "open_artifact": {"path": world / "run"},
         "strip_auxiliary_heads": {"model": model},
         "transfer_weights": {"model": model, "source": world / "run", "architecture": "resnet8"},
@@ -113,18 +146,31 @@ def fault_of(function, arguments):
             function(**arguments)
     except keras_arch.InputError as error:
         message = str(error)
-        return None if 0 < len(message) < LONGEST and "\n" not in message else f"{len(message)}: {message[:80]}"
+        return (
+            None
+            if 0 < len(message) < LONGEST and "\n" not in message
+            else f"{len(message)}: {message[:80]}"
+        )
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:160]}"
     return "accepted"
 
 
-QUICK = ("ResNet8", "Plain20", "ResNet20V2", "GoogLeNet", "NetworkInNetwork", *OTHERS)  # one builder of each kind
+QUICK = (
+    "ResNet8",
+    "Plain20",
+    "ResNet20V2",
+    "GoogLeNet",
+    "NetworkInNetwork",
+    *OTHERS,
+)  # one builder of each kind
 
 
 @pytest.mark.parametrize(
     ("name", "argument", "wrong"),
-    parameters(CASES, [f"{name} {argument}" for name, argument, _ in CASES], lambda name, *_: name in QUICK),
+    parameters(
+        CASES, [f"{name} {argument}" for name, argument, _ in CASES], lambda name, *_: name in QUICK
+    ),
 )
 def test_a_wrong_argument_is_an_input_error(name, argument, wrong, good, world, monkeypatch, capfd):  # noqa: F811
     monkeypatch.chdir(world)

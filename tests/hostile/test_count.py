@@ -9,7 +9,13 @@ from keras_arch.architectures.registry import BUILDERS
 
 # Parts to build networks from: Keras's own errors say what is wrong with a tensor or a number of filters.
 PARTS = {
-    *("basic_block", "bottleneck_block", "plain_block", "preactivation_basic_block", "preactivation_bottleneck_block"),
+    *(
+        "basic_block",
+        "bottleneck_block",
+        "plain_block",
+        "preactivation_basic_block",
+        "preactivation_bottleneck_block",
+    ),
     *("inception_module", "naive_inception_module", "mlpconv", "Inception", "Parts"),
 }
 WITHOUT_ARGUMENTS = {"RECIPES", "available", "DataWarning", "InputError"}
@@ -37,7 +43,14 @@ def test_every_path_option_is_tried():
         hints = options_of(path).__annotations__
         paths = {name for name, hint in hints.items() if "Path" in str(hint)}
         typed = [line for line, _, _ in test_paths.OPTIONS if line.startswith(path.name)]
-        named = {word.removeprefix("--").replace("-", "_") for line in typed for word in line.split() if "--" in word}
+        named = {
+            word.removeprefix("--").replace("-", "_")
+            for line in typed
+            for word in line.split()
+            if "--" in word
+        }
         positional = {name for name in paths if "Positional" in str(hints[name])}
         assert paths - positional <= named, path
-        assert not positional or any(line.split()[-1] == "BAD" and "--" not in line for line in typed), path
+        assert not positional or any(
+            line.split()[-1] == "BAD" and "--" not in line for line in typed
+        ), path

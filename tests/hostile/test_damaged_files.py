@@ -83,7 +83,10 @@ def swap(rng, content):
     """Let two parts of one length change places."""
     (a, b), c = span(rng, content), int(rng.integers(len(content)))
     changed, length = bytearray(content), min(b - a, len(content) - c)
-    changed[a : a + length], changed[c : c + length] = content[c : c + length], content[a : a + length]
+    changed[a : a + length], changed[c : c + length] = (
+        content[c : c + length],
+        content[a : a + length],
+    )
     return bytes(changed)
 
 
@@ -100,13 +103,43 @@ def bytes_of(rng, content):
 
 # --- mutations of JSON, of tables and of archives ---
 
-STRANGE = [None, True, False, 0, 1, -1, 3, 0.5, 2**31, -(2**63), 10**400, 1e308, "", "a", "é\n\x00", "x" * 5000]
-STRANGE += [[], {}, [[]], [None], {"a": 1}, {"class_name": "Dense"}, float("nan"), float("inf"), "0", ["a", "b"]]
+STRANGE = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    3,
+    0.5,
+    2**31,
+    -(2**63),
+    10**400,
+    1e308,
+    "",
+    "a",
+    "é\n\x00",
+    "x" * 5000,
+]
+STRANGE += [
+    [],
+    {},
+    [[]],
+    [None],
+    {"a": 1},
+    {"class_name": "Dense"},
+    float("nan"),
+    float("inf"),
+    "0",
+    ["a", "b"],
+]
 
 
 def places(value):
     """Every (container, key) inside a JSON value."""
-    keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    keys = (
+        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    )
     for key in keys:
         yield value, key
         yield from places(value[key])
@@ -153,7 +186,9 @@ def message_of(kind):
                 part = parts[rng.integers(len(parts))]
             fields = json.dumps(json_format.MessageToDict(part)).encode()
             with suppress(Exception):  # a value that its field does not hold
-                part.CopyFrom(json_format.ParseDict(json.loads(change_json(rng, fields)), type(part)()))
+                part.CopyFrom(
+                    json_format.ParseDict(json.loads(change_json(rng, fields)), type(part)())
+                )
         return message.SerializeToString()
 
     return change_message
@@ -162,7 +197,13 @@ def message_of(kind):
 def parts_of(message):
     """Every message that is directly in a protobuf message."""
     for _, value in message.ListFields():
-        repeated = value.values() if isinstance(value, Mapping) else value if isinstance(value, Sequence) else [value]
+        repeated = (
+            value.values()
+            if isinstance(value, Mapping)
+            else value
+            if isinstance(value, Sequence)
+            else [value]
+        )
         yield from (part for part in repeated if hasattr(part, "ListFields"))
 
 
@@ -212,7 +253,23 @@ def holders_of_numbers(value):
             yield fields, keys
 
 
-FIELDS = ["", "nan", "inf", "-1", "1e999", "a", '"', "\x00", "é", "0x10", "1,2", "9" * 5000, "\r", " ", "\ufeff"]
+FIELDS = [
+    "",
+    "nan",
+    "inf",
+    "-1",
+    "1e999",
+    "a",
+    '"',
+    "\x00",
+    "é",
+    "0x10",
+    "1,2",
+    "9" * 5000,
+    "\r",
+    " ",
+    "\ufeff",
+]
 ENCODINGS = ["utf-8-sig", "utf-16", "latin-1"]
 
 
@@ -236,7 +293,9 @@ def lines_of(rng, content):
             case _:
                 lines[number][field] = text
     text = "\n".join(map(",".join, lines))
-    return text.encode(str(rng.choice(ENCODINGS)), "replace") if rng.random() < 0.2 else text.encode()
+    return (
+        text.encode(str(rng.choice(ENCODINGS)), "replace") if rng.random() < 0.2 else text.encode()
+    )
 
 
 def members_of(content):
@@ -331,7 +390,11 @@ def classify_with_labels(path):
 
 def write_onnx(path):
     onnx = pytest.importorskip("onnx")
-    node, value, real = onnx.helper.make_node, onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    node, value, real = (
+        onnx.helper.make_node,
+        onnx.helper.make_tensor_value_info,
+        onnx.TensorProto.FLOAT,
+    )
     rng = np.random.default_rng(0)
     constants = {"kernel": (4, 3, 3, 3), "bias": (4,), "weights": (4, len(LABELS))}
     graph = onnx.helper.make_graph(
@@ -361,7 +424,13 @@ def write_run(folder):
 
     recipe = dataclasses.asdict(RECIPES["quickstart"])
     part = {"images": 8, "top1": 0.5}
-    metrics = {"best_epoch": 1, "training_seconds": 1.5, "validation": part, "test": part, "weights_sha256": "0"}
+    metrics = {
+        "best_epoch": 1,
+        "training_seconds": 1.5,
+        "validation": part,
+        "test": part,
+        "weights_sha256": "0",
+    }
     run = {
         "recipe": recipe,
         "data_dir": None,
@@ -374,7 +443,9 @@ def write_run(folder):
     (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
     with (folder / "history.csv").open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"])
+        rows.writerow(
+            ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"]
+        )
         rows.writerows([epoch, 1.5, 0.25, 1.25, 0.5, 0.1, 1.0] for epoch in (1, 2, 3))
 
 
@@ -397,7 +468,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     layers = keras.layers
     image = keras.Input((SIDE, SIDE, 3))
-    x = layers.BatchNormalization()(layers.Conv2D(4, 3, strides=2)(layers.Rescaling(1 / 255)(image)))
+    x = layers.BatchNormalization()(
+        layers.Conv2D(4, 3, strides=2)(layers.Rescaling(1 / 255)(image))
+    )
     x = layers.GlobalMaxPooling2D()(layers.ReLU()(x))
     model = keras.Model(image, layers.Dense(len(LABELS), activation="softmax")(x))
     write_run(folder)
@@ -409,7 +482,13 @@ def folder(tmp_path_factory):
     write_onnx(folder / "model.onnx")
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, SIDE, SIDE, 3), dtype="uint8"), np.arange(40) % 4
-    np.savez(folder / "images.npz", x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
+    np.savez(
+        folder / "images.npz",
+        x_train=images[:30],
+        y_train=labels[:30],
+        x_test=images[30:],
+        y_test=labels[30:],
+    )
     return folder
 
 
@@ -471,7 +550,11 @@ def answer(name, folder):
         read(folder / Path(file).parts[0])
     except InputError as error:
         text = str(error).replace(str(folder), "")
-        return f"a message of {len(text)} characters: {text}" if len(text) >= LONGEST or "\n" in text else REFUSED
+        return (
+            f"a message of {len(text)} characters: {text}"
+            if len(text) >= LONGEST or "\n" in text
+            else REFUSED
+        )
     except Exception as error:
         return "".join(traceback.format_exception(error))
     return WORKS
@@ -508,7 +591,9 @@ class Reader:
         self.place = self.scratch / str(self.started)
         self.place.mkdir()
         self.connection, theirs = PROCESSES.Pipe()
-        self.process = PROCESSES.Process(target=serve, args=(self.folder, self.place, theirs), daemon=True)
+        self.process = PROCESSES.Process(
+            target=serve, args=(self.folder, self.place, theirs), daemon=True
+        )
         self.process.start()
         theirs.close()
 
@@ -570,7 +655,9 @@ def test_an_onnx_file_whose_text_is_not_utf_8_is_refused(text, folder, tmp_path,
         end.type.tensor_type.shape.dim[0].dim_param = "batch"
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString().replace(text, b"\xff" * len(text)))
-    with pytest.raises(InputError, match=r"expected a whole .onnx file, got .*can't decode byte 0xff"):
+    with pytest.raises(
+        InputError, match=r"expected a whole .onnx file, got .*can't decode byte 0xff"
+    ):
         open_artifact(path)
     assert capfd.readouterr().out == ""
 

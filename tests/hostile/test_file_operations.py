@@ -92,7 +92,9 @@ def test_a_file_is_old_or_new_wherever_its_process_is_killed(tmp_path):
         moment += 1
         assert file.read_text() in ("old", "new")
         write_file(file, "old")
-        assert contents(tmp_path) == {"report.html": "old"}  # what the kill left is removed by the next process
+        assert contents(tmp_path) == {
+            "report.html": "old"
+        }  # what the kill left is removed by the next process
     assert moment > 3
 
 
@@ -143,7 +145,10 @@ def test_a_folder_is_checked_again_when_it_is_locked(tmp_path):
 
     refuse()
     write_folder(folder, "old")
-    with pytest.raises(InputError, match="already holds"), files.atomic_folder(folder, "run.json", check=refuse):
+    with (
+        pytest.raises(InputError, match="already holds"),
+        files.atomic_folder(folder, "run.json", check=refuse),
+    ):
         pass
     assert contents(folder) == whole("old")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -25,7 +25,10 @@ def disk(tmp_path):
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
         pytest.skip("only a user who may mount file systems can try a full disk")
     shutil.copy(DIGIT, place)
     with (place / "filler").open("wb", buffering=0) as filler:
@@ -45,7 +48,11 @@ def test_a_full_disk_is_one_line(typed, disk, world, monkeypatch):  # noqa: F811
     script, *words = typed.replace("DISK", str(disk)).split()
     before = tree_of(disk)
     ended = subprocess.run(
-        [sys.executable, ROOT / "scripts" / script, *words], cwd=world, capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "scripts" / script, *words],
+        cwd=world,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     lines = [line for line in ended.stderr.splitlines() if not line.startswith("warning: ")]
     assert ended.returncode == 2, ended.stderr

@@ -107,7 +107,9 @@ def names_in(folder):
 
 def contents(folder):
     """{name: SHA-256} of the files in a folder."""
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names_in(folder)}
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names_in(folder)
+    }
 
 
 @pytest.fixture
@@ -129,7 +131,9 @@ def made(tmp_path_factory, data_dir):
     return folder, time.monotonic() - started
 
 
-def test_trainings_that_are_killed_end_with_the_weights_of_those_that_are_not(made, tmp_path, data_dir, outcome):
+def test_trainings_that_are_killed_end_with_the_weights_of_those_that_are_not(
+    made, tmp_path, data_dir, outcome
+):
     """Chains of kills: each process resumes what the one before left, until one comes to its end.
 
     Every second chain has another seed, so that the run that it replaces can be told from its own.
@@ -209,7 +213,9 @@ def test_exports_that_are_killed_are_old_or_new_or_absent(copied, tmp_path, outc
         killed = die(moments.uniform(0, seconds), "export.py", copied, *EXPORT)
         found = exported(folder) if folder.exists() else None
         assert found in (old, new)
-        state = {None: "absent", "old": "old", "new": "new"}[found and ("new" if found == new else "old")]
+        state = {None: "absent", "old": "old", "new": "new"}[
+            found and ("new" if found == new else "old")
+        ]
         counts[state if killed else "came to its end"] += 1
         old = found
         assert (copied / "report.html").read_text().rstrip().endswith("</html>")
@@ -217,7 +223,9 @@ def test_exports_that_are_killed_are_old_or_new_or_absent(copied, tmp_path, outc
     assert exported(folder) == new
     assert names_in(copied) == files | {f"export/{name}" for name in new[1]}
     assert {path.name for path in copied.iterdir() if path.is_dir()} == {"export"}
-    outcome(f"{EXPORT_KILLS} kills of exports within {seconds:.0f} s: {dict(counts)}; the rerun wrote the same files")
+    outcome(
+        f"{EXPORT_KILLS} kills of exports within {seconds:.0f} s: {dict(counts)}; the rerun wrote the same files"
+    )
 
 
 @pytest.fixture
@@ -272,9 +280,13 @@ def test_a_disk_that_fills_while_training(made, disk, data_dir, outcome):
         assert not any("partial-" in name for name in left), left
         assert not (disk / "run").exists()
         kept = "run.partial/model.keras" in left
-        counts[moment] = "checkpoint" if "run.partial/checkpoint.npz" in left else "model" if kept else "nothing"
+        counts[moment] = (
+            "checkpoint" if "run.partial/checkpoint.npz" in left else "model" if kept else "nothing"
+        )
         run(*command, *(("--resume",) if kept else ()))
-        assert same_weights(disk / "run" / "model.keras", weights_of(reference / "seed0" / "model.keras"))
+        assert same_weights(
+            disk / "run" / "model.keras", weights_of(reference / "seed0" / "model.keras")
+        )
         assert {path.name for path in disk.iterdir()} == {"run"}
         for path in sorted((disk / "run").rglob("*")):
             path.unlink()
@@ -312,11 +324,15 @@ def test_a_disk_that_fills_while_exporting_and_evaluating(made, disk, outcome):
         counts["evaluations refused"] += 1
     run(*command)
     assert contents(disk / "evaluation").keys() == before.keys()
-    outcome(f"a full disk in export and evaluation: {dict(counts)}; what was there stayed, and reruns worked")
+    outcome(
+        f"a full disk in export and evaluation: {dict(counts)}; what was there stayed, and reruns worked"
+    )
 
 
 def save_pictures(folder):
-    for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype("uint8")):
+    for number, image in enumerate(
+        np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype("uint8")
+    ):
         path = folder / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
@@ -332,16 +348,27 @@ def test_a_full_disk_under_caches_data_and_temporary_files(copied, disk, tmp_pat
     save_pictures(tmp_path / "pictures")
     (disk / "temporary").mkdir()
     show = ("show_data.py", tmp_path / "pictures", "--output", tmp_path / "data.png")
-    digits = ("show_data.py", "digits", "--data-dir", disk / "data", "--output", tmp_path / "digits.png")
+    digits = (
+        "show_data.py",
+        "digits",
+        "--data-dir",
+        disk / "data",
+        "--output",
+        tmp_path / "digits.png",
+    )
     with nearly_full(disk, 0):
         run(*show, XDG_CACHE_HOME=str(disk / "cache"))
         assert caches(disk / "cache") == []
         assert_one_line(*finish(start(*digits)), "No space left on device")
         assert not (tmp_path / "digits.png").exists()
-    with nearly_full(disk, 8 * KB):  # without any room, Python takes another folder for temporary files
+    with nearly_full(
+        disk, 8 * KB
+    ):  # without any room, Python takes another folder for temporary files
         export = start("export.py", copied, *EXPORT, TMPDIR=str(disk / "temporary"))
         status, errors = finish(export)
-        *_, last = errors.splitlines(keepends=True)  # after TensorFlow's warnings that it cannot write its own, either
+        *_, last = errors.splitlines(
+            keepends=True
+        )  # after TensorFlow's warnings that it cannot write its own, either
         assert_one_line(status, last, "No space left on device")
         assert "Traceback" not in errors
         assert not (copied / "export").exists()
@@ -349,7 +376,9 @@ def test_a_full_disk_under_caches_data_and_temporary_files(copied, disk, tmp_pat
     assert len(caches(disk / "cache")) == 1
     run(*digits)
     assert (tmp_path / "digits.png").exists()
-    outcome("a full disk under caches: went on; under data and temporary files: refused, and reruns worked")
+    outcome(
+        "a full disk under caches: went on; under data and temporary files: refused, and reruns worked"
+    )
 
 
 def both(first, second, **environment):
@@ -370,7 +399,9 @@ def test_two_trainings_into_one_folder(made, tmp_path, data_dir, outcome):
     results = both(command, command)
     assert_one_wins(results, str(tmp_path / "run"))
     assert_whole_run(tmp_path / "run", names_in(made[0] / "seed0"))
-    assert same_weights(tmp_path / "run" / "model.keras", weights_of(made[0] / "seed0" / "model.keras"))
+    assert same_weights(
+        tmp_path / "run" / "model.keras", weights_of(made[0] / "seed0" / "model.keras")
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     outcome("two trainings into one folder: one finished, one was refused")
 
@@ -388,7 +419,18 @@ def test_two_exports_of_one_run(copied, outcome):
 def test_an_export_of_a_run_that_is_replaced(copied, tmp_path, data_dir, outcome):
     """The export is of the old run and goes with it, or is of the new run."""
     files = names_in(copied)
-    train = (*TRAIN, "--epochs", 1, "--seed", 1, "--overwrite", "--output", copied, "--data-dir", data_dir)
+    train = (
+        *TRAIN,
+        "--epochs",
+        1,
+        "--seed",
+        1,
+        "--overwrite",
+        "--output",
+        copied,
+        "--data-dir",
+        data_dir,
+    )
     results = both(train, ("export.py", copied, *EXPORT))
     assert [status for status, _ in results] == [0, 0], results
     assert json.loads((copied / "run.json").read_text())["recipe"]["seed"] == 1
@@ -411,12 +453,18 @@ def test_two_evaluations_into_one_folder(made, tmp_path, outcome):
     results = both(*(("evaluate.py", model, "--output", tmp_path / "both") for model in models))
     assert [status for status, _ in results] == [0, 0], results
     pictures = [
-        {name: digest for name, digest in contents(tmp_path / folder).items() if name.endswith(".png")}
+        {
+            name: digest
+            for name, digest in contents(tmp_path / folder).items()
+            if name.endswith(".png")
+        }
         for folder in ("0", "1", "both")
     ]
     assert pictures[2] in pictures[:2]
     (row,) = json.loads((tmp_path / "both" / "metrics.json").read_text())["artifacts"]
-    (same,) = json.loads((tmp_path / str(pictures.index(pictures[2])) / "metrics.json").read_text())["artifacts"]
+    (same,) = json.loads(
+        (tmp_path / str(pictures.index(pictures[2])) / "metrics.json").read_text()
+    )["artifacts"]
     assert row["confusion"] == same["confusion"]
     assert names_in(tmp_path / "both") == names_in(tmp_path / "0")
     outcome("two evaluations into one folder: both finished; all files are of the later one")
@@ -435,7 +483,11 @@ def test_two_first_looks_at_one_folder_of_pictures(tmp_path, outcome):
 
 def test_two_first_measurements_of_precision(tmp_path, data_dir, outcome):
     command = ("train.py", "quickstart", "--epochs", 1, "--data-dir", data_dir, "--output")
-    results = both((*command, tmp_path / "one"), (*command, tmp_path / "two"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    results = both(
+        (*command, tmp_path / "one"),
+        (*command, tmp_path / "two"),
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )
     assert [status for status, _ in results] == [0, 0], results
     (cache,) = caches(tmp_path / "cache")
     (speeds,) = json.loads(cache.read_text()).values()

@@ -23,32 +23,50 @@ COMMANDS = {  # the words before the option -> the first work of the script
     "evaluate.py model.keras": "keras_arch.open_artifact",
     "compare.py one two": "keras_arch.runs.record.read_run",
 }
-PARTS = {"recipe": Recipe, "settings": ExportSettings}  # fields of a script's options that hold options themselves
+PARTS = {
+    "recipe": Recipe,
+    "settings": ExportSettings,
+}  # fields of a script's options that hold options themselves
 WITH = {"height": ["--width", "8"], "width": ["--height", "8"]}  # of export.py: both or neither
 
 
 def numbers_in(kind):
     """{name: int or float} of the numeric fields of a dataclass, by its annotations alone."""
-    kinds = {name: [hint, *typing.get_args(hint)] for name, hint in typing.get_type_hints(kind).items()}
-    return {name: hints[-2 if type(None) in hints else 0] for name, hints in kinds.items() if {int, float} & {*hints}}
+    kinds = {
+        name: [hint, *typing.get_args(hint)] for name, hint in typing.get_type_hints(kind).items()
+    }
+    return {
+        name: hints[-2 if type(None) in hints else 0]
+        for name, hints in kinds.items()
+        if {int, float} & {*hints}
+    }
 
 
 def numeric_options(path):
     """{name: (int or float, its Range)} of all numeric options of a script."""
     options = options_of(path)
     found = {}
-    for kind in [options, *(PARTS[field.name] for field in dataclasses.fields(options) if field.name in PARTS)]:
+    for kind in [
+        options,
+        *(PARTS[field.name] for field in dataclasses.fields(options) if field.name in PARTS),
+    ]:
         assert set(numbers_in(kind)) == set(ranges_of(kind)), kind
-        found |= {name: (number, ranges_of(kind)[name]) for name, number in numbers_in(kind).items()}
+        found |= {
+            name: (number, ranges_of(kind)[name]) for name, number in numbers_in(kind).items()
+        }
     return found
 
 
 def test_every_script_is_tried():
-    assert {typed.split()[0] for typed in COMMANDS} == {path.name for path in (ROOT / "scripts").glob("*.py")}
+    assert {typed.split()[0] for typed in COMMANDS} == {
+        path.name for path in (ROOT / "scripts").glob("*.py")
+    }
 
 
 @pytest.mark.parametrize("typed", COMMANDS)
-def test_numbers_out_of_range_are_one_line_before_any_work(typed, script, tmp_path, monkeypatch, capfd):
+def test_numbers_out_of_range_are_one_line_before_any_work(
+    typed, script, tmp_path, monkeypatch, capfd
+):
     monkeypatch.setattr(COMMANDS[typed], start_working)
     monkeypatch.chdir(tmp_path)
     first, *words = typed.split()
@@ -99,5 +117,7 @@ def test_a_range_has_both_ends():
 
     assert [Options(share).share for share in (0.5, 2)] == [0.5, 2]
     for share in (0.49, 2.01):
-        with pytest.raises(keras_arch.InputError, match=rf"a number from 0.5 to 2\. Received: share={share}\."):
+        with pytest.raises(
+            keras_arch.InputError, match=rf"a number from 0.5 to 2\. Received: share={share}\."
+        ):
             Options(share)

@@ -68,7 +68,11 @@ MAKE = {
     "sealed": lambda path: (path.mkdir(), path.chmod(0o555)),
 }
 PERMISSIONS = ("unreadable", "locked", "locked/below", "sealed/new", "/")  # what does not stop root
-ELSEWHERE = {"": ALL, ".": (ARTIFACT, FILE), "/": (ARTIFACT, FOLDER, FILE, STORE)}  # paths that are given as they are
+ELSEWHERE = {
+    "": ALL,
+    ".": (ARTIFACT, FILE),
+    "/": (ARTIFACT, FOLDER, FILE, STORE),
+}  # paths that are given as they are
 
 FIRST_WORK = {
     "train.py": "keras_arch.training.precision.choose_precision",
@@ -126,7 +130,9 @@ def bad(world):  # noqa: F811
         for folder in ("text", "locked", "sealed"):  # of "text/below.png"
             assert (world / "bad" / folder).exists()
     give_away(world)
-    with pytest.MonkeyPatch.context() as patch:  # the good model, which most cases need, is opened once
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # the good model, which most cases need, is opened once
         for name in ("keras_arch.open_artifact", "keras_arch.export.run.load_keras"):
             patch.setattr(name, functools.cache(pkgutil.resolve_name(name)))
         yield world
@@ -142,7 +148,8 @@ def is_quick(typed, path):
 
 
 @pytest.mark.parametrize(
-    ("typed", "path"), parameters(CASES, [f"{typed}: {path!a:.40}" for typed, path in CASES], is_quick)
+    ("typed", "path"),
+    parameters(CASES, [f"{typed}: {path!a:.40}" for typed, path in CASES], is_quick),
 )
 def test_a_bad_path_is_one_line(typed, path, bad, monkeypatch, capfd):
     script, *words = [path if word == "BAD" else word for word in typed.split()]

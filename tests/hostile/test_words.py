@@ -97,14 +97,23 @@ def words_for(words):
     """The bad words for an option of a few `words`, and near misses of the first."""
     if not words or not isinstance(words[0], str):
         return {**WORDS, "fraction": "3.0", "neighbor": "4"}
-    return {**WORDS, "short": words[0][:-1], "capitals": words[0].upper(), "twice": f"{words[0]} {words[0]}"}
+    return {
+        **WORDS,
+        "short": words[0][:-1],
+        "capitals": words[0].upper(),
+        "twice": f"{words[0]} {words[0]}",
+    }
 
 
 def choices_of(kind):
     """{name: the words} of the fields of a dataclass that are one of several words."""
     found = {}
     for name, hint in typing.get_type_hints(kind).items():
-        choices = [one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is typing.Literal]
+        choices = [
+            one
+            for one in (hint, *typing.get_args(hint))
+            if typing.get_origin(one) is typing.Literal
+        ]
         if choices:
             found[f"--{name.replace('_', '-')}"] = typing.get_args(choices[0])
     return found
@@ -113,9 +122,15 @@ def choices_of(kind):
 def cases():
     for typed in COMMANDS:
         options = options_of(ROOT / "scripts" / typed.split()[0])
-        for kind in (options, *(PARTS[field.name] for field in dataclasses.fields(options) if field.name in PARTS)):
+        for kind in (
+            options,
+            *(PARTS[field.name] for field in dataclasses.fields(options) if field.name in PARTS),
+        ):
             for option, choices in choices_of(kind).items():
-                yield from (((*typed.split(), option, word), option, name) for name, word in words_for(choices).items())
+                yield from (
+                    ((*typed.split(), option, word), option, name)
+                    for name, word in words_for(choices).items()
+                )
     for typed, options in TEXTS.items():
         for option, (name, word) in itertools.product(options, WORDS.items()):
             yield (*typed.split(), *filter(None, [option]), word), "", name

@@ -22,7 +22,11 @@ def save(folder, *names):
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(list(str(path).encode())).integers(0, 256, (4, 4, 3)).astype("uint8")
+        pixels = (
+            np.random.default_rng(list(str(path).encode()))
+            .integers(0, 256, (4, 4, 3))
+            .astype("uint8")
+        )
         Image.fromarray(pixels).save(path, format="PNG")
 
 
@@ -34,7 +38,10 @@ def save_classes(folder, *classes, count=3):
 def classes_found(folder, **options):
     """{class: number of pictures in all splits}."""
     names, found, _ = find_files(folder, **options)
-    return {name: sum(files.labels.count(label) for files in found.values()) for label, name in enumerate(names)}
+    return {
+        name: sum(files.labels.count(label) for files in found.values())
+        for label, name in enumerate(names)
+    }
 
 
 def paths_found(folder, split):
@@ -75,7 +82,10 @@ def warning(folder, **options):
 def test_usual_names_of_split_folders(tmp_path, names):
     for name in filter(None, names):
         save_classes(tmp_path / name, "cat", "dog")
-    assert classes_found(tmp_path) == {"cat": 3 * (3 - names.count(None)), "dog": 3 * (3 - names.count(None))}
+    assert classes_found(tmp_path) == {
+        "cat": 3 * (3 - names.count(None)),
+        "dog": 3 * (3 - names.count(None)),
+    }
     for split, name in zip(("train", "validation", "test"), names, strict=True):
         parts = {path.split("/")[0] for path in paths_found(tmp_path, split)}
         assert parts == {name or names[0]}
@@ -117,7 +127,9 @@ def test_splits_without_classes_are_refused(tmp_path):
     assert "Received: Test, Train" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("classes", [("train", "plane"), ("Training", "running"), ("valid", "invalid"), ("dev", "ops")])
+@pytest.mark.parametrize(
+    "classes", [("train", "plane"), ("Training", "running"), ("valid", "invalid"), ("dev", "ops")]
+)
 def test_classes_may_be_called_as_splits_are(tmp_path, classes):
     save_classes(tmp_path, *classes)
     assert classes_found(tmp_path) == dict.fromkeys(sorted(classes), 3)
@@ -135,7 +147,14 @@ def test_an_empty_split_is_refused(tmp_path):
 def test_files_that_are_not_used_are_counted_and_named(tmp_path):
     save_classes(tmp_path, "cat", "dog")
     save(tmp_path, "cat/1.psd", "cat/deep/2.PSD", "dog/notes.txt", "dog/LICENSE", "top.png")
-    for hidden in (".DS_Store", "cat/.DS_Store", "cat/Thumbs.db", "dog/desktop.ini", "dog/.git/x.txt", "README.md"):
+    for hidden in (
+        ".DS_Store",
+        "cat/.DS_Store",
+        "cat/Thumbs.db",
+        "dog/desktop.ini",
+        "dog/.git/x.txt",
+        "README.md",
+    ):
         (tmp_path / hidden).parent.mkdir(exist_ok=True)
         (tmp_path / hidden).write_text("")
     save(tmp_path, "__MACOSX/cat/._1.png", ".cache/1.png")
@@ -169,7 +188,9 @@ def test_many_kinds_stay_one_short_line(tmp_path):
 def test_pictures_to_predict_are_found_by_the_same_rule(tmp_path):
     save(tmp_path, "b/2.png", "a.png", "notes.txt", ".hidden.png", "Thumbs.db")
     (tmp_path / "b" / "link").symlink_to(tmp_path)
-    with pytest.warns(DataWarning, match=r"^Unused files: 2 \(circular link: 1, such as b/link; \.txt: 1, such"):
+    with pytest.warns(
+        DataWarning, match=r"^Unused files: 2 \(circular link: 1, such as b/link; \.txt: 1, such"
+    ):
         found = find_images([tmp_path, tmp_path / "notes.txt"])
     assert found == [
         tmp_path / "a.png",
@@ -194,7 +215,9 @@ def test_linked_folders_are_followed_at_any_depth(tmp_path):
     save_classes(tmp_path / "far", "cat", "dog")
     save_classes(split / "train", "cat", "dog")
     (split / "Test").symlink_to(tmp_path / "far")
-    assert paths_found(split, "test") == {f"Test/{name}/{n}.png" for name in ("cat", "dog") for n in range(3)}
+    assert paths_found(split, "test") == {
+        f"Test/{name}/{n}.png" for name in ("cat", "dog") for n in range(3)
+    }
 
 
 def test_links_that_go_round_end_and_broken_ones_are_counted(tmp_path):
@@ -219,7 +242,9 @@ def test_a_folder_linked_twice_is_no_circle(tmp_path):
     for name in ("one", "two"):
         (tmp_path / "pictures" / "cat" / name).symlink_to(tmp_path / "elsewhere" / "x")
     assert find_images([tmp_path / "pictures" / "cat"]) == [
-        tmp_path / "pictures" / "cat" / place / f"{number}.png" for place in (".", "one", "two") for number in range(3)
+        tmp_path / "pictures" / "cat" / place / f"{number}.png"
+        for place in (".", "one", "two")
+        for number in range(3)
     ]
 
 
@@ -239,7 +264,9 @@ def test_a_class_of_a_split_whose_pictures_are_all_left_out_is_refused(tmp_path)
         save_classes(tmp_path / split, "cat", "dog")
     for path in (tmp_path / "test" / "cat").iterdir():
         path.write_bytes(b"no picture")
-    assert f"an empty class: {tmp_path / 'test' / 'cat'} (none" in refusal(tmp_path, skip_unreadable=True)
+    assert f"an empty class: {tmp_path / 'test' / 'cat'} (none" in refusal(
+        tmp_path, skip_unreadable=True
+    )
 
 
 def test_pictures_that_are_left_out_are_counted_and_named(tmp_path):
@@ -273,7 +300,9 @@ def test_each_command_warns_once(script, tmp_path, capfd, monkeypatch):
     ]
     for command in commands:
         assert script(*command) == 0
-        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
+        lines = [
+            line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")
+        ]
         assert lines == [
             "warning: Unused files: 1 (.txt: 1, such as dark/notes.txt).",
             "warning: Unreadable pictures that are not used: 1 (dark/broken.png).",

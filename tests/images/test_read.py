@@ -85,7 +85,9 @@ def test_first_page_of_a_tiff(tmp_path):
 def test_16_bits_become_8(tmp_path, name):
     deep = np.array([[0, 255, 256], [4096, 0xCF12, 65535]], "uint16")
     Image.fromarray(deep).save(tmp_path / name)
-    np.testing.assert_array_equal(read_image(tmp_path / name, (2, 3, 1))[..., 0], [[0, 0, 1], [16, 0xCF, 255]])
+    np.testing.assert_array_equal(
+        read_image(tmp_path / name, (2, 3, 1))[..., 0], [[0, 0, 1], [16, 0xCF, 255]]
+    )
     assert check(str(tmp_path / name)).grey
 
 
@@ -114,13 +116,18 @@ def write_tiff(path, bits, photometric, pixels):
         number.to_bytes(2, "little") + b"\x04\0" + b"\x01\0\0\0" + value.to_bytes(4, "little")
         for number, value in tags.items()
     )
-    path.write_bytes(b"II*\0\x08\0\0\0" + len(tags).to_bytes(2, "little") + entries + bytes(4) + pixels)
+    path.write_bytes(
+        b"II*\0\x08\0\0\0" + len(tags).to_bytes(2, "little") + entries + bytes(4) + pixels
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
 def test_pixels_of_unknown_range_are_refused(tmp_path, dtype):
     Image.fromarray(np.linspace(0, 1000, 16).reshape(4, 4).astype(dtype)).save(tmp_path / "x.tif")
-    with pytest.raises(keras_arch.InputError, match=r"range of its pixels is unknown\. Received: mode [FI]\. Save it"):
+    with pytest.raises(
+        keras_arch.InputError,
+        match=r"range of its pixels is unknown\. Received: mode [FI]\. Save it",
+    ):
         read_image(tmp_path / "x.tif", (4, 4, 1))
     assert "unknown" in check(str(tmp_path / "x.tif")).error
 
@@ -134,8 +141,15 @@ SIDEWAYS = (0x0112, SHORT, 1, b"\6\0")  # orientation 6
 def exif_block(*entries, order="<", count=None, offset=8):
     """An EXIF block with one directory of `entries`: tag, kind, count, and four bytes for the value or its place."""
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", offset)
-    rows = [struct.pack(f"{order}HHI", *entry[:3]) + entry[3].ljust(4, b"\0")[:4] for entry in entries]
-    return head + struct.pack(f"{order}H", len(rows) if count is None else count) + b"".join(rows) + bytes(4)
+    rows = [
+        struct.pack(f"{order}HHI", *entry[:3]) + entry[3].ljust(4, b"\0")[:4] for entry in entries
+    ]
+    return (
+        head
+        + struct.pack(f"{order}H", len(rows) if count is None else count)
+        + b"".join(rows)
+        + bytes(4)
+    )
 
 
 def orientation_block(value, kind=SHORT, count=1):
@@ -162,7 +176,10 @@ ODD_EXIF = {
     "orientation 65,535": (orientation_block(b"\xff\xff"), False),
     "orientation as text": (orientation_block(b"6\0", ASCII, 2), False),
     "orientation as a float": (orientation_block(struct.pack("<f", 6.5), FLOAT), False),
-    "orientation as not a number": (orientation_block(struct.pack("<f", float("nan")), FLOAT), False),
+    "orientation as not a number": (
+        orientation_block(struct.pack("<f", float("nan")), FLOAT),
+        False,
+    ),
     "orientation as two bytes": (orientation_block(b"\6\6", BYTE, 2), False),
     "orientation as two numbers": (orientation_block(b"\6\0\6\0", SHORT, 2), False),
     "orientation of no number": (orientation_block(b"\6\0", SHORT, 0), False),
@@ -170,20 +187,36 @@ ODD_EXIF = {
     "orientation as a fraction nowhere": (orientation_block(FAR, RATIONAL), False),
     "orientation of an unknown kind": (orientation_block(b"\6\0", 99), False),
     "resolution nowhere": (exif_block((0x011A, RATIONAL, 1, FAR), SIDEWAYS), True),
-    "resolution as text": (exif_block(SIDEWAYS, (0x011A, ASCII, 4, b"abc"), (0x0128, ASCII, 4, b"abc")), True),
+    "resolution as text": (
+        exif_block(SIDEWAYS, (0x011A, ASCII, 4, b"abc"), (0x0128, ASCII, 4, b"abc")),
+        True,
+    ),
     "resolution of two numbers": (
         exif_block(SIDEWAYS, (0x011A, SHORT, 2, b"\0\0\0\0"), (0x0128, SHORT, 1, b"\2")),
         True,
     ),
-    "resolution that divides by zero": (exif_block(SIDEWAYS, (0x011A, RATIONAL, 1, DIRECTORY)), True),
-    "maker's note nowhere": (exif_block(SIDEWAYS, (0x8769, LONG, 1, FAR), (0x8825, LONG, 1, FAR)), True),
+    "resolution that divides by zero": (
+        exif_block(SIDEWAYS, (0x011A, RATIONAL, 1, DIRECTORY)),
+        True,
+    ),
+    "maker's note nowhere": (
+        exif_block(SIDEWAYS, (0x8769, LONG, 1, FAR), (0x8825, LONG, 1, FAR)),
+        True,
+    ),
     "a directory in itself": (exif_block(SIDEWAYS, (0x8769, LONG, 1, DIRECTORY)), True),
-    "a directory that is text": (exif_block(SIDEWAYS, (0x8769, ASCII, 4, b"abc"), (0x8825, FLOAT, 1, b"")), True),
+    "a directory that is text": (
+        exif_block(SIDEWAYS, (0x8769, ASCII, 4, b"abc"), (0x8825, FLOAT, 1, b"")),
+        True,
+    ),
     "a string cut short": (exif_block((0x010F, ASCII, 100, DIRECTORY), SIDEWAYS), True),
-    "text of a camera cut short": (exif_block((0x9286, 7, 3, b"ab"), SIDEWAYS, (0x0110, 8, 3, b"a")), True),
+    "text of a camera cut short": (
+        exif_block((0x9286, 7, 3, b"ab"), SIDEWAYS, (0x0110, 8, 3, b"a")),
+        True,
+    ),
 }
 BIG_ENDIAN = {
-    f"big-endian {n}": (exif_block((0x0112, SHORT, 1, bytes([0, n])), order=">"), 5 <= n <= 8) for n in range(10)
+    f"big-endian {n}": (exif_block((0x0112, SHORT, 1, bytes([0, n])), order=">"), 5 <= n <= 8)
+    for n in range(10)
 }
 CONTAINERS = {"jpg": {"quality": 100, "subsampling": 0}, "png": {}, "webp": {"lossless": True}}
 
@@ -192,7 +225,9 @@ CONTAINERS = {"jpg": {"quality": 100, "subsampling": 0}, "png": {}, "webp": {"lo
 @pytest.mark.parametrize("suffix", CONTAINERS)
 def test_odd_exif_is_no_reason_to_refuse_a_picture(tmp_path, suffix):
     """Pictures of 12x6 pixels, white on the left. Sideways means 6x12, white on top: orientation 6 of the standard."""
-    picture = Image.fromarray(np.repeat(np.array([[255] * 6 + [0] * 6], "uint8"), 6, axis=0)).convert("RGB")
+    picture = Image.fromarray(
+        np.repeat(np.array([[255] * 6 + [0] * 6], "uint8"), 6, axis=0)
+    ).convert("RGB")
     for name, (block, sideways) in ODD_EXIF.items():
         path = tmp_path / f"{name}.{suffix}"
         picture.save(path, exif=b"Exif\0\0" + block, **CONTAINERS[suffix])
@@ -206,7 +241,16 @@ def test_odd_exif_is_no_reason_to_refuse_a_picture(tmp_path, suffix):
 
 
 # Where the standard (EXIF 2.32, 4.6.4) has the first row and the first column of each orientation.
-CORNERS = {1: "ab cd", 2: "ba dc", 3: "dc ba", 4: "cd ab", 5: "ac bd", 6: "ca db", 7: "db ca", 8: "bd ac"}
+CORNERS = {
+    1: "ab cd",
+    2: "ba dc",
+    3: "dc ba",
+    4: "cd ab",
+    5: "ac bd",
+    6: "ca db",
+    7: "db ca",
+    8: "bd ac",
+}
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
@@ -218,11 +262,15 @@ def test_the_eight_orientations(tmp_path, suffix, order):
     for orientation, corners in CORNERS.items():
         block = exif_block((0x0112, SHORT, 1, struct.pack(f"{order}H", orientation)), order=order)
         path = tmp_path / f"{orientation}.{suffix}"
-        Image.fromarray(quarters).convert("RGB").save(path, exif=b"Exif\0\0" + block, **CONTAINERS[suffix])
+        Image.fromarray(quarters).convert("RGB").save(
+            path, exif=b"Exif\0\0" + block, **CONTAINERS[suffix]
+        )
         image = read_image(path, (None, None, 3))[..., 0].astype(int)
         assert image.shape == ((16, 32) if orientation < 5 else (32, 16))
         found = [[image[0, 0], image[0, -1]], [image[-1, 0], image[-1, -1]]]
-        np.testing.assert_allclose(found, [[grays[corner] for corner in row] for row in corners.split()], atol=2)
+        np.testing.assert_allclose(
+            found, [[grays[corner] for corner in row] for row in corners.split()], atol=2
+        )
 
 
 def test_a_picture_that_makes_pillow_fail_is_named(tmp_path, monkeypatch):
@@ -243,7 +291,9 @@ def test_a_picture_that_makes_pillow_fail_is_named(tmp_path, monkeypatch):
 
 def test_transparency_is_composed_on_white(tmp_path):
     Image.fromarray(NOISE).save(tmp_path / "rgba.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png", (6, 9, 3)), on_white(NOISE[..., :3], NOISE[..., 3]))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "rgba.png", (6, 9, 3)), on_white(NOISE[..., :3], NOISE[..., 3])
+    )
     Image.fromarray(NOISE[..., :2]).save(tmp_path / "la.png")
     expected = on_white(NOISE[..., :1], NOISE[..., 1])
     np.testing.assert_array_equal(read_image(tmp_path / "la.png", (6, 9, 1)), expected)
@@ -268,12 +318,16 @@ def test_transparent_palettes(tmp_path):
 def test_a_transparent_shade_of_gray(tmp_path, depth):
     shades = np.array([[0, 100], [30, 100]], depth) * (1 if depth == "uint8" else 257)
     Image.fromarray(shades).save(tmp_path / "l.png", transparency=int(shades[0, 1]))
-    np.testing.assert_array_equal(read_image(tmp_path / "l.png", (2, 2, 1))[..., 0], [[0, 255], [30, 255]])
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "l.png", (2, 2, 1))[..., 0], [[0, 255], [30, 255]]
+    )
     assert check(str(tmp_path / "l.png")).grey
 
 
 def test_a_transparent_color(tmp_path):
-    Image.fromarray(NOISE[..., :3]).save(tmp_path / "rgb.png", transparency=tuple(NOISE[2, 3, :3].tolist()))
+    Image.fromarray(NOISE[..., :3]).save(
+        tmp_path / "rgb.png", transparency=tuple(NOISE[2, 3, :3].tolist())
+    )
     expected = NOISE[..., :3].copy()
     expected[2, 3] = 255
     np.testing.assert_array_equal(read_image(tmp_path / "rgb.png", (6, 9, 3)), expected)
@@ -333,8 +387,13 @@ ENCODINGS = {
     "jpeg, coarse": encoded(SMOOTH, "JPEG", quality=10),
     "jpeg, gray": encoded(SMOOTH.convert("L"), "JPEG", quality=90),
     "jpeg, CMYK": encoded(SMOOTH.convert("CMYK"), "JPEG", quality=95),
-    **{f"jpeg, orientation {n}": encoded(SMOOTH, "JPEG", quality=90, exif=orientation_exif(n)) for n in range(10)},
-    **{f"png, orientation {n}": encoded(SMOOTH, "PNG", exif=orientation_exif(n)) for n in range(10)},
+    **{
+        f"jpeg, orientation {n}": encoded(SMOOTH, "JPEG", quality=90, exif=orientation_exif(n))
+        for n in range(10)
+    },
+    **{
+        f"png, orientation {n}": encoded(SMOOTH, "PNG", exif=orientation_exif(n)) for n in range(10)
+    },
     "png, sharp": encoded(SHARP, "PNG"),
     "png, gray": encoded(SMOOTH.convert("L"), "PNG"),
     "png, palette": encoded(SMOOTH.quantize(50), "PNG"),
@@ -371,7 +430,9 @@ def test_a_server_resizes_as_we_do(tmp_path, shape):
         with Image.open(tmp_path / "picture") as file:
             upright = ImageOps.exif_transpose(file)
         crop = upright.width * shape[0] != upright.height * shape[1]
-        assert difference.max() <= (INSIDE if not crop else SHARP_EDGE if "sharp" in name else EDGE), name
+        assert difference.max() <= (
+            INSIDE if not crop else SHARP_EDGE if "sharp" in name else EDGE
+        ), name
 
 
 def served(folder, shape, contents):
@@ -380,7 +441,11 @@ def served(folder, shape, contents):
     (folder / "labels.txt").write_text("")
     model = keras.Model(image, keras.layers.Flatten()(image))
     classifier = Classifier(model, folder / "labels.txt", [""] * model.output_shape[-1])
-    return classifier.serve_bytes(tf.constant([*contents]))["probabilities"].numpy().reshape(-1, *shape)
+    return (
+        classifier.serve_bytes(tf.constant([*contents]))["probabilities"]
+        .numpy()
+        .reshape(-1, *shape)
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -409,18 +474,28 @@ def tfds_set(tmp_path, monkeypatch):
                         "label": tfds.features.ClassLabel(num_classes=len(contents)),
                     }
                     return tfds.core.DatasetInfo(
-                        builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
+                        builder=self,
+                        features=tfds.features.FeaturesDict(features),
+                        supervised_keys=("image", "label"),
                     )
 
                 def _split_generators(self, dl_manager):
-                    return {split: self._generate_examples() for split in ("train", "validation", "test")}
+                    return {
+                        split: self._generate_examples()
+                        for split in ("train", "validation", "test")
+                    }
 
                 def _generate_examples(self):
                     for label, content in enumerate(contents):
                         yield label, {"image": io.BytesIO(content), "label": label}
 
-        monkeypatch.setattr("keras_arch.data.tfds.find_builder", lambda name, data_dir: Icons(data_dir=data_dir))
-        monkeypatch.setattr("keras_arch.data.tfds.prepare_data", lambda name, builder: builder.download_and_prepare())
+        monkeypatch.setattr(
+            "keras_arch.data.tfds.find_builder", lambda name, data_dir: Icons(data_dir=data_dir)
+        )
+        monkeypatch.setattr(
+            "keras_arch.data.tfds.prepare_data",
+            lambda name, builder: builder.download_and_prepare(),
+        )
         with pytest.warns(DataWarning, match="test images are also in the train split"):
             return keras_arch.load_dataset("icons", tmp_path, **options)
 
@@ -430,7 +505,11 @@ def tfds_set(tmp_path, monkeypatch):
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_tfds_records_are_composed_on_white(tmp_path, channels, tfds_set):
     """A feature of 1, 3 or 4 channels keeps the files that it was given, transparent or not."""
-    names = ("la", "gray with a transparent shade", "gray") if channels == 1 else ("rgba", "palette", "rgb")
+    names = (
+        ("la", "gray with a transparent shade", "gray")
+        if channels == 1
+        else ("rgba", "palette", "rgb")
+    )
     dataset = tfds_set((6, 9, channels), "png", [FILES[name] for name in names])
     assert dataset.image_shape == (6, 9, min(channels, 3))
     for image, label in zip(dataset.test.images, dataset.test.labels, strict=True):

@@ -64,7 +64,10 @@ def answers():
 
 
 def test_control_characters_are_escaped_and_others_stay():
-    assert printable("a\tb\r\n\x1b[0m\x85\u2028\u202e\udce9") == r"a\tb\r\n\x1b[0m\x85\u2028\u202e\udce9"
+    assert (
+        printable("a\tb\r\n\x1b[0m\x85\u2028\u202e\udce9")
+        == r"a\tb\r\n\x1b[0m\x85\u2028\u202e\udce9"
+    )
     for name in ("naïve Ä", "猫", "👩\u200d🔬", "a\u3000b", "[/red] $x$ \\"):
         assert printable(name) == name
 
@@ -107,7 +110,9 @@ def texts(monkeypatch):
     save = Figure.savefig
 
     def savefig(figure, *arguments, **options):
-        drawn.extend(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+        drawn.extend(
+            text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))
+        )
         save(figure, *arguments, **options)
 
     monkeypatch.setattr(Figure, "savefig", savefig)
@@ -121,7 +126,9 @@ def test_figures_of_an_evaluation(noise, answers, tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.png"))) == 3
     assert {figure_label(name) for name in NAMES} <= set(drawn)
     assert not any(CONTROLS.search(text) or "x" * 30 in text for text in drawn)
-    assert json.loads((tmp_path / "metrics.json").read_text())["artifacts"][0]["classes"].keys() == set(NAMES)
+    assert json.loads((tmp_path / "metrics.json").read_text())["artifacts"][0][
+        "classes"
+    ].keys() == set(NAMES)
 
 
 def test_curves_of_runs(tmp_path, monkeypatch):
@@ -146,7 +153,15 @@ def test_tables_on_the_screen(capsys):
     print_table([{"class": shorten(name), "[/red] head": "[red]:smile:"} for name in NAMES])
     printed = capsys.readouterr().out
     assert not CONTROLS.search(printed)
-    for told in ("[/red] head", "[red]:smile:", r"tab\t esc\x1b[31m", "猫と犬", "a|b `c` [d](e)", "…", "$x"):
+    for told in (
+        "[/red] head",
+        "[red]:smile:",
+        r"tab\t esc\x1b[31m",
+        "猫と犬",
+        "a|b `c` [d](e)",
+        "…",
+        "$x",
+    ):
         assert told in printed
 
 
@@ -161,7 +176,8 @@ def test_predictions_for_people_and_for_programs(tmp_path, capsys):
     Image.new("L", (4, 4)).save(path)
     names = (*NAMES[:-1], "cr\r, lf\n")
     artifact = SimpleNamespace(
-        image_shape=(4, 4, 1), predict=lambda images: np.linspace(0, 1, len(names))[np.newaxis, ::-1]
+        image_shape=(4, 4, 1),
+        predict=lambda images: np.linspace(0, 1, len(names))[np.newaxis, ::-1],
     )
     told = {}
     for form, write in WRITERS.items():
@@ -199,7 +215,9 @@ def run(tmp_path, noise):
 
 
 def finish(run, noise, answers):
-    metrics = dict.fromkeys(("validation", "test"), compute_metrics(answers, noise.test.labels, NAMES))
+    metrics = dict.fromkeys(
+        ("validation", "test"), compute_metrics(answers, noise.test.labels, NAMES)
+    )
     return finish_run(run.folder, run.history, metrics, keras_arch.cost(run.model), "0")
 
 
@@ -221,7 +239,9 @@ def test_report_and_card(run, noise, answers):
         "proof": {"images": 1, "top1": 1.0},
         "calibration": {"images": 1},
     }
-    card = model_card(report, {"recipe": run.recipe, "metrics": metrics, "images": noise.sizes}, NAMES)
+    card = model_card(
+        report, {"recipe": run.recipe, "metrics": metrics, "images": noise.sizes}, NAMES
+    )
     assert card.startswith("# \\[/red\\] on /data/\\<b\\> \\$x\\$\n")
     assert f": {', '.join(map(in_markdown, NAMES))}." in card
     assert "[x](y)" not in card
@@ -240,7 +260,12 @@ def test_nothing_is_lost_to_a_drawing(run, noise, answers, monkeypatch):
     monkeypatch.setattr("keras_arch.reports.html.html_table", fail)
     with pytest.warns(DataWarning) as warned:
         write_figures_and_report(run.folder, find_mistakes(answers, noise.test.labels, noise))
-    assert [str(one.message).split(" ")[0] for one in warned] == ["curves.png", "The", "The", "report.html"]
+    assert [str(one.message).split(" ")[0] for one in warned] == [
+        "curves.png",
+        "The",
+        "The",
+        "report.html",
+    ]
     assert read_run(run.folder)["metrics"] == metrics
 
 
@@ -256,5 +281,7 @@ def test_train_keeps_a_run_whose_figures_fail(script, tmp_path, capfd, monkeypat
     assert script(*words.split(), tmp_path / "pictures", "--output", tmp_path / "run") == 0
     told = capfd.readouterr()
     assert told.err.splitlines() == ["warning: report.html could not be written: division by zero"]
-    assert {"model.keras", "run.json", "curves.png"} <= {path.name for path in Path(tmp_path / "run").iterdir()}
+    assert {"model.keras", "run.json", "curves.png"} <= {
+        path.name for path in Path(tmp_path / "run").iterdir()
+    }
     assert "metrics" in read_run(tmp_path / "run")

@@ -32,7 +32,11 @@ def place(tmp_path, monkeypatch, data_dir):
 
 
 def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
 
 
 INSIDE = "must not be inside the data"
@@ -59,7 +63,9 @@ TYPED = [
 
 
 @pytest.mark.parametrize(("typed", "message"), TYPED, ids=[typed for typed, _ in TYPED])
-def test_outputs_that_are_refused_before_anything_is_written(typed, message, place, model, script, capfd):
+def test_outputs_that_are_refused_before_anything_is_written(
+    typed, message, place, model, script, capfd
+):
     before = contents(place)
     assert script(*typed.replace("MODEL", str(model)).split()) == 2
     (line,) = capfd.readouterr().err.splitlines()

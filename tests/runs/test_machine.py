@@ -14,8 +14,17 @@ def repository(tmp_path, monkeypatch):
     """A Git repository with one commit, and a function that runs git in it."""
 
     def git(*arguments):
-        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-        return subprocess.check_output(["git", *identity, *arguments], cwd=tmp_path, text=True).strip()
+        identity = [
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@example.org",
+            "-c",
+            "commit.gpgsign=false",
+        ]
+        return subprocess.check_output(
+            ["git", *identity, *arguments], cwd=tmp_path, text=True
+        ).strip()
 
     git("init", "--quiet")
     (tmp_path / "app.py").write_text("print()\n")

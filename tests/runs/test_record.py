@@ -51,11 +51,19 @@ CHANGES = [
     ("recipe.epochs", 2.5, "recipe.epochs=2.5, which must be a whole number"),
     ("recipe.epochs", True, "recipe.epochs=True, which must be a whole number"),
     ("recipe.epochs", 0, "`epochs` must be an integer from 1"),
-    ("recipe.learning_rate", float("nan"), "recipe.learning_rate=nan, which must be a finite number"),
+    (
+        "recipe.learning_rate",
+        float("nan"),
+        "recipe.learning_rate=nan, which must be a finite number",
+    ),
     ("recipe.learning_rate", 10**400, "recipe.learning_rate=1000.*, which must be a finite number"),
     ("recipe.ema", "x" * 9999, "recipe.ema='xxxx.*', which must be a finite number or null"),
     ("recipe.optimizer", "adam", "recipe.optimizer='adam', which must be one of sgd, adamw, lamb"),
-    ("recipe.stem", [], r"recipe.stem=\[\], which must be one of imagenet, cifar, cifar_stride2 or null"),
+    (
+        "recipe.stem",
+        [],
+        r"recipe.stem=\[\], which must be one of imagenet, cifar, cifar_stride2 or null",
+    ),
     ("recipe.modle", "resnet8", "unexpected keyword argument 'modle'"),
     ("data_dir", KeyError, "no data_dir"),
     ("data_dir", 3, "data_dir=3, which must be text or null"),
@@ -67,7 +75,11 @@ CHANGES = [
     ("metrics.test", KeyError, "no metrics.test"),
     ("metrics.test", 0.9, "metrics.test=0.9, which must be an object"),
     ("metrics.test.top1", KeyError, "no metrics.test.top1"),
-    ("metrics.validation.top1", "90%", "metrics.validation.top1='90%', which must be a finite number"),
+    (
+        "metrics.validation.top1",
+        "90%",
+        "metrics.validation.top1='90%', which must be a finite number",
+    ),
     ("metrics.training_seconds", KeyError, "no metrics.training_seconds"),
 ]
 FILES = {
@@ -98,7 +110,9 @@ HISTORIES = {
 def folder(tmp_path):
     def write(run=WHOLE, history=HISTORY):
         for name, content in (("run.json", run), ("history.csv", history)):
-            (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+            (tmp_path / name).write_bytes(
+                content if isinstance(content, bytes) else content.encode()
+            )
         return tmp_path
 
     return write
@@ -113,7 +127,9 @@ def refusal_of(read, folder):
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "message"), CHANGES, ids=[f"{path}={value!r:.20}" for path, value, _ in CHANGES]
+    ("path", "value", "message"),
+    CHANGES,
+    ids=[f"{path}={value!r:.20}" for path, value, _ in CHANGES],
 )
 def test_a_changed_field_is_named(folder, path, value, message):
     assert_matches(refusal_of(read_run, folder(changed(path, value))), "run.json", message)
@@ -132,7 +148,9 @@ def test_a_damaged_history_is_named(folder, case):
 
 
 def assert_matches(line, file, message):
-    assert re.search(rf"/{file} is damaged or of another version\. Received: .*({message})", line), line
+    assert re.search(
+        rf"/{file} is damaged or of another version\. Received: .*({message})", line
+    ), line
 
 
 def test_what_train_writes_is_read(folder):
@@ -150,7 +168,9 @@ def test_what_train_writes_is_read(folder):
 
 def test_every_field_of_a_recipe_can_be_described():
     for name, annotation in get_type_hints(Recipe).items():
-        assert misfit(name, object(), annotation).endswith(f", which must be {describe(annotation)}")
+        assert misfit(name, object(), annotation).endswith(
+            f", which must be {describe(annotation)}"
+        )
 
 
 def test_compare_names_the_damaged_run(folder, script, tmp_path, tmp_path_factory, capfd):
@@ -161,11 +181,16 @@ def test_compare_names_the_damaged_run(folder, script, tmp_path, tmp_path_factor
     keras.Model(image, keras.layers.Flatten()(image)).save(tmp_path / "model.keras")
     assert script("compare.py", folder(), other, "--output", tmp_path / "both.png") == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert f"{other / 'run.json'} is damaged or of another version. Received: metrics.test=None" in line
+    assert (
+        f"{other / 'run.json'} is damaged or of another version. Received: metrics.test=None"
+        in line
+    )
     assert not (tmp_path / "both.png").exists()
 
 
 def test_labels_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "labels.txt").write_bytes("caf\xe9\n".encode("latin-1"))
-    with pytest.raises(keras_arch.InputError, match=r"labels.txt cannot be read.*must be UTF-8 text"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"labels.txt cannot be read.*must be UTF-8 text"
+    ):
         read_labels(tmp_path / "labels.txt")

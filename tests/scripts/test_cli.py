@@ -34,7 +34,9 @@ class LibraryError(Exception):
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device", "run.partial/model.keras"),
-        OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"),
+        OSError(
+            "Can't write data (file write failed: errno = 28, error message = 'No space left on device')"
+        ),
         LibraryError(
             "{{function_node __wrapped__SaveV2_device_/job:localhost}} checkpoint.index; File too large\n\tEncountered when executing an operation"
         ),
@@ -70,7 +72,8 @@ def write_png(path, side):
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
     content = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
     ]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
 
@@ -125,7 +128,12 @@ cli.run(main)
     [("cp1252", "\\u732b", "café"), ("ascii", "\\u732b", "caf\\xe9"), ("utf-8", "猫", "café")],
 )
 def test_names_that_the_terminal_cannot_show_are_escaped(encoding, cat, cafe):
-    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "0"}
+    environment = {
+        **os.environ,
+        "PYTHONIOENCODING": encoding,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUTF8": "0",
+    }
     found = subprocess.run([sys.executable, "-c", PRINTS], env=environment, capture_output=True)
     out, err = found.stdout.decode(encoding), found.stderr.decode(encoding)
     assert "Traceback" not in err

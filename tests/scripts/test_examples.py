@@ -35,7 +35,9 @@ def small_digits(monkeypatch, digits):
     """A few of them, and no graphs, whose building takes longer than so few steps."""
     compile_model = keras.Model.compile
     monkeypatch.setattr(
-        keras.Model, "compile", lambda *args, **kwargs: compile_model(*args, run_eagerly=True, **kwargs)
+        keras.Model,
+        "compile",
+        lambda *args, **kwargs: compile_model(*args, run_eagerly=True, **kwargs),
     )
     few = InMemory(digits.train.images[:160], digits.train.labels[:160])
     some = dataclasses.replace(digits, train=few)
@@ -49,7 +51,18 @@ def weights_of(model):
 
 def test_one_by_one_convolution(example, small_digits, tmp_path, capsys):
     picture = tmp_path / "plot.svg"
-    arguments = ["--batch", "1", "--rounds", "2", "--epochs", "1", "--seeds", "1", "--output", str(picture)]
+    arguments = [
+        "--batch",
+        "1",
+        "--rounds",
+        "2",
+        "--epochs",
+        "1",
+        "--seeds",
+        "1",
+        "--output",
+        str(picture),
+    ]
     difference, shrunk, networks = example("one_by_one_convolution").main(arguments)
     assert difference < 1e-4
     pixels, large = 28 * 28, 5 * 5 * 32
@@ -60,9 +73,13 @@ def test_one_by_one_convolution(example, small_digits, tmp_path, capsys):
     assert all(row["milliseconds"] > 0 and row["share_of_time"] > 0 for row in shrunk)
     nin, plain = networks
     # Kernels and biases, convolution by convolution, of grey images and ten classes.
-    assert plain["parameters"] == 25 * 192 + 25 * 192 * 192 + 9 * 192 * 192 + 3 * 192 + 192 * 10 + 10
+    assert (
+        plain["parameters"] == 25 * 192 + 25 * 192 * 192 + 9 * 192 * 192 + 3 * 192 + 192 * 10 + 10
+    )
     # 8x8 pixels, pooled to 4x4 and 2x2; the dense layer sees one vector.
-    assert plain["multiply_adds"] == 64 * 25 * 192 + 16 * 25 * 192 * 192 + 4 * 9 * 192 * 192 + 192 * 10
+    assert (
+        plain["multiply_adds"] == 64 * 25 * 192 + 16 * 25 * 192 * 192 + 4 * 9 * 192 * 192 + 192 * 10
+    )
     assert nin["parameters"] < plain["parameters"]
     assert nin["accuracies"].shape == plain["accuracies"].shape == (1, 1)
     assert picture.read_text().endswith("</svg>\n")
@@ -76,7 +93,9 @@ def test_one_by_one_convolution_in_numpy(example):
     convolution = keras.layers.Conv2D(5, 1)
     convolved = np.asarray(convolution(maps))
     kernel, bias = convolution.get_weights()
-    np.testing.assert_allclose(convolved, np.einsum("bhwc,cf->bhwf", maps, kernel[0, 0]) + bias, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        convolved, np.einsum("bhwc,cf->bhwf", maps, kernel[0, 0]) + bias, rtol=1e-4, atol=1e-5
+    )
     assert difference < 1e-5 < 0.1 < largest
 
 
@@ -84,7 +103,11 @@ def test_plain_cnn_normalises_as_network_in_network_does(example):
     networks = (keras_arch.NetworkInNetwork, example("one_by_one_convolution").plain_cnn)
     images = np.arange(64, dtype="float32").reshape(1, 8, 8, 1) * 4
     ours, plain = (
-        next(layer for layer in build(input_shape=(8, 8, 1), classes=10).layers if "Rescaling" in type(layer).__name__)
+        next(
+            layer
+            for layer in build(input_shape=(8, 8, 1), classes=10).layers
+            if "Rescaling" in type(layer).__name__
+        )
         for build in networks
     )
     np.testing.assert_allclose(plain(images), ours(images), atol=0.02)
@@ -92,7 +115,9 @@ def test_plain_cnn_normalises_as_network_in_network_does(example):
 
 def test_why_resnets_work(example, small_digits, monkeypatch, tmp_path, capsys):
     why, picture = example("why_resnets_work"), tmp_path / "curves.svg"
-    monkeypatch.setattr(keras_arch, "load_dataset", lambda name, data_dir: {"digits": small_digits}[name])
+    monkeypatch.setattr(
+        keras_arch, "load_dataset", lambda name, data_dir: {"digits": small_digits}[name]
+    )
     for title in ("plain 56", "residual 56", "residual 56, zero"):
         monkeypatch.delitem(why.NETWORKS, title)
     rows = why.main(["--images", "64", "--epochs", "2", "--output", str(picture)])
@@ -143,7 +168,9 @@ def test_gradient_grows_with_depth_without_skips_alone(example, digits):
 
 def test_inception_cost(example, tmp_path, capsys):
     picture = tmp_path / "bars.png"
-    rows = example("inception_cost").main(["--batch", "1", "--rounds", "2", "--output", str(picture)])
+    rows = example("inception_cost").main(
+        ["--batch", "1", "--rounds", "2", "--output", str(picture)]
+    )
     pixels = 28 * 28
     assert [row["multiply_adds"] for row in rows] == [
         120_422_400,
@@ -169,14 +196,18 @@ def test_times_are_taken_in_turns(example, monkeypatch):
 
     timing = example("timing")
     monkeypatch.setattr(timing.tf, "function", lambda model: model)
-    times = timing.side_by_side({"a": noted("a"), "b": noted("b")}, np.zeros((4, 2, 2, 1), "float32"), 3)
+    times = timing.side_by_side(
+        {"a": noted("a"), "b": noted("b")}, np.zeros((4, 2, 2, 1), "float32"), 3
+    )
     assert turns == ["a", "b"] * 4
     assert {name: found.shape for name, found in times.items()} == {"a": (3,), "b": (3,)}
     # The middle one of 0.5, 2 and 3, which is not the ratio of the medians 2 and 2.
     assert timing.times_of(np.array([1.0, 2.0, 9.0]), np.array([2.0, 1.0, 3.0])) == 2
 
 
-def test_fine_tune_freezes_all_but_the_head_and_thaws_it_again(example, small_digits, monkeypatch, capsys):
+def test_fine_tune_freezes_all_but_the_head_and_thaws_it_again(
+    example, small_digits, monkeypatch, capsys
+):
     fine_tune = example("fine_tune")
     learn, phases = fine_tune.learn, []
 
@@ -184,14 +215,24 @@ def test_fine_tune_freezes_all_but_the_head_and_thaws_it_again(example, small_di
         before = weights_of(model)
         accuracy = learn(model, *arguments)
         after = weights_of(model)
-        phases.append((before, after, {path for path in before if not np.array_equal(before[path], after[path])}))
+        phases.append(
+            (
+                before,
+                after,
+                {path for path in before if not np.array_equal(before[path], after[path])},
+            )
+        )
         return accuracy
 
     monkeypatch.setattr(fine_tune, "learn", watched)
     fine_tune.main(["--epochs", "1"])
     (_, learned, _), (transferred, _, of_head), (_, _, of_all) = phases
     assert of_head == {"predictions/kernel", "predictions/bias"}
-    assert all(np.array_equal(transferred[path], learned[path]) for path in learned if "predictions" not in path)
+    assert all(
+        np.array_equal(transferred[path], learned[path])
+        for path in learned
+        if "predictions" not in path
+    )
     assert transferred["predictions/bias"].shape == (4,)
     assert of_all == set(transferred)
     printed = capsys.readouterr().out.splitlines()
@@ -214,7 +255,11 @@ def test_fine_tune_begins_with_given_weights(example, small_digits, monkeypatch,
 
 def test_fine_tune_picks_digits(example, digits):
     images, labels = example("fine_tune").pick(digits.test, [6, 7, 8, 9])
-    expected = [(image, label - 6) for image, label in digits.test.examples.as_numpy_iterator() if label >= 6]
+    expected = [
+        (image, label - 6)
+        for image, label in digits.test.examples.as_numpy_iterator()
+        if label >= 6
+    ]
     np.testing.assert_array_equal(images, [image for image, _ in expected])
     np.testing.assert_array_equal(labels, [label for _, label in expected])
 
@@ -238,17 +283,22 @@ def test_feature_extractor(example, small_digits, tmp_path, capsys):
     keras.utils.set_random_seed(7)
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=10)
     model.save(tmp_path / "model.keras")
-    _, (train, test) = example("feature_extractor").main(["--weights", str(tmp_path / "model.keras")])
+    _, (train, test) = example("feature_extractor").main(
+        ["--weights", str(tmp_path / "model.keras")]
+    )
     assert train.shape == (160, 64)
     # The vectors are what the classifier of the whole network sees.
     kernel, bias = model.get_layer("predictions").get_weights()
     scores = np.exp(test @ kernel + bias)
     whole = model.predict(small_digits.test.images, verbose=0)
-    np.testing.assert_allclose(scores / scores.sum(axis=1, keepdims=True), whole, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        scores / scores.sum(axis=1, keepdims=True), whole, rtol=1e-3, atol=1e-5
+    )
     logistic, nearest = capsys.readouterr().out.splitlines()
     # scikit-learn's nearest neighbour in numpy: the distance of every test image to every training image.
     pixels = [
-        split.images.reshape(split.count, -1).astype("int64") for split in (small_digits.test, small_digits.train)
+        split.images.reshape(split.count, -1).astype("int64")
+        for split in (small_digits.test, small_digits.train)
     ]
     distances = ((pixels[0][:, None] - pixels[1]) ** 2).sum(axis=2)
     right = small_digits.train.labels[distances.argmin(axis=1)] == small_digits.test.labels
@@ -260,16 +310,22 @@ def test_feature_extractor_trains_its_backbone(example, small_digits):
     backbone = keras_arch.ResNet8(include_top=False, pooling="avg", input_shape=(8, 8, 1))
     before = weights_of(backbone)
     example("feature_extractor").train(backbone, small_digits, 1)
-    assert all(not np.array_equal(values, before[path]) for path, values in weights_of(backbone).items())
+    assert all(
+        not np.array_equal(values, before[path]) for path, values in weights_of(backbone).items()
+    )
 
 
 def test_notebook(monkeypatch, capsys, data_dir):
     """Every cell, in order and in one namespace, as a kernel runs them; and what a reader sees without running any."""
-    cells = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))[
+        "cells"
+    ]
     cells = [cell for cell in cells if cell["cell_type"] == "code"]
     monkeypatch.chdir(ROOT / "examples")
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
-    few = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=8)  # enough to learn what is asked for below
+    few = dataclasses.replace(
+        keras_arch.RECIPES["quickstart"], epochs=8
+    )  # enough to learn what is asked for below
     monkeypatch.setitem(keras_arch.RECIPES, "quickstart", few)
     namespace, printed = {"__name__": "__main__"}, []
     with matplotlib.rc_context({"backend": "agg"}):
@@ -280,7 +336,9 @@ def test_notebook(monkeypatch, capsys, data_dir):
                 assert any("image/png" in output.get("data", {}) for output in cell["outputs"])
             plt.close("all")
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-    assert [bool(text) for text in printed] == [any("text" in output for output in cell["outputs"]) for cell in cells]
+    assert [bool(text) for text in printed] == [
+        any("text" in output for output in cell["outputs"]) for cell in cells
+    ]
     assert printed[-1].startswith("7 ")  # the digit in examples/digit.png
     assert printed[-2].count("; ok") == 2
     assert namespace["found"]["top1"] > 0.9

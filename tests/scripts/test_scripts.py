@@ -32,19 +32,29 @@ def test_the_whole_way(quickstart, script, tmp_path, capfd):
     assert script("evaluate.py", *artifacts(quickstart), "--output", tmp_path / "told") == 0
     printed = capfd.readouterr().out
     assert "digits, test split, 360 images" in printed
-    keras_file, saved_model, float32, int8 = rows = json.loads((tmp_path / "told/metrics.json").read_text())[
-        "artifacts"
-    ]
+    keras_file, saved_model, float32, int8 = rows = json.loads(
+        (tmp_path / "told/metrics.json").read_text()
+    )["artifacts"]
     assert all(row["top1"] >= 0.98 for row in rows)
     assert saved_model["agreement"] == float32["agreement"] == 1
     assert abs(int8["top1"] - float32["top1"]) <= 0.005
     assert int8["bytes"] < 0.4 * float32["bytes"]
-    assert json.loads((quickstart / "run.json").read_text())["metrics"]["test"]["top1"] == keras_file["top1"]
+    assert (
+        json.loads((quickstart / "run.json").read_text())["metrics"]["test"]["top1"]
+        == keras_file["top1"]
+    )
 
 
 def test_run_folder_tells_everything(quickstart, digits):
     files = {path.name for path in quickstart.iterdir()} - {"export"}
-    assert files == {"model.keras", "run.json", "history.csv", "labels.txt", "curves.png", "report.html"}
+    assert files == {
+        "model.keras",
+        "run.json",
+        "history.csv",
+        "labels.txt",
+        "curves.png",
+        "report.html",
+    }
     assert (quickstart / "labels.txt").read_text().split() == list("0123456789")
     run = json.loads((quickstart / "run.json").read_text())
     assert run["recipe"] == dataclasses.asdict(keras_arch.RECIPES["quickstart"])
@@ -66,9 +76,17 @@ def test_run_folder_tells_everything(quickstart, digits):
 def test_report_is_one_page_of_the_run_and_its_export(quickstart, tmp_path):
     page = (quickstart / "report.html").read_text()
     run = json.loads((quickstart / "run.json").read_text())
-    for told in (f"{run['metrics']['test']['top1']:.2%}", "75,002", "747,136", run["versions"]["keras"]):
+    for told in (
+        f"{run['metrics']['test']['top1']:.2%}",
+        "75,002",
+        "747,136",
+        run["versions"]["keras"],
+    ):
         assert told in page
-    assert page.count("data:image/png;base64,") in (3, 4)  # a model without mistakes has no picture of them
+    assert page.count("data:image/png;base64,") in (
+        3,
+        4,
+    )  # a model without mistakes has no picture of them
     assert not re.findall(r"(?:src|href)=.(?!data:)", page)
     assert page.count("<h2>Exported files</h2>") == 1
     shutil.copy(quickstart / "report.html", tmp_path)
@@ -103,7 +121,11 @@ def test_predict_takes_any_mode(quickstart, script, tmp_path, capfd):
     for path, mode in zip(pictures, ("RGBA", "P", "L"), strict=True):
         Image.open(DIGIT).convert(mode).save(path)
     assert script("predict.py", quickstart / "export/model_float32.tflite", *pictures) == 0
-    assert [line.split(": ")[1][0] for line in capfd.readouterr().out.splitlines()] == ["7", "7", "7"]
+    assert [line.split(": ")[1][0] for line in capfd.readouterr().out.splitlines()] == [
+        "7",
+        "7",
+        "7",
+    ]
 
 
 def test_pictures_are_cut_to_their_centre_and_turned_upright(tmp_path):
@@ -114,7 +136,9 @@ def test_pictures_are_cut_to_their_centre_and_turned_upright(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     image = read_image(tmp_path / "wide.png", (10, 10, 3))
     assert image.dtype == np.uint8
-    np.testing.assert_array_equal(image, np.broadcast_to([250, 100, 50], (10, 10, 3)))  # black ends are cut off
+    np.testing.assert_array_equal(
+        image, np.broadcast_to([250, 100, 50], (10, 10, 3))
+    )  # black ends are cut off
     deep = np.full((4, 4), 0xCF12, "uint16")
     Image.fromarray(deep).save(tmp_path / "16 bit.png")
     np.testing.assert_array_equal(read_image(tmp_path / "16 bit.png", (4, 4, 1)), 0xCF)
@@ -163,13 +187,19 @@ MISTAKES = [
     ("train.py quickstart --epochs three", "three"),
     ("train.py quickstart --epochs 0", "`epochs` must be an integer from 1"),
     ("train.py quickstart --optimizer adam", "adamw"),
-    ("train.py quickstart --batch-size 1294", "at most the number of training images.* 1293 training images"),
+    (
+        "train.py quickstart --batch-size 1294",
+        "at most the number of training images.* 1293 training images",
+    ),
     ("train.py quickstart --model resnet9", "did you mean .*resnet8"),
     ("train.py quickstart --model resnet18", "at least 32x32 pixels"),
     ("train.py quickstart --dataset fashion_mnst", "did you mean fashion_mnist"),
     ("train.py quickstart --output RUN", "--overwrite"),
     ("train.py quickstart --output EMPTY --overwrite", "run.json in it, got .*broken"),
-    ("train.py cifar10-resnet20 --data-dir NOWHERE", "network to download it from, got .*--data-dir"),
+    (
+        "train.py cifar10-resnet20 --data-dir NOWHERE",
+        "network to download it from, got .*--data-dir",
+    ),
     ("export.py EMPTY/seven", "model of 10 classes, as the data has, got 7"),
     ("export.py EMPTY/corrupt", "run.json is damaged or of another version. Received: no data_dir"),
     ("evaluate.py RUN/model.keras --output RUN/run.json", "must be a folder"),
@@ -183,7 +213,10 @@ MISTAKES = [
     ("export.py RUN --height 0 --width 0", "`height` must be an integer from 1"),
     ("export.py RUN --height 9", "a height and a width or neither"),
     ("export.py RUN --keep-float stem --formats float32", "int8 among the formats with keep_float"),
-    ("export.py RUN --formats int8 --keep-float stage1_block1_conv3", "did you mean stage1_block1_conv"),
+    (
+        "export.py RUN --formats int8 --keep-float stage1_block1_conv3",
+        "did you mean stage1_block1_conv",
+    ),
     ("compare.py RUN", "expected two run folders or more"),
     ("compare.py RUN EMPTY", "has no run.json"),
     ("compare.py RUN RUN --output here.pdf", "expected --output to be a .png file"),
@@ -192,19 +225,28 @@ MISTAKES = [
     ("cost.py resnet51", "did you mean .*resnet50"),
     ("cost.py resnet50 --image-size 31", "at least 32x32 pixels"),
     ("export.py EMPTY", "has no run.json"),
-    ("evaluate.py RUN/labels.txt", "expected a .keras file, a SavedModel folder, a .tflite or an .onnx file"),
+    (
+        "evaluate.py RUN/labels.txt",
+        "expected a .keras file, a SavedModel folder, a .tflite or an .onnx file",
+    ),
     ("evaluate.py RUN/nothing.keras", "does not exist"),
     ("evaluate.py EMPTY/cut.keras --dataset digits", "cut.keras is damaged"),
     ("evaluate.py EMPTY/cut.tflite --dataset digits", "expected a whole .tflite file"),
     ("evaluate.py EMPTY/cut_model --dataset digits", "expected a whole SavedModel folder"),
-    ("evaluate.py EMPTY/seven.keras --dataset digits", "model of 10 classes, as data set 'digits' has, got .* with 7"),
+    (
+        "evaluate.py EMPTY/seven.keras --dataset digits",
+        "model of 10 classes, as data set 'digits' has, got .* with 7",
+    ),
     ("evaluate.py EMPTY/seven.keras", "--dataset NAME would work"),
     ("evaluate.py RUN/model.keras --split every", "validation"),
     ("predict.py RUN/model.keras RUN/labels.txt", "expected an image file such as JPEG or PNG"),
     ("predict.py RUN/model.keras EMPTY/cut.png", "expected an image file such as JPEG or PNG"),
     ("predict.py RUN/model.keras nothing.png", "does not exist"),
     ("predict.py RUN/model.keras EMPTY/cut_model", "which has none"),
-    ("predict.py RUN/export/model_int8.tflite RUN/curves.png --explain why", "expected a .keras file with --explain"),
+    (
+        "predict.py RUN/export/model_int8.tflite RUN/curves.png --explain why",
+        "expected a .keras file with --explain",
+    ),
 ]
 
 
@@ -243,18 +285,35 @@ def broken(quickstart, tmp_path_factory):
 
 
 def state(*folders):
-    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return {
+        path: path.read_bytes()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize(("typed", "message"), MISTAKES, ids=[typed for typed, _ in MISTAKES])
 def test_a_mistake_gets_one_line(
-    typed, message, quickstart, broken, script, tmp_path, tmp_path_factory, data_dir, capfd, monkeypatch
+    typed,
+    message,
+    quickstart,
+    broken,
+    script,
+    tmp_path,
+    tmp_path_factory,
+    data_dir,
+    capfd,
+    monkeypatch,
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     before = state(quickstart, broken)
     places = {"RUN": quickstart, "EMPTY": broken, "NOWHERE": tmp_path_factory.mktemp("nowhere")}
-    words = [re.sub("RUN|EMPTY|NOWHERE", lambda place: str(places[place[0]]), word) for word in typed.split()]
+    words = [
+        re.sub("RUN|EMPTY|NOWHERE", lambda place: str(places[place[0]]), word)
+        for word in typed.split()
+    ]
     assert script(*words) == 2
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1, lines
@@ -265,7 +324,9 @@ def test_a_mistake_gets_one_line(
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999])
-@pytest.mark.parametrize("name", ["model.keras", "export/model_float32.tflite", "export/model_int8.tflite"])
+@pytest.mark.parametrize(
+    "name", ["model.keras", "export/model_float32.tflite", "export/model_int8.tflite"]
+)
 def test_truncated_anywhere(quickstart, tmp_path, name, share):
     content = (quickstart / name).read_bytes()
     cut = tmp_path / (quickstart / name).name

@@ -29,7 +29,9 @@ GB = 1e9
 def python(arguments, shell="exec {}", **environment):
     """Run our Python in a shell, which may limit or close something first, and return what it did."""
     words = shlex.join([sys.executable, *map(str, arguments)])
-    kept = {name: value for name, value in os.environ.items() if environment.get(name, "") is not None}
+    kept = {
+        name: value for name, value in os.environ.items() if environment.get(name, "") is not None
+    }
     changed = {name: str(value) for name, value in environment.items() if value is not None}
     return subprocess.run(
         ["bash", "-c", shell.format(words)],
@@ -57,12 +59,15 @@ def test_a_batch_that_cannot_fit_is_refused_before_any_work(tmp_path, monkeypatc
     image = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(2, 3, padding="same")(keras.layers.Rescaling(1 / 255)(image))
     model = keras.Model(
-        image, keras.layers.Softmax()(keras.layers.Flatten()(keras.layers.Conv2D(3, 8)(x))), name="tiny"
+        image,
+        keras.layers.Softmax()(keras.layers.Flatten()(keras.layers.Conv2D(3, 8)(x))),
+        name="tiny",
     )
     values = 8 * 8 * 1 + 8 * 8 * 2  # what enters the two convolutions
     monkeypatch.setattr("keras_arch.training.checks.available_memory", lambda: 4 * 4 * values - 1)
     with pytest.raises(
-        keras_arch.InputError, match=r"4 images of \(8, 8, 1\).*in tiny.*smaller --batch-size or --image"
+        keras_arch.InputError,
+        match=r"4 images of \(8, 8, 1\).*in tiny.*smaller --batch-size or --image",
     ) as refused:
         keras_arch.fit(model, DATA, RECIPE, tmp_path)
     assert len(str(refused.value)) < 300
@@ -73,10 +78,14 @@ def test_a_batch_that_cannot_fit_is_refused_before_any_work(tmp_path, monkeypatc
 
 def test_memory_that_runs_out_in_training_is_an_input_error(tmp_path, monkeypatch):
     def fail(*arguments):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9,9]")
+        raise tf.errors.ResourceExhaustedError(
+            None, None, "OOM when allocating tensor with shape[9,9]"
+        )
 
     monkeypatch.setattr("keras_arch.training.fit.run_epochs", fail)
-    with pytest.raises(keras_arch.InputError, match=r"memory\. Received: OOM.*smaller --batch-size or --image-size"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"memory\. Received: OOM.*smaller --batch-size or --image-size"
+    ):
         keras_arch.fit(small(), DATA, RECIPE, tmp_path)
 
 
@@ -87,7 +96,8 @@ def test_memory_that_tensorflow_does_not_get_is_an_input_error(tmp_path):
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.ZeroPadding2D(8_000_000)(image))
     model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
     with pytest.raises(
-        keras_arch.InputError, match=r"There is not enough memory.*OOM.*smaller --batch-size or --image-size"
+        keras_arch.InputError,
+        match=r"There is not enough memory.*OOM.*smaller --batch-size or --image-size",
     ):
         keras_arch.fit(model, DATA, RECIPE, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -96,8 +106,12 @@ def test_memory_that_tensorflow_does_not_get_is_an_input_error(tmp_path):
 OUT_OF_MEMORY = {
     "Python": MemoryError(),
     "NumPy": np._core._exceptions._ArrayMemoryError((2**40,), np.dtype("uint8")),
-    "TensorFlow": tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9,9]"),
-    "NumPy in TensorFlow": tf.errors.UnknownError(None, None, "MemoryError: Unable to allocate 1.00 TiB"),
+    "TensorFlow": tf.errors.ResourceExhaustedError(
+        None, None, "OOM when allocating tensor with shape[9,9]"
+    ),
+    "NumPy in TensorFlow": tf.errors.UnknownError(
+        None, None, "MemoryError: Unable to allocate 1.00 TiB"
+    ),
     "C++": RuntimeError("std::bad_alloc"),
     "a thread": RuntimeError("can't start new thread"),
     "a library": ImportError("libx.so: failed to map segment from shared object"),
@@ -124,7 +138,10 @@ def test_scripts_say_one_line_when_memory_runs_out(cause, capfd):
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError), errors.explain_surroundings():
         _ = 1 / 0
-    with pytest.raises(keras_arch.InputError, match=r"^MemoryError: is a name$"), errors.explain_surroundings():
+    with (
+        pytest.raises(keras_arch.InputError, match=r"^MemoryError: is a name$"),
+        errors.explain_surroundings(),
+    ):
         raise keras_arch.InputError("MemoryError: is a name")
 
 
@@ -142,7 +159,10 @@ def test_the_limit_of_the_address_space_counts():
     total, available, taken = map(int, found.stdout.split())
     assert total == 2_000_000 * 1024
     assert abs(total - taken - available) < 10e6
-    assert "`ulimit -v` must be at least 4194304 for TensorFlow. Received: 2000000." in found.stderr.splitlines()[-1]
+    assert (
+        "`ulimit -v` must be at least 4194304 for TensorFlow. Received: 2000000."
+        in found.stderr.splitlines()[-1]
+    )
 
 
 def test_available_memory_is_what_the_machine_or_the_container_has_left(monkeypatch):
@@ -162,9 +182,7 @@ def test_available_memory_is_what_the_machine_or_the_container_has_left(monkeypa
     ("limit", "message"), [(1_000_000, "not enough memory"), (6_000_000, "--batch-size or --image")]
 )
 def test_training_in_a_small_address_space(limit, message, tmp_path, data_dir, digits):
-    words = (
-        f"scripts/train.py quickstart --batch-size 1293 --image-size 512 --data-dir {data_dir} --output {tmp_path}/run"
-    )
+    words = f"scripts/train.py quickstart --batch-size 1293 --image-size 512 --data-dir {data_dir} --output {tmp_path}/run"
     assert message in one_line(python(words.split(), f"ulimit -v {limit}; exec {{}}"), "error: ")
     assert list(tmp_path.iterdir()) == []
 
@@ -193,15 +211,21 @@ def break_cache(kind, tmp_path, monkeypatch):
     if kind == "no home":
         monkeypatch.delenv("XDG_CACHE_HOME")
         monkeypatch.setattr(
-            files.Path, "home", classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError("No home.")))
+            files.Path,
+            "home",
+            classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError("No home."))),
         )
         return
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", {"a file": str(tmp_path / "file"), "a system folder": "/proc"}[kind])
+    monkeypatch.setenv(
+        "XDG_CACHE_HOME", {"a file": str(tmp_path / "file"), "a system folder": "/proc"}[kind]
+    )
 
 
 @pytest.mark.parametrize("kind", ["a file", "a system folder", "no home"])
-def test_without_a_cache_all_works_and_one_warning_says_so(kind, tmp_path, monkeypatch, pictures, no_warning_yet):
+def test_without_a_cache_all_works_and_one_warning_says_so(
+    kind, tmp_path, monkeypatch, pictures, no_warning_yet
+):
     break_cache(kind, tmp_path, monkeypatch)
     monkeypatch.setattr(precision, "measure_speeds", lambda: {"float32": 1.0, "bfloat16": 2.0})
 
@@ -210,14 +234,17 @@ def test_without_a_cache_all_works_and_one_warning_says_so(kind, tmp_path, monke
             assert keras_arch.load_dataset(pictures).train.count > 0
             assert precision.remembered_speeds.__wrapped__() == {"float32": 1.0, "bfloat16": 2.0}
 
-    with pytest.warns(keras_arch.DataWarning, match=r"The cache cannot be written.*Set XDG_CACHE_HOME") as issued:
+    with pytest.warns(
+        keras_arch.DataWarning, match=r"The cache cannot be written.*Set XDG_CACHE_HOME"
+    ) as issued:
         use_the_cache()
     assert len(issued) == 1
     assert len(str(issued[0].message)) < 300
 
 
 @pytest.mark.parametrize(
-    "content", ["[1]", "5", "{", "[" * 100_000, '{"KEY": 5}', '{"KEY": {"float32": "x", "bfloat16": null}}']
+    "content",
+    ["[1]", "5", "{", "[" * 100_000, '{"KEY": 5}', '{"KEY": {"float32": "x", "bfloat16": null}}'],
 )
 def test_a_damaged_cache_is_written_again(content, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -226,14 +253,21 @@ def test_a_damaged_cache_is_written_again(content, tmp_path, monkeypatch):
     path.parent.mkdir()
     path.write_text(content.replace("KEY", precision.machine_key()))
     assert precision.remembered_speeds.__wrapped__() == {"float32": 1.0, "bfloat16": 2.0}
-    assert json.loads(path.read_text())[precision.machine_key()] == {"float32": 1.0, "bfloat16": 2.0}
+    assert json.loads(path.read_text())[precision.machine_key()] == {
+        "float32": 1.0,
+        "bfloat16": 2.0,
+    }
 
 
-@pytest.mark.parametrize(("folder", "problem"), [("file/x", "file, which cannot be"), ("~nobody-here/x", "no home")])
+@pytest.mark.parametrize(
+    ("folder", "problem"), [("file/x", "file, which cannot be"), ("~nobody-here/x", "no home")]
+)
 def test_data_that_cannot_be_prepared_is_one_line(folder, problem, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(keras_arch.InputError, match=rf"'digits' cannot be prepared.*{problem}.*Pass --data-dir"):
+    with pytest.raises(
+        keras_arch.InputError, match=rf"'digits' cannot be prepared.*{problem}.*Pass --data-dir"
+    ):
         keras_arch.load_dataset("digits", folder)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -281,8 +315,14 @@ def test_names_are_the_same_in_every_locale(tmp_path):
     for name in ("a", "\u732b", "\u00c4pfel"):
         (tmp_path / name).mkdir()
     expected = ascii(["a", "\u00c4pfel", "\u732b"])
-    for locale in ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONUTF8": "1"}):
-        assert python(["-c", NAMES.replace("FOLDER", str(tmp_path))], **locale).stdout.strip() == expected
+    for locale in (
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONUTF8": "1"},
+    ):
+        assert (
+            python(["-c", NAMES.replace("FOLDER", str(tmp_path))], **locale).stdout.strip()
+            == expected
+        )
 
 
 @pytest.mark.slow
@@ -290,9 +330,7 @@ def test_a_run_in_an_ascii_locale(pictures, tmp_path):
     (pictures / "a").rename(pictures / "\u732b")
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     run = tmp_path / "run"
-    words = (
-        f"scripts/train.py quickstart --epochs 1 --batch-size 4 --precision float32 --dataset {pictures} --output {run}"
-    )
+    words = f"scripts/train.py quickstart --epochs 1 --batch-size 4 --precision float32 --dataset {pictures} --output {run}"
     for command in (
         words,
         f"scripts/export.py {run} --formats saved_model float32 --max-drop 100",
@@ -365,7 +403,9 @@ def test_a_backend_that_does_not_exist_is_one_error_at_first_use():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("content", ["[1]", '{"floatx": "float99"}', '{"epsilon": "x"}'])
-@pytest.mark.parametrize("words", ["predict.py RUN/model.keras examples/digit.png", "export.py RUN", "cost.py resnet8"])
+@pytest.mark.parametrize(
+    "words", ["predict.py RUN/model.keras examples/digit.png", "export.py RUN", "cost.py resnet8"]
+)
 def test_settings_of_keras_that_are_wrong(words, content, quickstart, tmp_path):
     (tmp_path / "keras.json").write_text(content)
     script, *rest = words.replace("RUN", str(quickstart)).split()

@@ -12,7 +12,9 @@ import keras_arch
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
 
-RECIPE = keras_arch.Recipe("resnet8", "x", epochs=1, learning_rate=0.1, batch_size=4, precision="float32")
+RECIPE = keras_arch.Recipe(
+    "resnet8", "x", epochs=1, learning_rate=0.1, batch_size=4, precision="float32"
+)
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1)).astype("uint8")
 LABELS = np.arange(12) % 3
 SPLIT = InMemory(IMAGES, LABELS)
@@ -22,12 +24,15 @@ DATA = Dataset("dots", SPLIT, SPLIT, SPLIT, ("a", "b", "c"), (8, 8, 1))
 def small(shape=(8, 8, 1), classes=3):
     image = keras.Input(shape, name="image")
     x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(image))
-    return keras.Model(image, layers.Dense(classes, activation="softmax", name="predictions")(x), name="small")
+    return keras.Model(
+        image, layers.Dense(classes, activation="softmax", name="predictions")(x), name="small"
+    )
 
 
 def sequential():
     return keras.Sequential(
-        [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(3, activation="softmax")], name="small"
+        [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(3, activation="softmax")],
+        name="small",
     )
 
 
@@ -39,7 +44,9 @@ def two_images():
 
 def untraceable():
     image = keras.Input((8, 8, 1), name="image")
-    return keras.Model(image, layers.Dense(3, activation="softmax", name="my classes")(layers.Flatten()(image)))
+    return keras.Model(
+        image, layers.Dense(3, activation="softmax", name="my classes")(layers.Flatten()(image))
+    )
 
 
 class Subclassed(keras.Model):
@@ -57,10 +64,19 @@ MISTAKES = {  # what -> (how the arguments differ, what the message says)
         r"`dataset` must be .*Received: .*Dataset\. Load one with keras_arch.load_dataset",
     ),
     "a name": ({"dataset": "digits"}, r"`dataset` must be .*Received: str\."),
-    "a Sequential": ({"model": sequential}, r"`model` must be a functional `keras.Model`\. Received: Sequential\."),
-    "a subclass": ({"model": Subclassed}, r"`model` must be a functional `keras.Model`\. Received: Subclassed\."),
+    "a Sequential": (
+        {"model": sequential},
+        r"`model` must be a functional `keras.Model`\. Received: Sequential\.",
+    ),
+    "a subclass": (
+        {"model": Subclassed},
+        r"`model` must be a functional `keras.Model`\. Received: Subclassed\.",
+    ),
     "no model": ({"model": lambda: "resnet8"}, r"`model` must be a functional .*Received: str\."),
-    "a recipe's name": ({"recipe": "quickstart"}, r"`recipe` must be a `keras_arch.Recipe`\. Received: str\."),
+    "a recipe's name": (
+        {"recipe": "quickstart"},
+        r"`recipe` must be a `keras_arch.Recipe`\. Received: str\.",
+    ),
     "other classes": (
         {"model": lambda: small(classes=7)},
         r"3 classes, as dots has\. Received: a model with 7 classes",
@@ -69,12 +85,18 @@ MISTAKES = {  # what -> (how the arguments differ, what the message says)
         {"model": lambda: small((9, 8, 1))},
         r"\(8, 8, 1\), as dots has\. Received: a model for \(9, 8, 1\)",
     ),
-    "color": ({"model": lambda: small((8, 8, 3))}, r"\(8, 8, 1\), as dots has\. Received: a model for \(8, 8, 3\)"),
+    "color": (
+        {"model": lambda: small((8, 8, 3))},
+        r"\(8, 8, 1\), as dots has\. Received: a model for \(8, 8, 3\)",
+    ),
     "a layer's name": (
         {"model": untraceable},
         "Names of layers must be .*Received: 'my classes'",
     ),
-    "two images": ({"model": two_images}, r"both must have one input, the image\. Received: 2 inputs: image, second"),
+    "two images": (
+        {"model": two_images},
+        r"both must have one input, the image\. Received: 2 inputs: image, second",
+    ),
     "a large batch": ({"recipe": dataclasses.replace(RECIPE, batch_size=13)}, "12 training images"),
 }
 
@@ -105,7 +127,10 @@ def test_a_mistake_is_one_error_before_any_work(mistake, no_work, tmp_path):
 def test_a_folder_that_does_not_exist_is_refused_before_any_work(name, no_work, tmp_path):
     (tmp_path / "a file").touch()
     for folder in (tmp_path / name, str(tmp_path / name)):
-        with pytest.raises(keras_arch.InputError, match=rf"`folder` must be an existing folder\. Received: .*{name}"):
+        with pytest.raises(
+            keras_arch.InputError,
+            match=rf"`folder` must be an existing folder\. Received: .*{name}",
+        ):
             keras_arch.fit(small(), DATA, RECIPE, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["a file"]
 
@@ -120,7 +145,9 @@ def test_any_name_and_wrapped_ends(tmp_path):
     saved = keras.models.load_model(tmp_path / "model.keras")
     assert saved.name == "modèle 1"
     assert list(saved.output) == ["scores"]
-    assert any((mine != theirs).any() for mine, theirs in zip(saved.get_weights(), before, strict=True))
+    assert any(
+        (mine != theirs).any() for mine, theirs in zip(saved.get_weights(), before, strict=True)
+    )
     for mine, theirs in zip(saved.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -128,4 +155,8 @@ def test_any_name_and_wrapped_ends(tmp_path):
 def test_a_folder_may_be_text_and_image_sides_open(tmp_path):
     history = keras_arch.fit(small((None, None, 1)), DATA, RECIPE, str(tmp_path))
     assert len(history["loss"]) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"model.keras", "history.csv", "checkpoint.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model.keras",
+        "history.csv",
+        "checkpoint.npz",
+    }

@@ -15,7 +15,9 @@ LABELS = np.eye(10, dtype="float32")[np.arange(8)]
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}, {"momentum": 0.5, "epsilon": 0.1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"scale": False}, {"center": False}, {"momentum": 0.5, "epsilon": 0.1}]
+)
 def test_fused_batch_norm_is_that_of_keras(training, options):
     images = RNG.normal(3, 2, (4, 5, 6, 7)).astype("float32")
     towards = RNG.normal(size=images.shape).astype("float32")
@@ -33,7 +35,9 @@ def test_fused_batch_norm_is_that_of_keras(training, options):
         gradients = tape.gradient(loss, [pixels, *layer.trainable_variables])
         found.append([outputs, *gradients, *layer.weights])
     for theirs, mine in zip(*found, strict=True):
-        largest = np.abs(theirs).max()  # sums over all pixels cancel, and are as exact as their largest terms
+        largest = np.abs(
+            theirs
+        ).max()  # sums over all pixels cancel, and are as exact as their largest terms
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * largest)
 
 
@@ -57,7 +61,8 @@ def test_frozen_batch_norm_keeps_its_statistics():
 def models():
     keras.utils.set_random_seed(0)
     return {
-        name: keras_arch.build(name, input_shape=(32, 32, 3), classes=10) for name in ("resnet8", "googlenet", "nin")
+        name: keras_arch.build(name, input_shape=(32, 32, 3), classes=10)
+        for name in ("resnet8", "googlenet", "nin")
     }
 
 
@@ -90,7 +95,10 @@ def nested_classifier():
 
 def nested_head():
     image = keras.Input((8, 8, 3))
-    head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4, activation="softmax", name="predictions")]
+    head = [
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(4, activation="softmax", name="predictions"),
+    ]
     return keras.Model(image, keras.Sequential(head)(keras.layers.Conv2D(4, 3)(image)))
 
 
@@ -108,7 +116,9 @@ def test_training_the_copy_is_training_the_model():
     model = keras_arch.ResNet8(input_shape=(32, 32, 3))
     copy = fast_copy(model, "float32")
     for trained in (model, copy):
-        trained.compile(keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), "categorical_crossentropy")
+        trained.compile(
+            keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), "categorical_crossentropy"
+        )
         for _ in range(3):
             trained.train_on_batch(IMAGES, LABELS)
     for mine, theirs in zip(copy.get_weights(), model.get_weights(), strict=True):
@@ -117,9 +127,21 @@ def test_training_the_copy_is_training_the_model():
 
 def test_the_fused_kernel_is_used():
     copy = fast_copy(keras_arch.ResNet8(input_shape=(32, 32, 3)), "mixed_bfloat16")
-    graph = tf.function(lambda images: copy(images, training=True)).get_concrete_function(tf.constant(IMAGES)).graph
-    inputs = [operation.inputs for operation in graph.get_operations() if operation.type == "FusedBatchNormV3"]
-    assert len(inputs) == sum(isinstance(layer, keras.layers.BatchNormalization) for layer in copy.layers) == 7
+    graph = (
+        tf.function(lambda images: copy(images, training=True))
+        .get_concrete_function(tf.constant(IMAGES))
+        .graph
+    )
+    inputs = [
+        operation.inputs
+        for operation in graph.get_operations()
+        if operation.type == "FusedBatchNormV3"
+    ]
+    assert (
+        len(inputs)
+        == sum(isinstance(layer, keras.layers.BatchNormalization) for layer in copy.layers)
+        == 7
+    )
     assert {tensor.dtype for images, *_ in inputs for tensor in [images]} == {tf.bfloat16}
     assert {tensor.dtype for _, *parameters in inputs for tensor in parameters} == {tf.float32}
 

@@ -54,7 +54,9 @@ def test_cosine_schedule():
 
 def test_step_schedule():
     found = rates(8, schedule="step", warmup_epochs=0)
-    np.testing.assert_allclose(found[[0, 39, 40, 59, 60, 79]], [0.5, 0.5, 0.05, 0.05, 0.005, 0.005], rtol=1e-5)
+    np.testing.assert_allclose(
+        found[[0, 39, 40, 59, 60, 79]], [0.5, 0.5, 0.05, 0.05, 0.005, 0.005], rtol=1e-5
+    )
 
 
 def test_constant_schedule():
@@ -68,7 +70,8 @@ def test_weight_decay_spares_biases_and_batch_norm():
     optimizer = build_optimizer(recipe, 1)
     before = [variable.numpy() for variable in model.trainable_variables]
     optimizer.apply(
-        [keras.ops.zeros_like(variable) for variable in model.trainable_variables], model.trainable_variables
+        [keras.ops.zeros_like(variable) for variable in model.trainable_variables],
+        model.trainable_variables,
     )
     shrunk = set()
     for variable, old in zip(model.trainable_variables, before, strict=True):
@@ -88,7 +91,10 @@ def test_weight_decay_spares_biases_and_batch_norm():
         ({"ema": 1}, "`ema` must be a number from"),
         ({"clip_norm": 0}, "`clip_norm` must be a number from"),
         ({"patience": 0}, "`patience` must be an integer from 1"),
-        ({"freeze": "backbone", "auxiliary_heads": True}, "no auxiliary_heads with freeze='backbone'"),
+        (
+            {"freeze": "backbone", "auxiliary_heads": True},
+            "no auxiliary_heads with freeze='backbone'",
+        ),
     ],
 )
 def test_recipes_refuse_nonsense(change, message):
@@ -96,7 +102,9 @@ def test_recipes_refuse_nonsense(change, message):
         dataclasses.replace(RECIPE, **change)
 
 
-@pytest.mark.parametrize("options", [RECIPE, keras_arch.ExportSettings()], ids=["Recipe", "ExportSettings"])
+@pytest.mark.parametrize(
+    "options", [RECIPE, keras_arch.ExportSettings()], ids=["Recipe", "ExportSettings"]
+)
 def test_every_option_is_checked_against_its_annotation(options):
     """Each field refuses what its annotation does not have, and each word of a Literal is taken."""
     wrong = {
@@ -106,7 +114,11 @@ def test_every_option_is_checked_against_its_annotation(options):
         float: ["0.1", True, math.nan, math.inf, 10**400],
     }
     for name, annotation in typing.get_type_hints(type(options)).items():
-        kinds = typing.get_args(annotation) if type(None) in typing.get_args(annotation) else (annotation,)
+        kinds = (
+            typing.get_args(annotation)
+            if type(None) in typing.get_args(annotation)
+            else (annotation,)
+        )
         kind = kinds[0]
         if typing.get_origin(kind) is typing.Literal:
             words = typing.get_args(kind)
@@ -129,12 +141,18 @@ def test_every_option_is_checked_against_its_annotation(options):
     ("change", "message"),
     [
         ({"optimizer": "adam"}, "expected optimizer, got 'adam'; did you mean adamw"),
-        ({"class_weights": "balance"}, "expected class_weights, got 'balance'; did you mean balanced"),
+        (
+            {"class_weights": "balance"},
+            "expected class_weights, got 'balance'; did you mean balanced",
+        ),
         ({"freeze": "all"}, "expected freeze, got 'all'; there are none, backbone"),
         ({"augment": "cut_mix"}, "expected augment, got 'cut_mix'; did you mean cutmix"),
         ({"kernel_5x5": 4}, "`kernel_5x5` must be one of 3, 5. Received: kernel_5x5=4."),
         ({"epochs": "3"}, "`epochs` must be an integer. Received: epochs='3'."),
-        ({"learning_rate": math.nan}, "`learning_rate` must be a finite number. Received: learning_rate=nan."),
+        (
+            {"learning_rate": math.nan},
+            "`learning_rate` must be a finite number. Received: learning_rate=nan.",
+        ),
     ],
 )
 def test_a_wrong_word_or_number_is_named(change, message):
@@ -146,7 +164,11 @@ def test_numbers_of_numpy_become_plain(tmp_path):
     """They could not be written as JSON otherwise."""
     recipe = dataclasses.replace(
         RECIPE,
-        **{"epochs": np.int64(3), "learning_rate": np.float32(0.5), "auxiliary_heads": np.bool_(True)},
+        **{
+            "epochs": np.int64(3),
+            "learning_rate": np.float32(0.5),
+            "auxiliary_heads": np.bool_(True),
+        },
         **{"kernel_5x5": np.int32(3), "weights": tmp_path / "run"},
     )
     found = json.loads(json.dumps(dataclasses.asdict(recipe)))
@@ -171,7 +193,12 @@ def test_gradients_are_clipped_together(optimizer):
     steps = []
     for length, clip_norm in ((1, None), (100, 1)):
         recipe = dataclasses.replace(
-            RECIPE, optimizer=optimizer, clip_norm=clip_norm, schedule="constant", warmup_epochs=0, weight_decay=0
+            RECIPE,
+            optimizer=optimizer,
+            clip_norm=clip_norm,
+            schedule="constant",
+            warmup_epochs=0,
+            weight_decay=0,
         )
         variables = [keras.Variable([1.0, 2.0]), keras.Variable([[3.0]])]
         gradients = [keras.ops.array([0.6, 0.0]) * length, keras.ops.array([[0.8]]) * length]
@@ -185,9 +212,20 @@ def test_gradients_are_clipped_together(optimizer):
 @pytest.mark.parametrize(
     ("batch_size", "where"), [("32", "in epoch 1 at step"), ("1293", "in validation after epoch 1")]
 )
-def test_nan_stops_with_one_line_and_leaves_nothing(script, tmp_path, data_dir, capfd, batch_size, where):
+def test_nan_stops_with_one_line_and_leaves_nothing(
+    script, tmp_path, data_dir, capfd, batch_size, where
+):
     status = script(
-        *("train.py", "quickstart", "--learning-rate", "1e30", "--warmup-epochs", "0", "--batch-size", batch_size),
+        *(
+            "train.py",
+            "quickstart",
+            "--learning-rate",
+            "1e30",
+            "--warmup-epochs",
+            "0",
+            "--batch-size",
+            batch_size,
+        ),
         *("--epochs", "1", "--output", tmp_path / "run", "--data-dir", data_dir),
     )
     lines = capfd.readouterr().err.splitlines()
@@ -201,8 +239,17 @@ def test_nan_stops_with_one_line_and_leaves_nothing(script, tmp_path, data_dir, 
 def test_the_test_split_is_not_touched(digits, tmp_path):
     blind = dataclasses.replace(digits, test=None)
     model = keras_arch.ResNet8(input_shape=(8, 8, 1))
-    history = keras_arch.fit(model, blind, dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=2), tmp_path)
-    assert list(history) == ["accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"]
+    history = keras_arch.fit(
+        model, blind, dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=2), tmp_path
+    )
+    assert list(history) == [
+        "accuracy",
+        "loss",
+        "val_accuracy",
+        "val_loss",
+        "learning_rate",
+        "seconds",
+    ]
     assert len(history["val_loss"]) == 2
     assert history["learning_rate"][0] == pytest.approx(0.1)  # of the last step of the warm-up
 
@@ -214,7 +261,10 @@ def small_model(activations):
     """A model with a head for each of `activations`, which computes independent scores of random images."""
     image = keras.Input((8, 8, 1), name="image")
     flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
-    heads = [keras.layers.Dense(10, kind, name=name)(flat) for kind, name in zip(activations, HEADS, strict=False)]
+    heads = [
+        keras.layers.Dense(10, kind, name=name)(flat)
+        for kind, name in zip(activations, HEADS, strict=False)
+    ]
     return keras.Model(image, heads, name="small")
 
 
@@ -232,7 +282,9 @@ def test_outputs_that_are_no_probabilities_are_refused(few, tmp_path, activation
     model = small_model(activations)
     before = model.get_weights()
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
-    with pytest.raises(keras_arch.InputError, match=f'`{head}`.*classifier_activation="softmax"') as refused:
+    with pytest.raises(
+        keras_arch.InputError, match=f'`{head}`.*classifier_activation="softmax"'
+    ) as refused:
         keras_arch.fit(model, few, recipe, tmp_path)
     assert len(str(refused.value)) < 300
     assert list(tmp_path.iterdir()) == []
@@ -243,7 +295,10 @@ def test_outputs_that_are_no_probabilities_are_refused(few, tmp_path, activation
 def test_other_outputs_than_training_heads_are_refused(few, tmp_path):
     """They would be trained on the classes, too, without a word."""
     model = small_model(["softmax", "softmax"])
-    other = keras.Model(model.input, [model.outputs[0], keras.layers.Dense(10, "softmax", name="b")(model.outputs[1])])
+    other = keras.Model(
+        model.input,
+        [model.outputs[0], keras.layers.Dense(10, "softmax", name="b")(model.outputs[1])],
+    )
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
     with pytest.raises(keras_arch.InputError, match="predictions, b"):
         keras_arch.fit(other, few, recipe, tmp_path)
@@ -262,13 +317,18 @@ def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
         flat = keras.layers.GlobalAveragePooling2D()(x)
         outputs.append(keras.layers.Dense(2, activation="softmax", name=name)(flat))
     model = keras.Model(pixels, [outputs[2], outputs[0], outputs[1]])
-    recipe = keras_arch.Recipe("googlenet", "x", 1, learning_rate=0.01, batch_size=8, class_weights="balanced")
+    recipe = keras_arch.Recipe(
+        "googlenet", "x", 1, learning_rate=0.01, batch_size=8, class_weights="balanced"
+    )
     history = keras_arch.fit(model, data, recipe, tmp_path)
     assert history["accuracy"] == history["predictions_accuracy"]
     assert history["val_balanced_accuracy"] == history["val_predictions_balanced_accuracy"]
     heads = [history[f"{name}_loss"][0] for name in ("predictions", "auxiliary_4a", "auxiliary_4d")]
     assert history["loss"][0] == pytest.approx(heads[0] + 0.3 * heads[1] + 0.3 * heads[2], rel=1e-3)
-    assert keras_arch.evaluate(keras_arch.open_artifact(tmp_path / "model.keras"), data)["images"] == 16
+    assert (
+        keras_arch.evaluate(keras_arch.open_artifact(tmp_path / "model.keras"), data)["images"]
+        == 16
+    )
 
 
 # --- options of a recipe ---
@@ -277,7 +337,9 @@ def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
 def train(data, folder, model=None, **changes):
     """A short training in this process: the model, its history."""
     keras.utils.set_random_seed(0)
-    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], **{"epochs": 2, "precision": "float32", **changes})
+    recipe = dataclasses.replace(
+        keras_arch.RECIPES["quickstart"], **{"epochs": 2, "precision": "float32", **changes}
+    )
     model = model or keras_arch.ResNet8(input_shape=data.image_shape, classes=len(data.class_names))
     folder.mkdir(exist_ok=True)
     return model, keras_arch.fit(model, data, recipe, folder)
@@ -286,7 +348,9 @@ def train(data, folder, model=None, **changes):
 @pytest.fixture(scope="module")
 def few(digits):
     """Four batches of digits."""
-    return dataclasses.replace(digits, train=InMemory(digits.train.images[:128], digits.train.labels[:128]))
+    return dataclasses.replace(
+        digits, train=InMemory(digits.train.images[:128], digits.train.labels[:128])
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
@@ -330,13 +394,21 @@ def test_the_average_forgets_the_random_weights(optimizer):
 def test_classes_that_are_rare_count_as_much(few, tmp_path):
     """The first loss is that of NumPy with scikit-learn's weights."""
     labels = np.repeat([0, 1, 2], [80, 40, 8])
-    data = dataclasses.replace(few, train=InMemory(few.train.images, labels), class_names=tuple("abc"))
+    data = dataclasses.replace(
+        few, train=InMemory(few.train.images, labels), class_names=tuple("abc")
+    )
     data = dataclasses.replace(data, validation=data.train)
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=3)
     probabilities = fast_copy(model, "float32")(few.train.images, training=True).numpy()
     weights = compute_class_weight("balanced", classes=np.arange(3), y=labels)[labels]
     expected = np.mean(weights * -np.log(probabilities[np.arange(128), labels]))
-    changes = {"epochs": 1, "batch_size": 128, "class_weights": "balanced", "augment": "none", "precision": "float32"}
+    changes = {
+        "epochs": 1,
+        "batch_size": 128,
+        "class_weights": "balanced",
+        "augment": "none",
+        "precision": "float32",
+    }
     _, history = train(data, tmp_path / "a", model, **changes)
     assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
 
@@ -345,21 +417,34 @@ def test_classes_that_are_rare_count_as_much(few, tmp_path):
 def test_balanced_accuracy_is_that_of_scikit_learn():
     """Over batches of other sizes and one class without images, of soft labels, too."""
     random = np.random.default_rng(0)
-    labels, outputs = random.choice(5, 500, p=[0.7, 0.2, 0.08, 0.02, 0]), random.random((500, 5)).astype("float32")
+    labels, outputs = (
+        random.choice(5, 500, p=[0.7, 0.2, 0.08, 0.02, 0]),
+        random.random((500, 5)).astype("float32"),
+    )
     metric = BalancedAccuracy(5)
     for part in np.split(np.arange(500), [256, 300, 301]):
         metric.update_state(0.9 * np.eye(5)[labels[part]] + 0.02, outputs[part])
-    assert float(metric.result()) == pytest.approx(balanced_accuracy_score(labels, outputs.argmax(axis=1)), rel=1e-6)
+    assert float(metric.result()) == pytest.approx(
+        balanced_accuracy_score(labels, outputs.argmax(axis=1)), rel=1e-6
+    )
     metric.reset_state()
     metric.update_state(np.eye(5)[[0, 0, 1]], np.eye(5)[[0, 1, 2]])
     assert float(metric.result()) == pytest.approx(0.25)
-    assert balanced_accuracy(outputs, labels) == pytest.approx(balanced_accuracy_score(labels, outputs.argmax(axis=1)))
+    assert balanced_accuracy(outputs, labels) == pytest.approx(
+        balanced_accuracy_score(labels, outputs.argmax(axis=1))
+    )
 
 
 def test_with_class_weights_the_epoch_is_chosen_by_mean_recall():
-    plain = {"loss": [1.0] * 4, "val_accuracy": [0.95, 0.90, 0.90, 0.90], "val_loss": [0.2, 0.4, 0.3, 0.5]}
+    plain = {
+        "loss": [1.0] * 4,
+        "val_accuracy": [0.95, 0.90, 0.90, 0.90],
+        "val_loss": [0.2, 0.4, 0.3, 0.5],
+    }
     balanced = {**plain, "val_balanced_accuracy": [0.60, 0.80, 0.80, 0.70]}
-    assert best_epoch(plain) == 0  # of runs without class weights, and of those from before the column was there
+    assert (
+        best_epoch(plain) == 0
+    )  # of runs without class weights, and of those from before the column was there
     assert best_epoch(balanced) == 2
     assert patience_is_over(plain, 2)
     assert not patience_is_over(balanced, 2)
@@ -376,20 +461,27 @@ def test_class_weights_add_the_column_and_keep_its_best_model(few, tmp_path):
     predicted = np.asarray(model(rare.images)).argmax(axis=1)
     assert scores[best_epoch(history)] == max(scores)
     assert max(scores) == pytest.approx(balanced_accuracy_score(labels, predicted), abs=1e-6)
-    assert read_history(tmp_path / "a") == {name: pytest.approx(column) for name, column in history.items()}
+    assert read_history(tmp_path / "a") == {
+        name: pytest.approx(column) for name, column in history.items()
+    }
     assert list(history)[-2:] == ["learning_rate", "seconds"]
 
 
 def test_class_weights_show_the_mean_recall(script, digits, data_dir, tmp_path, capfd):
     """On the screen, in run.json and the report, and beside runs that do not have it."""
-    run, command = tmp_path / "run", ("train.py", "quickstart", "--epochs", "1", "--data-dir", data_dir)
+    run, command = (
+        tmp_path / "run",
+        ("train.py", "quickstart", "--epochs", "1", "--data-dir", data_dir),
+    )
     assert script(*command, "--output", run, "--class-weights", "balanced") == 0
     printed = capfd.readouterr().out
     metrics = json.loads((run / "run.json").read_text())["metrics"]
     model, page = keras.models.load_model(run / "model.keras"), (run / "report.html").read_text()
     for split in ("validation", "test"):
         part = getattr(digits, split)
-        expected = balanced_accuracy_score(part.labels, np.asarray(model(part.images)).argmax(axis=1))
+        expected = balanced_accuracy_score(
+            part.labels, np.asarray(model(part.images)).argmax(axis=1)
+        )
         assert metrics[split]["balanced_accuracy"] == pytest.approx(expected)
         assert f"{expected:.2%}" in printed
         assert f"<dd>{expected:.2%}</dd>" in page
@@ -398,7 +490,9 @@ def test_class_weights_show_the_mean_recall(script, digits, data_dir, tmp_path, 
     found = comparison_row(run, read_run(run), history, keras_arch.cost(model))
     assert found["test, balanced"] == f"{metrics['test']['balanced_accuracy']:.2%}"
     unweighted = dataclasses.replace(read_run(run)["recipe"], class_weights="none")
-    other = comparison_row(run, {**read_run(run), "recipe": unweighted}, history, keras_arch.cost(model))
+    other = comparison_row(
+        run, {**read_run(run), "recipe": unweighted}, history, keras_arch.cost(model)
+    )
     assert set(found) - set(other) == {"validation, balanced", "test, balanced"}
 
 
@@ -408,28 +502,39 @@ def test_explosion_is_of_one_step_and_validation_may_be_far_off():
     stop.on_epoch_begin(0)
     for batch in range(99):
         stop.on_train_batch_end(batch, {"loss": 2.0})
-    with pytest.raises(keras_arch.InputError, match="loss below 230, got 300 in epoch 1 at step 100"):
+    with pytest.raises(
+        keras_arch.InputError, match="loss below 230, got 300 in epoch 1 at step 100"
+    ):
         stop.on_train_batch_end(99, {"loss": (99 * 2.0 + 300) / 100})
     stop.on_epoch_end(0, {"val_loss": 1e6})
-    with pytest.raises(keras_arch.InputError, match="a finite loss, got nan in validation after epoch 1"):
+    with pytest.raises(
+        keras_arch.InputError, match="a finite loss, got nan in validation after epoch 1"
+    ):
         stop.on_epoch_end(0, {"val_loss": float("nan")})
 
 
 def test_patience_ends_training(few, tmp_path):
-    _, history = train(few, tmp_path / "a", epochs=9, patience=2, learning_rate=1e-9, weight_decay=0)
+    _, history = train(
+        few, tmp_path / "a", epochs=9, patience=2, learning_rate=1e-9, weight_decay=0
+    )
     assert len(history["loss"]) == best_epoch(history) + 3 < 9
 
 
 def test_loss_is_scaled_in_float16(few, tmp_path):
     """Gradients too small for float16 survive: training in it ends where float32 does, to rounding."""
-    found = [train(few, tmp_path / precision, precision=precision) for precision in ("float32", "mixed_float16")]
+    found = [
+        train(few, tmp_path / precision, precision=precision)
+        for precision in ("float32", "mixed_float16")
+    ]
     losses = [history["loss"] for _, history in found]
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
     recipe = keras_arch.RECIPES["quickstart"]
     optimizer = build_optimizer(recipe, 1, "mixed_float16")
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     saved = keras.models.load_model(tmp_path / "mixed_float16" / "model.keras")
-    assert {layer.dtype_policy.name for layer in saved.layers} == {"float32"}  # and stock layers in float32 are saved
+    assert {layer.dtype_policy.name for layer in saved.layers} == {
+        "float32"
+    }  # and stock layers in float32 are saved
     assert {type(layer).__module__.split(".")[0] for layer in saved.layers} == {"keras"}
 
 
@@ -439,7 +544,11 @@ def test_tensorboard_gets_its_logs(few, tmp_path):
     keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1)), few, recipe, folder, tensorboard=True)
     (log,) = (folder / "tensorboard" / "validation").glob("events.*")
     copy = str(shutil.copy(log, tmp_path / "log"))  # TensorFlow takes no path that is not UTF-8
-    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(copy) for value in event.summary.value}
+    tags = {
+        value.tag
+        for event in tf.compat.v1.train.summary_iterator(copy)
+        for value in event.summary.value
+    }
     assert "epoch_accuracy" in tags
 
 
@@ -461,14 +570,20 @@ def classifier_inside():
 
 def head_inside():
     backbone = keras_arch.ResNet8(include_top=False, pooling="avg", input_shape=(8, 8, 1))
-    head = [keras.layers.Dropout(0.1), keras.layers.Dense(10, name="predictions"), keras.layers.Softmax()]
+    head = [
+        keras.layers.Dropout(0.1),
+        keras.layers.Dense(10, name="predictions"),
+        keras.layers.Softmax(),
+    ]
     return keras.Model(backbone.input, keras.Sequential(head)(backbone.output))
 
 
 def softmax_inside():
     logits = keras_arch.ResNet8(input_shape=(8, 8, 1), classifier_activation=None)
     scores = keras.Input((10,))
-    return keras.Model(logits.input, keras.Model(scores, keras.layers.Softmax()(scores))(logits.output))
+    return keras.Model(
+        logits.input, keras.Model(scores, keras.layers.Softmax()(scores))(logits.output)
+    )
 
 
 @pytest.mark.parametrize("build", [classifier_inside, head_inside, softmax_inside])
@@ -490,7 +605,10 @@ def test_fine_tuning_a_new_head_on_a_frozen_backbone(other, few, tmp_path):
     changed = {
         layer.name
         for layer in model.layers
-        if not all(np.array_equal(*pair) for pair in zip(layer.get_weights(), before[layer.name], strict=True))
+        if not all(
+            np.array_equal(*pair)
+            for pair in zip(layer.get_weights(), before[layer.name], strict=True)
+        )
     }
     assert changed == {"predictions"}
     assert all(layer.trainable for layer in model.layers)  # whoever loads the file can train it all
@@ -515,15 +633,22 @@ OTHER_CLASSES = {  # of as many classes -> (their names, what the warning says)
 @pytest.mark.parametrize("file", [".", "model.keras", "model.weights.h5"])
 def test_the_head_of_other_classes_starts_from_scratch(kind, file, tmp_path):
     names, told = OTHER_CLASSES[kind]
-    source, model = keras_arch.ResNet8(input_shape=(8, 8, 1)), keras_arch.ResNet8(input_shape=(8, 8, 1))
+    source, model = (
+        keras_arch.ResNet8(input_shape=(8, 8, 1)),
+        keras_arch.ResNet8(input_shape=(8, 8, 1)),
+    )
     source.save(tmp_path / "model.keras")
     source.save_weights(tmp_path / "model.weights.h5")
     write_labels(tmp_path / "labels.txt", CLASSES)
     before = model.get_layer("predictions").get_weights()
     with pytest.warns(DataWarning, match=rf"{told}\. The head starts from scratch: predictions$"):
-        assert keras_arch.transfer_weights(model, tmp_path / file, "resnet8", names) == {"predictions"}
+        assert keras_arch.transfer_weights(model, tmp_path / file, "resnet8", names) == {
+            "predictions"
+        }
     for layer in model.layers:
-        expected = before if layer.name == "predictions" else source.get_layer(layer.name).get_weights()
+        expected = (
+            before if layer.name == "predictions" else source.get_layer(layer.name).get_weights()
+        )
         for mine, theirs in zip(layer.get_weights(), expected, strict=True):
             np.testing.assert_array_equal(mine, theirs)
     assert keras_arch.transfer_weights(model, tmp_path / file, "resnet8", CLASSES) == set()
@@ -580,8 +705,12 @@ def test_transfer_refuses_another_network_and_leaves_the_model(other, tmp_path):
 
 def test_training_heads_start_anew(tmp_path):
     """GoogLeNet with its heads from one without."""
-    keras_arch.GoogLeNet(input_shape=(20, 20, 1), classes=3, stem="cifar", width=0.1).save(tmp_path / "plain.keras")
-    model = keras_arch.GoogLeNet(input_shape=(20, 20, 1), classes=2, stem="cifar", width=0.1, auxiliary_heads=True)
+    keras_arch.GoogLeNet(input_shape=(20, 20, 1), classes=3, stem="cifar", width=0.1).save(
+        tmp_path / "plain.keras"
+    )
+    model = keras_arch.GoogLeNet(
+        input_shape=(20, 20, 1), classes=2, stem="cifar", width=0.1, auxiliary_heads=True
+    )
     anew = keras_arch.transfer_weights(model, tmp_path / "plain.keras", "googlenet")
     assert {name for name in anew if not name.startswith("auxiliary_")} == {"predictions"}
     assert {"auxiliary_4a", "auxiliary_4a_dense", "auxiliary_4d_conv"} < anew
@@ -603,7 +732,10 @@ def test_whole_folder_keeps_what_was_there(tmp_path):
         (partial / "model.keras").touch()
         raise OSError(errno.ENOSPC, "No space left on device")
     assert (folder / "run.json").read_text() == "new"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.partial"]  # the checkpoint is kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "run",
+        "run.partial",
+    ]  # the checkpoint is kept
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
     with (
@@ -618,7 +750,14 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_old_run(tmp_path, data_dir):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "run.json").write_text("precious")
-    command = [sys.executable, ROOT / "scripts" / "train.py", "quickstart", "--epochs", "1000", "--overwrite"]
+    command = [
+        sys.executable,
+        ROOT / "scripts" / "train.py",
+        "quickstart",
+        "--epochs",
+        "1000",
+        "--overwrite",
+    ]
     process = subprocess.Popen(
         [*command, "--output", folder, "--data-dir", data_dir],
         stdout=subprocess.PIPE,

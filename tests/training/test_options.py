@@ -17,7 +17,9 @@ import keras_arch
 from keras_arch.runs.history import best_epoch
 
 # A run of about two seconds that reaches 99% in validation. Precision and seed are fixed.
-BASE = keras_arch.Recipe("small", "digits", 5, learning_rate=0.1, batch_size=32, precision="float32")
+BASE = keras_arch.Recipe(
+    "small", "digits", 5, learning_rate=0.1, batch_size=32, precision="float32"
+)
 LOSES = 0.03  # of 144 images: four
 
 
@@ -69,7 +71,10 @@ SLOW = [
     Trial({"augment": "cutmix"}, MIRRORED),
     Trial({"weights": "RUN"}),
     Trial({"freeze": "backbone"}, {"weights": "RUN"}),
-    Trial({"auxiliary_heads": True}, {"model": "googlenet", "stem": "cifar", "width": 0.125, "image_size": 16}),
+    Trial(
+        {"auxiliary_heads": True},
+        {"model": "googlenet", "stem": "cifar", "width": 0.125, "image_size": 16},
+    ),
 ]
 # Options, or values of them, that are not trained here, and why.
 NOT_TRAINED = {
@@ -106,9 +111,13 @@ def values_of(option):
 def documented(text):
     """{(option, value)} of train.py in the code of a Markdown text; the value is None where none follows."""
     blocks = re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE)
-    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+    inline = re.findall(
+        r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    )
     code = [line for block in blocks for line in block.splitlines()] + inline
-    code = [line for line in code if "train.py" in line or not re.search(r"\b\w+\.(py|ipynb)\b", line)]
+    code = [
+        line for line in code if "train.py" in line or not re.search(r"\b\w+\.(py|ipynb)\b", line)
+    ]
     found = set()
     for option, value in re.findall(r"--([a-z][a-z0-9-]*)(?:[ =]([\w./+]+))?", "\n".join(code)):
         option = option.replace("-", "_")
@@ -149,7 +158,10 @@ def test_every_documented_option_is_in_a_table():
     text += "python scripts/export.py RUN --seed 3\n```\n--epochs 7"
     found = documented(text)
     assert found == {("ema", 0.9), ("ema", 0.999), ("patience", None), ("auxiliary_heads", True)}
-    assert missing({*found, ("optimizer", "muon"), ("optimizer", "sgd")}) == ["ema=0.9", "optimizer=muon"]
+    assert missing({*found, ("optimizer", "muon"), ("optimizer", "sgd")}) == [
+        "ema=0.9",
+        "optimizer=muon",
+    ]
     assert len(claims()) > 50
     assert missing(claims()) == []
 
@@ -164,7 +176,9 @@ def small_network(input_shape, classes):
         x = keras.layers.ReLU()(x)
         x = keras.layers.MaxPooling2D()(x)
     x = keras.layers.Flatten()(x)
-    return keras.Model(image, keras.layers.Dense(classes, activation="softmax", name="predictions")(x))
+    return keras.Model(
+        image, keras.layers.Dense(classes, activation="softmax", name="predictions")(x)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +194,9 @@ def trained(data_dir, tmp_path_factory):
         if recipe.model == "small":
             model = small_network(shape, classes)
         else:
-            model = keras_arch.build(recipe.model, input_shape=shape, classes=classes, **recipe.builder_options)
+            model = keras_arch.build(
+                recipe.model, input_shape=shape, classes=classes, **recipe.builder_options
+            )
         if recipe.weights:
             assert keras_arch.transfer_weights(model, train(())[0], recipe.model) == set()
         history = keras_arch.fit(model, data, recipe, folder)

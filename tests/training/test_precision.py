@@ -39,11 +39,18 @@ def measured(monkeypatch):
 
 @pytest.mark.parametrize(
     ("float32", "bfloat16", "expected"),
-    [(262, 164, "float32"), (190, 421, "mixed_bfloat16"), (100, 114, "float32"), (100, 116, "mixed_bfloat16")],
+    [
+        (262, 164, "float32"),
+        (190, 421, "mixed_bfloat16"),
+        (100, 114, "float32"),
+        (100, 116, "mixed_bfloat16"),
+    ],
 )
 def test_auto_is_what_is_faster_by_a_margin(measured, float32, bfloat16, expected):
     measured((float32, bfloat16))
-    assert choose_precision("auto") == precision.Precision(expected, {"float32": float32, "bfloat16": bfloat16})
+    assert choose_precision("auto") == precision.Precision(
+        expected, {"float32": float32, "bfloat16": bfloat16}
+    )
 
 
 def test_what_is_asked_for_or_recorded_is_not_measured(measured):
@@ -59,7 +66,9 @@ def test_a_machine_is_measured_once(measured, monkeypatch):
         assert choose_precision("auto").name == "mixed_bfloat16"
         precision.remembered_speeds.cache_clear()  # as in another process
     assert len(left) == 2
-    monkeypatch.setattr(precision, "available_cores", lambda: 1000)  # another machine with the same home
+    monkeypatch.setattr(
+        precision, "available_cores", lambda: 1000
+    )  # another machine with the same home
     assert choose_precision("auto").name == "float32"
     assert len(json.loads((cache_folder() / "precision.json").read_text())) == 2
     precision.remembered_speeds.cache_clear()
@@ -98,16 +107,24 @@ def test_the_probe_sees_what_is_slower_or_missing(monkeypatch, float32, bfloat16
 def test_the_probe_takes_about_a_second_and_counts_right():
     started = time.perf_counter()
     speeds = precision.measure_speeds()
-    assert time.perf_counter() - started < 30  # of a busy machine that computes in bfloat16 by software
+    assert (
+        time.perf_counter() - started < 30
+    )  # of a busy machine that computes in bfloat16 by software
     assert speeds["float32"] > 0.1
     image = keras.Input((precision.SIZE, precision.SIZE, precision.FILTERS))
-    network = keras.Model(image, keras.layers.Conv2D(precision.FILTERS, 3, padding="same", use_bias=False)(image))
+    network = keras.Model(
+        image, keras.layers.Conv2D(precision.FILTERS, 3, padding="same", use_bias=False)(image)
+    )
     assert 6 * precision.BATCH * keras_arch.cost(network).multiply_adds == precision.FLOP
 
 
 @pytest.mark.parametrize(
     ("details", "expected"),
-    [({"compute_capability": (7, 5)}, "float32"), ({"compute_capability": (8, 0)}, "mixed_bfloat16"), ({}, "float32")],
+    [
+        ({"compute_capability": (7, 5)}, "float32"),
+        ({"compute_capability": (8, 0)}, "mixed_bfloat16"),
+        ({}, "float32"),
+    ],
 )
 def test_a_gpu_is_judged_by_its_compute_capability(monkeypatch, measured, details, expected):
     measured()
@@ -118,14 +135,20 @@ def test_a_gpu_is_judged_by_its_compute_capability(monkeypatch, measured, detail
 
 def test_a_resumed_run_keeps_its_precision(measured, monkeypatch, digits, tmp_path):
     """Whatever has been measured since: a run in two precisions would not be the run of one sitting."""
-    data = dataclasses.replace(digits, train=InMemory(digits.train.images[:64], digits.train.labels[:64]))
+    data = dataclasses.replace(
+        digits, train=InMemory(digits.train.images[:64], digits.train.labels[:64])
+    )
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1, batch_size=64)
     used, copy = [], compile_copy
-    monkeypatch.setattr("keras_arch.training.fit.compile_copy", lambda *args: used.append(args[-1]) or copy(*args))
+    monkeypatch.setattr(
+        "keras_arch.training.fit.compile_copy", lambda *args: used.append(args[-1]) or copy(*args)
+    )
     left = measured((1, 2), (2, 1))
     for epochs in (1, 2):
         model = keras_arch.ResNet8(input_shape=(8, 8, 1))
-        keras_arch.fit(model, data, dataclasses.replace(recipe, epochs=epochs), tmp_path, resume=epochs == 2)
+        keras_arch.fit(
+            model, data, dataclasses.replace(recipe, epochs=epochs), tmp_path, resume=epochs == 2
+        )
         precision.remembered_speeds.cache_clear()
         (cache_folder() / "precision.json").unlink(missing_ok=True)
     assert used == ["mixed_bfloat16", "mixed_bfloat16"]
@@ -134,5 +157,7 @@ def test_a_resumed_run_keeps_its_precision(measured, monkeypatch, digits, tmp_pa
 
 def test_run_json_says_what_decided(quickstart):
     run = json.loads((quickstart / "run.json").read_text())
-    assert run["precision"] == ("mixed_bfloat16" if precision.prefers_bfloat16(run["precision_gflops"]) else "float32")
+    assert run["precision"] == (
+        "mixed_bfloat16" if precision.prefers_bfloat16(run["precision_gflops"]) else "float32"
+    )
     assert run["recipe"]["precision"] == "auto"

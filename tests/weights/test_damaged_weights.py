@@ -36,9 +36,14 @@ DAMAGES = {
     "the first 600 bytes": lambda content: content[:600],
     "half": lambda content: content[: len(content) // 2],
     "the last 100 bytes cut": lambda content: content[:-100],
-    **{f"noise in the header {seed}": lambda content, seed=seed: noise(content, seed, 4000, 40) for seed in range(8)},
     **{
-        f"noise anywhere {seed}": lambda content, seed=seed: noise(content, seed, len(content), 4000)
+        f"noise in the header {seed}": lambda content, seed=seed: noise(content, seed, 4000, 40)
+        for seed in range(8)
+    },
+    **{
+        f"noise anywhere {seed}": lambda content, seed=seed: noise(
+            content, seed, len(content), 4000
+        )
         for seed in range(4)
     },
 }
@@ -67,7 +72,9 @@ def test_damaged(damage, model, content, tmp_path):
     check(model, path)
 
 
-@pytest.mark.parametrize("change", ["nothing in it", "other keys", "numbers for a group", "text for numbers"])
+@pytest.mark.parametrize(
+    "change", ["nothing in it", "other keys", "numbers for a group", "text for numbers"]
+)
 def test_other_contents(change, model, content, tmp_path):
     path = tmp_path / "other.weights.h5"
     path.write_bytes(content)

@@ -23,7 +23,11 @@ from keras_arch.weights.torchvision import PUBLISHED, torchvision_name
 
 GOLDENS = json.loads((ROOT / "tests" / "golden" / "torchvision_logits.json").read_text())
 CASES = [
-    *((name, size) for name in ("resnet18", "resnet34", "resnet50", "googlenet") for size in (224, 97)),
+    *(
+        (name, size)
+        for name in ("resnet18", "resnet34", "resnet50", "googlenet")
+        for size in (224, 97)
+    ),
     pytest.param("resnet101", 97, marks=pytest.mark.slow),
     pytest.param("resnet152", 97, marks=pytest.mark.slow),
 ]
@@ -31,7 +35,9 @@ CASES = [
 
 def build(name, size=64, **options):
     options = {"kernel_5x5": 3, **options} if name == "googlenet" else options
-    return keras_arch.build(name, input_shape=(size, size, 3), classifier_activation=None, **options)
+    return keras_arch.build(
+        name, input_shape=(size, size, 3), classifier_activation=None, **options
+    )
 
 
 def rebuilt(key, shape, scale):
@@ -64,9 +70,16 @@ def state_dict(model):
 def test_torchvisions_logits(name, size):
     model = build(name, size)
     keras_arch.load_torchvision_weights(model, state_dict(model))
-    images = np.random.default_rng(0).uniform(-2, 2, (2, 3, size, size)).astype("float32").transpose(0, 2, 3, 1)
+    images = (
+        np.random.default_rng(0)
+        .uniform(-2, 2, (2, 3, size, size))
+        .astype("float32")
+        .transpose(0, 2, 3, 1)
+    )
     # The goldens are for images that are normalised already; our models do that themselves.
-    mean, std = (0.5, 0.5) if name == "googlenet" else ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    mean, std = (
+        (0.5, 0.5) if name == "googlenet" else ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    )
     logits = model(((images * std + mean) * 255).astype("float32")).numpy()
     golden = GOLDENS[name]["logits"][str(size)]
     np.testing.assert_allclose(np.linalg.norm(logits, axis=1), golden["l2_norm"], rtol=1e-4)
@@ -116,7 +129,9 @@ def test_skip_head(state):
     head = model.get_layer("predictions").get_weights()
     keras_arch.load_torchvision_weights(model, state, skip_head=True)
     np.testing.assert_array_equal(model.get_layer("predictions").get_weights()[0], head[0])
-    np.testing.assert_array_equal(model.get_layer("stem_conv").kernel, state["conv1.weight"].transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(
+        model.get_layer("stem_conv").kernel, state["conv1.weight"].transpose(2, 3, 1, 0)
+    )
 
 
 def test_sum_channels(state):
@@ -135,11 +150,15 @@ def test_sum_channels(state):
 def test_transfer_fits_what_it_is_given(state, tmp_path, options, anew):
     """The head starts anew where the classes differ, and colours are summed where there is one channel."""
     save_file(state, tmp_path / "resnet18.safetensors")
-    model = keras_arch.ResNet18(input_shape=(64, 64, options.get("channels", 3)), classes=options.get("classes", 1000))
+    model = keras_arch.ResNet18(
+        input_shape=(64, 64, options.get("channels", 3)), classes=options.get("classes", 1000)
+    )
     assert keras_arch.transfer_weights(model, tmp_path / "resnet18.safetensors", "resnet18") == anew
     last = model.get_layer("stage4_block2_conv2").kernel
     np.testing.assert_array_equal(last, state["layer4.1.conv2.weight"].transpose(2, 3, 1, 0))
-    assert np.array_equal(model.get_layer("predictions").get_weights()[1], state["fc.bias"]) == (not anew)
+    assert np.array_equal(model.get_layer("predictions").get_weights()[1], state["fc.bias"]) == (
+        not anew
+    )
 
 
 def test_transfer_downloads(state, server, monkeypatch):
@@ -152,7 +171,9 @@ def test_transfer_downloads(state, server, monkeypatch):
 def test_deeper_and_other_networks_are_refused(state):
     for name in ("resnet34", "resnet50", "plain18"):
         with pytest.raises(keras_arch.InputError, match=r"missing|unexpected"):
-            keras_arch.load_torchvision_weights(keras_arch.build(name, input_shape=(64, 64, 3)), state)
+            keras_arch.load_torchvision_weights(
+                keras_arch.build(name, input_shape=(64, 64, 3)), state
+            )
 
 
 # --- files and downloads ---
@@ -160,7 +181,9 @@ def test_deeper_and_other_networks_are_refused(state):
 
 def same_weights(model, state):
     return all(
-        np.array_equal(state[torchvision_name(*variable.path.rsplit("/", 1))], torch_order(variable))
+        np.array_equal(
+            state[torchvision_name(*variable.path.rsplit("/", 1))], torch_order(variable)
+        )
         for variable in model.variables
     )
 
@@ -173,7 +196,9 @@ def torch_order(variable):
 def test_safetensors(state, tmp_path):
     save_file(state, tmp_path / "theirs.safetensors")
     assert same_weights(build("resnet18", weights=tmp_path / "theirs.safetensors"), state)
-    features = keras_arch.ResNet18(include_top=False, input_shape=(64, 64, 3), weights=tmp_path / "theirs.safetensors")
+    features = keras_arch.ResNet18(
+        include_top=False, input_shape=(64, 64, 3), weights=tmp_path / "theirs.safetensors"
+    )
     assert same_weights(features, state)
     whole = (tmp_path / "theirs.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
@@ -183,7 +208,9 @@ def test_safetensors(state, tmp_path):
 
 def test_pth(state, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is an optional extra")
-    parameters = {name: torch.nn.Parameter(torch.from_numpy(tensor)) for name, tensor in state.items()}
+    parameters = {
+        name: torch.nn.Parameter(torch.from_numpy(tensor)) for name, tensor in state.items()
+    }
     torch.save(parameters, tmp_path / "theirs.pth")
     assert same_weights(build("resnet18", weights=tmp_path / "theirs.pth"), state)
     (tmp_path / "cut.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:100_000])
@@ -206,7 +233,9 @@ def server(tmp_path, monkeypatch):
 
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=serving.serve_forever, daemon=True).start()
-    monkeypatch.setattr("keras_arch.weights.torchvision.TORCHVISION", f"http://127.0.0.1:{serving.server_port}/")
+    monkeypatch.setattr(
+        "keras_arch.weights.torchvision.TORCHVISION", f"http://127.0.0.1:{serving.server_port}/"
+    )
     (tmp_path / "cache").mkdir()  # Keras takes another where it is not there
     monkeypatch.setattr("keras_arch.weights.torchvision.CACHE_DIR", tmp_path / "cache")
     yield folder
@@ -245,7 +274,9 @@ def test_broken_download_is_refused_and_not_kept(state, server, monkeypatch):
 def test_no_network_and_nothing_published(server, monkeypatch):
     with pytest.raises(keras_arch.InputError, match=r"expected a network to download .*resnet18"):
         build("resnet18", weights="imagenet")  # the server does not have it
-    monkeypatch.setattr("keras_arch.weights.torchvision.TORCHVISION", "http://127.0.0.1:9/")  # where nobody listens
+    monkeypatch.setattr(
+        "keras_arch.weights.torchvision.TORCHVISION", "http://127.0.0.1:9/"
+    )  # where nobody listens
     with pytest.raises(keras_arch.InputError, match=r"expected a network to download .*resnet18"):
         build("resnet18", weights="imagenet")
     with pytest.raises(keras_arch.InputError, match="resnet18, resnet34"):
@@ -259,12 +290,17 @@ def test_no_network_and_nothing_published(server, monkeypatch):
 def zero_padding_state():
     """A state_dict in PyTorch's names that has every tensor of ResNet8 and would fit it exactly."""
     model = keras_arch.ResNet8(classes=10)
-    named = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    named = {
+        torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable)
+        for variable in model.variables
+    }
     return {name: np.ascontiguousarray(tensor) for name, tensor in named.items()}
 
 
 @pytest.mark.parametrize("way", ["mapping", "builder", "transfer"])
-def test_pytorch_weights_are_refused_where_shortcuts_pad_with_zeros(zero_padding_state, tmp_path, way):
+def test_pytorch_weights_are_refused_where_shortcuts_pad_with_zeros(
+    zero_padding_state, tmp_path, way
+):
     """PyTorch's networks pad channels on one side or on both, and their tensors are the same."""
     path = tmp_path / "theirs.safetensors"
     save_file(zero_padding_state, path)
@@ -275,7 +311,9 @@ def test_pytorch_weights_are_refused_where_shortcuts_pad_with_zeros(zero_padding
         "builder": lambda: keras_arch.ResNet8(weights=path),
         "transfer": lambda: keras_arch.transfer_weights(model, path, "resnet8"),
     }[way]
-    with pytest.raises(keras_arch.InputError, match=r"pad channels with zeros.* Received: .*shortcut='projection'"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"pad channels with zeros.* Received: .*shortcut='projection'"
+    ):
         load()
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -283,9 +321,17 @@ def test_pytorch_weights_are_refused_where_shortcuts_pad_with_zeros(zero_padding
 
 def test_pytorch_weights_of_a_projection_load(tmp_path):
     model = keras_arch.ResNet8(shortcut="projection")
-    theirs = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in theirs.items()}, tmp_path / "b.safetensors")
-    assert same_weights(keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "b.safetensors"), theirs)
+    theirs = {
+        torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable)
+        for variable in model.variables
+    }
+    save_file(
+        {name: np.ascontiguousarray(tensor) for name, tensor in theirs.items()},
+        tmp_path / "b.safetensors",
+    )
+    assert same_weights(
+        keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "b.safetensors"), theirs
+    )
 
 
 def test_zero_padding_is_refused_before_a_download(server):
@@ -293,7 +339,9 @@ def test_zero_padding_is_refused_before_a_download(server):
     with pytest.raises(keras_arch.InputError, match="pad channels with zeros"):
         build("resnet18", shortcut="zero_padding", weights="imagenet")
     with pytest.raises(keras_arch.InputError, match="pad channels with zeros"):
-        keras_arch.transfer_weights(build("resnet18", shortcut="zero_padding"), "imagenet", "resnet18")
+        keras_arch.transfer_weights(
+            build("resnet18", shortcut="zero_padding"), "imagenet", "resnet18"
+        )
 
 
 @pytest.mark.parametrize("name", ["own.keras", "own.weights.h5"])
@@ -302,7 +350,9 @@ def test_own_files_of_zero_padding_still_load(name, tmp_path):
     (model.save if name.endswith(".keras") else model.save_weights)(tmp_path / name)
     again, other = keras_arch.ResNet8(weights=tmp_path / name), keras_arch.ResNet8()
     assert keras_arch.transfer_weights(other, tmp_path / name, "resnet8") == set()
-    for mine, loaded, transferred in zip(*(m.get_weights() for m in (model, again, other)), strict=True):
+    for mine, loaded, transferred in zip(
+        *(m.get_weights() for m in (model, again, other)), strict=True
+    ):
         np.testing.assert_array_equal(mine, loaded)
         np.testing.assert_array_equal(mine, transferred)
 
@@ -315,7 +365,9 @@ def test_own_files_of_zero_padding_still_load(name, tmp_path):
 def test_imagenet_weights_need_their_own_normalization(server, name, way):
     """Before a download: the server has nothing."""
     cifar = {"mean": (0.491, 0.482, 0.447), "std": (0.247, 0.243, 0.262)}
-    with pytest.raises(keras_arch.InputError, match=r"normaliz.* Received: mean=.*0\.491.*, std=.*0\.247"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"normaliz.* Received: mean=.*0\.491.*, std=.*0\.247"
+    ):
         if way == "builder":
             build(name, weights="imagenet", **cifar)
         else:
@@ -341,7 +393,9 @@ def test_a_keras_file_of_another_network_is_refused(name, tmp_path):
     keras_arch.build(name, **options).save(tmp_path / "other.keras")
     with pytest.raises(keras_arch.InputError, match=message):
         keras_arch.ResNet20(weights=tmp_path / "other.keras")
-    with pytest.raises(keras_arch.InputError, match=r"missing: stage1_block1_add|normalization is mean"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"missing: stage1_block1_add|normalization is mean"
+    ):
         keras_arch.transfer_weights(keras_arch.ResNet20(), tmp_path / "other.keras", "resnet20")
 
 
@@ -349,7 +403,9 @@ def test_features_take_the_weights_of_a_whole_network(tmp_path):
     """The head of the file is left out, and what is left answers as before."""
     whole = keras_arch.ResNet8(mean=(0.4, 0.4, 0.4))
     whole.save(tmp_path / "whole.keras")
-    features = keras_arch.ResNet8(include_top=False, mean=(0.4, 0.4, 0.4), weights=tmp_path / "whole.keras")
+    features = keras_arch.ResNet8(
+        include_top=False, mean=(0.4, 0.4, 0.4), weights=tmp_path / "whole.keras"
+    )
     np.testing.assert_array_equal(features.get_weights()[-1], whole.get_weights()[-3])
 
 
@@ -360,7 +416,10 @@ def test_features_take_the_weights_of_a_whole_network(tmp_path):
 def projection_state():
     """A state_dict in PyTorch's names for ResNet8 with projections."""
     model = keras_arch.ResNet8(shortcut="projection")
-    state = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    state = {
+        torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable)
+        for variable in model.variables
+    }
     return {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
 
 
@@ -389,11 +448,16 @@ def test_wrapped_state_dicts_load(projection_state, wrap):
 
 def test_files_of_wrapped_state_dicts_load(projection_state, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is an optional extra")
-    parameters = {name: torch.nn.Parameter(torch.from_numpy(value)) for name, value in projection_state.items()}
+    parameters = {
+        name: torch.nn.Parameter(torch.from_numpy(value))
+        for name, value in projection_state.items()
+    }
     torch.save({"epoch": 90, "state_dict": prefixed(parameters, "module.")}, tmp_path / "a.pth")
     save_file(prefixed(projection_state, "_orig_mod."), tmp_path / "b.safetensors")
     for name in ("a.pth", "b.safetensors"):
-        assert same_weights(keras_arch.ResNet8(shortcut="projection", weights=tmp_path / name), projection_state)
+        assert same_weights(
+            keras_arch.ResNet8(shortcut="projection", weights=tmp_path / name), projection_state
+        )
         model = keras_arch.ResNet8(shortcut="projection", classes=7)
         assert keras_arch.transfer_weights(model, tmp_path / name, "resnet8") == {"predictions"}
     model = keras_arch.ResNet8(shortcut="projection")
@@ -433,26 +497,38 @@ def test_both_missing_and_unexpected_layers_are_named(tmp_path):
 
 
 def same_arrays(model, other):
-    return all(np.array_equal(*pair) for pair in zip(model.get_weights(), other.get_weights(), strict=True))
+    return all(
+        np.array_equal(*pair) for pair in zip(model.get_weights(), other.get_weights(), strict=True)
+    )
 
 
 @pytest.fixture(scope="module")
 def trained():
     model = keras_arch.ResNet8(shortcut="projection")
     rng = np.random.default_rng(0)
-    model.set_weights([rng.uniform(0.5, 1, array.shape).astype("float32") for array in model.get_weights()])
+    model.set_weights(
+        [rng.uniform(0.5, 1, array.shape).astype("float32") for array in model.get_weights()]
+    )
     return model
 
 
 def write_torch(model, path, zipped=True):
     torch = pytest.importorskip("torch", reason="torch is an optional extra")
-    state = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in state.items()}
+    state = {
+        torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable)
+        for variable in model.variables
+    }
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in state.items()
+    }
     torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
 
 
 def write_safetensors(model, path):
-    state = {torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable) for variable in model.variables}
+    state = {
+        torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable)
+        for variable in model.variables
+    }
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in state.items()}, path)
 
 
@@ -500,7 +576,9 @@ def test_files_are_known_by_their_contents(name, write, trained, tmp_path):
 
 @pytest.mark.parametrize("word", ["imagenet21k", "random", "ImageNet", "", 5, True])
 def test_a_word_that_is_no_file_lists_the_words_there_are(word):
-    with pytest.raises(keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: ") as refused:
+    with pytest.raises(
+        keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: "
+    ) as refused:
         keras_arch.ResNet8(weights=word)
     assert repr(word) in str(refused.value)
     with pytest.raises(keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: "):
@@ -508,12 +586,14 @@ def test_a_word_that_is_no_file_lists_the_words_there_are(word):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"text", b"PK\x03\x04 and no end", b"version https://git-lfs.github.com/spec/v1"]
+    "content",
+    [b"", b"text", b"PK\x03\x04 and no end", b"version https://git-lfs.github.com/spec/v1"],
 )
 def test_a_file_of_no_weights_is_refused(content, tmp_path):
     (tmp_path / "model.keras").write_bytes(content)
     with pytest.raises(
-        keras_arch.InputError, match=r"model.keras holds no weights.* Received: a file that begins with"
+        keras_arch.InputError,
+        match=r"model.keras holds no weights.* Received: a file that begins with",
     ):
         keras_arch.ResNet8(weights=tmp_path / "model.keras")
 
@@ -536,12 +616,17 @@ def test_what_is_no_state_dict_is_refused(content, tmp_path):
     model = keras_arch.ResNet8(shortcut="projection")
     before = model.get_weights()
     state = STRANGE_TENSORS[content]
-    torch.save(torch.utils._pytree.tree_map_only(np.ndarray, torch.from_numpy, state), tmp_path / "strange.pth")
+    torch.save(
+        torch.utils._pytree.tree_map_only(np.ndarray, torch.from_numpy, state),
+        tmp_path / "strange.pth",
+    )
     for load in (
         lambda: keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "strange.pth"),
         lambda: keras_arch.transfer_weights(model, tmp_path / "strange.pth", "resnet8"),
     ):
-        with pytest.raises(keras_arch.InputError, match=r"strange.pth .*state_dict.* Received: ") as refused:
+        with pytest.raises(
+            keras_arch.InputError, match=r"strange.pth .*state_dict.* Received: "
+        ) as refused:
             load()
         assert len(str(refused.value).replace(str(tmp_path), "")) < 300
     if isinstance(state, dict):
@@ -584,7 +669,9 @@ def subclassed():
 
 
 STRANGE_MODELS = {
-    "not built": lambda: keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]),
+    "not built": lambda: keras.Sequential(
+        [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
+    ),
     "subclassed": subclassed,
     "shared layer": shared_layer,
 }
@@ -596,7 +683,9 @@ def test_keras_files_of_other_kinds_of_models_are_refused(kind, tmp_path):
     STRANGE_MODELS[kind]().save(tmp_path / "strange.keras")
     for load in (
         lambda: keras_arch.ResNet8(weights=tmp_path / "strange.keras"),
-        lambda: keras_arch.transfer_weights(keras_arch.ResNet8(), tmp_path / "strange.keras", "resnet8"),
+        lambda: keras_arch.transfer_weights(
+            keras_arch.ResNet8(), tmp_path / "strange.keras", "resnet8"
+        ),
     ):
         with pytest.raises(keras_arch.InputError, match=r"strange.keras .* Received: ") as refused:
             load()
@@ -654,7 +743,9 @@ OTHER_SHAPES = [
 @pytest.mark.parametrize(("name", "options", "message"), OTHER_SHAPES)
 def test_other_shapes_are_refused_before_a_download(name, options, message, downloads):
     options = {"input_shape": (64, 64, 3), **options}
-    with pytest.raises(keras_arch.InputError, match=rf"weights='imagenet'.* Received: .*{message}") as refused:
+    with pytest.raises(
+        keras_arch.InputError, match=rf"weights='imagenet'.* Received: .*{message}"
+    ) as refused:
         keras_arch.build(name, weights="imagenet", **options)
     assert len(str(refused.value)) < 300
     if name == "resnet18" and message in ("parameters", "4 channels"):

@@ -15,8 +15,12 @@ from .parts import keeps_shape, projection
 class Parts(NamedTuple):
     """What a network has decided for its blocks, so that a block holds topology only."""
 
-    shortcut: Callable = projection  # (x, filters, stride, name) -> x in the shape of the residual branch
-    last_gamma: str = "ones"  # initial scale of the branch's last batch norm; at zero the block is the identity
+    shortcut: Callable = (
+        projection  # (x, filters, stride, name) -> x in the shape of the residual branch
+    )
+    last_gamma: str = (
+        "ones"  # initial scale of the branch's last batch norm; at zero the block is the identity
+    )
     last_kernel: str = "he_normal"  # the same where a convolution is last
     branch_end: tuple[Callable, ...] = ()  # (y, name) -> y, one after the other
 
@@ -59,7 +63,9 @@ def plain_block(x, filters, stride, parts, name):
 def preactivation_basic_block(x, filters, stride, parts, name):
     """Two 3x3 convolutions, each behind its batch norm and ReLU (He et al. 2016, figure 1b)."""
     y = bn_relu(x, name=f"{name}_preact")
-    shortcut = parts.shortcut(add_shortcut(x, y, filters, stride), filters, stride, f"{name}_shortcut")
+    shortcut = parts.shortcut(
+        add_shortcut(x, y, filters, stride), filters, stride, f"{name}_shortcut"
+    )
     y = conv(y, filters, 3, stride, name=f"{name}_conv1")
     y = bn_relu(y, name=f"{name}_conv1")
     y = conv(y, filters, 3, kernel_initializer=parts.last_kernel, name=f"{name}_conv2")
@@ -70,7 +76,9 @@ def preactivation_basic_block(x, filters, stride, parts, name):
 def preactivation_bottleneck_block(x, filters, stride, parts, name):
     """1x1, 3x3 and 1x1 convolutions, each behind its batch norm and ReLU (He et al. 2016, figure 1b)."""
     y = bn_relu(x, name=f"{name}_preact")
-    shortcut = parts.shortcut(add_shortcut(x, y, 4 * filters, stride), 4 * filters, stride, f"{name}_shortcut")
+    shortcut = parts.shortcut(
+        add_shortcut(x, y, 4 * filters, stride), 4 * filters, stride, f"{name}_shortcut"
+    )
     y = conv(y, filters, 1, name=f"{name}_conv1")
     y = bn_relu(y, name=f"{name}_conv1")
     y = conv(y, filters, 3, stride, name=f"{name}_conv2")

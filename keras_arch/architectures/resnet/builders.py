@@ -16,7 +16,15 @@ from functools import partial
 from typing import NamedTuple
 
 from ...errors import InputError, choose
-from ..layers import ANY_SIZE, as_real, bn_relu, build_model, check_arguments, classifier_head, image_input
+from ..layers import (
+    ANY_SIZE,
+    as_real,
+    bn_relu,
+    build_model,
+    check_arguments,
+    classifier_head,
+    image_input,
+)
 from .blocks import (
     Parts,
     basic_block,
@@ -80,15 +88,21 @@ def make_builder(title, network):
         mean=None,
         std=None,
     ):
-        check_arguments(include_top, weights, pooling, classes, classifier_activation, name, default_name)
+        check_arguments(
+            include_top, weights, pooling, classes, classifier_activation, name, default_name
+        )
         replaced = VARIANTS[choose("variant", variant, VARIANTS)]
         stem = STEMS[replaced.get(choose("stem", stem, STEMS), stem)]
         if network.shortcut is None:
-            check_plain_options(title, shortcut, zero_init_residual, stochastic_depth_rate, squeeze_excitation_ratio)
+            check_plain_options(
+                title, shortcut, zero_init_residual, stochastic_depth_rate, squeeze_excitation_ratio
+            )
             parts = Parts()
         else:
             parts = Parts(
-                network.shortcuts[replaced.get(choose("shortcut", shortcut, network.shortcuts), shortcut)],
+                network.shortcuts[
+                    replaced.get(choose("shortcut", shortcut, network.shortcuts), shortcut)
+                ],
                 last_gamma="zeros" if zero_init_residual else "ones",
                 last_kernel="zeros" if zero_init_residual else "he_normal",
                 branch_end=squeeze_excitations(squeeze_excitation_ratio),
@@ -111,9 +125,16 @@ def make_builder(title, network):
 
 def build_stages(x, network, parts, stochastic_depth_rate):
     """The body: stage after stage, block after block, dropped the more often the deeper they lie."""
-    rate = as_real("stochastic_depth_rate", stochastic_depth_rate, lambda number: 0 <= number < 1, "from 0 to below 1")
+    rate = as_real(
+        "stochastic_depth_rate",
+        stochastic_depth_rate,
+        lambda number: 0 <= number < 1,
+        "from 0 to below 1",
+    )
     done = 0
-    for stage, (filters, blocks) in enumerate(zip(network.filters, network.blocks, strict=True), start=1):
+    for stage, (filters, blocks) in enumerate(
+        zip(network.filters, network.blocks, strict=True), start=1
+    ):
         for block in range(1, blocks + 1):
             done += 1
             stride = 2 if stage > 1 and block == 1 else 1
@@ -125,7 +146,9 @@ def build_stages(x, network, parts, stochastic_depth_rate):
 
 def squeeze_excitations(ratio):
     """The end of a branch with squeeze and excitation, if `ratio` is not 0."""
-    ratio = as_real("squeeze_excitation_ratio", ratio, lambda number: 0 <= number <= 1, "from 0 to 1")
+    ratio = as_real(
+        "squeeze_excitation_ratio", ratio, lambda number: 0 <= number <= 1, "from 0 to 1"
+    )
     return (partial(squeeze_excitation, ratio=ratio),) if ratio else ()
 
 
@@ -135,7 +158,10 @@ def stochastic_depths(rate):
 
 
 def check_plain_options(title, *options):
-    if any(not (option is None or (isinstance(option, numbers.Real) and option == 0)) for option in options):
+    if any(
+        not (option is None or (isinstance(option, numbers.Real) and option == 0))
+        for option in options
+    ):
         raise InputError(
             f"expected of {title} no shortcut, zero_init_residual, stochastic_depth_rate or squeeze_excitation_ratio, "
             f"since nothing skips in it; Res{title.replace('Plain', 'Net')} would work"
@@ -213,18 +239,28 @@ Plain44 = make_builder("Plain44", cifar_network(plain_block, 7, shortcut=None))
 Plain56 = make_builder("Plain56", cifar_network(plain_block, 9, shortcut=None))
 
 # 2016: 110 and 164 layers are the paper's; the others are its blocks in the tables of 2015.
-ResNet20V2 = make_builder("ResNet20V2", preactivation_network(cifar_network(preactivation_basic_block, 3)))
-ResNet56V2 = make_builder("ResNet56V2", preactivation_network(cifar_network(preactivation_basic_block, 9)))
-ResNet110V2 = make_builder("ResNet110V2", preactivation_network(cifar_network(preactivation_basic_block, 18)))
+ResNet20V2 = make_builder(
+    "ResNet20V2", preactivation_network(cifar_network(preactivation_basic_block, 3))
+)
+ResNet56V2 = make_builder(
+    "ResNet56V2", preactivation_network(cifar_network(preactivation_basic_block, 9))
+)
+ResNet110V2 = make_builder(
+    "ResNet110V2", preactivation_network(cifar_network(preactivation_basic_block, 18))
+)
 ResNet164V2 = make_builder(
-    "ResNet164V2", preactivation_network(cifar_network(preactivation_bottleneck_block, 18, "projection"))
+    "ResNet164V2",
+    preactivation_network(cifar_network(preactivation_bottleneck_block, 18, "projection")),
 )
 ResNet50V2 = make_builder(
-    "ResNet50V2", preactivation_network(imagenet_network(preactivation_bottleneck_block, 3, 4, 6, 3))
+    "ResNet50V2",
+    preactivation_network(imagenet_network(preactivation_bottleneck_block, 3, 4, 6, 3)),
 )
 ResNet101V2 = make_builder(
-    "ResNet101V2", preactivation_network(imagenet_network(preactivation_bottleneck_block, 3, 4, 23, 3))
+    "ResNet101V2",
+    preactivation_network(imagenet_network(preactivation_bottleneck_block, 3, 4, 23, 3)),
 )
 ResNet152V2 = make_builder(
-    "ResNet152V2", preactivation_network(imagenet_network(preactivation_bottleneck_block, 3, 8, 36, 3))
+    "ResNet152V2",
+    preactivation_network(imagenet_network(preactivation_bottleneck_block, 3, 8, 36, 3)),
 )

@@ -35,7 +35,11 @@ class Stem(NamedTuple):
     stride: int
 
 
-STEMS = {"imagenet": Stem(imagenet_stem, 4), "deep": Stem(deep_stem, 4), "cifar": Stem(cifar_stem, 1)}
+STEMS = {
+    "imagenet": Stem(imagenet_stem, 4),
+    "deep": Stem(deep_stem, 4),
+    "cifar": Stem(cifar_stem, 1),
+}
 
 # --- shortcuts: the identity where the shapes agree, else one of these ---
 
@@ -70,7 +74,9 @@ def zero_padding(x, filters, stride, name):
     if missing:
         # Read as (batch, channels, height, width), the last two axes are our width and channels: the one layer of
         # Keras that pads channels, has a name and needs no custom code to load.
-        pad = layers.ZeroPadding2D(((0, 0), (0, missing)), data_format="channels_first", name=f"{name}_pad")
+        pad = layers.ZeroPadding2D(
+            ((0, 0), (0, missing)), data_format="channels_first", name=f"{name}_pad"
+        )
         x = pad(x)
     return x
 
@@ -97,7 +103,9 @@ def squeeze_excitation(y, name, *, ratio):
     """Weigh each channel by what all pixels say (Hu et al. 2018, arXiv:1709.01507, figure 3)."""
     channels = y.shape[-1]
     weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_squeeze")(y)
-    weights = layers.Conv2D(max(1, round(ratio * channels)), 1, activation="relu", name=f"{name}_se_reduce")(weights)
+    weights = layers.Conv2D(
+        max(1, round(ratio * channels)), 1, activation="relu", name=f"{name}_se_reduce"
+    )(weights)
     weights = layers.Conv2D(channels, 1, activation="sigmoid", name=f"{name}_se_expand")(weights)
     return layers.Multiply(name=f"{name}_se_scale")([y, weights])
 

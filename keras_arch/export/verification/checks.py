@@ -29,7 +29,9 @@ def check_tensors(answer, promise):
         if [end["name"] for end in found] != names:
             problems.append(f"{kind[:-1]}: expected {names}, got {[end['name'] for end in found]}")
         elif answer.get("signature", {kind: names})[kind] != names:
-            problems.append(f"{kind[:-1]}: expected {names} in the signature, got {answer['signature'][kind]}")
+            problems.append(
+                f"{kind[:-1]}: expected {names} in the signature, got {answer['signature'][kind]}"
+            )
         else:
             pairs = zip(expected, found, strict=True)
             problems += [
@@ -50,7 +52,9 @@ def check_server(answer, truth):
     ]
     best = truth.probabilities[: len(answer["classes"])].argmax(axis=1)
     named = compare_labels(answer["classes"], [truth.class_names[number] for number in best])
-    problems += [problem.replace("labels: ", "classes: ").replace("output", "image") for problem in named]
+    problems += [
+        problem.replace("labels: ", "classes: ").replace("output", "image") for problem in named
+    ]
     return problems + compare_labels(answer["labels"], truth.class_names)
 
 
@@ -58,7 +62,9 @@ def compare_answers(probabilities, truth):
     """How right the answers are, and how far from the model's own."""
     differences = np.abs(probabilities - truth.probabilities)
     best = truth.probabilities.argmax(axis=1)
-    before, after = (one.argmax(axis=1) == truth.labels for one in (truth.probabilities, probabilities))
+    before, after = (
+        one.argmax(axis=1) == truth.labels for one in (truth.probabilities, probabilities)
+    )
     return {
         **accuracy(probabilities, truth.labels),
         "drop": 100 * float(before.mean() - after.mean()),
@@ -66,7 +72,9 @@ def compare_answers(probabilities, truth):
         "agreement": agreement(probabilities, truth.probabilities),
         "max_difference": float(differences.max()),
         "mean_difference": float(differences.mean()),
-        "confidence_difference": float(np.take_along_axis(differences, best[:, np.newaxis], axis=1).mean()),
+        "confidence_difference": float(
+            np.take_along_axis(differences, best[:, np.newaxis], axis=1).mean()
+        ),
     }
 
 
@@ -96,7 +104,9 @@ def check_answers(row, promise, truth):
         )
     if promise.exact and row["agreement"] < 1:
         others = round((1 - row["agreement"]) * row["images"])
-        problems.append(f"top class: differs from the model's on {others} of {row['images']} images")
+        problems.append(
+            f"top class: differs from the model's on {others} of {row['images']} images"
+        )
     if not promise.exact and not row["confidence_difference"] <= CONFIDENCE:
         problems.append(
             f"probabilities: that of the model's class differs by {row['confidence_difference']:.2g} on average; at most "
@@ -106,6 +116,8 @@ def check_answers(row, promise, truth):
         low, high = row["drop_interval"]
         problems.append(
             f"accuracy: drops by {row['drop']:.2f} points (95%: {low:.2f} to {high:.2f}); at most {truth.max_drop:g} is "
-            "allowed" + "; --debug-quantization names the layers to keep in float32" * promise.integers
+            "allowed"
+            + "; --debug-quantization names the layers to keep in float32"
+            * promise.integers
         )
     return problems

@@ -9,10 +9,16 @@ from ...class_names import read_packed_labels
 from ..metadata import read_metadata
 from .checks import compare_labels
 
-OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+OPERATOR_NAMES = {
+    code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)
+}
 CONSTANT_STEPS = {"MUL", "ADD", "SUB", "DIV"}  # what an unfolded batch norm consists of
 SQUARES = {"SQUARED_DIFFERENCE", "SQUARE"}  # whose mean is a variance
-WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}  # what it could have been folded into
+WEIGHTED = {
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+}  # what it could have been folded into
 
 
 def read_tflite(path, promise, class_names):
@@ -27,9 +33,18 @@ def read_tflite(path, promise, class_names):
         problems.append("metadata: not what was written")
     if promise.integers:
         ends = {*graph.inputs, *graph.outputs}
-        floats = {number for number, tensor in enumerate(graph.tensors) if tensor.type == schema.TensorType.FLOAT32}
-        inside = [names[one.opcodeIndex] for one in graph.operators if floats & {*one.outputs} - ends]
-        problems += [f"operator: {name} computes in float32 within an int8 file" for name in dict.fromkeys(inside)]
+        floats = {
+            number
+            for number, tensor in enumerate(graph.tensors)
+            if tensor.type == schema.TensorType.FLOAT32
+        }
+        inside = [
+            names[one.opcodeIndex] for one in graph.operators if floats & {*one.outputs} - ends
+        ]
+        problems += [
+            f"operator: {name} computes in float32 within an int8 file"
+            for name in dict.fromkeys(inside)
+        ]
     problems += compare_labels(read_packed_labels(path), class_names)
     return dict(sorted(operators.items())), problems
 
@@ -42,7 +57,8 @@ def operator_names(model):
     """
     custom = [code.customCode.decode() if code.customCode else None for code in model.operatorCodes]
     builtin = [
-        OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes
+        OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        for code in model.operatorCodes
     ]  # old codes, below 127, stand in the deprecated field
     return custom, [own or name for own, name in zip(custom, builtin, strict=True)]
 
@@ -71,12 +87,17 @@ def batch_norms(model):
         return model.buffers[graph.tensors[tensor].buffer].data
 
     def for_each_channel(tensor):
-        return data(tensor) is not None and all(side == 1 for side in graph.tensors[tensor].shape[:-1])
+        return data(tensor) is not None and all(
+            side == 1 for side in graph.tensors[tensor].shape[:-1]
+        )
 
     def foldable(tensor):
         if name_of(tensor) not in WEIGHTED or readers[tensor] > 1:
             return False
-        return makers[tensor].builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.NONE
+        return (
+            makers[tensor].builtinOptions.fusedActivationFunction
+            == schema.ActivationFunctionType.NONE
+        )
 
     def over_batch(values, axes):
         rank = len(graph.tensors[values].shape)

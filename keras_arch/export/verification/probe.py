@@ -14,7 +14,11 @@ import time
 import numpy as np
 
 job = json.load(sys.stdin)
-RUNTIMES = {"tflite": "ai_edge_litert.interpreter", "onnx": "onnxruntime", "saved_model": "tensorflow"}
+RUNTIMES = {
+    "tflite": "ai_edge_litert.interpreter",
+    "onnx": "onnxruntime",
+    "saved_model": "tensorflow",
+}
 for module in ("keras_arch", "keras", "tensorflow"):
     if module != RUNTIMES[job["kind"]]:
         sys.modules[module] = None  # type: ignore[assignment]  # an import of it now fails
@@ -44,7 +48,10 @@ def open_tflite(path, threads):
     def predict(images):
         interpreter.set_tensor(inputs[0]["index"], images.astype(inputs[0]["dtype"]))
         interpreter.invoke()
-        values, (scale, zero) = interpreter.get_tensor(outputs[0]["index"]), outputs[0]["quantization"]
+        values, (scale, zero) = (
+            interpreter.get_tensor(outputs[0]["index"]),
+            outputs[0]["quantization"],
+        )
         return (values.astype("float32") - zero) * np.float32(scale) if scale else values
 
     def ends(tensors):
@@ -76,7 +83,10 @@ def open_onnx(path, threads):
 
     def ends(tensors):
         names = {"tensor(float)": "float32"}
-        return [end(tensor.name, names.get(tensor.type, tensor.type), tensor.shape) for tensor in tensors]
+        return [
+            end(tensor.name, names.get(tensor.type, tensor.type), tensor.shape)
+            for tensor in tensors
+        ]
 
     return predict, {"inputs": ends(inputs), "outputs": ends(outputs)}, BATCH
 
@@ -95,7 +105,10 @@ def open_saved_model(path, threads):
 
     ends = {
         "inputs": [end(image.name, image.dtype.name, image.shape.as_list())],
-        "outputs": [end(name, output.dtype.name, output.shape.as_list()) for name, output in sorted(outputs.items())],
+        "outputs": [
+            end(name, output.dtype.name, output.shape.as_list())
+            for name, output in sorted(outputs.items())
+        ],
     }
     return predict, ends, BATCH
 
@@ -113,7 +126,10 @@ def ask_server(path, predict, images):
         "serve_bytes": module.signatures["serve_bytes"](image=tf.constant(pictures)),
         "the loaded object": module(tf.constant(resized)),
     }
-    differences = {name: float(np.abs(answer["probabilities"] - reference).max()) for name, answer in others.items()}
+    differences = {
+        name: float(np.abs(answer["probabilities"] - reference).max())
+        for name, answer in others.items()
+    }
     return {
         "differences": differences,
         "classes": [
@@ -123,7 +139,11 @@ def ask_server(path, predict, images):
                 image=tf.constant(images[start : start + BATCH], tf.float32)
             )["classes"].numpy()
         ],
-        "labels": tf.io.read_file(module.labels_file.asset_path).numpy().decode().removesuffix("\n").split("\n"),
+        "labels": tf.io.read_file(module.labels_file.asset_path)
+        .numpy()
+        .decode()
+        .removesuffix("\n")
+        .split("\n"),
     }
 
 
@@ -153,7 +173,9 @@ def latency(predict, images, runs):
 def main(answer):
     importlib.import_module(RUNTIMES[job["kind"]])
     before = memory()
-    opened = {"tflite": open_tflite, "onnx": open_onnx, "saved_model": open_saved_model}[job["kind"]]
+    opened = {"tflite": open_tflite, "onnx": open_onnx, "saved_model": open_saved_model}[
+        job["kind"]
+    ]
     predict, ends, batch = opened(job["path"], job["threads"])
     answer |= ends
     images = np.load(job["images"], mmap_mode="r")

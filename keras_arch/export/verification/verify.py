@@ -44,7 +44,10 @@ class Reference:
     def first(self, count):
         """The same of the first images alone, which are all that a slow file answered."""
         return replace(
-            self, images=self.images[:count], labels=self.labels[:count], probabilities=self.probabilities[:count]
+            self,
+            images=self.images[:count],
+            labels=self.labels[:count],
+            probabilities=self.probabilities[:count],
         )
 
 
@@ -68,7 +71,9 @@ def verify(folder, promises, truth, progress=lambda items, total: items):
     truth = replace(truth, class_names=check_class_names(truth.class_names))
     check_raw_images(truth.images, "images")
     if not are_probabilities(truth.probabilities):
-        raise InputError("expected a model that gives probabilities, got one whose answers do not add up to 1")
+        raise InputError(
+            "expected a model that gives probabilities, got one whose answers do not add up to 1"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         return {
             name: verify_file(folder / promise.file, promise, truth, Path(scratch))
@@ -79,7 +84,9 @@ def verify(folder, promises, truth, progress=lambda items, total: items):
 def verify_file(path, promise, truth, scratch):
     row: dict[str, Any] = {"file": promise.file, "bytes": size_of(path), "problems": []}
     beside = path.with_name(LABELS)  # which an app may read instead of those in the file
-    row["problems"] += compare_labels(read_labels(beside) if beside.exists() else (), truth.class_names)
+    row["problems"] += compare_labels(
+        read_labels(beside) if beside.exists() else (), truth.class_names
+    )
     if promise.kind == "tflite":
         try:
             row["operators"], problems = read_tflite(path, promise, truth.class_names)
@@ -87,7 +94,10 @@ def verify_file(path, promise, truth, scratch):
         except Exception as error:  # a damaged file raises whatever its bytes happen to mean
             row["problems"].append(f"file: cannot be read ({first_line(error)})")
     *_, channels = promise.inputs[0]["shape"]
-    answers = {threads: run_probe(path, promise.kind, threads, truth.images, channels, scratch) for threads in THREADS}
+    answers = {
+        threads: run_probe(path, promise.kind, threads, truth.images, channels, scratch)
+        for threads in THREADS
+    }
     answer = answers[THREADS[-1]]
     if "outputs" in answer:
         row["problems"] += check_tensors(answer, promise)
@@ -99,8 +109,13 @@ def verify_file(path, promise, truth, scratch):
     if promise.kind == "saved_model":
         row["problems"] += check_server(answer, truth)
     probabilities = np.load(scratch / "probabilities.npy")
-    if probabilities.shape[1:] != truth.probabilities.shape[1:] or not np.isfinite(probabilities).all():
-        row["problems"].append(f"output: expected {truth.probabilities.shape[1]} finite numbers for each image")
+    if (
+        probabilities.shape[1:] != truth.probabilities.shape[1:]
+        or not np.isfinite(probabilities).all()
+    ):
+        row["problems"].append(
+            f"output: expected {truth.probabilities.shape[1]} finite numbers for each image"
+        )
         return row
     row |= compare_answers(probabilities, truth.first(len(probabilities)))
     row["problems"] += check_answers(row, promise, truth)
@@ -113,7 +128,9 @@ def run_probe(path, kind, threads, images, channels, scratch):
     """What the file answers to a stranger: what probe.py prints, and probabilities.npy where all images were asked for."""
     file = scratch / f"{channels}.npy"
     if not file.exists():
-        np.save(file, np.broadcast_to(images, (*images.shape[:3], channels)))  # a grey image for a colour input
+        np.save(
+            file, np.broadcast_to(images, (*images.shape[:3], channels))
+        )  # a grey image for a colour input
     job = {
         "kind": kind,
         "threads": threads,
@@ -125,7 +142,9 @@ def run_probe(path, kind, threads, images, channels, scratch):
     if kind == "saved_model" and job["predict"]:
         larger = [enlarge(image) for image in images[:PICTURES]]
         job["pictures"] = [encode_png(image).hex() for image in larger]
-        job["resized"] = np.stack([resize(tf.constant(image), images.shape[1:]) for image in larger]).tolist()
+        job["resized"] = np.stack(
+            [resize(tf.constant(image), images.shape[1:]) for image in larger]
+        ).tolist()
     command = [sys.executable, "-P", str(PROBE)]
     with plain_path(path) as plain:
         job["path"] = str(plain)
@@ -139,7 +158,9 @@ def run_probe(path, kind, threads, images, channels, scratch):
 def enlarge(image):
     """A picture (height, width, channels) three times as large and wider than it was, as those that a server gets."""
     width = image.shape[1]
-    return np.pad(image.repeat(3, axis=0).repeat(3, axis=1), ((0, 0), (width, 2 * width), (0, 0)), "edge")
+    return np.pad(
+        image.repeat(3, axis=0).repeat(3, axis=1), ((0, 0), (width, 2 * width), (0, 0)), "edge"
+    )
 
 
 def encode_png(image):
