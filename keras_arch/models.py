@@ -4,7 +4,6 @@ import re
 import zipfile
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from .errors import NAMES_SHOWN, InputError, explain_surroundings, first_line
@@ -222,6 +221,8 @@ def resize_model(model, height, width):
     Raises:
         InputError (a ValueError): its layers cannot take that size.
     """
+    import keras
+
     model = plain_model(strip_auxiliary_heads(model), model.name)
     image = keras.Input((height, width, model.input_shape[-1]), name="image")
     try:
