@@ -164,7 +164,12 @@ def test_resume_wants_the_same_recipe(script, tmp_path, data_dir, capfd):
     partial = tmp_path / "run.partial"
     partial.mkdir()
     recipe = dataclasses.asdict(keras_arch.RECIPES["quickstart"])
-    run = {"recipe": recipe, "data_dir": None, "precision": "int4", "images": {}}
+    run = {
+        "recipe": recipe,
+        "data_dir": None,
+        "precision": "int4",
+        "images": {"validation": 144, "test": 360},
+    }
     (partial / "run.json").write_text(json.dumps(run))
     (partial / "checkpoint.npz").touch()
     assert script(*arguments, "--resume") == 2
@@ -280,7 +285,7 @@ def test_runs_without_a_fingerprint_are_compared_by_class_names_and_sizes(starte
         start_run(partial, recipe, precision, None, keras_arch.load_dataset(folder))
 
 
-RIGHT = {"images": 8, "top1": 1.0}
+RIGHT = {"images": 8, "top1": 1.0, "balanced_accuracy": 1.0}
 METRICS = {"best_epoch": 1, "training_seconds": 1.0, "validation": RIGHT, "test": RIGHT}
 
 
