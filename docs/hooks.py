@@ -25,7 +25,7 @@ def on_pre_build(config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Point links that leave docs/ at the repository: on its website if it is known, else in this checkout."""
+    """Rewrite links that leave docs/: to `repo_url` if it is set, else to this checkout."""
     here = posixpath.dirname(page.file.src_uri)
 
     def replace(match):

@@ -117,7 +117,7 @@ def script():
 
 @pytest.fixture(scope="session")
 def test_data():
-    """The directory of prepared data sets that KERAS_ARCH_TEST_DATA names. CONTRIBUTING.md describes it."""
+    """The directory of prepared data sets. CONTRIBUTING.md lists its content."""
     if not os.environ.get("KERAS_ARCH_TEST_DATA"):
         pytest.skip("KERAS_ARCH_TEST_DATA is not set: no prepared data sets")
     return Path(os.environ["KERAS_ARCH_TEST_DATA"])
