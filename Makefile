@@ -40,6 +40,9 @@ format: .venv/installed  ## rewrite the code as `make check` wants it
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
+docs: .venv/installed  ## build the documentation into site/; open site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
 COMPILE := uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-header --quiet
 
 lock:  ## write requirements.lock anew, with the newest versions that pyproject.toml allows
@@ -48,7 +51,7 @@ lock:  ## write requirements.lock anew, with the newest versions that pyproject.
 	@{ echo "# Written by: make lock ($(COMPILE))"; cat requirements.new; } > requirements.lock
 	@rm requirements.new
 
-clean:  ## remove .venv and caches; runs in saved_models/ stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info
+clean:  ## remove .venv, site and caches; runs in saved_models/ stay
+	@rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup quickstart test slowtest check format lock clean
+.PHONY: help setup quickstart test slowtest check format docs lock clean

@@ -188,6 +188,7 @@ RECIPES = {
     "imagenet-resnet50": IMAGENET,
     "imagenet-googlenet": replace(IMAGENET, model="googlenet", auxiliary_heads=True),
 }
+"""The named recipes of scripts/train.py: {name: `Recipe`}."""
 
 # What each takes and reaches: python scripts/train.py NAME. Times are of 2 CPU cores without a GPU; accuracies are of the
 # test split. What has not been run yet has the published figure to reach.

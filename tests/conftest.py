@@ -116,6 +116,14 @@ def script():
 
 
 @pytest.fixture(scope="session")
+def test_data():
+    """The directory of prepared data sets. CONTRIBUTING.md lists its content."""
+    if not os.environ.get("KERAS_ARCH_TEST_DATA"):
+        pytest.skip("KERAS_ARCH_TEST_DATA is not set: no prepared data sets")
+    return Path(os.environ["KERAS_ARCH_TEST_DATA"])
+
+
+@pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 

@@ -126,11 +126,10 @@ def test_image_size(data_dir):
     assert keras_arch.load_dataset("digits", data_dir, image_size=16).image_shape == (16, 16, 1)
 
 
-def test_fashion_mnist(pytestconfig):
-    shared = pytestconfig.rootpath.parent / "shared" / "datasets"
-    if not (shared / "fashion_mnist").is_dir():
-        pytest.skip(f"no prepared Fashion-MNIST in {shared}")
-    dataset = keras_arch.load_dataset("fashion_mnist", shared)
+def test_fashion_mnist(test_data):
+    if not (test_data / "fashion_mnist").is_dir():
+        pytest.skip("KERAS_ARCH_TEST_DATA has no prepared fashion_mnist")
+    dataset = keras_arch.load_dataset("fashion_mnist", test_data)
     assert dataset.sizes == {"train": 54_000, "validation": 6_000, "test": 10_000}
     assert dataset.class_names[9] == "Ankle boot"
     assert dataset.image_shape == (28, 28, 1)
