@@ -1,4 +1,4 @@
-"""A damaged .weights.h5 file, or one of another model, is one line; the model stays as it was."""
+"""Damaged .weights.h5 files raise an error of one line. The model is unchanged."""
 
 import h5py
 import numpy as np
@@ -22,7 +22,7 @@ def content(model, tmp_path_factory):
 
 
 def noise(content, seed, end, count):
-    """`content` with random bytes at `count` places before `end`, but behind the signature of HDF5."""
+    """Return `content` with `count` random bytes before `end` and after the HDF5 signature."""
     random = np.random.default_rng(seed)
     changed = np.frombuffer(content, "uint8").copy()
     changed[random.integers(8, end, count)] = random.integers(0, 256, count)
