@@ -224,16 +224,16 @@ def head_layers(model: keras.Model) -> set[keras.layers.Layer]:
 
     They may be inside a nested model.
     """
-    return {last_with_weights(output) for output in model.outputs}
+    return {find_last_with_weights(output) for output in model.outputs}
 
 
-def last_with_weights(tensor: keras.KerasTensor) -> keras.layers.Layer:
+def find_last_with_weights(tensor: keras.KerasTensor) -> keras.layers.Layer:
     """Return the last layer with weights on the path to a symbolic tensor."""
     layer = operation_of(tensor)
     if not getattr(layer, "weights", ()):  # an operation such as `keras.ops.softmax` has none
-        return last_with_weights(input_tensors(tensor)[0])
+        return find_last_with_weights(input_tensors(tensor)[0])
     if hasattr(layer, "outputs"):
-        return last_with_weights(layer.outputs[output_index(tensor)])
+        return find_last_with_weights(layer.outputs[output_index(tensor)])
     return layer
 
 

@@ -97,14 +97,14 @@ def image_input(
             f"Received: {shape[0]}x{shape[1]}. Use larger images or a `stem` with smaller strides."
         )
     mean = (
-        default_values(default.mean, shape[-1])
+        expand_default(default.mean, shape[-1])
         if mean is None
-        else channel_values("mean", mean, shape[-1])
+        else parse_channel_values("mean", mean, shape[-1])
     )
     std = (
-        default_values(default.std, shape[-1])
+        expand_default(default.std, shape[-1])
         if std is None
-        else channel_values("std", std, shape[-1])
+        else parse_channel_values("std", std, shape[-1])
     )
     images = keras.Input(shape, name="image") if input_tensor is None else input_tensor
     return normalize(images, mean, std)
@@ -139,12 +139,12 @@ def as_real(name: str, value: Any, fits: Callable[[float], bool], limits: str) -
     raise InputError(f"`{name}` must be a number {limits}. Received: {name}={reprlib.repr(value)}.")
 
 
-def default_values(values: Sequence[float], channels: int) -> list[float]:
+def expand_default(values: Sequence[float], channels: int) -> list[float]:
     """Return RGB values for three channels. Return their average per channel for other images."""
     return list(values) if channels == 3 else [sum(values) / 3] * channels
 
 
-def channel_values(name: str, values: Any, channels: int) -> list[float]:
+def parse_channel_values(name: str, values: Any, channels: int) -> list[float]:
     """Return a builder's `mean` or `std` as a list, or raise InputError."""
     try:
         given = [float(value) for value in values]

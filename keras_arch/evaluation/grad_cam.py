@@ -54,7 +54,7 @@ def with_last_maps(model: keras.Model) -> keras.Model:
     """
     check_backend("grad_cam")
     model = strip_auxiliary_heads(model)
-    if both := maps_and_output(model.inputs, model.outputs[0], model.outputs[0]):
+    if both := build_map_model(model.inputs, model.outputs[0], model.outputs[0]):
         return both
     raise InputError(
         "Grad-CAM needs feature maps larger than one pixel. "
@@ -62,23 +62,23 @@ def with_last_maps(model: keras.Model) -> keras.Model:
     )
 
 
-def maps_and_output(inputs, outputs, tensor):
+def build_map_model(inputs, outputs, tensor):
     """Return a model from `inputs` to [last feature maps before `tensor`, outputs], or None."""
     tensors = [tensor]
     while tensors:
         if maps := [tensor for tensor in tensors if is_map(tensor)]:
             return keras.Model(inputs, [maps[-1], outputs])
-        for nested, index in nested_models(tensors):
-            nested_input, nested_output = ends(nested)
-            if both := maps_and_output(nested_input, nested_output, nested.outputs[index]):
-                return with_maps_of(nested, both, keras.Model(inputs, outputs))
+        for nested, index in find_nested_models(tensors):
+            nested_input, nested_output = get_ends(nested)
+            if both := build_map_model(nested_input, nested_output, nested.outputs[index]):
+                return replace_nested(nested, both, keras.Model(inputs, outputs))
         tensors = list(
-            {id(source): source for tensor in tensors for source in sources(tensor)}.values()
+            {id(source): source for tensor in tensors for source in get_sources(tensor)}.values()
         )
     return None
 
 
-def with_maps_of(nested, both, model):
+def replace_nested(nested, both, model):
     """Return the model with the maps of a nested model as first output.
 
     `both` replaces the nested model. It returns the maps and the outputs.
@@ -96,7 +96,7 @@ def with_maps_of(nested, both, model):
     return keras.Model(same.input, [maps[-1], same.output])
 
 
-def nested_models(tensors):
+def find_nested_models(tensors):
     """Yield each nested model that computes a tensor, and its output index, last first."""
     for tensor in reversed(tensors):
         layer = operation_of(tensor)
@@ -104,7 +104,7 @@ def nested_models(tensors):
             yield layer, output_index(tensor)
 
 
-def ends(model):
+def get_ends(model):
     """Return the input and output of a model as it was built.
 
     `input` and `output` of a nested Sequential are the tensors of its caller.
@@ -114,7 +114,7 @@ def ends(model):
     return model.input, model.output
 
 
-def sources(tensor):
+def get_sources(tensor):
     """Return the inputs of the operation that computes a tensor.
 
     The list is empty if the tensor is an input, or if a model without a graph computes it.
@@ -132,12 +132,12 @@ def is_map(tensor):
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, scale: int) -> Image.Image:
-    """Return a picture of an image with its heat map, from blue (0) to red (1).
+    """Return a Pillow image of an image under its heat map, from blue (0) to red (1).
 
     Args:
         image: Array (height, width, 1 or 3) of 0-255.
         heat: Array (height, width) of 0-1.
-        scale: Size of the picture in multiples of the image.
+        scale: Scale factor of the height and width.
     """
     colors = colormaps["jet"](heat)[..., :3] * 255
     mixed = Image.fromarray(np.uint8(0.5 * np.broadcast_to(image, colors.shape) + 0.5 * colors))

@@ -52,7 +52,7 @@ def detect_kind(path: str | Path) -> str:
         start = file.read(9)
     kind = None
     with suppress(Exception):  # damaged bytes can raise any exception
-        kind = kind_by_contents(path, start)
+        kind = detect_kind_by_contents(path, start)
     if kind is None:
         raise InputError(
             f"{path} holds no weights, or it is damaged. "
@@ -62,7 +62,7 @@ def detect_kind(path: str | Path) -> str:
     return kind
 
 
-def kind_by_contents(path: str | Path, start: bytes) -> str | None:
+def detect_kind_by_contents(path: str | Path, start: bytes) -> str | None:
     """Return the kind of a file that begins with the nine bytes `start`, or None."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

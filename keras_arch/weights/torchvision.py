@@ -176,7 +176,7 @@ def describe_source(source: Any) -> Any:
 
 def check_normalization(model: keras.Model, architecture: str) -> None:
     """Raise InputError unless the model normalizes images as torchvision's training did."""
-    mean, std = normalization_of(model)
+    mean, std = get_normalization(model)
     wanted = TRAINED_WITH[architecture]
     if model.input_shape[-1] != 3:
         wanted = Normalization(*([float(np.mean(values))] for values in wanted))
@@ -187,7 +187,7 @@ def check_normalization(model: keras.Model, architecture: str) -> None:
         )
 
 
-def normalization_of(model: keras.Model) -> Normalization:
+def get_normalization(model: keras.Model) -> Normalization:
     """Return the normalization of a model from a builder of keras_arch."""
     layer = model.get_layer("normalize")
     std = 1 / (255 * np.asarray(layer.scale))
@@ -286,7 +286,7 @@ def extract_tensors(state: Any, source: str | Path) -> dict[str, np.ndarray]:
     inner = [state[key] for key in WRAPPERS if key in state] if hasattr(state, "items") else []
     if inner and hasattr(inner[0], "items"):
         return extract_tensors(inner[0], source)
-    if problem := state_dict_problem(state):
+    if problem := find_state_dict_problem(state):
         raise InputError(
             f"{source} must hold a state_dict, a tensor for each name. Received: {problem}. "
             "Save it with torch.save(model.state_dict(), FILE)."
@@ -296,7 +296,7 @@ def extract_tensors(state: Any, source: str | Path) -> dict[str, np.ndarray]:
     return {name: to_array(state[original]) for name, original in names.items()}
 
 
-def state_dict_problem(state: Any) -> str | None:
+def find_state_dict_problem(state: Any) -> str | None:
     """Return why `state` is not a state_dict, or None if it is one."""
     if not hasattr(state, "items"):
         return f"a {type(state).__name__}"
@@ -353,7 +353,7 @@ def check_shapes(model: keras.Model, architecture: str, fits_any: bool) -> None:
             f"classes={classes}",
             "classes=1000, or keras_arch.transfer_weights for a new classifier",
         )
-    found = backbone_parameters(model)
+    found = count_backbone_parameters(model)
     if found != PARAMETERS[architecture]:
         default = " and kernel_5x5=3" if architecture == "googlenet" else ""
         raise shape_error(
@@ -369,7 +369,7 @@ def shape_error(received: str, fix: str) -> InputError:
     )
 
 
-def backbone_parameters(model: keras.Model) -> int:
+def count_backbone_parameters(model: keras.Model) -> int:
     """Return the number of parameters without classifiers, as if images had three channels."""
     kernels = [variable.shape for variable in model.variables if len(variable.shape) == 4]
     first = math.prod(kernels[0]) // kernels[0][2]  # parameters per channel

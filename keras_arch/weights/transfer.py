@@ -30,8 +30,8 @@ from .torchvision import (
     check_shortcuts,
     download_for,
     format_numbers,
+    get_normalization,
     load_torchvision_weights,
-    normalization_of,
     read_tensors,
 )
 
@@ -45,7 +45,7 @@ def load_weights(model: keras.Model, weights: str | Path, architecture: str) -> 
     Args:
         model: A model from a builder of keras_arch, with any name.
         weights: "imagenet" for torchvision's checkpoint, downloaded once into Keras's cache, or the
-            path of a file. The contents decide about its kind, not the suffix. Class names are not
+            path of a file of any kind and suffix, detected by its contents. Class names are not
             compared.
         architecture: Name of the builder in `keras_arch.available()`.
 
@@ -101,7 +101,7 @@ def transfer_weights(
     """
     check_model(model)
     path = source if is_published(source) else find_weights_file("source", source)
-    difference = class_difference(path, class_names)
+    difference = find_class_difference(path, class_names)
     if difference is None:
         return copy_all(model, path, architecture)
     head = {name: model.get_layer(name).get_weights() for name in head_names(model)}
@@ -125,7 +125,7 @@ def copy_weights(model: keras.Model, other: keras.Model, path: str | Path) -> se
     Raises:
         InputError: Other layers differ.
     """
-    head, theirs, ours = head_names(model), compared_layers(other), compared_layers(model)
+    head, theirs, ours = head_names(model), get_compared_layers(other), get_compared_layers(model)
     skipped, missing, misshapen, values = set(), [], [], {}
     for name, layer in ours.items():
         found = [weight.shape for weight in theirs[name].weights] if name in theirs else None
@@ -142,7 +142,7 @@ def copy_weights(model: keras.Model, other: keras.Model, path: str | Path) -> se
     ]
     if problems := [
         *list_differences(missing, unexpected, misshapen),
-        *normalization_differences(model, other),
+        *list_normalization_differences(model, other),
     ]:
         raise InputError(
             f"The layers in {path} do not fit {model.name}. Received: {'; '.join(problems)}."
@@ -152,13 +152,13 @@ def copy_weights(model: keras.Model, other: keras.Model, path: str | Path) -> se
     return skipped
 
 
-def normalization_differences(model: keras.Model, other: keras.Model) -> list[str]:
+def list_normalization_differences(model: keras.Model, other: keras.Model) -> list[str]:
     """Return the difference between the normalizations of two models, as zero or one texts."""
     if not all(
         any(layer.name == "normalize" for layer in network.layers) for network in (model, other)
     ):
         return []
-    ours, theirs = normalization_of(model), normalization_of(other)
+    ours, theirs = get_normalization(model), get_normalization(other)
     if np.allclose(ours.mean, theirs.mean, atol=1e-6) and np.allclose(
         ours.std, theirs.std, atol=1e-6
     ):
@@ -180,7 +180,7 @@ def check_same_network(model: keras.Model, other: keras.Model, path: str | Path)
     )
     problems = [f"{name} is missing" for name in sorted(expected - merging)]
     problems += [f"{name} is unexpected" for name in sorted(merging - expected)]
-    problems += normalization_differences(model, other)
+    problems += list_normalization_differences(model, other)
     if problems:
         raise InputError(
             f"{path} must hold the weights of {model.name}. "
@@ -188,7 +188,7 @@ def check_same_network(model: keras.Model, other: keras.Model, path: str | Path)
         )
 
 
-def compared_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
+def get_compared_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """Return the layers with weights and the layers that merge branches, by name.
 
     Layers that merge branches distinguish a ResNet from a plain network.
@@ -216,7 +216,7 @@ def load_keras_weights(model: keras.Model, path: str | Path, kind: str) -> None:
         ) from error
 
 
-def class_difference(
+def find_class_difference(
     path: str | Path, class_names: Sequence[str] | None
 ) -> tuple[int, str, str] | None:
     """Return the first difference between the class names of a weights file and `class_names`.

@@ -37,9 +37,9 @@ TRAINABLE = {
     "plain32": 464_154,
     "plain44": 658_586,
     "plain56": 853_018,
-    # keras.applications' ResNet50V2 has 25,568,360, 101V2 44,577,896 and 152V2 60,236,904. It has
-    # biases that ours lacks (four projections, the last convolution of each block, the stem), and no
-    # batch norm after the stem.
+    # keras.applications' ResNet50V2 has 25,568,360, 101V2 44,577,896 and 152V2 60,236,904. They
+    # have biases in four projections, the last convolution of each block and the stem, and no batch
+    # norm after the stem.
     "resnet50v2": 25_568_360
     - (256 + 512 + 1024 + 2048)
     - (3 * 256 + 4 * 512 + 6 * 1024 + 3 * 2048)
@@ -218,9 +218,9 @@ def test_one_channel_any_size_and_input_tensor(name):
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet50", "googlenet", "nin"])
 def test_smallest_image(name):
-    with pytest.raises(keras_arch.InputError, match=r"at least \d+x\d+ pixels") as refusal:
+    with pytest.raises(keras_arch.InputError, match=r"at least \d+x\d+ pixels") as excinfo:
         keras_arch.build(name, input_shape=(3, 3, 3))
-    least = int(re.search(r"at least (\d+)x", str(refusal.value))[1])
+    least = int(re.search(r"at least (\d+)x", str(excinfo.value))[1])
     with pytest.raises(keras_arch.InputError):
         keras_arch.build(name, input_shape=(least, least - 1, 3))
     assert (
@@ -371,7 +371,7 @@ def test_squeeze_and_excitation():
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet20v2"])
-def test_stochastic_depth_grows_linearly_and_drops_whole_branches(name):
+def test_stochastic_depth_grows_linearly_and_drops_complete_branches(name):
     model = small(name, stochastic_depth_rate=0.5)
     drops = [layer for layer in model.layers if layer.name.endswith("_stochastic_depth")]
     blocks = [layer for layer in model.layers if layer.name.endswith("_add")]
@@ -401,18 +401,18 @@ def test_googlenet_slimmer_and_with_a_stride():
     model = keras_arch.GoogLeNet(
         width=0.5, stem="cifar_stride2", input_shape=(32, 32, 3), classes=10
     )
-    whole = keras_arch.GoogLeNet(stem="cifar", input_shape=(16, 16, 3), classes=10)
+    complete = keras_arch.GoogLeNet(stem="cifar", input_shape=(16, 16, 3), classes=10)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            assert layer.filters == whole.get_layer(layer.name).filters / 2
-            assert layer.output.shape[1:3] == whole.get_layer(layer.name).output.shape[1:3]
+            assert layer.filters == complete.get_layer(layer.name).filters / 2
+            assert layer.output.shape[1:3] == complete.get_layer(layer.name).output.shape[1:3]
     costs = [
         sum(
             row.multiply_adds
             for row in keras_arch.cost(network).layers
             if row.name.startswith("inception")
         )
-        for network in (model, whole)
+        for network in (model, complete)
     ]
     assert costs[0] == costs[1] / 4
     with pytest.raises(keras_arch.InputError, match="`width` must be a number above 0"):
@@ -465,7 +465,7 @@ def test_local_response_normalization_by_its_formula(tmp_path):
 
 
 def test_network_in_network_by_hand():
-    """Count kernels and biases of the nine convolutions: 5x5, 1x1, 1x1, 5x5, 1x1, 1x1, 3x3, 1x1, 1x1."""
+    """Count kernels and biases: 5x5, 1x1, 1x1, 5x5, 1x1, 1x1, 3x3, 1x1, 1x1."""
     rows = [
         (5, 3, 192),
         (1, 192, 160),

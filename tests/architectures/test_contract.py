@@ -81,7 +81,8 @@ import sys, pathlib, keras, numpy as np
 folder, *names = sys.argv[1:]
 images = np.load(folder + "/images.npy")
 for path in [pathlib.Path(folder) / (name + ".keras") for name in names]:
-    np.save(path.with_suffix("." + keras.backend.backend() + ".npy"), keras.models.load_model(path)(images))
+    output = path.with_suffix("." + keras.backend.backend() + ".npy")
+    np.save(output, keras.models.load_model(path)(images))
 assert "keras_arch" not in sys.modules
 """
 

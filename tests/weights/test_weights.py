@@ -114,7 +114,7 @@ def state():
         ({"fc.weight": np.zeros((7, 512), "float32")}, r"fc.weight is .*skip_head=True"),
     ],
 )
-def test_refused_and_nothing_changed(state, change, message):
+def test_rejected_and_nothing_changed(state, change, message):
     model = build("resnet18")
     before = model.get_weights()
     changed = {name: tensor for name, tensor in {**state, **change}.items() if tensor is not None}
@@ -171,7 +171,7 @@ def test_transfer_downloads(state, server, monkeypatch):
     assert same_weights(model, state)
 
 
-def test_deeper_and_other_networks_are_refused(state):
+def test_deeper_and_other_networks_are_rejected(state):
     for name in ("resnet34", "resnet50", "plain18"):
         with pytest.raises(keras_arch.InputError, match=r"missing|unexpected"):
             keras_arch.load_torchvision_weights(
@@ -203,8 +203,8 @@ def test_safetensors(state, tmp_path):
         include_top=False, input_shape=(64, 64, 3), weights=tmp_path / "theirs.safetensors"
     )
     assert same_weights(features, state)
-    whole = (tmp_path / "theirs.safetensors").read_bytes()
-    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    complete = (tmp_path / "theirs.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(complete[: len(complete) // 2])
     with pytest.raises(keras_arch.InputError, match="cannot be read as tensors"):
         build("resnet18", weights=tmp_path / "cut.safetensors")
 
@@ -264,13 +264,13 @@ def test_imagenet_weights_are_downloaded_once(state, server, monkeypatch):
     )  # from the cache, by any name
 
 
-def test_broken_download_is_refused_and_not_kept(state, server, monkeypatch):
+def test_broken_download_is_rejected_and_not_kept(state, server, monkeypatch):
     published = publish(server, state, monkeypatch)
-    whole = published.read_bytes()
-    published.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    complete = published.read_bytes()
+    published.write_bytes(complete[:-1] + bytes([complete[-1] ^ 1]))
     with pytest.raises(keras_arch.InputError, match="damaged download"):
         build("resnet18", weights="imagenet")
-    published.write_bytes(whole)
+    published.write_bytes(complete)
     assert same_weights(build("resnet18", weights="imagenet"), state)
 
 
@@ -305,7 +305,7 @@ def zero_padding_state():
 
 
 @pytest.mark.parametrize("way", ["mapping", "builder", "transfer"])
-def test_pytorch_weights_are_refused_where_shortcuts_pad_with_zeros(
+def test_pytorch_weights_are_rejected_where_shortcuts_pad_with_zeros(
     zero_padding_state, tmp_path, way
 ):
     """PyTorch networks pad channels on one side or both, with the same tensors."""
@@ -341,7 +341,7 @@ def test_pytorch_weights_of_a_projection_load(tmp_path):
     )
 
 
-def test_zero_padding_is_refused_before_a_download(server):
+def test_zero_padding_is_rejected_before_a_download(server):
     """The server has no files, so a download would raise another error."""
     with pytest.raises(keras_arch.InputError, match="pad channels with zeros"):
         build("resnet18", shortcut="zero_padding", weights="imagenet")
@@ -397,7 +397,7 @@ OTHER_NETWORKS = {
 
 
 @pytest.mark.parametrize("name", OTHER_NETWORKS)
-def test_a_keras_file_of_another_network_is_refused(name, tmp_path):
+def test_a_keras_file_of_another_network_is_rejected(name, tmp_path):
     """Both have the weights of ResNet20 in the same order."""
     options, message = OTHER_NETWORKS[name]
     keras_arch.build(name, **options).save(tmp_path / "other.keras")
@@ -409,14 +409,14 @@ def test_a_keras_file_of_another_network_is_refused(name, tmp_path):
         keras_arch.transfer_weights(keras_arch.ResNet20(), tmp_path / "other.keras", "resnet20")
 
 
-def test_features_take_the_weights_of_a_whole_network(tmp_path):
+def test_features_take_the_weights_of_a_complete_network(tmp_path):
     """The head of the file is skipped."""
-    whole = keras_arch.ResNet8(mean=(0.4, 0.4, 0.4))
-    whole.save(tmp_path / "whole.keras")
+    complete = keras_arch.ResNet8(mean=(0.4, 0.4, 0.4))
+    complete.save(tmp_path / "complete.keras")
     features = keras_arch.ResNet8(
-        include_top=False, mean=(0.4, 0.4, 0.4), weights=tmp_path / "whole.keras"
+        include_top=False, mean=(0.4, 0.4, 0.4), weights=tmp_path / "complete.keras"
     )
-    np.testing.assert_array_equal(features.get_weights()[-1], whole.get_weights()[-3])
+    np.testing.assert_array_equal(features.get_weights()[-1], complete.get_weights()[-3])
 
 
 # --- state dicts as training scripts save them ---
@@ -482,9 +482,9 @@ def test_a_prefix_that_tells_two_tensors_apart_stays(projection_state):
 
 def test_both_missing_and_unexpected_tensors_are_named(projection_state):
     other = {name.replace("layer", "blocks"): tensor for name, tensor in projection_state.items()}
-    with pytest.raises(keras_arch.InputError) as refused:
+    with pytest.raises(keras_arch.InputError) as excinfo:
         keras_arch.load_torchvision_weights(keras_arch.ResNet8(shortcut="projection"), other)
-    message = str(refused.value)
+    message = str(excinfo.value)
     assert "missing: layer1.0.conv1.weight and" in message
     assert "unexpected: blocks1.0.conv1.weight and" in message
     assert len(message) < 300
@@ -495,9 +495,9 @@ def test_both_missing_and_unexpected_layers_are_named(tmp_path):
     """ResNet20 has two more blocks in each stage and no weights in shortcuts."""
     keras_arch.ResNet20(input_shape=(8, 8, 3)).save(tmp_path / "other.keras")
     model = keras_arch.ResNet8(input_shape=(8, 8, 3), shortcut="projection")
-    with pytest.raises(keras_arch.InputError) as refused:
+    with pytest.raises(keras_arch.InputError) as excinfo:
         keras_arch.transfer_weights(model, tmp_path / "other.keras", "resnet8")
-    message = str(refused.value).replace(str(tmp_path), "")
+    message = str(excinfo.value).replace(str(tmp_path), "")
     assert "missing: stage2_block1_shortcut and" in message
     assert "unexpected: stage1_block2_conv1 and" in message
     assert len(message) < 300
@@ -588,9 +588,9 @@ def test_files_are_known_by_their_contents(name, write, trained, tmp_path):
 def test_a_word_that_is_no_file_lists_the_words_there_are(word):
     with pytest.raises(
         keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: "
-    ) as refused:
+    ) as excinfo:
         keras_arch.ResNet8(weights=word)
-    assert repr(word) in str(refused.value)
+    assert repr(word) in str(excinfo.value)
     with pytest.raises(keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: "):
         keras_arch.transfer_weights(keras_arch.ResNet8(), word, "resnet8")
 
@@ -599,7 +599,7 @@ def test_a_word_that_is_no_file_lists_the_words_there_are(word):
     "content",
     [b"", b"text", b"PK\x03\x04 and no end", b"version https://git-lfs.github.com/spec/v1"],
 )
-def test_a_file_of_no_weights_is_refused(content, tmp_path):
+def test_a_file_of_no_weights_is_rejected(content, tmp_path):
     (tmp_path / "model.keras").write_bytes(content)
     with pytest.raises(
         keras_arch.InputError,
@@ -621,7 +621,7 @@ STRANGE_TENSORS = {
 
 
 @pytest.mark.parametrize("content", STRANGE_TENSORS)
-def test_what_is_no_state_dict_is_refused(content, tmp_path):
+def test_what_is_no_state_dict_is_rejected(content, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is an optional extra")
     model = keras_arch.ResNet8(shortcut="projection")
     before = model.get_weights()
@@ -636,9 +636,9 @@ def test_what_is_no_state_dict_is_refused(content, tmp_path):
     ):
         with pytest.raises(
             keras_arch.InputError, match=r"strange.pth .*state_dict.* Received: "
-        ) as refused:
+        ) as excinfo:
             load()
-        assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+        assert len(str(excinfo.value).replace(str(tmp_path), "")) < 300
     if isinstance(state, dict):
         with pytest.raises(keras_arch.InputError, match=r"A mapping .*state_dict.* Received: "):
             keras_arch.load_torchvision_weights(model, state)
@@ -646,7 +646,7 @@ def test_what_is_no_state_dict_is_refused(content, tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
-def test_a_pickled_module_is_refused_and_not_executed(tmp_path):
+def test_a_pickled_module_is_rejected_and_not_executed(tmp_path):
     torch = pytest.importorskip("torch", reason="torch is an optional extra")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
     with pytest.raises(keras_arch.InputError, match=r"module.pth .*state_dict"):
@@ -689,7 +689,7 @@ STRANGE_MODELS = {
 
 @pytest.mark.filterwarnings("ignore:.*has not yet been built:UserWarning")
 @pytest.mark.parametrize("kind", STRANGE_MODELS)
-def test_keras_files_of_other_kinds_of_models_are_refused(kind, tmp_path):
+def test_keras_files_of_other_kinds_of_models_are_rejected(kind, tmp_path):
     STRANGE_MODELS[kind]().save(tmp_path / "strange.keras")
     for load in (
         lambda: keras_arch.ResNet8(weights=tmp_path / "strange.keras"),
@@ -697,25 +697,25 @@ def test_keras_files_of_other_kinds_of_models_are_refused(kind, tmp_path):
             keras_arch.ResNet8(), tmp_path / "strange.keras", "resnet8"
         ),
     ):
-        with pytest.raises(keras_arch.InputError, match=r"strange.keras .* Received: ") as refused:
+        with pytest.raises(keras_arch.InputError, match=r"strange.keras .* Received: ") as excinfo:
             load()
-        assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+        assert len(str(excinfo.value).replace(str(tmp_path), "")) < 300
 
 
 @pytest.mark.parametrize("write", [write_keras, write_weights, write_torch, write_safetensors])
-def test_damaged_files_of_every_kind_are_refused(write, trained, tmp_path):
+def test_damaged_files_of_every_kind_are_rejected(write, trained, tmp_path):
     """One file is cut in half. In the other, every 97th byte is changed."""
-    write(trained, tmp_path / "whole")
-    whole = (tmp_path / "whole").read_bytes()
-    spoiled = bytearray(whole)
-    spoiled[64:-64:97] = b"\xff" * len(spoiled[64:-64:97])
+    write(trained, tmp_path / "complete")
+    complete = (tmp_path / "complete").read_bytes()
+    changed = bytearray(complete)
+    changed[64:-64:97] = b"\xff" * len(changed[64:-64:97])
     model = keras_arch.ResNet8(shortcut="projection")
     before = model.get_weights()
-    for content in (whole[: len(whole) // 2], bytes(spoiled)):
+    for content in (complete[: len(complete) // 2], bytes(changed)):
         (tmp_path / "damaged").write_bytes(content)
-        with pytest.raises(keras_arch.InputError, match="Received: ") as refused:
+        with pytest.raises(keras_arch.InputError, match="Received: ") as excinfo:
             keras_arch.transfer_weights(model, tmp_path / "damaged", "resnet8")
-        assert len(str(refused.value).replace(str(tmp_path), "")) < 300
+        assert len(str(excinfo.value).replace(str(tmp_path), "")) < 300
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -751,13 +751,13 @@ OTHER_SHAPES = [
 
 
 @pytest.mark.parametrize(("name", "options", "message"), OTHER_SHAPES)
-def test_other_shapes_are_refused_before_a_download(name, options, message, downloads):
+def test_other_shapes_are_rejected_before_a_download(name, options, message, downloads):
     options = {"input_shape": (64, 64, 3), **options}
     with pytest.raises(
         keras_arch.InputError, match=rf"weights='imagenet'.* Received: .*{message}"
-    ) as refused:
+    ) as excinfo:
         keras_arch.build(name, weights="imagenet", **options)
-    assert len(str(refused.value)) < 300
+    assert len(str(excinfo.value)) < 300
     if name == "resnet18" and message in ("parameters", "4 channels"):
         with pytest.raises(keras_arch.InputError, match=message):
             keras_arch.transfer_weights(keras_arch.build(name, **options), "imagenet", name)

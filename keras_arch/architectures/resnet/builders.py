@@ -209,7 +209,7 @@ def make_builder(title: str, network: Network) -> Builder:
                 network.shortcuts[replaced.get(kind, kind)],
                 last_gamma="zeros" if zero_init_residual else "ones",
                 last_kernel="zeros" if zero_init_residual else "he_normal",
-                branch_end=squeeze_excitation_end(squeeze_excitation_ratio),
+                branch_end=make_squeeze_excitation_end(squeeze_excitation_ratio),
             )
         smallest = entrance.stride * 2 ** (len(network.blocks) - 1)
         default_shape = network.input_shape if include_top else ANY_SIZE
@@ -222,11 +222,11 @@ def make_builder(title: str, network: Network) -> Builder:
         return build_model(images, x, weights, name, default_name)
 
     build.__name__ = build.__qualname__ = title
-    build.__doc__ = docstring(title, network)
+    build.__doc__ = write_docstring(title, network)
     return build
 
 
-def docstring(title: str, network: Network) -> str:
+def write_docstring(title: str, network: Network) -> str:
     """Return the docstring of a builder: its defaults, the docs of `Builder` and an example."""
     _, _, arguments = inspect.cleandoc(Builder.__call__.__doc__ or "").partition("\n\nArgs:\n")
     spelled = re.sub(r"([0-9]+)", r"-\1", title, count=1)  # ResNet-50
@@ -260,13 +260,13 @@ def build_stages(x, network, parts, stochastic_depth_rate):
         for block in range(1, blocks + 1):
             done += 1
             stride = 2 if stage > 1 and block == 1 else 1
-            drop = stochastic_depth_end(rate * done / sum(network.blocks))
+            drop = make_stochastic_depth_end(rate * done / sum(network.blocks))
             block_parts = parts._replace(branch_end=parts.branch_end + drop)
             x = network.block(x, filters, stride, block_parts, name=f"stage{stage}_block{block}")
     return x
 
 
-def squeeze_excitation_end(ratio):
+def make_squeeze_excitation_end(ratio):
     """Return the branch end of squeeze and excitation. It is empty if `ratio` is 0."""
     ratio = as_real(
         "squeeze_excitation_ratio", ratio, lambda number: 0 <= number <= 1, "from 0 to 1"
@@ -274,7 +274,7 @@ def squeeze_excitation_end(ratio):
     return (partial(squeeze_excitation, ratio=ratio),) if ratio else ()
 
 
-def stochastic_depth_end(rate):
+def make_stochastic_depth_end(rate):
     """Return the branch end of stochastic depth. It is empty if `rate` is 0."""
     return (partial(stochastic_depth, rate=rate),) if rate else ()
 
