@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from keras_arch.keras_graph import operation_of
+
 
 def to_torch(model):
     """A `torch.nn.Module` from images (batch, channels, height, width), 0-255, to logits, with the weights of `model`.
@@ -17,7 +19,7 @@ def to_torch(model):
             entrance = layer.name
             continue
         tensors = layer.input if isinstance(layer.input, list) else [layer.input]
-        inputs = [tensor._keras_history.operation.name for tensor in tensors]
+        inputs = [operation_of(tensor).name for tensor in tensors]
         if kind == "ZeroPadding2D" and layer.data_format == "channels_last":
             # PyTorch's convolutions and pools pad by themselves, which is faster.
             padded[layer.name] = (inputs[0], layer.padding[0])

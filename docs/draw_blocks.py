@@ -1,4 +1,4 @@
-"""Draws the blocks of docs/architectures.md from the models themselves, into docs/images/.
+"""Draw the blocks of docs/architectures.md from their models into docs/images/.
 
 Needs Graphviz (apt install graphviz, or brew install graphviz) and `pip install pydot`:
 
@@ -12,10 +12,11 @@ import pydot
 from keras import layers
 
 import keras_arch
+from keras_arch.keras_graph import operation_of
 
 IMAGES = Path(__file__).parent / "images"
 FONT = {"fontname": "Helvetica", "fontsize": 11}
-COLOURS = {
+COLORS = {
     layers.Conv2D: "#dbe9f6",
     layers.Add: "#f8d7a0",
     layers.Concatenate: "#f8d7a0",
@@ -24,7 +25,7 @@ COLOURS = {
 
 
 def label(layer):
-    """A layer in the words of the papers, and its output's height x width x channels."""
+    """Return the name of a layer in the papers and its output shape."""
     name = {
         layers.BatchNormalization: "batch norm",
         layers.Concatenate: "concatenate",
@@ -44,12 +45,12 @@ def label(layer):
 
 
 def draw(name, shape, block):
-    """Draw what `block` adds to an input of `shape`."""
+    """Draw a block for an input of `shape`."""
     x = keras.Input(shape, name="x")
     model = keras.Model(x, block(x))
     graph = pydot.Dot(bgcolor="white", nodesep=0.2, ranksep=0.25)
     for layer in model.layers:
-        fill = COLOURS.get(type(layer), "#f4f4f4")
+        fill = COLORS.get(type(layer), "#f4f4f4")
         graph.add_node(
             pydot.Node(
                 layer.name,
@@ -62,9 +63,7 @@ def draw(name, shape, block):
         )
         inputs = layer.input if isinstance(layer.input, list) else [layer.input]
         for before in [] if isinstance(layer, layers.InputLayer) else inputs:
-            graph.add_edge(
-                pydot.Edge(before._keras_history.operation.name, layer.name, arrowsize=0.6)
-            )
+            graph.add_edge(pydot.Edge(operation_of(before).name, layer.name, arrowsize=0.6))
     graph.write_svg(str(IMAGES / f"{name}.svg"))
     print(IMAGES / f"{name}.svg")
 

@@ -1,18 +1,16 @@
-"""A residual network of one's own from the blocks of keras_arch.
+"""Build and train a custom residual network from the blocks of keras_arch.
 
     python examples/custom_resnet.py
 
-A block takes a tensor and returns one, as a Keras layer does. `Parts` says what the blocks of a network have in common:
-here that each begins as the identity (its last batch norm at zero), and that a function of one's own ends each branch.
+A block is a function from tensor to tensor, like a Keras layer. `Parts` holds the options that all
+blocks share. Here each block starts as an identity mapping, and dropout ends each branch.
 """
 
 import argparse
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault(
-    "TF_ENABLE_ONEDNN_OPTS", "1"
-)  # its fastest kernels; both before TensorFlow is imported
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # fast kernels, set before the import
 
 import keras
 from keras import layers
@@ -21,23 +19,20 @@ import keras_arch
 
 
 def drop_channels(y, name):
-    """The end of a branch: whole channels are dropped in training."""
+    """Drop channels at the end of a branch in training."""
     return layers.SpatialDropout2D(0.1, name=f"{name}_drop")(y)
 
 
 def build_model(input_shape, classes):
-    """A stem, two basic blocks and two bottleneck blocks, which have four times as many channels as filters."""
+    """Build a stem, two basic blocks and two bottleneck blocks (4 * filters channels)."""
     parts = keras_arch.Parts(last_gamma="zeros", branch_end=(drop_channels,))
     images = keras.Input(input_shape, name="image")
-    x = layers.Rescaling(1 / 127.5, -1)(
-        images
-    )  # inside the model, which so takes images as they come
+    x = layers.Rescaling(1 / 127.5, -1)(images)  # the model takes raw images
     x = layers.Conv2D(32, 3, padding="same", activation="relu", name="stem")(x)
-    x = keras_arch.basic_block(x, 32, 1, parts, "stage1_block1")  # the shapes agree: x itself skips
+    x = keras_arch.basic_block(x, 32, 1, parts, "stage1_block1")  # same shape: identity skip
     x = keras_arch.basic_block(x, 32, 1, parts, "stage1_block2")
-    x = keras_arch.bottleneck_block(
-        x, 16, 2, parts, "stage2_block1"
-    )  # half the size: a 1x1 convolution skips
+    # The size is halved, so the shortcut is a 1x1 convolution.
+    x = keras_arch.bottleneck_block(x, 16, 2, parts, "stage2_block1")
     x = keras_arch.bottleneck_block(x, 16, 1, parts, "stage2_block2")
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(images, layers.Dense(classes, activation="softmax")(x), name="custom_resnet")
@@ -45,7 +40,7 @@ def build_model(input_shape, classes):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=15, help="Epochs. Default: 15.")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     dataset = keras_arch.load_dataset("digits")
@@ -57,7 +52,8 @@ def main(arguments=None):
     accuracy = model.evaluate(dataset.test.images, dataset.test.labels, verbose=0)[1]
     cost = keras_arch.cost(model)
     print(
-        f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; test accuracy {accuracy:.1%}"
+        f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; "
+        f"test accuracy {accuracy:.1%}"
     )
     return model, accuracy
 

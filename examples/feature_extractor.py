@@ -1,19 +1,17 @@
-"""Images as vectors: a network without its top, and scikit-learn behind it.
+"""Use a network without its head as a feature extractor for scikit-learn.
 
     python examples/feature_extractor.py
     python examples/feature_extractor.py --weights saved_models/quickstart/model.keras
 
-include_top=False, pooling="avg" ends a network where the classifier would begin: similar images lie close together there.
-A logistic regression and the nearest neighbour read the digits from these vectors, and, to compare, from the pixels.
+`include_top=False, pooling="avg"` returns a vector per image, with similar vectors for similar
+images. Two classifiers are trained on these vectors, and on the pixels for comparison.
 """
 
 import argparse
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault(
-    "TF_ENABLE_ONEDNN_OPTS", "1"
-)  # its fastest kernels; both before TensorFlow is imported
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # fast kernels, set before the import
 
 import keras
 from sklearn.linear_model import LogisticRegression
@@ -23,27 +21,24 @@ from sklearn.preprocessing import StandardScaler
 
 import keras_arch
 
-READERS = {
+CLASSIFIERS = {
     "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-    "nearest neighbour": KNeighborsClassifier(n_neighbors=1),
+    "nearest neighbor": KNeighborsClassifier(n_neighbors=1),
 }
 
 
 def train(backbone, dataset, epochs):
-    """Teach the backbone what matters in these images, by a classifier that is then thrown away."""
-    classifier = keras.Sequential(
-        [backbone, keras.layers.Dense(len(dataset.class_names), activation="softmax")]
-    )
-    classifier.compile("adam", "sparse_categorical_crossentropy")
-    classifier.fit(
-        dataset.train.images, dataset.train.labels, batch_size=32, epochs=epochs, verbose=0
-    )
+    """Train the backbone with a temporary head."""
+    head = keras.layers.Dense(len(dataset.class_names), activation="softmax")
+    model = keras.Sequential([backbone, head])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(dataset.train.images, dataset.train.labels, batch_size=32, epochs=epochs, verbose=0)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", help="file of a trained ResNet-8, instead of training one")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--weights", help="Weights file of a ResNet-8. Default: train one.")
+    parser.add_argument("--epochs", type=int, default=15, help="Epochs. Default: 15.")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     dataset = keras_arch.load_dataset("digits")
@@ -55,13 +50,14 @@ def main(arguments=None):
         train(backbone, dataset, options.epochs)
     vectors = [backbone.predict(split.images, verbose=0) for split in (train_split, test_split)]
     pixels = [split.images.reshape(split.count, -1) for split in (train_split, test_split)]
-    for name, reader in READERS.items():
+    for name, classifier in CLASSIFIERS.items():
         scores = [
-            reader.fit(x, train_split.labels).score(y, test_split.labels)
+            classifier.fit(x, train_split.labels).score(y, test_split.labels)
             for x, y in (vectors, pixels)
         ]
         print(
-            f"{name:20} {scores[0]:.1%} from vectors of {vectors[0].shape[1]}, {scores[1]:.1%} from pixels"
+            f"{name:20} {scores[0]:.1%} from vectors of {vectors[0].shape[1]}, "
+            f"{scores[1]:.1%} from pixels"
         )
     return backbone, vectors
 

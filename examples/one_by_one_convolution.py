@@ -1,10 +1,14 @@
-"""What a 1x1 convolution is, what it saves and what it adds.
+"""Compare 1x1 convolutions with dense layers, and networks with and without them.
 
     python examples/one_by_one_convolution.py --output one_by_one_convolution.svg
 
-Three experiments. A 1x1 convolution is a dense layer at every pixel: with the same weights both answer the same. A 1x1 that
-shrinks the channels in front of a 5x5 cuts its cost, the more the fewer channels it leaves. And Network in Network (Lin et
-al. 2013, arXiv:1312.4400) beside the same network without its 1x1 convolutions, trained alike on 1,293 scans of digits.
+Three experiments:
+
+1. A 1x1 convolution is a dense layer at every pixel. With the same weights both have the same
+   outputs.
+2. A 1x1 convolution before a 5x5 convolution reduces channels and cost.
+3. Network in Network (Lin et al. 2013, arXiv:1312.4400) is trained with and without its 1x1
+   convolutions on the 1,293 training images of digits.
 """
 
 import argparse
@@ -12,26 +16,28 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault(
-    "TF_ENABLE_ONEDNN_OPTS", "1"
-)  # its fastest kernels; both before TensorFlow is imported
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # fast kernels, set before the import
 
 import keras
 import numpy as np
 from keras import layers
 from matplotlib.figure import Figure
-from timing import side_by_side, times_of
+from timing import median_ratio, time_in_turns
 
 import keras_arch
 from keras_arch.cli import print_table
 
-SHAPE = (28, 28, 192)  # a feature map of GoogLeNet's
+SHAPE = (28, 28, 192)  # input of GoogLeNet's module 3a
 FILTERS = 32  # of the 5x5 convolution
-REDUCED = (16, 32, 64, 128)  # channels that a 1x1 leaves in front of it
+REDUCED = (16, 32, 64, 128)  # output channels of the 1x1 before it
 
 
 def difference_from_dense(maps, filters):
-    """The largest difference between a 1x1 convolution of `maps` and a dense layer of the same weights; the largest value."""
+    """Compare a 1x1 convolution and a dense layer with the same weights.
+
+    Returns:
+        The maximum absolute difference of their outputs, and the maximum absolute output.
+    """
     convolution, dense = layers.Conv2D(filters, 1), layers.Dense(filters)
     convolved = convolution(maps)
     dense.build(maps.shape)
@@ -40,18 +46,18 @@ def difference_from_dense(maps, filters):
     return float(np.abs(convolved - dense(maps)).max()), float(np.abs(convolved).max())
 
 
-def shrunk(channels=None):
-    """A 5x5 convolution, behind a 1x1 to so many `channels` if given."""
+def build_5x5(channels=None):
+    """Build a 5x5 convolution, after a 1x1 convolution to `channels` if given."""
     x = images = keras.Input(SHAPE)
     if channels is not None:
         x = layers.Conv2D(channels, 1, use_bias=False)(x)
     return keras.Model(images, layers.Conv2D(FILTERS, 5, padding="same", use_bias=False)(x))
 
 
-def shrinking(maps, rounds):
-    """A row for each width of the bottleneck, the straight 5x5 first: multiply-adds, and time as a share of the first's."""
-    models = {channels: shrunk(channels) for channels in (None, *REDUCED)}
-    times = side_by_side(models, maps, rounds)
+def measure_reductions(maps, rounds):
+    """Return a row per 5x5 convolution, first without 1x1: multiply-adds, time and shares."""
+    models = {channels: build_5x5(channels) for channels in (None, *REDUCED)}
+    times = time_in_turns(models, maps, rounds)
     counts = {channels: keras_arch.cost(model).multiply_adds for channels, model in models.items()}
     return [
         {
@@ -59,16 +65,16 @@ def shrinking(maps, rounds):
             "multiply_adds": counts[channels],
             "share_of_multiply_adds": counts[channels] / counts[None],
             "milliseconds": float(np.median(times[channels])),
-            "share_of_time": times_of(times[channels], times[None]),
+            "share_of_time": median_ratio(times[channels], times[None]),
         }
         for channels in models
     ]
 
 
 def plain_cnn(input_shape, classes):
-    """NetworkInNetwork without its 1x1 convolutions: the same three large ones, pools, dropout and average.
+    """Build NetworkInNetwork without 1x1 convolutions.
 
-    The dense layer behind the average is NetworkInNetwork's last 1x1, since nothing bends between that and its average.
+    The dense layer after the average replaces the last 1x1 convolution, which has no ReLU.
     """
 
     def conv(x, kernel_size):
@@ -77,7 +83,7 @@ def plain_cnn(input_shape, classes):
         )(x)
 
     images = keras.Input(input_shape)
-    x = layers.Rescaling(1 / 57.6, -1.99)(images)  # as NetworkInNetwork normalises grey images
+    x = layers.Rescaling(1 / 57.6, -1.99)(images)  # as NetworkInNetwork for grayscale
     x = conv(x, 5)
     x = layers.MaxPooling2D(3, 2, padding="same")(x)
     x = layers.Dropout(0.5)(x)
@@ -90,7 +96,7 @@ def plain_cnn(input_shape, classes):
 
 
 def train(build, dataset, epochs, seed):
-    """Train with stock Keras; returns the model and its accuracy on test after each epoch, in percent."""
+    """Train with stock Keras. Return the model and its test accuracy in percent per epoch."""
     keras.utils.set_random_seed(seed)
     model = build(input_shape=dataset.image_shape, classes=len(dataset.class_names))
     steps = -(-dataset.train.count // 32)
@@ -112,7 +118,7 @@ def train(build, dataset, epochs, seed):
 
 
 def compare_networks(dataset, epochs, seeds):
-    """A row for each network: what it costs, and the test accuracy after each epoch, (seeds, epochs)."""
+    """Return a row per network: cost, and test accuracies (seeds, epochs)."""
     rows = []
     for name, build in (
         ("Network in Network", keras_arch.NetworkInNetwork),
@@ -131,11 +137,11 @@ def compare_networks(dataset, epochs, seeds):
     return rows
 
 
-def print_shrinking(rows):
+def print_reductions(rows):
     print_table(
         [
             {
-                "in front of 32 filters of 5x5": f"1x1 to {row['channels']}"
+                "before 32 filters of 5x5": f"1x1 to {row['channels']}"
                 if row["channels"]
                 else "nothing",
                 "multiply-adds": f"{row['multiply_adds']:,}",
@@ -164,21 +170,21 @@ def print_networks(rows):
     )
 
 
-def draw(path, shrunk_rows, networks):
-    """Left what a 1x1 saves, right how the two networks learn."""
+def draw(path, reductions, networks):
+    """Plot the savings of 1x1 convolutions, and the learning curves of both networks."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    behind = shrunk_rows[1:]
-    channels = [row["channels"] for row in behind]
+    reduced = reductions[1:]
+    channels = [row["channels"] for row in reduced]
     left.plot(
         channels,
-        [row["share_of_multiply_adds"] for row in behind],
+        [row["share_of_multiply_adds"] for row in reduced],
         "o-",
         color="#3b7dc6",
         label="multiply-adds",
     )
     left.plot(
-        channels, [row["share_of_time"] for row in behind], "s--", color="#c65d3b", label="time"
+        channels, [row["share_of_time"] for row in reduced], "s--", color="#c65d3b", label="time"
     )
     left.set(
         xlabel="channels between 1x1 and 5x5",
@@ -186,10 +192,10 @@ def draw(path, shrunk_rows, networks):
         xticks=channels,
         ylim=(0, None),
     )
-    for row, colour in zip(networks, ("#3b7dc6", "#c65d3b"), strict=True):
+    for row, color in zip(networks, ("#3b7dc6", "#c65d3b"), strict=True):
         for seed, accuracies in enumerate(row["accuracies"]):
             label = row["network"] if seed == 0 else None
-            right.plot(range(1, len(accuracies) + 1), accuracies, ".-", color=colour, label=label)
+            right.plot(range(1, len(accuracies) + 1), accuracies, ".-", color=color, label=label)
     right.set(xlabel="epoch", ylabel="test accuracy, %")
     for axes in (left, right):
         axes.legend(frameon=False)
@@ -199,28 +205,25 @@ def draw(path, shrunk_rows, networks):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--batch", type=int, default=16, help="feature maps that are convolved together"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=30, help="turns of each of the convolutions that are timed"
-    )
-    parser.add_argument("--epochs", type=int, default=6, help="that both networks are trained")
-    parser.add_argument("--seeds", type=int, default=2, help="trainings of each network")
-    parser.add_argument("--output", type=Path, help="where to draw the plot, .svg or .png")
+    parser.add_argument("--batch", type=int, default=16, help="Feature maps. Default: 16.")
+    parser.add_argument("--rounds", type=int, default=30, help="Timed rounds. Default: 30.")
+    parser.add_argument("--epochs", type=int, default=6, help="Epochs per training. Default: 6.")
+    parser.add_argument("--seeds", type=int, default=2, help="Trainings per network. Default: 2.")
+    parser.add_argument("--output", type=Path, help="Plot, .svg or .png.")
     options = parser.parse_args(arguments)
     maps = np.random.default_rng(0).standard_normal((options.batch, *SHAPE), "float32")
     difference, largest = difference_from_dense(maps, FILTERS)
     print(
-        f"1x1 convolution and dense layer of the same weights: {difference:.1g} apart at most, in values to {largest:.1f}"
+        f"Maximum absolute difference of a 1x1 convolution and a dense layer: {difference:.1g}, "
+        f"with values up to {largest:.1f}"
     )
-    shrunk_rows = shrinking(maps, options.rounds)
-    print_shrinking(shrunk_rows)
+    reductions = measure_reductions(maps, options.rounds)
+    print_reductions(reductions)
     networks = compare_networks(keras_arch.load_dataset("digits"), options.epochs, options.seeds)
     print_networks(networks)
     if options.output:
-        draw(options.output, shrunk_rows, networks)
-    return difference, shrunk_rows, networks
+        draw(options.output, reductions, networks)
+    return difference, reductions, networks
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long models take beside each other, for the examples that say so."""
+"""Compare the times of models in turns."""
 
 import time
 
@@ -6,16 +6,16 @@ import numpy as np
 import tensorflow as tf
 
 
-def side_by_side(models, images, rounds):
-    """Let all `models` answer `images` in turns, so that a busy machine slows them alike.
+def time_in_turns(models, images, rounds):
+    """Run all `models` on `images` in turns, so that a busy machine slows all of them.
 
     Args:
-        models: {name: keras.Model}, which take `images`.
-        images: (batch, height, width, channels).
-        rounds: how often each of them answers; one more round before, in which graphs are built, is not counted.
+        models: {name: keras.Model}.
+        images: Array (batch, height, width, channels).
+        rounds: Number of rounds. One more round at the start builds graphs and is not timed.
 
     Returns:
-        {name: milliseconds of an image in each round, (rounds,)}.
+        {name: array (rounds,) of milliseconds per image}.
     """
     calls = {name: tf.function(model) for name, model in models.items()}
     images = tf.constant(images)
@@ -23,11 +23,11 @@ def side_by_side(models, images, rounds):
     for _ in range(rounds + 1):
         for name, call in calls.items():
             started = time.perf_counter()
-            call(images, training=False).numpy()  # a GPU answers before it is done
+            call(images, training=False).numpy()  # waits for a GPU
             times[name].append(1000 * (time.perf_counter() - started) / len(images))
     return {name: np.array(found[1:]) for name, found in times.items()}
 
 
-def times_of(found, reference):
-    """How many times the milliseconds of `reference`: the median of the rounds' own ratios."""
-    return float(np.median(found / reference))
+def median_ratio(times, reference):
+    """Return the median ratio of two times in each round."""
+    return float(np.median(times / reference))

@@ -1,12 +1,16 @@
-"""Why ResNets work: what depth does to a network with and without skip connections.
+"""Compare plain and residual networks of different depths.
 
     python examples/why_resnets_work.py --output why_resnets_work.svg
 
-After He et al. 2015 (arXiv:1512.03385), three experiments. A residual block whose last batch norm begins at zero is the
-identity, where a plain block is nothing at all. Plain and residual networks of 20 and of 56 layers are trained by one
-recipe: without skips the deeper one has by far the higher training loss, so that it cannot be overfitting; with them it
-keeps up or nearly so, and better where its blocks begin as the identity. And the norm of the gradient of each 3x3 convolution before
-training, which depth blows up towards the first layer where nothing skips.
+Three experiments with the networks of He et al. 2015 (arXiv:1512.03385):
+
+1. A residual block is an identity mapping if the scale of its last batch norm is zero. A plain
+   block then returns zero.
+2. Plain and residual networks of 20 and 56 layers are trained with one recipe. The deep plain
+   network has a much higher training loss, which cannot be overfitting. The deep residual network
+   has about the loss of the shallow one, or a lower one if its blocks start as identity mappings.
+3. The gradient norm of each 3x3 convolution is measured before training. In deep plain networks it
+   grows towards the first layer.
 """
 
 import argparse
@@ -16,9 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault(
-    "TF_ENABLE_ONEDNN_OPTS", "1"
-)  # its fastest kernels; both before TensorFlow is imported
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # fast kernels, set before the import
 
 import keras
 import numpy as np
@@ -32,7 +34,7 @@ from keras_arch.cli import print_table
 from keras_arch.data.splits import InMemory
 
 PLAIN, RESIDUAL = "#c65d3b", "#3b7dc6"
-NETWORKS = {  # title: name, options, and the line in the plot
+NETWORKS = {  # title: name, options, line style
     "plain 20": ("plain20", {}, {"color": PLAIN, "linestyle": "--"}),
     "plain 56": ("plain56", {}, {"color": PLAIN}),
     "residual 20": ("resnet20", {}, {"color": RESIDUAL, "linestyle": "--"}),
@@ -43,8 +45,8 @@ NETWORKS = {  # title: name, options, and the line in the plot
         {"color": RESIDUAL, "linestyle": ":"},
     ),
 }
-# Section 4.2's rate, decay and depths, in 20 epochs with a warm-up and a cosine, in batches of 32, with Nesterov momentum;
-# images are moved by a pixel or so and not mirrored, for digits' sake.
+# The learning rate of section 4.2 with Nesterov momentum, warm-up and cosine decay. Images are not
+# flipped, because digits are not symmetric.
 RECIPE = keras_arch.Recipe(
     *("resnet20", "digits"),
     epochs=20,
@@ -53,11 +55,11 @@ RECIPE = keras_arch.Recipe(
     weight_decay=1e-3,
     augment="crop",
 )
-GRADIENT_IMAGES = 128  # in the batch by which gradients are measured
+GRADIENT_IMAGES = 128  # per gradient measurement
 
 
-def answers_at_zero(block, maps):
-    """What `block` makes of `maps` (batch, height, width, channels) while the scale of its last batch norm is zero."""
+def outputs_at_zero(block, maps):
+    """Return the outputs of `block` for `maps` if the scale of its last batch norm is zero."""
     images = keras.Input(maps.shape[1:])
     model = keras.Model(images, block(images, maps.shape[-1], 1, keras_arch.Parts(), "block"))
     last = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)][-1]
@@ -66,7 +68,7 @@ def answers_at_zero(block, maps):
 
 
 def subset(dataset, count):
-    """The same data set with so many training images, and a tenth as many that validate, drawn once for all networks."""
+    """Return the data set with `count` training and `count // 10` validation images."""
     train, validation = (
         dataset.train.sample(count, seed=0),
         dataset.validation.sample(count // 10, seed=0),
@@ -75,7 +77,7 @@ def subset(dataset, count):
 
 
 def gradient_norms(model, dataset):
-    """The norm of the loss's gradient in the kernel of each 3x3 convolution, from the image on; the model stays as it is."""
+    """Return the gradient norm of each 3x3 kernel, from the first layer. Weights are restored."""
     images, labels = dataset.train.sample(GRADIENT_IMAGES, seed=1)
     convolutions = [
         layer
@@ -87,12 +89,12 @@ def gradient_norms(model, dataset):
         losses = keras.losses.sparse_categorical_crossentropy(labels, model(images, training=True))
         loss = tf.reduce_mean(losses)
     gradients = tape.gradient(loss, [layer.kernel.value for layer in convolutions])
-    model.set_weights(kept)  # its batch norms have seen the batch
+    model.set_weights(kept)  # restores the batch norm statistics
     return np.array([np.linalg.norm(gradient) for gradient in gradients])
 
 
 def train(title, dataset, recipe):
-    """Train one network; returns what it shows, a row of the table."""
+    """Train one network. Return a row of the table."""
     name, options, _ = NETWORKS[title]
     keras.utils.set_random_seed(recipe.seed)
     model = keras_arch.build(
@@ -106,15 +108,13 @@ def train(title, dataset, recipe):
 
 
 def print_identity(maps):
-    """What a block does at its beginning: the residual one passes its input on, the plain one nothing."""
+    """Print the difference between input and output of blocks with a last scale of zero."""
     residual, plain = (
-        answers_at_zero(block, maps) for block in (keras_arch.basic_block, keras_arch.plain_block)
+        outputs_at_zero(block, maps) for block in (keras_arch.basic_block, keras_arch.plain_block)
     )
-    print(f"A block whose last batch norm is zero, for maps of 0 to {maps.max():.1f}:")
-    print(
-        f"  the residual one's answer is at most {np.abs(residual - maps).max():.1g} away from its input"
-    )
-    print(f"  the plain one's answer is at most {np.abs(plain).max():.1g}, whatever comes in")
+    print(f"Last batch norm scale of zero, feature maps of 0 to {maps.max():.1f}:")
+    print(f"  residual block: maximum |output - input| is {np.abs(residual - maps).max():.1g}")
+    print(f"  plain block: maximum |output| is {np.abs(plain).max():.1g}")
 
 
 def print_networks(rows):
@@ -132,14 +132,12 @@ def print_networks(rows):
             for row in rows
         ]
     )
-    print(
-        "loss and accuracy: of training, in the last epoch. first, last: the norm of the gradient at the first and at"
-    )
-    print("the last 3x3 convolution, before training. zero: every block begins as the identity.")
+    print("loss, accuracy: training, last epoch. first, last: gradient norm of the first and last")
+    print("3x3 convolution before training. zero: every block starts as an identity mapping.")
 
 
 def draw(path, rows):
-    """Left the training loss by epoch, right the gradient by depth before training."""
+    """Plot the training loss by epoch, and the gradient norm by depth before training."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for row in rows:
@@ -164,27 +162,20 @@ def draw(path, rows):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default=RECIPE.dataset, help="Data set. Default: digits.")
+    parser.add_argument("--data-dir", type=Path, help="Directory of prepared TFDS data sets.")
+    parser.add_argument("--images", type=int, help="Number of training images. Default: all.")
     parser.add_argument(
-        "--dataset", default=RECIPE.dataset, help="digits, or what scripts/train.py takes"
-    )
-    parser.add_argument("--data-dir", type=Path, help="folder of prepared TFDS data sets")
-    parser.add_argument(
-        "--images", type=int, help="so many of the training images; all if not given"
-    )
-    parser.add_argument(
-        "--epochs", type=int, default=RECIPE.epochs, help="that each network is trained"
+        "--epochs", type=int, default=RECIPE.epochs, help="Epochs per network. Default: 20."
     )
     parser.add_argument(
-        "--batch-size", type=int, default=RECIPE.batch_size, help="images in a step"
+        "--batch-size", type=int, default=RECIPE.batch_size, help="Images per step. Default: 32."
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the weights and the order of the images"
-    )
-    parser.add_argument("--output", type=Path, help="where to draw the plot, .svg or .png")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of weights and image order.")
+    parser.add_argument("--output", type=Path, help="Plot, .svg or .png.")
     options = parser.parse_args(arguments)
-    print_identity(
-        np.random.default_rng(0).random((16, 8, 8, 16), "float32")
-    )  # not negative, as behind a ReLU
+    # Feature maps are not negative, as after a ReLU.
+    print_identity(np.random.default_rng(0).random((16, 8, 8, 16), "float32"))
     dataset = keras_arch.load_dataset(options.dataset, options.data_dir)
     if options.images:
         dataset = subset(dataset, options.images)

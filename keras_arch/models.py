@@ -1,62 +1,77 @@
-"""What holds for any Keras classifier, whoever built it."""
+"""Functions for any Keras classifier."""
+
+from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import NAMES_SHOWN, InputError, explain_surroundings, first_line
 from .files import link_with_suffix
+from .keras_graph import input_tensors, operation_of, output_index
 from .text import VALUE_CELLS, brief, shorten
 
-SCOPE = r"[A-Za-z0-9_.\\/>-]*"  # names of layers that TensorFlow can trace
-ROUNDING = 1e-3  # by which a probability, or the sum of an image's probabilities, may be off
+if TYPE_CHECKING:
+    import keras
+
+SCOPE = r"[A-Za-z0-9_.\\/>-]*"  # layer names that TensorFlow can trace
+ROUNDING = 1e-3  # tolerance for probabilities and their sums
+AUXILIARY_OUTPUT = re.compile(r"auxiliary_\d[a-z]")  # GoogLeNet's auxiliary classifiers
+# Fragments of Keras's messages, for a missing class or function and for unsafe code.
+MISSING = re.compile(r"Could not locate (class|function) ('.+?')")
+UNSAFE = re.compile(r"deserialization of a (`\w+`).*code execution", re.DOTALL)
 
 
-def check_model(model):
+def check_model(model: object) -> None:
     """Raise InputError unless `model` is a `keras.Model` with inputs and outputs."""
     import keras
 
     if not isinstance(model, keras.Model) or not hasattr(model, "outputs"):
         raise InputError(
-            f"`model` must be a functional or a built Sequential `keras.Model`. Received: {type(model).__name__}. Build "
-            "it with keras_arch.build."
+            "`model` must be a functional or a built Sequential `keras.Model`. "
+            f"Received: {type(model).__name__}. Build it with keras_arch.build."
         )
 
 
-def are_probabilities(outputs):
-    """Return whether the outputs of a classifier are probabilities, not logits or independent scores.
+def are_probabilities(outputs: np.ndarray) -> bool:
+    """Return whether the outputs of a classifier are probabilities, not logits or sigmoid scores.
 
     Args:
-        outputs: array (images, classes) of what the model computes for some images.
+        outputs: Array (images, classes) that the model computes for some images.
 
     Returns:
-        True if every number is between 0 and 1 and each row sums to 1, both to rounding.
+        True if every number is between 0 and 1 and every row sums to 1, both within 0.001.
     """
     outputs = np.asarray(outputs, "float64")
     inside = (outputs >= -ROUNDING) & (outputs <= 1 + ROUNDING)
     return bool(inside.all() and np.allclose(outputs.sum(axis=-1), 1, rtol=0, atol=ROUNDING))
 
 
-def plain_model(model, name="classifier"):
-    """Return the same classifier, sharing all layers, in the form that TensorFlow can trace and that every caller knows.
+def plain_model(model: keras.Model, name: str = "classifier") -> keras.Model:
+    """Return the model in a form that TensorFlow can trace. Both models share all layers.
 
-    Its one image is no list or dict, and neither is its only output; several are a list.
+    The new model takes one tensor, not a list or dict. It returns one tensor, or a list of several.
 
     Args:
-        model: a functional `keras.Model` of one image.
-        name: of the new model. TensorFlow cannot trace models with names such as "modèle".
+        model: A functional `keras.Model` with one input, the image.
+        name: Name of the new model. TensorFlow cannot trace models with names such as "modèle".
 
     Raises:
-        InputError (a ValueError): the model has several inputs, or a layer whose name TensorFlow cannot trace.
+        InputError (a ValueError): The model has several inputs, or TensorFlow cannot trace the name
+            of a layer.
     """
     import keras
 
     if len(model.inputs) != 1:
         raise InputError(
-            f"{shorten(model.name)} must have one input, the image. Received: {len(model.inputs)} inputs: "
-            f"{shorten(', '.join(image.name for image in model.inputs[:5]), 60)}. Build a model that takes the image alone."
+            f"{shorten(model.name)} must have one input, the image. "
+            f"Received: {len(model.inputs)} inputs: "
+            f"{shorten(', '.join(image.name for image in model.inputs[:5]), 60)}. "
+            "Build a model that takes the image alone."
         )
     names = [layer.name for layer in all_layers(model) if not re.fullmatch(SCOPE, layer.name)]
     if names:
@@ -68,63 +83,52 @@ def plain_model(model, name="classifier"):
     return keras.Model(model.inputs[0], outputs, name=name)
 
 
-def all_layers(model):
-    """Yield every layer of a model, each nested model followed by its layers."""
+def all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yield every layer of a model. The layers of a nested model follow it."""
     for layer in model.layers:
         yield layer
         if hasattr(layer, "layers"):
             yield from all_layers(layer)
 
 
-def layer_of(tensor):
+def layer_of(tensor: keras.KerasTensor) -> keras.Operation:
     """Return the layer that computes a symbolic tensor. It may be inside a nested model."""
-    layer, _, index = tensor._keras_history
-    return (
-        layer_of(layer.outputs[index])
-        if hasattr(layer, "layers") and hasattr(layer, "outputs")
-        else layer
-    )
+    layer = operation_of(tensor)
+    if hasattr(layer, "layers") and hasattr(layer, "outputs"):
+        return layer_of(layer.outputs[output_index(tensor)])
+    return layer
 
 
-def check_backend(function):
+def check_backend(function: str) -> None:
     """Raise InputError unless Keras runs on TensorFlow.
 
     Args:
-        function: name of the public function that needs TensorFlow, for the message.
+        function: Name of the public function that needs TensorFlow, for the message.
     """
     import keras
 
     if (backend := keras.backend.backend()) != "tensorflow":
         raise InputError(
-            f"`{function}` needs Keras on TensorFlow. Received: the backend {backend}. Save the model, set "
-            "KERAS_BACKEND=tensorflow before Keras is imported, and load it again."
+            f"`{function}` needs Keras on TensorFlow. Received: the backend {backend}. Save the "
+            "model, set KERAS_BACKEND=tensorflow before Keras is imported, and load it again."
         )
 
 
-TRAINING_HEAD = re.compile(r"auxiliary_\d[a-z]")  # how GoogLeNet names its training heads
+def strip_auxiliary_heads(model: keras.Model) -> keras.Model:
+    """Return a model without its auxiliary classifiers. Both models share all weights.
 
-
-MISSING = re.compile(
-    r"Could not locate (class|function) ('.+?')"
-)  # what Keras says of code that it does not find
-UNSAFE = re.compile(
-    r"deserialization of a (`\w+`).*code execution", re.DOTALL
-)  # and of what it holds to be unsafe
-
-
-def strip_auxiliary_heads(model):
-    """The model without its training heads, sharing all weights with it; any other model as it is.
+    A model without auxiliary classifiers is returned as it is.
 
     Args:
-        model: a `keras.Model`, such as `GoogLeNet(auxiliary_heads=True)`.
+        model: A `keras.Model`, such as `GoogLeNet(auxiliary_heads=True)`.
 
     Returns:
-        A `keras.Model` with one output, the main head. An only output is unwrapped from its list or
-        dict.
+        A `keras.Model` with one output, the class probabilities. If the model has one output in a
+        list or dict, the new model returns the tensor.
 
     Raises:
-        InputError (a ValueError): the model has several outputs that are not the training heads of
-            GoogLeNet.
+        InputError (a ValueError): The model has several outputs that are not auxiliary classifiers
+            of GoogLeNet.
 
     Example:
         model = keras_arch.GoogLeNet(auxiliary_heads=True)
@@ -135,29 +139,38 @@ def strip_auxiliary_heads(model):
     import keras
 
     check_model(model)
-    names = [output._keras_history.operation.name for output in model.outputs]
+    names = [operation_of(output).name for output in model.outputs]
     main = [
         output
         for output, name in zip(model.outputs, names, strict=True)
-        if not TRAINING_HEAD.fullmatch(name)
+        if not AUXILIARY_OUTPUT.fullmatch(name)
     ]
     main = main or model.outputs
     if len(main) != 1:
         names = sorted(model.output) if isinstance(model.output, dict) else names
         more = ", ..." if len(names) > NAMES_SHOWN else ""
         raise InputError(
-            f"{shorten(model.name)} must have one output, the class probabilities. Received: {len(names)} outputs: "
-            f"{shorten(', '.join(names[:NAMES_SHOWN]), VALUE_CELLS)}{more}. Keep one of them: keras.Model(model.input, model.outputs[0])"
+            f"{shorten(model.name)} must have one output, the class probabilities. "
+            f"Received: {len(names)} outputs: "
+            f"{shorten(', '.join(names[:NAMES_SHOWN]), VALUE_CELLS)}{more}. "
+            "Keep one of them: keras.Model(model.input, model.outputs[0])."
         )
     if getattr(model, "output", main[0]) is main[0]:  # a Sequential may have no `output`
         return model
     return keras.Model(model.input, main[0], name=model.name)
 
 
-def load_keras(path):
-    """The `keras.Model` in a .keras file, or InputError if the file is damaged or holds a model without a graph."""
+def load_keras(path: str | Path) -> keras.Model:
+    """Return the model in a .keras file.
+
+    Raises:
+        InputError (a ValueError): The file does not exist, is damaged or unsafe, needs code that
+            Keras does not know, or holds a model that is neither functional nor a built Sequential.
+    """
     if not Path(path).is_file():
-        raise InputError(f"expected a .keras file, got {path}, which does not exist")
+        raise InputError(
+            f"{path} must be a .keras file. Received: a path that does not exist. Correct the path."
+        )
     with explain_surroundings():
         import keras
 
@@ -165,23 +178,27 @@ def load_keras(path):
     try:
         with link_with_suffix(path, ".keras") as file:
             model = keras.models.load_model(file, compile=False)
-    except Exception as error:  # Keras has no exception for this
+    except Exception as error:  # Keras has no exception class for this
         if unsafe := UNSAFE.search(str(error)):
             raise InputError(
-                f"{path} can run any Python code or graph when it is opened, so it stays closed. Received: a {unsafe[1]} layer. "
-                "Replace it with a layer class that is registered by @keras.saving.register_keras_serializable()."
+                f"{path} can run arbitrary code when it is loaded. Received: a {unsafe[1]} layer. "
+                "Replace it with a layer class that is registered by "
+                "@keras.saving.register_keras_serializable()."
             ) from error
         if missing := MISSING.search(str(error)):
             kind, name = missing.groups()
             raise InputError(
-                f"{path} needs the {kind} {shorten(name)}, which Keras does not know. Decorate it with "
-                "@keras.saving.register_keras_serializable() and import it before the file is opened."
+                f"{path} needs the {kind} {shorten(name)}, which Keras does not know. Decorate it "
+                "with @keras.saving.register_keras_serializable() and import it before the file is "
+                "loaded."
             ) from error
-        raise InputError(f"Keras cannot open {path}. Received: {first_line(error)}") from error
+        raise InputError(f"Keras cannot load {path}. Received: {first_line(error)}") from error
     if not hasattr(model, "outputs"):
         raise InputError(
-            f"{path} must hold a functional or a built Sequential model. Received: a {type(model).__name__} without "
-            "inputs and outputs. Call it on keras.Input((height, width, channels)) and save keras.Model(inputs, outputs)."
+            f"{path} must hold a functional or a built Sequential model. "
+            f"Received: a {type(model).__name__} without inputs and outputs. "
+            "Call it on keras.Input((height, width, channels)) and save "
+            "keras.Model(inputs, outputs)."
         )
     return model
 
@@ -191,35 +208,44 @@ def check_archive(path):
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except Exception as error:  # whatever its bytes happen to mean
+    except Exception as error:  # damaged bytes can raise any exception
         damaged = first_line(error)
     if damaged is not None:
         raise InputError(f"{path} is damaged. Received: {damaged}. Copy or download it again.")
 
 
-def head_names(model):
-    """Names of the layers that turn features into classes: for each output, the last with weights on the way to it."""
+def head_names(model: keras.Model) -> set[str]:
+    """Return the names of the head layers: for each output, the last layer with weights."""
     return {layer.name for layer in head_layers(model)}
 
 
-def head_layers(model):
-    """The layers that `head_names` names. They may be inside a nested model."""
-    return {last_with_weights(output) for output in model.outputs}
+def head_layers(model: keras.Model) -> set[keras.layers.Layer]:
+    """Return the head layers: for each output, the last layer with weights.
+
+    They may be inside a nested model.
+    """
+    return {find_last_with_weights(output) for output in model.outputs}
 
 
-def last_with_weights(tensor):
-    """The last layer with weights on the way to a symbolic tensor."""
-    layer, node, index = tensor._keras_history
+def find_last_with_weights(tensor: keras.KerasTensor) -> keras.layers.Layer:
+    """Return the last layer with weights on the path to a symbolic tensor."""
+    layer = operation_of(tensor)
     if not getattr(layer, "weights", ()):  # an operation such as `keras.ops.softmax` has none
-        return last_with_weights(layer._inbound_nodes[node].input_tensors[0])
-    return last_with_weights(layer.outputs[index]) if hasattr(layer, "outputs") else layer
+        return find_last_with_weights(input_tensors(tensor)[0])
+    if hasattr(layer, "outputs"):
+        return find_last_with_weights(layer.outputs[output_index(tensor)])
+    return layer
 
 
-def resize_model(model, height, width):
-    """The same model, with copies of its weights, for images of another size.
+def resize_model(model: keras.Model, height: int, width: int) -> keras.Model:
+    """Return a copy of a model for images of another size. Weights are copied.
+
+    Args:
+        model: A `keras.Model` with one input, the image.
+        height, width: Image size in pixels.
 
     Raises:
-        InputError (a ValueError): its layers cannot take that size.
+        InputError (a ValueError): The layers of the model cannot take that size.
     """
     import keras
 
@@ -228,8 +254,9 @@ def resize_model(model, height, width):
     try:
         other = keras.models.clone_model(model, input_tensors=image)
         other.set_weights(model.get_weights())
-    except Exception as error:  # of whichever layer is the first that cannot
+    except Exception as error:  # each layer raises its own
         raise InputError(
-            f"expected a size that {model.name} can take, got {height}x{width}: {first_line(error)}"
+            f"`height` and `width` must be a size that {model.name} can take. "
+            f"Received: {height}x{width}: {first_line(error)}. Pass another --height and --width."
         ) from error
     return other

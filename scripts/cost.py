@@ -1,4 +1,4 @@
-"""What models cost: python scripts/cost.py MODEL [MODEL...]."""
+"""Count the cost of architectures: python scripts/cost.py MODEL [MODEL...]."""
 
 import sys
 from dataclasses import dataclass
@@ -15,22 +15,24 @@ NUMBERS = ("parameters", "multiply_adds", "activations")
 
 @dataclass
 class Options:
-    """Parameters, multiply-adds and activations for one image: a row a layer, or several models side by side."""
+    """Count parameters, multiply-adds and activations for one image."""
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Names of architectures, such as resnet50; of two or more, only the totals."""
+    """Architectures, such as resnet50. Two or more are compared by their totals."""
     image_size: Annotated[int, PIXELS] | None = None
-    """Height and width in pixels; the size that the architecture was published with if not given."""
+    """Image height and width in pixels. Default: size of the paper."""
     by_stage: bool = False
-    """Add up the layers of each stage."""
+    """Sums per stage instead of rows per layer."""
     sort: Literal["network", "parameters", "multiply_adds", "activations"] = "network"
-    """Order of the rows: as in the network, or the greatest first."""
+    """Order of the rows. All but network are in descending order."""
 
 
 def main():
     options = parse(Options, sys.argv[1:], prog="cost.py")
     if not options.models:
-        raise InputError("expected one MODEL or more, got none; resnet50 would work")
+        raise InputError(
+            "At least one MODEL is needed. Received: none. Pass, for example, resnet50."
+        )
     with quiet():
         from keras_arch import available, build, cost
     for name in options.models:
@@ -42,7 +44,7 @@ def main():
     )
     costs = [cost(build(name, **size)) for name in options.models]
     if len(costs) > 1:
-        rows = [{"model": model.name, **numbers(model)} for model in costs]
+        rows = [{"model": model.name, **format_cost(model)} for model in costs]
     else:
         layers = list((costs[0].by_stage() if options.by_stage else costs[0]).layers)
         if options.sort != "network":
@@ -51,16 +53,16 @@ def main():
             {
                 "layer": layer.name,
                 "output": "x".join(map(str, layer.output_shape)),
-                **numbers(layer),
+                **format_cost(layer),
             }
             for layer in layers
         ]
-        rows.append({"layer": "total", "output": "", **numbers(costs[0])})
+        rows.append({"layer": "total", "output": "", **format_cost(costs[0])})
     print_table(rows)
 
 
-def numbers(cost):
-    """The three numbers of a layer or a model as a person reads them."""
+def format_cost(cost):
+    """Return the cost of a layer or a model as table cells."""
     return {name.replace("_", "-"): f"{getattr(cost, name):,}" for name in NUMBERS}
 
 

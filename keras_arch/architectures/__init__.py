@@ -1,4 +1,4 @@
-"""Architectures: one file or folder each, and the registry that finds a builder by its name."""
+"""Architectures, and the registry of their builders."""
 
 from .registry import BUILDERS, available, build
 

@@ -1,14 +1,17 @@
 """GoogLeNet: Going Deeper with Convolutions (Szegedy et al. 2014, arXiv:1409.4842).
 
-Deviations from the paper: batch norm in place of biases and local response normalisation, unless `batch_norm=False`;
-images are normalised to -1 to 1, as for torchvision's weights, instead of subtracting the mean.
+Deviations from the paper:
+
+- Batch norm replaces biases and local response normalization, unless `batch_norm=False`.
+- Images are normalized to -1 to 1, as for torchvision's weights. The paper subtracts the mean.
 """
 
 import numbers
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import keras
 from keras import layers, ops
@@ -28,11 +31,14 @@ from .layers import (
     max_pool_ceil,
 )
 
-WIDEST = 16  # times the filters of the paper
+MAX_WIDTH = 16
 
 
 class Inception(NamedTuple):
-    """A row of table 1: the number of filters in each convolution of a module, columns named as in the paper."""
+    """A row of table 1: the number of filters of each convolution in a module.
+
+    The fields have the names of the paper's columns.
+    """
 
     name: str
     filters_1x1: int
@@ -43,7 +49,7 @@ class Inception(NamedTuple):
     pool_projection: int
 
 
-# A max pool stands between 3b and 4a and between 4e and 5a.
+# A max pool follows 3b and 4e.
 TABLE_1 = (
     #         1x1  3x3reduce  3x3  5x5reduce  5x5  pool proj
     Inception("3a", 64, 96, 128, 16, 32, 32),
@@ -58,22 +64,31 @@ TABLE_1 = (
 )
 POOLED_BEFORE = ("4a", "5a")
 AUXILIARY_AFTER = ("4a", "4d")
-GOOGLENET_EPSILON = 1e-3  # of batch norm, as torchvision's weights were trained with
+GOOGLENET_EPSILON = 1e-3  # of batch norm, the value of torchvision's training
 
 conv_bn_relu_googlenet = partial(conv_bn_relu, epsilon=GOOGLENET_EPSILON)
 
 
-def inception_module(x, row, conv=conv_bn_relu_googlenet, kernel_5x5=5):
-    """Four branches side by side, the expensive ones behind a 1x1 convolution that shrinks their input (figure 2b).
+def inception_module(
+    x: keras.KerasTensor,
+    row: Inception,
+    conv: Callable = conv_bn_relu_googlenet,
+    kernel_5x5: int = 5,
+) -> keras.KerasTensor:
+    """Build an Inception module with dimension reductions (figure 2b).
+
+    The module has four parallel branches. 1x1 convolutions reduce the input of the 3x3 and 5x5
+    convolutions.
 
     Args:
-        x: (batch, height, width, channels).
-        row: an `Inception`, such as a row of `TABLE_1`.
-        conv: (x, filters, kernel_size, name=...) -> x, a convolution and what follows it.
-        kernel_5x5: size of the large kernel.
+        x: Tensor (batch, height, width, channels).
+        row: An `Inception`, such as a row of `TABLE_1`.
+        conv: Function (x, filters, kernel_size, name=...) -> x that builds a convolution with its
+            normalization and activation.
+        kernel_5x5: Kernel size of the 5x5 branch.
 
     Returns:
-        (batch, height, width, filters_1x1 + filters_3x3 + filters_5x5 + pool_projection).
+        Tensor (batch, height, width, filters_1x1 + filters_3x3 + filters_5x5 + pool_projection).
     """
     name = f"inception_{row.name}"
     branch_1x1 = conv(x, row.filters_1x1, 1, name=f"{name}_1x1")
@@ -88,16 +103,19 @@ def inception_module(x, row, conv=conv_bn_relu_googlenet, kernel_5x5=5):
     )
 
 
-def naive_inception_module(x, row, conv=conv_bn_relu_googlenet):
-    """All filter sizes side by side with nothing in between: the module whose cost the 1x1 cuts (figure 2a).
+def naive_inception_module(
+    x: keras.KerasTensor, row: Inception, conv: Callable = conv_bn_relu_googlenet
+) -> keras.KerasTensor:
+    """Build an Inception module without dimension reductions (figure 2a).
 
     Args:
-        x: (batch, height, width, channels).
-        row: an `Inception`; its `reduce_3x3`, `reduce_5x5` and `pool_projection` are not used.
-        conv: (x, filters, kernel_size, name=...) -> x, a convolution and what follows it.
+        x: Tensor (batch, height, width, channels).
+        row: An `Inception`. `reduce_3x3`, `reduce_5x5` and `pool_projection` are not used.
+        conv: Function (x, filters, kernel_size, name=...) -> x that builds a convolution with its
+            normalization and activation.
 
     Returns:
-        (batch, height, width, filters_1x1 + filters_3x3 + filters_5x5 + channels): it can only grow.
+        Tensor (batch, height, width, filters_1x1 + filters_3x3 + filters_5x5 + channels).
     """
     name = f"inception_{row.name}"
     branch_1x1 = conv(x, row.filters_1x1, 1, name=f"{name}_1x1")
@@ -110,10 +128,11 @@ def naive_inception_module(x, row, conv=conv_bn_relu_googlenet):
 
 
 def local_response_norm(x, name):
-    """x / (1 + alpha / 5 * the sum of squares in five neighbouring channels) ** beta (Krizhevsky et al. 2012, section 3.3).
+    """Build local response normalization (Krizhevsky et al. 2012, section 3.3).
 
-    The constants, and the alpha that is divided by five, are those of Caffe and its replication of GoogLeNet. It is a
-    small model of `keras.ops`, so that the operations stand under one name and a saved model stays plain Keras.
+    y = x / (1 + alpha / 5 * sum) ** beta, with the sum of squares of five neighboring channels.
+    The constants and the division of alpha by five are those of Caffe's GoogLeNet. The operations
+    form a nested model, so that they share one name and saved models need only Keras.
     """
     radius, alpha, beta = 2, 1e-4, 0.75
     inside = keras.Input(x.shape[1:], name=f"{name}_input")
@@ -125,12 +144,12 @@ def local_response_norm(x, name):
 
 
 def no_norm(x, name):
-    """Where batch norm is, nothing else normalises."""
+    """Return x. Networks with batch norm have no local response normalization."""
     return x
 
 
 def imagenet_stem(x, conv, norm):
-    """The first rows of table 1: 224 pixels become 28."""
+    """Build the first rows of table 1. They reduce 224 pixels to 28."""
     x = conv(x, 64, 7, 2, name="stem_conv1")
     x = max_pool_ceil(x, 3, 2, name="stem_pool1")
     x = norm(x, "stem_norm1")
@@ -141,7 +160,7 @@ def imagenet_stem(x, conv, norm):
 
 
 def cifar_stem(x, conv, norm, stride=1):
-    """The same convolutions without stride or pools, for images of 32 pixels or so."""
+    """Build the convolutions of the stem without pools, for images of about 32 pixels."""
     x = conv(x, 64, 3, stride, name="stem_conv1")
     x = norm(x, "stem_norm1")
     x = conv(x, 64, 1, name="stem_reduce")
@@ -162,18 +181,18 @@ STEMS = {
 
 
 def scale_filters(conv, width):
-    """The same convolution with `width` times as many filters."""
+    """Return `conv` with `width` times as many filters."""
     return lambda x, filters, *args, **options: conv(
         x, max(1, round(width * filters)), *args, **options
     )
 
 
 def auxiliary_head(x, conv, classes, activation, name):
-    """A second classifier halfway, which brings gradient to the lower layers (section 5)."""
+    """Build an auxiliary classifier. It brings gradients to the lower layers (section 5)."""
     if x.shape[1] is None or x.shape[2] is None or min(x.shape[1:3]) < 5:
         raise InputError(
-            f"expected images that leave 5x5 pixels or more for the auxiliary heads, got {x.shape[1]}x{x.shape[2]} "
-            "there; auxiliary_heads=False or larger images would work"
+            "Auxiliary classifiers need feature maps of at least 5x5 pixels. "
+            f"Received: {x.shape[1]}x{x.shape[2]}. Use larger images or auxiliary_heads=False."
         )
     x = layers.AveragePooling2D(5, 3, name=f"{name}_pool")(x)
     x = conv(x, 128, 1, name=f"{name}_conv")
@@ -184,54 +203,61 @@ def auxiliary_head(x, conv, classes, activation, name):
 
 
 def GoogLeNet(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="googlenet",
+    include_top: bool = True,
+    weights: str | Path | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "googlenet",
     *,
-    stem="imagenet",
-    width=1.0,
-    batch_norm=True,
-    kernel_5x5=5,
-    auxiliary_heads=False,
-    mean=None,
-    std=None,
-):
-    """GoogLeNet: raw images in, class probabilities out.
+    stem: Literal["imagenet", "cifar", "cifar_stride2"] = "imagenet",
+    width: float = 1.0,
+    batch_norm: bool = True,
+    kernel_5x5: Literal[3, 5] = 5,
+    auxiliary_heads: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> keras.Model:
+    """Build GoogLeNet.
 
     Args:
-        include_top: whether the average pool, the dropout and the classifier are there.
-        weights: None for random ones; "imagenet" for torchvision's (with kernel_5x5=3); or a .weights.h5 or .keras
-            file of such a model, or a .safetensors or .pth file of torchvision's.
-        input_tensor: a Keras tensor of raw images to build upon; None makes an input named "image".
-        input_shape: (height, width, channels). None is (224, 224, 3), or (None, None, 3) without the top. Height
-            and width may be None.
-        pooling: without the top, None for the feature map, "avg" or "max" for a vector.
-        classes: number of classes, 2 or more. Without the top it is ignored.
-        classifier_activation: of the last layer; None gives logits.
-        name: of the model.
-        stem: "imagenet" (divides the size by 8), "cifar" (keeps it) or "cifar_stride2" (halves it: a quarter of the cost).
-        width: share of the paper's filters that each convolution has; at 0.5 a quarter of the multiply-adds.
-        batch_norm: True, or False for the paper's convolutions with bias and local response normalisation.
-        kernel_5x5: 5, or 3 for torchvision's network, which also ends in a 2x2 max pool: its weights were trained so.
-        auxiliary_heads: add the two training heads, as outputs "auxiliary_4a" and "auxiliary_4d" behind the main one.
-            `keras_arch.fit` gives each the paper's loss weight of 0.3; in one's own code it is
-            `model.compile(..., loss=[loss] * 3, loss_weights=[1, 0.3, 0.3])` and `model.fit(images, [labels] * 3)`.
-            `keras_arch.strip_auxiliary_heads(model)` takes them off.
-        mean: what images of 0 to 1 have subtracted, one number from 0 to 1 for each channel. None is 0.5.
-        std: what they are divided by then, one number above 0 to 1 for each channel. None is 0.5. Set both to
-            load weights that were trained with another normalization.
+        include_top: Whether to include the average pool, the dropout and the classifier. Defaults
+            to True.
+        weights: None for random initialization, "imagenet" for torchvision's checkpoint (needs
+            `kernel_5x5=3`), or the path of a file: .keras, .weights.h5, .safetensors or .pth.
+        input_tensor: Keras tensor of raw images to use as input. Defaults to a new input named
+            "image".
+        input_shape: (height, width, channels). Height and width may be None. Defaults to
+            (224, 224, 3), or to (None, None, 3) if `include_top` is False.
+        pooling: Pooling of the features if `include_top` is False: None for the feature map,
+            "avg" or "max" for a vector.
+        classes: Number of classes, at least 2. Defaults to 1000. Unused if `include_top` is False.
+        classifier_activation: Activation of the classifier. None returns logits. Defaults to
+            "softmax".
+        name: Name of the model.
+        stem: "imagenet" divides the image size by 8, "cifar_stride2" by 2. "cifar" keeps it.
+        width: Multiplier of the number of filters of every convolution, above 0 and at most 16.
+            Multiply-adds grow about quadratically: 0.5 needs a quarter.
+        batch_norm: Whether to use batch norm. False builds the paper's convolutions with bias and
+            local response normalization.
+        kernel_5x5: Kernel size of the 5x5 branches, 5 or 3. 3 is torchvision's network, which also
+            ends in a 2x2 max pool.
+        auxiliary_heads: Whether to add the two auxiliary classifiers, as outputs "auxiliary_4a" and
+            "auxiliary_4d" after the main output. `keras_arch.fit` gives each the paper's loss
+            weight of 0.3. `keras_arch.strip_auxiliary_heads` removes them.
+        mean: Mean of images of 0-1 that is subtracted, one number from 0 to 1 per channel. Defaults
+            to 0.5.
+        std: Standard deviation by which they are divided, one number above 0 and up to 1 per
+            channel. Defaults to 0.5. Set both to load weights that were trained with other values.
 
     Returns:
-        A functional `keras.Model` from images (batch, height, width, channels), 0-255, to (batch, classes), or to a
-        list of three such with auxiliary heads.
+        A functional `keras.Model` from raw images (batch, height, width, channels) of 0-255 to
+        probabilities (batch, classes), or to a list of three with auxiliary classifiers.
 
     Raises:
-        InputError (a ValueError): an option, shape or file that cannot be used; the message says what can.
+        InputError (a ValueError): An argument is invalid, or `weights` do not fit the model.
 
     Reference:
         Szegedy et al. 2014, arXiv:1409.4842, table 1.
@@ -239,42 +265,49 @@ def GoogLeNet(
     Example:
         model = keras_arch.GoogLeNet(input_shape=(224, 224, 3), classes=5)
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        model.fit(images, labels)  # images: 0-255, as they come
+        model.fit(images, labels)  # raw images of 0-255
+
+        model = keras_arch.GoogLeNet(auxiliary_heads=True)
+        loss = ["sparse_categorical_crossentropy"] * 3
+        model.compile("sgd", loss, loss_weights=[1, 0.3, 0.3])
+        model.fit(images, [labels] * 3)
     """
     check_arguments(
         include_top, weights, pooling, classes, classifier_activation, name, "googlenet"
     )
-    stem = STEMS[choose("stem", stem, STEMS)]
+    entrance = STEMS[choose("stem", stem, STEMS)]
     if auxiliary_heads and not include_top:
         raise InputError(
-            "expected include_top=True with auxiliary_heads=True, got False; auxiliary_heads=False would work"
+            "`auxiliary_heads=True` needs `include_top=True`. Received: include_top=False. "
+            "Use auxiliary_heads=False."
         )
     if include_top:
         classes = check_classes(classes)
     if not isinstance(kernel_5x5, numbers.Integral) or kernel_5x5 not in (3, 5):
         raise InputError(
-            f"expected kernel_5x5 to be 5, or 3 for torchvision's weights, got {reprlib.repr(kernel_5x5)}"
+            "`kernel_5x5` must be 5, or 3 for torchvision's weights. "
+            f"Received: kernel_5x5={reprlib.repr(kernel_5x5)}."
         )
     width = as_real(
-        "width", width, lambda number: 0 < number <= WIDEST, f"greater than 0 and at most {WIDEST}"
+        "width", width, lambda number: 0 < number <= MAX_WIDTH, f"above 0 and at most {MAX_WIDTH}"
     )
     conv, norm = (
         (conv_bn_relu_googlenet, no_norm) if batch_norm else (conv_relu, local_response_norm)
     )
     conv = conv if width == 1 else scale_filters(conv, width)
-    kernel_5x5 = 3 if kernel_5x5 == 3 else 5  # an integer, whatever the number type
-    pool_sizes = {"4a": 3, "5a": 2 if kernel_5x5 == 3 else 3}
-    smallest = stem.stride * 2 ** len(POOLED_BEFORE)
+    kernel_size = 3 if kernel_5x5 == 3 else 5  # an int, also for integers of NumPy
+    pool_sizes = {"4a": 3, "5a": 2 if kernel_size == 3 else 3}
+    smallest = entrance.stride * 2 ** len(POOLED_BEFORE)
     default_shape = (224, 224, 3) if include_top else ANY_SIZE
     x = images = image_input(
         input_shape, input_tensor, default_shape, smallest, mean, std, default=HALVES
     )
-    x = stem.build(x, conv, norm)
+    x = entrance.build(x, conv, norm)
     auxiliary = []
     for row in TABLE_1:
         if row.name in POOLED_BEFORE:
             x = max_pool_ceil(x, pool_sizes[row.name], 2, name=f"pool_{row.name[0]}")
-        x = inception_module(x, row, conv, kernel_5x5)
+        x = inception_module(x, row, conv, kernel_size)
         if auxiliary_heads and row.name in AUXILIARY_AFTER:
             auxiliary.append(
                 auxiliary_head(x, conv, classes, classifier_activation, f"auxiliary_{row.name}")

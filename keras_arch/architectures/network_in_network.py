@@ -1,15 +1,21 @@
-"""Network in Network (Lin, Chen, Yan 2013, arXiv:1312.4400): a small network of 1x1 convolutions at every pixel.
+"""Network in Network (Lin, Chen, Yan 2013, arXiv:1312.4400).
 
-Deviations from the authors' CIFAR-10 network: images are normalised by mean and deviation instead of global contrast
-and ZCA whitening; weights start as He's instead of at a deviation of 0.05; no ReLU follows the last 1x1 convolution,
-so that a class can score below zero.
+Deviations from the authors' CIFAR-10 network:
 
-The second pool averages the pixels inside the image alone. Keras's torch backend repeats pixels at the edge instead, so
-that probabilities differ a little there.
+- Images are normalized by mean and standard deviation. The authors use global contrast
+  normalization and ZCA whitening.
+- Weights have He initialization. The authors use a standard deviation of 0.05.
+- No ReLU follows the last 1x1 convolution, so class scores can be negative.
+
+The second pool averages only pixels inside the image. Keras's torch backend repeats pixels at the
+edge, so probabilities differ slightly on that backend.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
 
+import keras
 from keras import layers
 
 from .layers import (
@@ -24,75 +30,94 @@ from .layers import (
     pool_features,
 )
 
-DROPOUT = 0.5  # between the blocks
+DROPOUT = 0.5
 
 
 class MLPConv(NamedTuple):
-    """A row of the network: a convolution, then two 1x1 convolutions; None stands for the number of classes."""
+    """The kernel size and the numbers of filters of a block."""
 
     kernel_size: int
-    filters: tuple[int, int, int | None]
+    filters: tuple[int, ...]
 
 
 TABLE = (
     MLPConv(5, (192, 160, 96)),
     MLPConv(5, (192, 192, 192)),
-    MLPConv(3, (192, 192, None)),
+    MLPConv(3, (192, 192)),  # the last convolution has one filter per class
 )
 
 
-def mlpconv(x, filters, kernel_size, name):
-    """A convolution whose outputs a perceptron of two layers, shared by all pixels, mixes (figure 1b)."""
+def mlpconv(
+    x: keras.KerasTensor, filters: Sequence[int], kernel_size: int, name: str
+) -> keras.KerasTensor:
+    """Build an mlpconv block: a convolution and two 1x1 convolutions (figure 1b).
+
+    The 1x1 convolutions are a two-layer perceptron that all pixels share.
+
+    Args:
+        x: Tensor (batch, height, width, channels).
+        filters: Number of filters of the three convolutions.
+        kernel_size: Kernel size of the first convolution.
+        name: Prefix of the layer names.
+
+    Returns:
+        Tensor (batch, height, width, filters[2]).
+    """
     x = conv_relu(x, filters[0], kernel_size, name=f"{name}_conv")
     x = conv_relu(x, filters[1], 1, name=f"{name}_mlp1")
     return conv_relu(x, filters[2], 1, name=f"{name}_mlp2")
 
 
 def NetworkInNetwork(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=10,
-    classifier_activation="softmax",
-    name="nin",
+    include_top: bool = True,
+    weights: str | Path | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 10,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "nin",
     *,
-    mean=None,
-    std=None,
-):
-    """Network in Network for CIFAR-10: raw images in, class probabilities out, no dense layer in between.
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> keras.Model:
+    """Build Network in Network for CIFAR-10.
 
     Args:
-        include_top: whether the 1x1 convolution to the classes, their average over all pixels and the activation are
-            there.
-        weights: None for random ones, or a .weights.h5 or .keras file of such a model.
-        input_tensor: a Keras tensor of raw images to build upon; None makes an input named "image".
-        input_shape: (height, width, channels). None is (32, 32, 3), or (None, None, 3) without the top. Height
-            and width may be None.
-        pooling: without the top, None for the feature map, "avg" or "max" for a vector.
-        classes: number of classes, 2 or more. Without the top it is ignored.
-        classifier_activation: of the last layer; None gives logits.
-        name: of the model.
-        mean: what images of 0 to 1 have subtracted, one number from 0 to 1 for each channel. None is ImageNet's
-            (0.485, 0.456, 0.406), or their average if the images are not RGB.
-        std: what they are divided by then, one number above 0 to 1 for each channel. None is ImageNet's
-            (0.229, 0.224, 0.225), or their average. Set both to load weights that were trained with another
-            normalization.
+        include_top: Whether to include the 1x1 convolution to the classes, the average pool and the
+            activation. Defaults to True.
+        weights: None for random initialization, or the path of a .keras or .weights.h5 file.
+        input_tensor: Keras tensor of raw images to use as input. Defaults to a new input named
+            "image".
+        input_shape: (height, width, channels). Height and width may be None. Defaults to
+            (32, 32, 3), or to (None, None, 3) if `include_top` is False.
+        pooling: Pooling of the features if `include_top` is False: None for the feature map,
+            "avg" or "max" for a vector.
+        classes: Number of classes, at least 2. Defaults to 10. Unused if `include_top` is False.
+        classifier_activation: Activation of the class scores. None returns logits. Defaults to
+            "softmax".
+        name: Name of the model.
+        mean: Mean of images of 0-1 that is subtracted, one number from 0 to 1 per channel. Defaults
+            to ImageNet's (0.485, 0.456, 0.406), or to their average if the images are not RGB.
+        std: Standard deviation by which they are divided, one number above 0 and up to 1 per
+            channel. Defaults to ImageNet's (0.229, 0.224, 0.225), or to their average. Set both to
+            load weights that were trained with other values.
 
     Returns:
-        A functional `keras.Model` from images (batch, height, width, channels), 0-255, to (batch, classes).
+        A functional `keras.Model` from raw images (batch, height, width, channels) of 0-255 to
+        probabilities (batch, classes).
 
     Raises:
-        InputError (a ValueError): an option, shape or file that cannot be used; the message says what can.
+        InputError (a ValueError): An argument is invalid, or `weights` do not fit the model.
 
     Reference:
-        Lin et al. 2013, arXiv:1312.4400, figure 2; the widths are those of the authors' published definition for CIFAR-10.
+        Lin et al. 2013, arXiv:1312.4400, figure 2. The numbers of filters are those of the authors'
+        published definition for CIFAR-10.
 
     Example:
         model = keras_arch.NetworkInNetwork(input_shape=(32, 32, 3), classes=10)
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        model.fit(images, labels)  # images: 0-255, as they come
+        model.fit(images, labels)  # raw images of 0-255
     """
     check_arguments(include_top, weights, pooling, classes, classifier_activation, name, "nin")
     first, second, third = TABLE

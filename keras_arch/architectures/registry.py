@@ -1,6 +1,10 @@
-"""The registry: every architecture by its name."""
+"""The registry of all architectures by name."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
 
 from ..errors import choose
 from .googlenet import GoogLeNet
@@ -32,7 +36,7 @@ from .resnet.builders import (
     ResNet164V2,
 )
 
-BUILDERS = {
+BUILDERS: dict[str, Callable[..., keras.Model]] = {
     "googlenet": GoogLeNet,
     "nin": NetworkInNetwork,
     **{
@@ -55,23 +59,28 @@ BUILDERS = {
 }
 
 
-def available():
-    """The names that `build` knows, sorted."""
+def available() -> list[str]:
+    """Return the sorted names of all architectures.
+
+    Example:
+        keras_arch.available()[:2]  # ["googlenet", "nin"]
+    """
     return sorted(BUILDERS)
 
 
-def build(name, **options):
-    """Build the architecture called `name`; `options` are those of its builder.
+def build(name: str, **options: Any) -> keras.Model:
+    """Build an architecture by name.
 
     Args:
-        name: one of `available()`, such as "resnet20", in upper or lower case.
-        **options: `input_shape`, `classes` and whatever else the builder takes.
+        name: A name in `available()`, such as "resnet20". Upper and lower case are equal.
+        **options: Arguments of the builder, such as `input_shape` and `classes`.
 
     Returns:
         A functional `keras.Model` from raw images of 0-255 to class probabilities.
 
     Raises:
-        InputError (a ValueError): an unknown name, or an option that the builder does not have or cannot use.
+        InputError (a ValueError): The name is unknown, the builder does not have an option, or its
+            value is invalid.
 
     Example:
         model = keras_arch.build("resnet20", input_shape=(32, 32, 3), classes=10)

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiplications and activations, a row a layer, from the graph alone."""
+"""Parameters, multiply-adds and activations of a model, computed from its graph."""
 
 import math
 import re
@@ -13,10 +13,17 @@ from ..models import check_model
 
 
 class LayerCost(NamedTuple):
-    """One layer, for one image.
+    """The cost of one layer for one image.
 
-    Parameters are what training learns, as papers count them: not the moving statistics of batch norm. A multiply-add is
-    one multiplication with its addition; biases, norms and pools count nothing.
+    Attributes:
+        name: Name of the layer.
+        kind: Class of the layer, such as "Conv2D".
+        output_shape: (height, width, channels), or (channels,).
+        parameters: Number of parameters that training learns. Moving statistics of batch norm are
+            not counted, as in the papers.
+        multiply_adds: Number of multiplications with their additions. Biases, normalization and
+            pools count 0.
+        activations: Number of output values.
     """
 
     name: str
@@ -24,36 +31,44 @@ class LayerCost(NamedTuple):
     output_shape: tuple[int, ...]
     parameters: int
     multiply_adds: int
-    activations: int  # values that come out
+    activations: int
 
     @property
-    def stage(self):
-        """The part of the network that the layer's name begins with, or the layer itself where it is on its own."""
+    def stage(self) -> str:
+        """The stage in the layer's name, such as "stage2", or the name if it has none."""
         part = re.match(r"(stem|stage\d+|inception_\w\w|auxiliary_\w\w|mlpconv\d)(_|$)", self.name)
         return part[1] if part else self.name
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The layers of a model and their sums."""
+    """The cost of a model for one image.
+
+    Attributes:
+        name: Name of the model.
+        layers: The cost of each layer, in the order of the model.
+    """
 
     name: str
     layers: tuple[LayerCost, ...]
 
     @property
-    def parameters(self):
+    def parameters(self) -> int:
+        """Number of parameters of all layers."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
-    def multiply_adds(self):
+    def multiply_adds(self) -> int:
+        """Number of multiply-adds of all layers."""
         return sum(layer.multiply_adds for layer in self.layers)
 
     @property
-    def activations(self):
+    def activations(self) -> int:
+        """Number of output values of all layers."""
         return sum(layer.activations for layer in self.layers)
 
-    def by_stage(self):
-        """The same cost with the layers of each stage added up, in the order of the network."""
+    def by_stage(self) -> "Cost":
+        """Return the sums of each stage, in the order of the model."""
         stages: dict[str, list[LayerCost]] = {}
         for layer in self.layers:
             stages.setdefault(layer.stage, []).append(layer)
@@ -71,59 +86,67 @@ class Cost:
         return Cost(self.name, rows)
 
 
-def cost(model):
-    """Count what `model` costs for one image, without running it.
+def cost(model: keras.Model) -> Cost:
+    """Count the parameters, multiply-adds and activations of a model for one image.
+
+    The model is not run.
 
     Args:
-        model: a functional `keras.Model` of fixed image size.
+        model: A functional `keras.Model` with a fixed image size.
 
     Returns:
-        A `Cost`: `.layers`, a `LayerCost` each, the sums `.parameters`, `.multiply_adds` and `.activations`, and
-        `.by_stage()`.
+        A `Cost` with the sums `parameters`, `multiply_adds` and `activations`, a `LayerCost` for
+        each layer in `layers`, and the method `by_stage()`.
 
     Raises:
-        InputError (a ValueError): the model leaves the image size open.
+        InputError (a ValueError): The image size is not fixed, or a layer with a kernel is not a
+            Conv2D, DepthwiseConv2D or Dense layer.
 
     Example:
         keras_arch.cost(keras_arch.ResNet50()).multiply_adds  # 4,089,184,256
     """
     check_model(model)
-    return Cost(model.name, tuple(layer_cost(layer) for layer in model.layers))
+    return Cost(model.name, tuple(count_layer(layer) for layer in model.layers))
 
 
-def layer_cost(layer):
+def count_layer(layer: keras.layers.Layer) -> LayerCost:
     shape = tuple(layer.output.shape[1:])
     if None in shape:
         raise InputError(
-            f"expected a model of fixed image size, got {shape} at {layer.name}; input_shape would fix it"
+            f"`model` must have a fixed image size. "
+            f"Received: output shape {shape} of {layer.name}. "
+            "Pass `input_shape` to the builder."
         )
     return LayerCost(
         layer.name,
         type(layer).__name__,
         shape,
-        parameters(layer),
-        multiply_adds(layer, shape),
+        count_parameters(layer),
+        count_multiply_adds(layer, shape),
         math.prod(shape),
     )
 
 
-def parameters(layer):
-    """What training learns: all but moving statistics and the state of random numbers, frozen or not."""
+def count_parameters(layer: keras.layers.Layer) -> int:
+    """Count weights without moving statistics and random seeds. Frozen weights are included."""
     learned = [
         variable for variable in layer.weights if not variable.name.startswith(("moving_", "seed_"))
     ]
     return sum(math.prod(variable.shape) for variable in learned)
 
 
-def multiply_adds(layer, output_shape):
-    """Every kernel value meets every output pixel once; layers without a kernel count nothing, as in the papers."""
+def count_multiply_adds(layer: keras.layers.Layer, output_shape: tuple[int, ...]) -> int:
+    """Count one multiply-add per kernel value and output pixel. Other layers count 0."""
     if isinstance(layer, keras.Model):
-        return sum(multiply_adds(inner, tuple(inner.output.shape[1:])) for inner in layer.layers)
+        return sum(
+            count_multiply_adds(inner, tuple(inner.output.shape[1:])) for inner in layer.layers
+        )
     if type(layer) in (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense):
         return math.prod(layer.kernel.shape) * math.prod(output_shape[:-1])
     if any(variable.path.endswith("kernel") for variable in layer.weights):
         kind = type(layer).__name__
         raise InputError(
-            f"expected Conv2D, DepthwiseConv2D and Dense as layers with kernels, got {layer.name} ({kind})"
+            "Layers with kernels must be Conv2D, DepthwiseConv2D or Dense. "
+            f"Received: {layer.name} ({kind}). Replace the layer."
         )
     return 0

@@ -1,4 +1,4 @@
-"""Where a model looked: Grad-CAM."""
+"""Grad-CAM: heat maps of the pixels that support a classification."""
 
 import keras
 import numpy as np
@@ -7,26 +7,31 @@ from matplotlib import colormaps
 from PIL import Image
 
 from ..errors import InputError
+from ..keras_graph import input_tensors, operation_of, output_index
 from ..models import check_backend, strip_auxiliary_heads
 
 
-def grad_cam(model, images):
-    """For each image, where the most probable class has its evidence.
+def grad_cam(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Return a heat map of the most probable class for each image.
 
-    The last feature maps larger than one pixel are weighed by how much each one's mean raises the logarithm of the class's odds; what lowers them
-    is left out. Of odds, since a probability that rounds to 1 has no slope.
+    The method weighs the last feature maps larger than one pixel by the mean gradient of the log
+    odds of the class. It sets negative sums to zero. Log odds have a gradient even if the
+    probability rounds to 1.
 
     Args:
-        model: a `keras.Model` from raw images to class probabilities, with feature maps before its head.
-        images: (batch, height, width, channels) of 0-255.
+        model: A `keras.Model` from raw images to class probabilities, with feature maps.
+        images: Array (batch, height, width, channels) of 0-255.
 
     Returns:
-        (batch, height, width) of 0-1, resized to the images; all zero where nothing raises the class.
+        Array (batch, height, width) of 0-1. The maximum of each map is 1, or 0 if nothing supports
+        the class.
 
     Raises:
-        InputError (a ValueError): Keras does not run on TensorFlow; no feature maps larger than one pixel.
+        InputError (a ValueError): Keras does not run on TensorFlow, or the model has no feature
+            maps larger than one pixel.
 
-    Reference: Selvaraju et al. 2017, arXiv:1610.02391.
+    Reference:
+        Selvaraju et al. 2017, arXiv:1610.02391.
     """
     both = with_last_maps(model)
     with tf.GradientTape() as tape:
@@ -42,36 +47,42 @@ def grad_cam(model, images):
     return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
-def with_last_maps(model):
-    """The same model with two outputs: its last feature maps that are larger than one pixel, and its answer."""
+def with_last_maps(model: keras.Model) -> keras.Model:
+    """Return a model with two outputs: the last feature maps and the probabilities.
+
+    The feature maps are larger than one pixel.
+    """
     check_backend("grad_cam")
     model = strip_auxiliary_heads(model)
-    if both := maps_and_output(model.inputs, model.outputs[0], model.outputs[0]):
+    if both := build_map_model(model.inputs, model.outputs[0], model.outputs[0]):
         return both
     raise InputError(
-        f"Grad-CAM cannot explain {model.name!r}: no feature maps larger than one pixel lead to its output. Explain a "
-        "model with convolutions in front of its classifier"
+        "Grad-CAM needs feature maps larger than one pixel. "
+        f"Received: {model.name!r}, which has none. Use a model with convolutions before its head."
     )
 
 
-def maps_and_output(inputs, outputs, tensor):
-    """A model from `inputs` to [the last feature maps that lead to `tensor`, outputs], or None without such maps."""
+def build_map_model(inputs, outputs, tensor):
+    """Return a model from `inputs` to [last feature maps before `tensor`, outputs], or None."""
     tensors = [tensor]
     while tensors:
         if maps := [tensor for tensor in tensors if is_map(tensor)]:
             return keras.Model(inputs, [maps[-1], outputs])
-        for nested, index in nested_models(tensors):
-            nested_input, nested_output = ends(nested)
-            if both := maps_and_output(nested_input, nested_output, nested.outputs[index]):
-                return with_maps_of(nested, both, keras.Model(inputs, outputs))
+        for nested, index in find_nested_models(tensors):
+            nested_input, nested_output = get_ends(nested)
+            if both := build_map_model(nested_input, nested_output, nested.outputs[index]):
+                return replace_nested(nested, both, keras.Model(inputs, outputs))
         tensors = list(
-            {id(source): source for tensor in tensors for source in sources(tensor)}.values()
+            {id(source): source for tensor in tensors for source in get_sources(tensor)}.values()
         )
     return None
 
 
-def with_maps_of(nested, both, model):
-    """The same model with the maps of a nested one as its first output; `both` takes its part and gives them."""
+def replace_nested(nested, both, model):
+    """Return the model with the maps of a nested model as first output.
+
+    `both` replaces the nested model. It returns the maps and the outputs.
+    """
     maps = []
 
     def call(layer, *args, **kwargs):
@@ -85,37 +96,49 @@ def with_maps_of(nested, both, model):
     return keras.Model(same.input, [maps[-1], same.output])
 
 
-def nested_models(tensors):
-    """Yield each nested model that gives one of the tensors, the last first, and which of its outputs that is."""
+def find_nested_models(tensors):
+    """Yield each nested model that computes a tensor, and its output index, last first."""
     for tensor in reversed(tensors):
-        layer, _, index = tensor._keras_history
+        layer = operation_of(tensor)
         if hasattr(layer, "outputs"):
-            yield layer, index
+            yield layer, output_index(tensor)
 
 
-def ends(model):
-    """The input and the output of a model as it was built; of a Sequential, `input` and `output` are those of its caller."""
+def get_ends(model):
+    """Return the input and output of a model as it was built.
+
+    `input` and `output` of a nested Sequential are the tensors of its caller.
+    """
     if isinstance(model, keras.Sequential):
         return model.inputs[0], model.outputs[0]
     return model.input, model.output
 
 
-def sources(tensor):
-    """The tensors that a tensor is computed from; none if it is an input, or if a model without a graph computes it."""
-    layer, node, _ = tensor._keras_history
+def get_sources(tensor):
+    """Return the inputs of the operation that computes a tensor.
+
+    The list is empty if the tensor is an input, or if a model without a graph computes it.
+    """
+    layer = operation_of(tensor)
     without_graph = isinstance(layer, keras.Model) and not hasattr(layer, "outputs")
-    return [] if without_graph else layer._inbound_nodes[node].input_tensors
+    return [] if without_graph else input_tensors(tensor)
 
 
 def is_map(tensor):
-    """Whether a tensor is (batch, height, width, channels) of more than one pixel, and not an input."""
-    layer = tensor._keras_history.operation
+    """Return whether a tensor is a feature map of more than one pixel, and not an input."""
+    layer = operation_of(tensor)
     large = len(tensor.shape) == 4 and tuple(tensor.shape[1:3]) != (1, 1)
     return large and not isinstance(layer, keras.layers.InputLayer)
 
 
-def overlay(image, heat, scale):
-    """A Pillow image of `image` (height, width, 1 or 3) under its heat, `scale` times as large: blue is nothing, red most."""
-    colours = colormaps["jet"](heat)[..., :3] * 255
-    mixed = Image.fromarray(np.uint8(0.5 * np.broadcast_to(image, colours.shape) + 0.5 * colours))
+def overlay(image: np.ndarray, heat: np.ndarray, scale: int) -> Image.Image:
+    """Return a Pillow image of an image under its heat map, from blue (0) to red (1).
+
+    Args:
+        image: Array (height, width, 1 or 3) of 0-255.
+        heat: Array (height, width) of 0-1.
+        scale: Scale factor of the height and width.
+    """
+    colors = colormaps["jet"](heat)[..., :3] * 255
+    mixed = Image.fromarray(np.uint8(0.5 * np.broadcast_to(image, colors.shape) + 0.5 * colors))
     return mixed.resize((scale * mixed.width, scale * mixed.height), Image.Resampling.NEAREST)

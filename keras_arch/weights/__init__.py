@@ -1,1 +1,1 @@
-"""Load weights of other trainings into a model."""
+"""Loading of weights into a model."""

@@ -1,12 +1,12 @@
-"""torchvision's checkpoints: names, reading and download."""
+"""Torchvision's checkpoints: download, reading and names."""
 
 import hashlib
 import math
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,17 +14,17 @@ import numpy as np
 from ..errors import InputError, first_line, is_disk_full
 from ..models import check_model
 from .files import (
+    AUXILIARY_PREFIX,
     SAFETENSORS,
     TORCH,
-    TRAINING_HEADS,
     detect_kind,
-    differences,
     find_weights_file,
     has_head,
+    list_differences,
 )
 
 TORCHVISION = "https://download.pytorch.org/models/"
-# torchvision's IMAGENET1K_V1 checkpoints; a file's name ends in the first eight digits of its SHA-256.
+# IMAGENET1K_V1 checkpoints. A file name ends in the first eight digits of the SHA-256.
 PUBLISHED = {
     "resnet18": "resnet18-f37072fd.pth",
     "resnet34": "resnet34-b627a593.pth",
@@ -36,17 +36,16 @@ PUBLISHED = {
 
 
 class Normalization(NamedTuple):
-    """The input of a network is (x / 255 - mean) / std. One number for each of red, green and blue."""
+    """Mean and standard deviation per channel. The input of a network is (x / 255 - mean) / std."""
 
     mean: Sequence[float]
     std: Sequence[float]
 
 
-IMAGENET = Normalization(
-    (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-)  # of ImageNet's training images
+# Of ImageNet's training images.
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # -1 to 1
-# Parameters of the same networks, all but those of the classifier for 1000 classes.
+# Numbers of parameters without the classifier.
 PARAMETERS = {
     "resnet18": 11_176_512,
     "resnet34": 21_284_672,
@@ -58,50 +57,65 @@ PARAMETERS = {
 IMAGENET_CLASSES = 1000
 TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
 
-CACHE_DIR = None  # Keras's own, ~/.keras
+CACHE_DIR = None  # the default of Keras, ~/.keras
 
-
-WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-)  # what training scripts call a state_dict in a larger checkpoint
+# Names of a state_dict in a larger checkpoint.
+WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
-COUNTERS = ("num_batches_tracked", "n_averaged")  # of steps; evaluation does not use them
+COUNTERS = ("num_batches_tracked", "n_averaged")  # step counters, unused in inference
 
 
-def load_torchvision_weights(model, source, skip_head=False, sum_channels=False):
-    """Load a torchvision checkpoint into a ResNet (18 to 152) or a GoogLeNet with kernel_5x5=3.
+def load_torchvision_weights(
+    model: keras.Model,
+    source: str | Path | Mapping[str, Any],
+    skip_head: bool = False,
+    sum_channels: bool = False,
+) -> keras.Model:
+    """Load a torchvision checkpoint into a ResNet (18 to 152) or a GoogLeNet with `kernel_5x5=3`.
 
     Args:
-        model: a model that a builder of ours made; its own normalisation is what torchvision's weights expect.
-        source: a mapping from names to arrays as in a state_dict (convolutions: out, in, height, width), or the path
-            of a .safetensors file, or of a .pth file, which is read by torch (`pip install torch`) with
-            weights_only=True. The state_dict may be the "state_dict", "model_state_dict" or "model" of a larger
-            checkpoint. A `module.` or `_orig_mod.` before the names is left out.
-        skip_head: leave the model's own classifier, for another number of classes or a model without one.
-        sum_channels: sum the first convolution over red, green and blue, for a model of one channel: it then answers
-            to a grey image about as the original to the same grey in all three.
+        model: A model from a builder of keras_arch. It must normalize images as the checkpoint's
+            training did. Torchvision's own checkpoints need the default `mean` and `std`.
+        source: The path of a .safetensors or .pth file, or a state_dict: a mapping from names to
+            arrays (convolutions: out, in, height, width). A .pth file needs torch, which reads it
+            with `weights_only=True`. The state_dict may be the "state_dict", "model_state_dict" or
+            "model" of a larger checkpoint. Prefixes `module.` and `_orig_mod.` are removed.
+        skip_head: Whether to keep the classifier of the model, for another number of classes.
+            Defaults to False.
+        sum_channels: Whether to sum the first kernel over red, green and blue, for grayscale
+            images. Defaults to False.
 
     Returns:
-        The model.
+        `model`.
 
     Raises:
-        InputError (a ValueError): tensors are missing, unexpected or of another shape; they are named, and the model
-            is as it was. Or the model has shortcuts that pad channels with zeros, as ResNet20 has by default.
+        InputError (a ValueError): Tensors are missing, unexpected or of another shape, or the model
+            has `shortcut="zero_padding"`. The model is unchanged.
+
+    Example:
+        model = keras_arch.ResNet18(classes=5)
+        keras_arch.load_torchvision_weights(model, "resnet18.safetensors", skip_head=True)
     """
     check_model(model)
     check_shortcuts(model, source)
-    return assign_tensors(model, read_tensors(source), named(source), skip_head, sum_channels)
+    return assign_tensors(
+        model, read_tensors(source), describe_source(source), skip_head, sum_channels
+    )
 
 
-def assign_tensors(model, state, source, skip_head, sum_channels):
-    """Load the state_dict of `load_torchvision_weights`, which messages call `source`."""
+def assign_tensors(
+    model: keras.Model,
+    state: Mapping[str, np.ndarray],
+    source: str | Path,
+    skip_head: bool,
+    sum_channels: bool,
+) -> keras.Model:
+    """Assign a state_dict to the variables of a model. Messages name it `source`."""
     tensors = {
         name: tensor
         for name, tensor in state.items()
         if not name.endswith(COUNTERS)
-        and not name.startswith(("aux1.", "aux2."))  # GoogLeNet's training heads
+        and not name.startswith(("aux1.", "aux2."))  # GoogLeNet's auxiliary classifiers
     }
     if skip_head:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
@@ -111,7 +125,7 @@ def assign_tensors(model, state, source, skip_head, sum_channels):
         if (
             kind == "seed_generator_state"
             or (skip_head and layer == "predictions")
-            or layer.startswith(TRAINING_HEADS)
+            or layer.startswith(AUXILIARY_PREFIX)
         ):
             continue
         name = torchvision_name(layer, kind)
@@ -125,9 +139,9 @@ def assign_tensors(model, state, source, skip_head, sum_channels):
         if value.shape != tuple(variable.shape):
             misshapen.append(f"{name} is {value.shape} and not {tuple(variable.shape)}")
         values[variable.path] = value
-    if problems := differences(missing, list(tensors), misshapen):
+    if problems := list_differences(missing, list(tensors), misshapen):
         fix = (
-            " skip_head=True loads all but the classifier, sum_channels=True is for one channel."
+            " Pass skip_head=True for other classes or sum_channels=True for one channel."
             if misshapen
             else ""
         )
@@ -140,49 +154,51 @@ def assign_tensors(model, state, source, skip_head, sum_channels):
     return model
 
 
-def check_shortcuts(model, source):
+def check_shortcuts(model: keras.Model, source: Any) -> None:
     """Raise InputError if a shortcut of the model pads channels with zeros.
 
-    PyTorch's networks of this kind put the zeros behind the channels, before them or on both sides. Their tensors have
-    the same names and shapes, so that weights of another network load without an error and classify worse.
+    Such networks in PyTorch add the zeros after the channels, before them or on both sides. The
+    tensors have the same names and shapes. So weights of another network would load without an
+    error and classify worse.
     """
     if any(layer.name.endswith("_shortcut_pad") for layer in model.layers):
         raise InputError(
-            f"{model.name} has shortcuts that pad channels with zeros, and PyTorch's tensors do not show on which side. "
-            f"Received: {named(source)}. Use shortcut='projection' and weights trained so, or a file of Keras."
+            f"{model.name} has shortcuts that pad channels with zeros. PyTorch's tensors do not "
+            f"show on which side. Received: {describe_source(source)}. Use "
+            "shortcut='projection' and weights that were trained with it, or a Keras file."
         )
 
 
-def named(source):
-    """What a message calls a source of tensors."""
+def describe_source(source: Any) -> Any:
+    """Return the name of a source of tensors for messages."""
     return "A mapping" if hasattr(source, "items") else source
 
 
-def check_normalization(model, architecture):
-    """Raise InputError unless the model normalizes images as torchvision did when it trained `architecture`."""
-    mean, std = normalization_of(model)
+def check_normalization(model: keras.Model, architecture: str) -> None:
+    """Raise InputError unless the model normalizes images as torchvision's training did."""
+    mean, std = get_normalization(model)
     wanted = TRAINED_WITH[architecture]
     if model.input_shape[-1] != 3:
         wanted = Normalization(*([float(np.mean(values))] for values in wanted))
     if not (np.allclose(mean, wanted.mean, atol=1e-6) and np.allclose(std, wanted.std, atol=1e-6)):
         raise InputError(
-            "weights='imagenet' need the normalization that they were trained with. "
-            f"Received: mean={format_numbers(mean)}, std={format_numbers(std)}. Leave out `mean` and `std`."
+            "weights='imagenet' needs the normalization of its training. Received: "
+            f"mean={format_numbers(mean)}, std={format_numbers(std)}. Leave out `mean` and `std`."
         )
 
 
-def normalization_of(model):
-    """The `Normalization` of a model that a builder of ours made."""
-    layer = model.get_layer("normalise")
+def get_normalization(model: keras.Model) -> Normalization:
+    """Return the normalization of a model from a builder of keras_arch."""
+    layer = model.get_layer("normalize")
     std = 1 / (255 * np.asarray(layer.scale))
     return Normalization((-np.asarray(layer.offset) * std).tolist(), std.tolist())
 
 
-def format_numbers(values):
+def format_numbers(values: Sequence[float]) -> str:
     return f"({', '.join(f'{value:.4g}' for value in values)})"
 
 
-# What torchvision calls our layers; it counts blocks from 0.
+# Patterns of our layer names, and torchvision's names. Torchvision counts blocks from 0.
 TORCHVISION_NAMES = (
     (r"predictions", "fc"),
     (r"stem_conv(_bn)?", "{conv_or_bn}1"),
@@ -214,13 +230,13 @@ TORCHVISION_KINDS = {
 }
 
 
-def torchvision_name(layer, kind):
-    """What torchvision calls the variable `kind` of our `layer`; our own path where it has no such thing."""
+def torchvision_name(layer: str, kind: str) -> str:
+    """Return torchvision's name for a variable of our layer, or our name if it has none."""
     for pattern, name in TORCHVISION_NAMES:
         match = re.fullmatch(pattern, layer)
         if match:
             is_bn = layer.endswith("_bn")
-            parts = {
+            parts: dict[str, Any] = {
                 "conv_or_bn": "bn" if is_bn else "conv",
                 "zero_or_one": int(is_bn),
                 **match.groupdict(),
@@ -231,17 +247,19 @@ def torchvision_name(layer, kind):
     return f"{layer}.{kind}"
 
 
-def read_tensors(source):
-    """A mapping from names to NumPy arrays, from what `load_torchvision_weights` takes."""
-    return tensors_of(source if hasattr(source, "items") else read_file(source), named(source))
+def read_tensors(source: Any) -> dict[str, np.ndarray]:
+    """Return the tensors of a file or a state_dict by name."""
+    state = source if hasattr(source, "items") else read_file(source)
+    return extract_tensors(state, describe_source(source))
 
 
-def read_file(path):
-    """What a .safetensors or .pth file holds."""
+def read_file(path: str | Path) -> Any:
+    """Return the contents of a .safetensors or .pth file."""
     kind = detect_kind(find_weights_file("source", path))
     if kind not in (SAFETENSORS, TORCH):
         raise InputError(
-            f"{path} must hold PyTorch's tensors. Received: a {kind} file. Use `weights=` of a builder."
+            f"{path} must hold PyTorch's tensors. Received: a {kind} file. "
+            "Pass it to `weights` of a builder."
         )
     try:
         if kind == SAFETENSORS:
@@ -253,32 +271,33 @@ def read_file(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
         raise InputError(
-            f"expected torch to be installed, which reads {path}; pip install torch would work, or a .safetensors file"
+            f"A .pth file needs torch, which is not installed. Received: {path}. "
+            "Run pip install torch, or use a .safetensors file."
         ) from None
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+    except Exception as error:  # damaged bytes can raise any exception
         raise InputError(
-            f"{path} cannot be read as tensors. Received: {first_line(error)} Save a state_dict: "
-            "torch.save(model.state_dict(), FILE)."
+            f"{path} cannot be read as tensors. Received: {first_line(error)} "
+            "Save a state_dict: torch.save(model.state_dict(), FILE)."
         ) from error
 
 
-def tensors_of(state, source):
-    """The tensors of a state_dict as NumPy arrays, out of a larger checkpoint and without prefixes of wrappers."""
+def extract_tensors(state: Any, source: str | Path) -> dict[str, np.ndarray]:
+    """Return the tensors of a state_dict, also in a larger checkpoint, without wrapper prefixes."""
     inner = [state[key] for key in WRAPPERS if key in state] if hasattr(state, "items") else []
     if inner and hasattr(inner[0], "items"):
-        return tensors_of(inner[0], source)
-    if problem := not_a_state_dict(state):
+        return extract_tensors(inner[0], source)
+    if problem := find_state_dict_problem(state):
         raise InputError(
-            f"{source} must hold a state_dict, a tensor for each name. Received: {problem}. Save it with "
-            "torch.save(model.state_dict(), FILE)."
+            f"{source} must hold a state_dict, a tensor for each name. Received: {problem}. "
+            "Save it with torch.save(model.state_dict(), FILE)."
         )
     plain = {PREFIXES.sub("", name): name for name in state}
     names = plain if len(plain) == len(state) else {name: name for name in state}
-    return {name: as_array(state[original]) for name, original in names.items()}
+    return {name: to_array(state[original]) for name, original in names.items()}
 
 
-def not_a_state_dict(state):
-    """Why something is no state_dict, as a text; None if it is one."""
+def find_state_dict_problem(state: Any) -> str | None:
+    """Return why `state` is not a state_dict, or None if it is one."""
     if not hasattr(state, "items"):
         return f"a {type(state).__name__}"
     if not state:
@@ -293,94 +312,107 @@ def not_a_state_dict(state):
     )
 
 
-def as_array(tensor):
-    """A tensor of PyTorch or anything like an array as a NumPy array."""
+def to_array(tensor: Any) -> np.ndarray:
+    """Return a tensor of PyTorch, or anything like an array, as a NumPy array."""
     return (
         tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
     )
 
 
-def download_for(model, architecture, fits_any=False):
-    """Download torchvision's checkpoint, unless it would be wrong for the model: then raise InputError at once.
+def download_for(model: keras.Model, architecture: str, fits_any: bool = False) -> str:
+    """Download torchvision's checkpoint for a model, after checks that it fits.
 
     Args:
-        model: a model that a builder of ours made.
-        architecture: what `keras_arch.build` calls it.
-        fits_any: whether another number of classes and images of one channel are fine, as for `transfer_weights`.
+        model: A model from a builder of keras_arch.
+        architecture: Its name in `keras_arch.available()`.
+        fits_any: Whether other numbers of classes and grayscale images are allowed, as in
+            `transfer_weights`.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        InputError: The checkpoint does not fit the model, or the download fails.
     """
-    if architecture in PUBLISHED:  # else `download` says which are
+    if architecture in PUBLISHED:  # otherwise `download` raises InputError
         check_shortcuts(model, "imagenet")
         check_normalization(model, architecture)
         check_shapes(model, architecture, fits_any)
     return download(architecture)
 
 
-def check_shapes(model, architecture, fits_any):
-    """Raise InputError unless the model has the parameters of the published network, whose shapes are those of ours."""
+def check_shapes(model: keras.Model, architecture: str, fits_any: bool) -> None:
+    """Raise InputError unless the model has the number of parameters of torchvision's network."""
     channels, classes = model.input_shape[-1], model.outputs[0].shape[-1]
     if channels != 3 and not (fits_any and channels == 1):
-        raise shape_refusal(
+        raise shape_error(
             f"images of {channels} channel{'s' * (channels > 1)}", "images of 3 channels"
         )
     if has_head(model) and not fits_any and classes != IMAGENET_CLASSES:
-        raise shape_refusal(
+        raise shape_error(
             f"classes={classes}",
             "classes=1000, or keras_arch.transfer_weights for a new classifier",
         )
-    found = backbone_parameters(model)
+    found = count_backbone_parameters(model)
     if found != PARAMETERS[architecture]:
         default = " and kernel_5x5=3" if architecture == "googlenet" else ""
-        raise shape_refusal(
-            f"a {architecture} of {found:,} parameters without its classifier, where the published one has "
+        raise shape_error(
+            f"a {architecture} with {found:,} parameters without its classifier instead of "
             f"{PARAMETERS[architecture]:,}",
             f"the builder's default options{default}",
         )
 
 
-def shape_refusal(received, fix):
+def shape_error(received: str, fix: str) -> InputError:
     return InputError(
-        f"weights='imagenet' need the network that they were trained in. Received: {received}. Use {fix}."
+        f"weights='imagenet' needs the network of its training. Received: {received}. Use {fix}."
     )
 
 
-def backbone_parameters(model):
-    """Number of parameters of a model for images of three channels, without its classifier and training heads."""
+def count_backbone_parameters(model: keras.Model) -> int:
+    """Return the number of parameters without classifiers, as if images had three channels."""
     kernels = [variable.shape for variable in model.variables if len(variable.shape) == 4]
-    first = math.prod(kernels[0]) // kernels[0][2]  # of one channel
+    first = math.prod(kernels[0]) // kernels[0][2]  # parameters per channel
     counted = (
         math.prod(variable.shape)
         for variable in model.variables
-        if not variable.path.startswith(("predictions/", TRAINING_HEADS))
+        if not variable.path.startswith(("predictions/", AUXILIARY_PREFIX))
         and variable.path.rpartition("/")[2] in ("kernel", "bias", "gamma", "beta")
     )
     return sum(counted) + (3 - kernels[0][2]) * first
 
 
-def download(name):
-    """Torchvision's checkpoint for the model called `name`, from Keras's cache or the network, its hash checked."""
+def download(name: str) -> str:
+    """Return the path of torchvision's checkpoint, from Keras's cache or the network.
+
+    The SHA-256 is checked.
+    """
     if name not in PUBLISHED:
         raise InputError(
-            f"expected weights='imagenet' for a model that torchvision has published ({', '.join(PUBLISHED)}), got "
-            f"{name!r}; weights=None or a file would work"
+            f"weights='imagenet' exists for {', '.join(PUBLISHED)}. Received: {name!r}. "
+            "Use weights=None or a weights file."
         )
     file = PUBLISHED[name]
     try:
         path = keras.utils.get_file(
             file, TORCHVISION + file, cache_subdir="models/keras_arch", cache_dir=CACHE_DIR
         )
-    except Exception as error:  # urllib's many; Keras wraps them in a bare Exception
+    except Exception as error:  # Keras wraps those of urllib in a bare Exception
         if is_disk_full(error):
-            raise InputError(f"There is no room for {file}: {first_line(error)}") from error
+            raise InputError(
+                f"There is no disk space for {file}. Received: {first_line(error)}. "
+                "Free some space."
+            ) from error
         raise InputError(
-            f"expected a network to download {TORCHVISION + file} from, got {first_line(error)}; weights='FILE.pth' takes a "
-            "copy of it"
+            f"{TORCHVISION + file} cannot be downloaded. Received: {first_line(error)}. "
+            "Check the network, or pass a copy of the file as `weights`."
         ) from error
-    digest = Path(file).stem.split("-")[
-        -1
-    ]  # the first eight digits, and get_file compares whole hashes only
+    # `get_file` compares complete hashes only, and the name has eight digits.
+    digest = Path(file).stem.split("-")[-1]
     if not hashlib.sha256(Path(path).read_bytes()).hexdigest().startswith(digest):
         Path(path).unlink()
         raise InputError(
-            f"expected {file} with a SHA-256 that begins with {digest}, got a broken download; try again"
+            f"{file} must have a SHA-256 that begins with {digest}. "
+            "Received: a damaged download. Try again."
         )
     return path

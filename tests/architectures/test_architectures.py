@@ -1,4 +1,4 @@
-"""Builders: numbers as published, options, refusals."""
+"""Builders: published numbers, options and error messages."""
 
 import inspect
 import math
@@ -14,8 +14,11 @@ import keras_arch
 from keras_arch.architectures.googlenet import local_response_norm
 from keras_arch.architectures.layers import conv
 from keras_arch.architectures.registry import BUILDERS
+from keras_arch.architectures.resnet.builders import Builder
 
-# Trainable parameters and moving statistics: torchvision's for the ImageNet family; CIFAR's counted from section 4.2.
+KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
+
+# Trainable parameters: torchvision's for the ImageNet family, counted from section 4.2 for CIFAR.
 TRAINABLE = {
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
@@ -27,15 +30,16 @@ TRAINABLE = {
     "resnet44": 658_586,
     "resnet56": 853_018,
     "resnet110": 1_727_962,
-    # The plain networks have what the residual ones have, less the projections of three stages: 1x1 kernels and norms.
+    # Plain networks lack the projections of three stages: 1x1 kernels and batch norms.
     "plain18": 11_689_512 - (64 * 128 + 128 * 256 + 256 * 512) - 2 * (128 + 256 + 512),
     "plain34": 21_797_672 - (64 * 128 + 128 * 256 + 256 * 512) - 2 * (128 + 256 + 512),
     "plain20": 269_722,
     "plain32": 464_154,
     "plain44": 658_586,
     "plain56": 853_018,
-    # keras.applications' ResNet50V2 has 25,568,360, 101V2 44,577,896 and 152V2 60,236,904: with biases where ours has none (four projections, the last
-    # convolution of 16 blocks, the stem), and without batch norm behind the stem.
+    # keras.applications' ResNet50V2 has 25,568,360, 101V2 44,577,896 and 152V2 60,236,904. They
+    # have biases in four projections, the last convolution of each block and the stem, and no batch
+    # norm after the stem.
     "resnet50v2": 25_568_360
     - (256 + 512 + 1024 + 2048)
     - (3 * 256 + 4 * 512 + 6 * 1024 + 3 * 2048)
@@ -62,7 +66,7 @@ MOVING = {
     "resnet152": 151_424,
 }
 
-# Multiply-adds for one image of the published size, in units of the last digit: 224 pixels, 32 for CIFAR's.
+# Multiply-adds for one image of 224x224 pixels, or 32x32 for CIFAR, to the last digit shown.
 MULTIPLY_ADDS = {
     "resnet18": "1.814 G",
     "resnet34": "3.664 G",
@@ -75,7 +79,7 @@ MULTIPLY_ADDS = {
     "resnet110": "252.9 M",
 }
 
-# One of each kind of block; what the deeper ones add is repetition.
+# One network per kind of block. Deeper networks repeat them.
 KINDS = [
     "googlenet",
     "nin",
@@ -94,16 +98,16 @@ def count(weights):
 
 
 def small(name, **options):
-    """The architecture for small images and ten classes, as nearly every test wants it."""
+    """Build an architecture for small images and ten classes."""
     return keras_arch.build(name, **{"input_shape": SHAPE, "classes": 10, **options})
 
 
-# --- as published ---
+# --- published numbers ---
 
 
 @pytest.fixture(scope="module", params=keras_arch.available())
 def published(request):
-    """Every registered model as its builder makes it of itself."""
+    """Return every registered model with its default options."""
     return keras_arch.build(request.param)
 
 
@@ -115,7 +119,7 @@ def test_parameters_are_those_published(published):
     assert published.name in {*TRAINABLE, *UNPUBLISHED}
 
 
-# The papers and other libraries give no exact number for these; they are of the same blocks as those above.
+# The papers and other libraries give no exact numbers for these.
 UNPUBLISHED = {"resnet8", "resnet20v2", "resnet56v2", "resnet110v2", "resnet164v2"}
 
 
@@ -130,7 +134,7 @@ def test_cost_is_that_published(published):
 
 
 def test_names_and_shapes_of_variables_stay(published):
-    """A file saved today opens tomorrow. `python tests/golden/write_variables.py` writes the goldens anew."""
+    """Saved files must stay loadable. tests/golden/write_variables.py rewrites the goldens."""
     golden = ROOT / "tests" / "golden" / "variables" / f"{published.name}.txt"
     assert variables_of(published) == golden.read_text()
 
@@ -204,7 +208,7 @@ def test_options_convert_and_round_trip(name, options, tmp_path):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_one_channel_any_size_and_an_input_of_ones_own(name):
+def test_one_channel_any_size_and_input_tensor(name):
     images = keras.Input((None, None, 1), name="mine")
     model = keras_arch.build(name, input_tensor=images, classes=10)
     assert [tensor.name for tensor in model.inputs] == ["mine"]
@@ -214,9 +218,9 @@ def test_one_channel_any_size_and_an_input_of_ones_own(name):
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet50", "googlenet", "nin"])
 def test_smallest_image(name):
-    with pytest.raises(keras_arch.InputError, match=r"at least \d+x\d+ pixels") as refusal:
+    with pytest.raises(keras_arch.InputError, match=r"at least \d+x\d+ pixels") as excinfo:
         keras_arch.build(name, input_shape=(3, 3, 3))
-    least = int(re.search(r"at least (\d+)x", str(refusal.value))[1])
+    least = int(re.search(r"at least (\d+)x", str(excinfo.value))[1])
     with pytest.raises(keras_arch.InputError):
         keras_arch.build(name, input_shape=(least, least - 1, 3))
     assert (
@@ -243,13 +247,13 @@ def test_cifar_stem_keeps_small_images():
     )
 
 
-def test_normalisation_is_torchvisions():
+def test_normalization_is_torchvisions():
     """(x / 255 - mean) / std with the constants that torchvision documents for its weights."""
     model = keras_arch.ResNet20()
-    normalised = keras.Model(model.input, model.get_layer("normalise").output)
+    normalized = keras.Model(model.input, model.get_layer("normalize").output)
     images = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
     expected = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    np.testing.assert_allclose(normalised(images), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(normalized(images), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -264,36 +268,34 @@ def test_normalisation_is_torchvisions():
         ("nin", 1),
     ],
 )
-def test_mean_and_std_of_ones_own(name, channels):
-    """(x / 255 - mean) / std with the numbers of another training."""
+def test_mean_and_std(name, channels):
+    """(x / 255 - mean) / std with other numbers."""
     mean, std = np.linspace(0.3, 0.6, channels), np.linspace(0.2, 0.3, channels)
     shape = (*SHAPE[:2], channels)
     model = small(name, input_shape=shape, mean=tuple(mean), std=std.tolist())
-    normalised = keras.Model(model.input, model.get_layer("normalise").output)
+    normalized = keras.Model(model.input, model.get_layer("normalize").output)
     images = np.random.default_rng(0).uniform(0, 255, (1, *shape)).astype("float32")
     np.testing.assert_allclose(
-        normalised(images), (images / 255 - mean) / std, rtol=1e-5, atol=1e-5
+        normalized(images), (images / 255 - mean) / std, rtol=1e-5, atol=1e-5
     )
     again = keras.models.model_from_json(model.to_json())
-    assert again.get_layer("normalise").get_config() == model.get_layer("normalise").get_config()
+    assert again.get_layer("normalize").get_config() == model.get_layer("normalize").get_config()
 
 
 @pytest.mark.parametrize("name", keras_arch.available())
 def test_every_builder_takes_mean_and_std_as_keywords(name):
     parameters = inspect.signature(BUILDERS[name]).parameters
-    assert [parameters[option].kind for option in ("mean", "std")] == [
-        inspect.Parameter.KEYWORD_ONLY
-    ] * 2
-    assert all(f"        {option}: " in BUILDERS[name].__doc__ for option in ("mean", "std"))
+    assert [parameters[option].kind for option in ("mean", "std")] == [KEYWORD_ONLY] * 2
+    assert all(f"    {option}: " in inspect.getdoc(BUILDERS[name]) for option in ("mean", "std"))
 
 
-def test_mean_of_ones_own_and_the_default_std():
-    """Images of four channels take the average of red, green and blue."""
+def test_mean_with_the_default_std():
+    """Images with four channels use the average of the RGB values."""
     model = small("resnet8", input_shape=(32, 32, 4), mean=(0.1, 0.2, 0.3, 0.4))
-    normalised = keras.Model(model.input, model.get_layer("normalise").output)
+    normalized = keras.Model(model.input, model.get_layer("normalize").output)
     images = np.full((1, 32, 32, 4), 51, "float32")
     expected = (0.2 - np.array([0.1, 0.2, 0.3, 0.4])) / ((0.229 + 0.224 + 0.225) / 3)
-    np.testing.assert_allclose(normalised(images)[0, 0, 0], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(normalized(images)[0, 0, 0], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_mean_of_ones_own_and_the_default_std():
         ({"mean": (123.7, 116.3, 103.5)}, r"`mean` must be 3 .*0 to 1.* Received: mean=\(123.7"),
     ],
 )
-def test_mean_and_std_that_cannot_be_used(options, message):
+def test_invalid_mean_and_std(options, message):
     with pytest.raises(keras_arch.InputError, match=message):
         small("resnet8", **options)
 
@@ -323,14 +325,14 @@ def model_names(model):
 
 
 def shortcut_names(add):
-    """What the layers of a shortcut that changes the shape would be called."""
+    """Return the possible layer names of a shortcut that changes the shape."""
     stem = add.name.removesuffix("_add") + "_shortcut"
     return stem, f"{stem}_pad", f"{stem}_subsample"
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "resnet20v2", "resnet50v2"])
 def test_zero_init_residual_makes_every_block_the_identity(name):
-    """Where the shapes agree: what enters leaves unchanged; in 2015's blocks up to their ReLU, which it has met before."""
+    """Blocks that keep the shape return their input, in ResNets of 2015 after another ReLU."""
     model = small(name, zero_init_residual=True)
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     adds = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
@@ -369,7 +371,7 @@ def test_squeeze_and_excitation():
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet20v2"])
-def test_stochastic_depth_grows_linearly_and_drops_whole_branches(name):
+def test_stochastic_depth_grows_linearly_and_drops_complete_branches(name):
     model = small(name, stochastic_depth_rate=0.5)
     drops = [layer for layer in model.layers if layer.name.endswith("_stochastic_depth")]
     blocks = [layer for layer in model.layers if layer.name.endswith("_add")]
@@ -395,25 +397,25 @@ def test_googlenets_options():
 
 
 def test_googlenet_slimmer_and_with_a_stride():
-    """Half of the filters in each convolution; table 1's multiply-adds of the same feature map, a quarter of the whole."""
+    """Width 0.5 has half of the filters and a quarter of the multiply-adds in Inception modules."""
     model = keras_arch.GoogLeNet(
         width=0.5, stem="cifar_stride2", input_shape=(32, 32, 3), classes=10
     )
-    whole = keras_arch.GoogLeNet(stem="cifar", input_shape=(16, 16, 3), classes=10)
+    complete = keras_arch.GoogLeNet(stem="cifar", input_shape=(16, 16, 3), classes=10)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            assert layer.filters == whole.get_layer(layer.name).filters / 2
-            assert layer.output.shape[1:3] == whole.get_layer(layer.name).output.shape[1:3]
+            assert layer.filters == complete.get_layer(layer.name).filters / 2
+            assert layer.output.shape[1:3] == complete.get_layer(layer.name).output.shape[1:3]
     costs = [
         sum(
             row.multiply_adds
             for row in keras_arch.cost(network).layers
             if row.name.startswith("inception")
         )
-        for network in (model, whole)
+        for network in (model, complete)
     ]
     assert costs[0] == costs[1] / 4
-    with pytest.raises(keras_arch.InputError, match="width to be greater than 0"):
+    with pytest.raises(keras_arch.InputError, match="`width` must be a number above 0"):
         keras_arch.GoogLeNet(width=0)
 
 
@@ -432,7 +434,7 @@ def test_googlenets_feature_maps_are_those_of_table_1():
     }
 
 
-def test_auxiliary_heads_come_off(tmp_path):
+def test_strip_auxiliary_heads(tmp_path):
     model = keras_arch.GoogLeNet(auxiliary_heads=True, classes=10, input_shape=(112, 112, 3))
     assert [output.shape for output in model.outputs] == [(None, 10)] * 3
     images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
@@ -447,8 +449,8 @@ def test_auxiliary_heads_come_off(tmp_path):
             keras_arch.GoogLeNet(auxiliary_heads=True, **options)
 
 
-def test_local_response_normalisation_by_its_formula(tmp_path):
-    """Krizhevsky et al. 2012, section 3.3, summed in a loop; and it converts to built-in operators."""
+def test_local_response_normalization_by_its_formula(tmp_path):
+    """Krizhevsky et al. 2012, section 3.3, in a loop. The layer converts to built-in operators."""
     images = keras.Input((4, 4, 7))
     model = keras.Model(images, local_response_norm(images, "norm"))
     values = np.random.default_rng(0).uniform(0, 100, (2, 4, 4, 7)).astype("float32")
@@ -463,7 +465,7 @@ def test_local_response_normalisation_by_its_formula(tmp_path):
 
 
 def test_network_in_network_by_hand():
-    """Kernel and bias of each of the nine convolutions: 5x5, 1x1, 1x1; 5x5, 1x1, 1x1; 3x3, 1x1, 1x1."""
+    """Count kernels and biases: 5x5, 1x1, 1x1, 5x5, 1x1, 1x1, 3x3, 1x1, 1x1."""
     rows = [
         (5, 3, 192),
         (1, 192, 160),
@@ -483,7 +485,7 @@ def test_network_in_network_by_hand():
     ] == by_hand
 
 
-# --- the claims of the lecture ---
+# --- claims of docs/architectures.md ---
 
 
 def test_one_by_one_convolution_is_a_dense_layer_at_every_pixel():
@@ -524,7 +526,7 @@ def test_naive_inception_module_only_grows():
     assert keras_arch.cost(reduced).multiply_adds == 128_049_152
 
 
-def test_cost_refuses_what_it_cannot_count():
+def test_cost_rejects_other_kernels():
     images = keras.Input((8, 8, 3))
     with pytest.raises(keras_arch.InputError, match="SeparableConv2D"):
         keras_arch.cost(keras.Model(images, keras.layers.SeparableConv2D(4, 3)(images)))
@@ -556,7 +558,7 @@ def test_weights_file(tmp_path):
         np.testing.assert_array_equal(mine, theirs)
     with pytest.raises(keras_arch.InputError, match=r"resnet8 with output \(None, 7\)"):
         small("resnet8", classes=7, weights=tmp_path / "own.weights.h5")
-    with pytest.raises(keras_arch.InputError, match="expected weights saved by a resnet20"):
+    with pytest.raises(keras_arch.InputError, match="must hold weights of a resnet20"):
         small("resnet20", weights=tmp_path / "own.weights.h5")
     with pytest.raises(keras_arch.InputError, match="does not exist"):
         small("resnet8", weights=tmp_path / "none.weights.h5")
@@ -565,164 +567,100 @@ def test_weights_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": 1}, r"classes to be a whole number of 2 or more, got 1"),
-        ({"classes": "5"}, r"classes to be a whole number of 2 or more, got '5'"),
-        ({"input_shape": (16, 16, 3)}, r"at least 32x32 pixels .* got 16x16"),
+        ({"classes": 1}, r"`classes` must be an integer >= 2\. Received: classes=1\."),
+        ({"classes": "5"}, r"`classes` must be an integer >= 2\. Received: classes='5'\."),
+        ({"input_shape": (16, 16, 3)}, r"at least 32x32 pixels.* Received: 16x16"),
         ({"input_shape": (32, 32)}, r"\(height, width, channels\)"),
         ({"input_shape": 32}, r"\(height, width, channels\)"),
-        ({"stem": "huge"}, r"expected stem, got 'huge'; there are imagenet, deep, cifar"),
-        ({"shortcut": "c"}, r"expected shortcut, got 'c'; there are projection"),
-        ({"variant": "e"}, r"expected variant, got 'e'; there are b, d"),
-        ({"stochastic_depth_rate": 1}, r"stochastic_depth_rate to be from 0 to below 1"),
-        ({"squeeze_excitation_ratio": 16}, r"squeeze_excitation_ratio to be from 0 to 1"),
-        ({"classifier_activation": "sotfmax"}, r"an activation of Keras"),
+        ({"stem": "huge"}, r"stem.*'huge'.*imagenet, deep, cifar"),
+        ({"shortcut": "c"}, r"shortcut.*'c'.*projection"),
+        ({"variant": "e"}, r"variant.*'e'.*b, d"),
+        (
+            {"stochastic_depth_rate": 1},
+            r"`stochastic_depth_rate` must be a number from 0 to below 1",
+        ),
+        (
+            {"squeeze_excitation_ratio": 16},
+            r"`squeeze_excitation_ratio` must be a number from 0 to 1",
+        ),
+        ({"classifier_activation": "sotfmax"}, r"`classifier_activation` must be .*'sotfmax'"),
         (
             {"include_top": False, "pooling": "sum"},
-            r"pooling to be None, 'avg' or 'max', got 'sum'",
+            r"`pooling` must be None, 'avg' or 'max'\. Received: pooling='sum'",
         ),
-        ({"depth": 18}, r"an option of resnet18, got 'depth'"),
+        ({"depth": 18}, r"option of resnet18.*'depth'"),
     ],
 )
-def test_refusals(options, message):
+def test_invalid_options(options, message):
     with pytest.raises(ValueError, match=message):
         keras_arch.build("resnet18", **options)
 
 
-def test_plain_networks_have_no_skip_to_change():
-    for options in (
-        {"zero_init_residual": True},
-        {"shortcut": "projection"},
-        {"stochastic_depth_rate": 0.1},
-    ):
-        with pytest.raises(ValueError, match=r"nothing skips in it; ResNet20 would work"):
-            keras_arch.Plain20(**options)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("zero_init_residual", True), ("shortcut", "projection"), ("stochastic_depth_rate", 0.1)],
+)
+def test_plain_networks_take_no_residual_options(option, value):
+    message = rf"no skip connections.*`{option}`\. Received: {option}=.* Use ResNet20\."
+    with pytest.raises(ValueError, match=message):
+        keras_arch.Plain20(**{option: value})
+
+
+def test_plain_networks_have_no_skip_connections():
     assert not any(isinstance(layer, keras.layers.Add) for layer in keras_arch.Plain20().layers)
 
 
-def test_unknown_name_offers_the_nearest():
-    with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
-        keras_arch.build("resnet5O")
-    assert keras_arch.build("ResNet8").name == "resnet8"
+# --- what editors show ---
 
 
-# --- features of images of any size ---
+def arguments_of(function):
+    """Return (name, kind) of each argument in order."""
+    parameters = inspect.signature(function).parameters.values()
+    return [(item.name, item.kind) for item in parameters if item.name != "self"]
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet20v2", "googlenet", "nin"])
-def test_features_without_input_shape_take_any_size(name):
-    """As in keras.applications; the features of an image are those of a model of its size."""
-    features = keras_arch.build(name, include_top=False)
-    assert features.input_shape == (None, None, None, 3)
-    assert features.output_shape[:3] == (None, None, None)
-    images = np.random.default_rng(0).uniform(0, 255, (1, 40, 56, 3)).astype("float32")
-    fixed = keras_arch.build(name, include_top=False, input_shape=(40, 56, 3))
-    fixed.set_weights(features.get_weights())
-    np.testing.assert_allclose(features(images), fixed(images), rtol=1e-4, atol=1e-4)
+RESIDUAL_BUILDERS = [name for name in BUILDERS if name.startswith(("resnet", "plain"))]
 
 
-def test_pooled_features_without_input_shape_are_a_vector():
-    pooled = keras_arch.ResNet8(include_top=False, pooling="avg")
-    assert pooled.input_shape == (None, None, None, 3)
-    assert pooled.output_shape == (None, 64)
+@pytest.mark.parametrize("name", RESIDUAL_BUILDERS)
+def test_residual_builders_have_the_signature_of_the_protocol(name):
+    builder = BUILDERS[name]
+    assert arguments_of(builder) == arguments_of(Builder.__call__)
+    assert builder.__annotations__ == Builder.__call__.__annotations__
+    defaults = inspect.signature(Builder.__call__).parameters
+    for argument in inspect.signature(builder).parameters.values():
+        assert defaults[argument.name].default in (..., argument.default)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
-def test_the_docstring_says_which_size_none_is(name):
-    size = {"resnet8": "(32, 32, 3)", "googlenet": "(224, 224, 3)", "nin": "(32, 32, 3)"}[name]
-    text = " ".join(inspect.getdoc(BUILDERS[name]).split())
-    assert (
-        f"input_shape: (height, width, channels). None is {size}, or (None, None, 3) without the top."
-        in text
-    )
+@pytest.mark.parametrize("name", keras_arch.available())
+def test_builders_share_the_arguments_of_keras_applications(name):
+    shared = [item for item in arguments_of(Builder.__call__) if item[1] != KEYWORD_ONLY]
+    assert arguments_of(BUILDERS[name])[: len(shared)] == shared
+    assert all(kind == KEYWORD_ONLY for _, kind in arguments_of(BUILDERS[name])[len(shared) :])
 
 
-# --- arguments of other types ---
+@pytest.mark.parametrize("name", keras_arch.available())
+def test_docstrings_of_builders(name):
+    text = inspect.getdoc(BUILDERS[name])
+    assert re.match(r"Build (ResNet-\d+(V2)?|Plain-\d+|GoogLeNet|Network in Network\b.*)\.\n", text)
+    sections = re.findall(r"^(\w+):$", text, re.MULTILINE)
+    assert sections == ["Args", "Returns", "Raises", "Reference", "Example"]
+    documented = re.findall(r"^    (\w+): ", text.partition("Returns:")[0], re.MULTILINE)
+    assert documented == [argument for argument, _ in arguments_of(BUILDERS[name])]
 
 
-@pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
-def test_integers_of_numpy(name):
-    side, channels = np.int32(32), np.int64(3)
-    shape = (side, side, channels)
-    model = keras_arch.build(name, input_shape=shape, classes=np.int64(7))
-    assert model.output_shape == (None, 7)
-    assert model.input_shape == (None, 32, 32, 3)
-    again = keras.models.model_from_json(
-        model.to_json()
-    )  # no number of NumPy is left in the configuration
-    assert again.output_shape == (None, 7)
-    assert keras_arch.build(name, input_shape=np.array([32, 32, 3]), classes=7).input_shape == (
-        None,
-        32,
-        32,
-        3,
-    )
+PUBLIC_FUNCTIONS = [
+    *(f"{kind}_block" for kind in ("basic", "bottleneck", "plain")),
+    *(f"preactivation_{kind}_block" for kind in ("basic", "bottleneck")),
+    *("inception_module", "naive_inception_module", "mlpconv", "available", "build", "cost"),
+    *("load_torchvision_weights", "transfer_weights", "strip_auxiliary_heads"),
+    *("GoogLeNet", "NetworkInNetwork", *(BUILDERS[name].__name__ for name in RESIDUAL_BUILDERS)),
+]
 
 
-def test_numbers_of_numpy_for_the_other_options():
-    options = {
-        "stochastic_depth_rate": np.float32(0.2),
-        "squeeze_excitation_ratio": np.float64(0.25),
-    }
-    model = small("resnet8", zero_init_residual=np.True_, **options)
-    assert keras.models.model_from_json(model.to_json()).count_params() == model.count_params()
-    model = small("googlenet", width=np.float32(0.5), kernel_5x5=np.int64(3))
-    assert keras.models.model_from_json(model.to_json()).count_params() == model.count_params()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"input_tensor": "x"}, r"`input_tensor` must .* Received: a str"),
-        ({"input_tensor": np.zeros((1, 32, 32, 3))}, r"`input_tensor` must .* Received: a ndarray"),
-        ({"input_tensor": keras.Input((32, 32, None))}, r"Received: .*None"),
-        ({"input_tensor": keras.Input((32, 32))}, r"Received: .*\(32, 32\)"),
-        ({"input_shape": (64.0, 64.0, 3)}, r"`input_shape` must .* Received: .*\(64.0, 64.0, 3\)"),
-        ({"input_shape": ("64", "64", 3)}, r"`input_shape` must .* Received: .*'64'"),
-        ({"input_shape": (64, 64, 3.0)}, r"`input_shape` must .* Received: .*3.0"),
-        ({"input_shape": (64, 64, True)}, r"`input_shape` must .* Received: .*True"),
-        ({"input_shape": (64, 64, 0)}, r"`input_shape` must .* Received: .*0\)"),
-        ({"input_shape": (64, 64, None)}, r"`input_shape` must .* Received: .*None\)"),
-        ({"input_shape": "64"}, r"`input_shape` must .* Received: .*'64'"),
-        ({"input_shape": np.zeros((500, 500))}, r"`input_shape` must .* Received: "),
-        ({"name": "a/b"}, r"`name` must .* Received: name='a/b'"),
-        ({"name": 5}, r"`name` must .* Received: name=5"),
-        ({"name": ""}, r"`name` must .* Received: name=''"),
-        ({"classes": 10.0}, r"classes .* 10.0"),
-        ({"classes": True}, r"classes .* True"),
-        ({"classes": None}, r"classes .* None"),
-        ({"pooling": 5, "include_top": False}, r"pooling .* 5"),
-        ({"stochastic_depth_rate": "0.2"}, r"stochastic_depth_rate .* '0.2'"),
-        ({"stochastic_depth_rate": float("nan")}, r"stochastic_depth_rate .* nan"),
-        ({"squeeze_excitation_ratio": None}, r"squeeze_excitation_ratio .* None"),
-        ({"stem": ["cifar"]}, r"stem, got \['cifar'\]"),
-        ({"classifier_activation": 5}, r"activation of Keras .* 5"),
-    ],
-)
-def test_arguments_of_another_type(options, message):
-    with pytest.raises(keras_arch.InputError, match=message) as refused:
-        keras_arch.ResNet8(**options)
-    assert len(str(refused.value)) < 300
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"width": "1"}, "width .* '1'"),
-        ({"width": math.inf}, "width .* inf"),
-        ({"kernel_5x5": [5]}, r"kernel_5x5 .*\[5\]"),
-    ],
-)
-def test_googlenets_arguments_of_another_type(options, message):
-    with pytest.raises(keras_arch.InputError, match=message):
-        keras_arch.GoogLeNet(**options)
-
-
-@pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
-@pytest.mark.parametrize(
-    "options", [{"classes": None}, {"classes": 1}, {"classifier_activation": "none"}]
-)
-def test_without_a_top_the_classifier_is_ignored(name, options):
-    """As in keras.applications."""
-    features = keras_arch.build(name, include_top=False, **options)
-    assert features.output_shape[:-1] == (None, None, None)
+@pytest.mark.parametrize("name", PUBLIC_FUNCTIONS)
+def test_public_functions_are_typed(name):
+    signature = inspect.signature(getattr(keras_arch, name))
+    assert signature.return_annotation is not inspect.Signature.empty
+    for argument in signature.parameters.values():
+        assert argument.annotation is not inspect.Parameter.empty, argument.name

@@ -1,4 +1,4 @@
-"""The contract that every registered architecture keeps, small, so that even the deepest take part."""
+"""Requirements on every registered architecture, tested with small images."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ import keras_arch
 SHAPE = (32, 32, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype("float32")
 
-# Every kind of block, stem and layer that there is; the deeper networks repeat them, and are tried in `make slowtest`.
+# These have every kind of block, stem and layer. `make slowtest` tests the deeper networks.
 KINDS = [
     "googlenet",
     "nin",
@@ -34,7 +34,7 @@ QUICK_TO_CONVERT = [
     "resnet8",
     "resnet18",
     "resnet20v2",
-]  # with all the operators
+]  # have all operators
 
 
 def small(name):
@@ -43,11 +43,11 @@ def small(name):
 
 @pytest.fixture(scope="module", params=keras_arch.available())
 def model(request):
-    """Every registered model, small."""
+    """Return every registered model for small images."""
     return small(request.param)
 
 
-def test_answers_with_probabilities(model):
+def test_outputs_are_probabilities(model):
     assert model.input_shape == (None, *SHAPE)
     probabilities = model(IMAGES).numpy()
     assert probabilities.shape == (2, 10)
@@ -64,10 +64,10 @@ def test_every_variable_gets_a_gradient(model):
         assert np.isfinite(gradient).all(), variable.path
 
 
-def test_layers_are_named_by_place_and_not_by_chance(model):
+def test_layer_names_are_systematic(model):
     names = [layer.name for layer in model.layers]
     documented = (
-        r"image|normalise|avg_pool|dropout\d?|pool_?\d(_pad)?|predictions|final_(bn|relu)"
+        r"image|normalize|avg_pool|dropout\d?|pool_?\d(_pad)?|predictions|final_(bn|relu)"
         r"|stem_(conv|reduce|pool|norm)\d?(_(pad|bn|relu))?"
         r"|stage\d_block\d+_(conv\d|shortcut|preact|add|out)(_(pad|bn|relu|subsample))?"
         r"|inception_\d\w_((reduce_)?\dx\d|pool|pool_projection|concat)(_(bn|relu))?"
@@ -81,7 +81,8 @@ import sys, pathlib, keras, numpy as np
 folder, *names = sys.argv[1:]
 images = np.load(folder + "/images.npy")
 for path in [pathlib.Path(folder) / (name + ".keras") for name in names]:
-    np.save(path.with_suffix("." + keras.backend.backend() + ".npy"), keras.models.load_model(path)(images))
+    output = path.with_suffix("." + keras.backend.backend() + ".npy")
+    np.save(output, keras.models.load_model(path)(images))
 assert "keras_arch" not in sys.modules
 """
 
@@ -96,16 +97,16 @@ def test_files_open_with_keras_alone(tmp_path, backend, names):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: pip install {backend}")
     np.save(tmp_path / "images.npy", IMAGES)
-    answers = {}
+    predictions = {}
     for name in names:
         model = small(name)
         model.save(tmp_path / f"{name}.keras")
-        answers[name] = model(IMAGES).numpy()
+        predictions[name] = model(IMAGES).numpy()
     environment = {**os.environ, "KERAS_BACKEND": backend}
     subprocess.run(
         [sys.executable, "-c", OPEN, tmp_path, *names], check=True, cwd=tmp_path, env=environment
     )
-    for name, expected in answers.items():
+    for name, expected in predictions.items():
         found = np.load(tmp_path / f"{name}.{backend}.npy")
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
@@ -118,7 +119,7 @@ def test_files_open_with_keras_alone(tmp_path, backend, names):
     ],
 )
 def test_converts_to_built_in_operators(name, tmp_path):
-    """The converter refuses any other operator; and LiteRT answers as Keras does."""
+    """The converter refuses other operators. LiteRT reproduces the Keras model's probabilities."""
     model = small(name)
     write_tflite(model, tmp_path / "model.tflite")
     found = keras_arch.open_artifact(tmp_path / "model.tflite").predict(IMAGES)

@@ -83,10 +83,10 @@ def change_layer(path, activation=None, **changes):
 
 
 HOSTILE = {
-    write_lambda: "can run any Python code or graph.*Received: a `Lambda` layer",
+    write_lambda: "can run arbitrary code.*Received: a `Lambda` layer",
     write_activation: "needs the function 'mkdir', which Keras does not know",
     write_class: "needs the class 'Popen', which Keras does not know",
-    write_graph: "can run any Python code or graph.*Received: a `TFSMLayer` layer",
+    write_graph: "can run arbitrary code.*Received: a `TFSMLayer` layer",
 }
 
 

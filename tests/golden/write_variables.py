@@ -1,6 +1,7 @@
-"""Writes variables/NAME.txt for every registered model: path and shape of each variable, in order.
+"""Write variables/NAME.txt for every registered model: path and shape of each variable, in order.
 
-Run it when names or order are meant to change, and say so in CHANGELOG.md, since files saved before then no longer open:
+Run it after a deliberate change of names or order. Files saved before then can no longer be loaded,
+so note the change in CHANGELOG.md:
 
     python tests/golden/write_variables.py
 """
@@ -10,7 +11,7 @@ from pathlib import Path
 
 
 def variables_of(model):
-    """A line for each variable. Keras numbers the states of dropout by what the process has built before: left out."""
+    """Return a line per variable. The numbers that Keras gives to seed generators are removed."""
     lines = (f"{variable.path} {tuple(variable.shape)}\n" for variable in model.variables)
     return "".join(re.sub(r"seed_generator_\d+/", "seed_generator/", line) for line in lines)
 

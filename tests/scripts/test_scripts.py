@@ -221,7 +221,7 @@ MISTAKES = [
     ("compare.py RUN EMPTY", "has no run.json"),
     ("compare.py RUN RUN --output here.pdf", "expected --output to be a .png file"),
     ("compare.py RUN RUN", "expected different run folders"),
-    ("cost.py", "one MODEL or more"),
+    ("cost.py", "At least one MODEL"),
     ("cost.py resnet51", "did you mean .*resnet50"),
     ("cost.py resnet50 --image-size 31", "at least 32x32 pixels"),
     ("export.py EMPTY", "has no run.json"),

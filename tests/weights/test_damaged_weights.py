@@ -1,4 +1,4 @@
-"""A damaged .weights.h5 file, or one of another model, is one line; the model stays as it was."""
+"""Damaged .weights.h5 files raise an error of one line. The model is unchanged."""
 
 import h5py
 import numpy as np
@@ -22,7 +22,7 @@ def content(model, tmp_path_factory):
 
 
 def noise(content, seed, end, count):
-    """`content` with random bytes at `count` places before `end`, but behind the signature of HDF5."""
+    """Return `content` with `count` random bytes before `end` and after the HDF5 signature."""
     random = np.random.default_rng(seed)
     changed = np.frombuffer(content, "uint8").copy()
     changed[random.integers(8, end, count)] = random.integers(0, 256, count)
@@ -55,9 +55,9 @@ def check(model, path):
         lambda: keras_arch.transfer_weights(model, path, KIND),
         lambda: keras_arch.ResNet8(input_shape=(8, 8, 1), weights=path),
     ):
-        with pytest.raises(keras_arch.InputError, match="weights") as refused:
+        with pytest.raises(keras_arch.InputError, match="weights") as excinfo:
             load()
-        text = str(refused.value)
+        text = str(excinfo.value)
         assert path.name in text
         assert "\n" not in text
         assert len(text) - len(str(path)) < 300
@@ -95,8 +95,8 @@ def test_other_contents(change, model, content, tmp_path):
     check(model, path)
 
 
-def test_whole(model, content, tmp_path):
-    path = tmp_path / "whole.weights.h5"
+def test_complete(model, content, tmp_path):
+    path = tmp_path / "complete.weights.h5"
     path.write_bytes(content)
     other = keras_arch.ResNet8(input_shape=(8, 8, 1), weights=path)
     for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):

@@ -1,1 +1,1 @@
-"""ResNet, the plain networks without skip connections, and the pre-activation ResNets."""
+"""ResNet, pre-activation ResNet and plain networks without skip connections."""
