@@ -146,22 +146,26 @@ def parse(command, arguments, **options):
 
 
 def help_without_none():
-    """Return a tyro registry whose help omits None, both as a value and as a default, and (default: False)."""
+    """Return a tyro registry whose help omits None and the defaults None and False.
+
+    Its rule runs the rules of tyro on a dataclass and then annotates the fields.
+    """
     from tyro.conf import arg
-    from tyro.constructors import ConstructorRegistry, PrimitiveTypeInfo
+    from tyro.constructors import ConstructorRegistry, PrimitiveTypeInfo, StructConstructorSpec
 
     registry = ConstructorRegistry()
-    inside = []  # not empty while tyro's own rules are asked
+    inside: list = []  # not empty while the rules of tyro run
 
     def hint(default):
         return "" if default in ("None", "False", "") else f"(default: {default})"
 
     def metavar(kind):
-        """The metavar of X for the annotation X | None; None, which keeps tyro's, for others."""
+        """Return the metavar of X for X | None; None, which keeps that of tyro, for other types."""
         kinds = get_args(kind)
         if NoneType not in kinds:
             return None
-        return ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], set())).metavar
+        spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], set()))
+        return getattr(spec, "metavar", None)
 
     @registry.struct_rule
     def annotate_fields(info):
@@ -172,13 +176,13 @@ def help_without_none():
             struct = ConstructorRegistry.get_struct_spec(info)
         finally:
             inside.pop()
-        if not dataclasses.is_dataclass(info.type):
+        if not isinstance(struct, StructConstructorSpec):
             return struct
         fields = []
         for field in struct.fields:
             annotated = get_origin(field.type) is Annotated
             kind, *notes = get_args(field.type) if annotated else (field.type,)
-            if not dataclasses.is_dataclass(kind):  # a nested dataclass has no default to show
+            if not dataclasses.is_dataclass(kind):  # its own fields have defaults
                 notes = [arg(metavar=metavar(kind), help_behavior_hint=hint), *notes]
                 kind = Annotated[(kind, *notes)]
                 field = dataclasses.replace(field, type=kind)
