@@ -9,7 +9,7 @@ from keras_arch import files
 from keras_arch.cli import parse, print_table, quiet, run, say
 from keras_arch.errors import choose
 from keras_arch.recipes import EXPECTED, RECIPES, Recipe
-from keras_arch.reports.tables import describe_training, list_recipes, run_row
+from keras_arch.reports.tables import describe_training, recipe_table, run_row
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
 from keras_arch.runs.record import finish_run, start_run
 
@@ -34,7 +34,7 @@ class Options:
 def main():
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        return list_recipes(RECIPES, EXPECTED)
+        return print(recipe_table(RECIPES, EXPECTED))
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
     options = parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
     recipe = resolve_paths(options.recipe)

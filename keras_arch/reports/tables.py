@@ -2,6 +2,7 @@
 
 import math
 import os
+import textwrap
 
 from ..errors import InputError
 from ..runs.folder import data_name
@@ -137,13 +138,30 @@ def evaluation_row(row):
     return found | {"ms": f"{row['latency_ms']:.2f}"}
 
 
-def list_recipes(recipes, expected):
-    """What scripts/train.py says when it is asked for nothing."""
-    print(
-        "usage: python scripts/train.py RECIPE [options]; RECIPE --help lists the options. Recipes:"
-    )
+def recipe_table(recipes, expected):
+    """Return the usage of scripts/train.py and a table of all recipes, 80 columns wide.
+
+    Args:
+        recipes: {name: `Recipe`}.
+        expected: {name: `Expected`}.
+    """
+    row = "{:25}{:11}{:14}{:>6}  {:13}  {}".format
+    lines = [
+        "usage: train.py RECIPE [OPTIONS]",
+        "       train.py RECIPE --help     list the options",
+        "",
+        row("recipe", "model", "data", "epochs", "test accuracy", "time"),
+    ]
     for name, recipe in recipes.items():
-        print(f"  {name:26}{recipe.summary}\n  {'':26}{expected[name]}")
+        found = expected[name]
+        result = found.accuracy or "not run yet", found.time or "-"
+        lines.append(row(name, recipe.model, recipe.dataset, recipe.epochs, *result))
+    notes = [
+        textwrap.fill(f"{name}: {found.note}", 80, initial_indent="  ", subsequent_indent="    ")
+        for name, found in expected.items()
+        if found.note
+    ]
+    return "\n".join([*lines, "", "Times are for 2 CPU cores without a GPU. Notes:", *notes])
 
 
 def transpose(columns):

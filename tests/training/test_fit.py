@@ -93,7 +93,7 @@ def test_weight_decay_spares_biases_and_batch_norm():
         ({"patience": 0}, "`patience` must be an integer from 1"),
         (
             {"freeze": "backbone", "auxiliary_heads": True},
-            "no auxiliary_heads with freeze='backbone'",
+            "`auxiliary_heads` must be False with freeze='backbone'",
         ),
     ],
 )
