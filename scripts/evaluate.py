@@ -74,21 +74,22 @@ def main():
     dataset = with_classes(dataset, class_names_of(artifacts) or dataset.class_names)
     for artifact in artifacts:
         check_class_order(artifact, dataset.class_names)
-    found = rows, *_ = compare(artifacts, dataset, split, progress)
+    rows, outputs, labels = compare(artifacts, dataset, split, progress)
+    metrics = rows[0].metrics
     say(
-        f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {rows[0]['images']:,} images"
+        f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {metrics.images:,} images"
     )
     print_table(
         transpose({short: evaluation_row(row) for short, row in zip(names, rows, strict=True)})
     )
     print(evaluation_legend(rows))
     say(f"{names[0]}, class by class:")
-    print_table(class_rows(rows[0]))
-    print(confusions_line(rows[0]))
-    if absent := absent_classes_line(rows[0]):
+    print_table(class_rows(metrics))
+    print(confusions_line(metrics))
+    if absent := absent_classes_line(metrics):
         print(absent)
     if options.output:
-        write_evaluation(options.output, dataset, split, names, *found)
+        write_evaluation(options.output, dataset, split, names, rows, outputs, labels)
         say(f"metrics.json and pictures are in {options.output}.")
 
 

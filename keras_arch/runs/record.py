@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..class_names import LABELS, first_difference, read_labels, write_labels
 from ..errors import InputError
-from ..files import CHECKPOINT, write_json
+from ..files import CHECKPOINT, without_none, write_json
 from ..machine import available_cores, cpu_name, git_commit
 from ..text import brief
 from .fields import read_record
@@ -102,8 +102,8 @@ def finish_run(folder, history, metrics, cost, weights_sha256):
     run = json.loads((folder / "run.json").read_text())
     run["metrics"] = {
         "best_epoch": best_epoch(history) + 1,
-        "validation": {name: metrics["validation"][name] for name in SUMMARY},
-        "test": metrics["test"],
+        "validation": {name: getattr(metrics["validation"], name) for name in SUMMARY},
+        "test": dataclasses.asdict(metrics["test"], dict_factory=without_none),
         "training_seconds": round(sum(history["seconds"]), 1),
         "weights_sha256": weights_sha256,
     }

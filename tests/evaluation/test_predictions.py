@@ -19,7 +19,7 @@ import keras_arch
 from keras_arch.artifacts.artifact import Artifact
 from keras_arch.class_names import labels_or_numbers
 from keras_arch.evaluation.grad_cam import grad_cam
-from keras_arch.evaluation.metrics import accuracy
+from keras_arch.evaluation.metrics import compute_accuracy
 from keras_arch.evaluation.predictions import classify
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
@@ -141,10 +141,10 @@ def test_the_first_of_equally_probable_classes_is_named_first(tmp_path):
     )
     (row,) = classify(artifact, [tmp_path / "black.png"], "abcdefg", 6)
     assert [one["label"] for one in row["classes"]] == ["d", "b", "e", "a", "c", "f"]
-    told = [accuracy(shares[None], np.array([label])) for label in range(7)]
-    assert [one["top1"] for one in told] == [0, 0, 0, 1, 0, 0, 0]
+    told = [compute_accuracy(shares[None], np.array([label])) for label in range(7)]
+    assert [one.top1 for one in told] == [0, 0, 0, 1, 0, 0, 0]
     top5 = {one["label"] for one in row["classes"][:5]}
-    assert [one["top5"] for one in told] == [name in top5 for name in "abcdefg"]
+    assert [one.top5 for one in told] == [name in top5 for name in "abcdefg"]
 
 
 # --- which feature maps Grad-CAM looks at ---

@@ -35,13 +35,13 @@ def test_the_whole_way(quickstart, script, tmp_path, capfd):
     keras_file, saved_model, float32, int8 = rows = json.loads(
         (tmp_path / "told/metrics.json").read_text()
     )["artifacts"]
-    assert all(row["top1"] >= 0.98 for row in rows)
+    assert all(row["metrics"]["top1"] >= 0.98 for row in rows)
     assert saved_model["agreement"] == float32["agreement"] == 1
-    assert abs(int8["top1"] - float32["top1"]) <= 0.005
+    assert abs(int8["metrics"]["top1"] - float32["metrics"]["top1"]) <= 0.005
     assert int8["bytes"] < 0.4 * float32["bytes"]
     assert (
         json.loads((quickstart / "run.json").read_text())["metrics"]["test"]["top1"]
-        == keras_file["top1"]
+        == keras_file["metrics"]["top1"]
     )
 
 

@@ -26,7 +26,7 @@ from keras_arch.class_names import write_labels
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
-from keras_arch.evaluation.metrics import balanced_accuracy
+from keras_arch.evaluation.metrics import compute_balanced_accuracy
 from keras_arch.reports.tables import comparison_row
 from keras_arch.runs.history import best_epoch, read_history
 from keras_arch.runs.record import read_run
@@ -326,8 +326,7 @@ def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
     heads = [history[f"{name}_loss"][0] for name in ("predictions", "auxiliary_4a", "auxiliary_4d")]
     assert history["loss"][0] == pytest.approx(heads[0] + 0.3 * heads[1] + 0.3 * heads[2], rel=1e-3)
     assert (
-        keras_arch.evaluate(keras_arch.open_artifact(tmp_path / "model.keras"), data)["images"]
-        == 16
+        keras_arch.evaluate(keras_arch.open_artifact(tmp_path / "model.keras"), data).images == 16
     )
 
 
@@ -430,7 +429,7 @@ def test_balanced_accuracy_is_that_of_scikit_learn():
     metric.reset_state()
     metric.update_state(np.eye(5)[[0, 0, 1]], np.eye(5)[[0, 1, 2]])
     assert float(metric.result()) == pytest.approx(0.25)
-    assert balanced_accuracy(outputs, labels) == pytest.approx(
+    assert compute_balanced_accuracy(outputs, labels) == pytest.approx(
         balanced_accuracy_score(labels, outputs.argmax(axis=1))
     )
 
