@@ -185,7 +185,7 @@ def help_without_none():
             if not dataclasses.is_dataclass(kind):  # its own fields have defaults
                 notes = [arg(metavar=metavar(kind), help_behavior_hint=hint), *notes]
                 kind = Annotated[(kind, *notes)]
-                field = dataclasses.replace(field, type=kind)
+                field = dataclasses.replace(field, type=kind)  # type: ignore[arg-type]
             fields.append(field)
         return dataclasses.replace(struct, fields=tuple(fields))
 

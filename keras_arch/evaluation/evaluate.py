@@ -122,8 +122,8 @@ def check_match(artifact, dataset):
             )
     if artifact.classes != len(dataset.class_names):
         raise InputError(
-            f"{artifact.path} must have {len(dataset.class_names)} classes, as data set {dataset.name!r} has. "
-            f"Received: {artifact.classes} classes."
+            f"{artifact.path} must have {len(dataset.class_names)} classes, as data set "
+            f"{dataset.name!r} has. Received: {artifact.classes} classes."
         )
     *sides, channels = zip(artifact.image_shape, dataset.image_shape, strict=True)
     if any(side not in (None, size) for side, size in sides) or channels not in (
@@ -132,8 +132,8 @@ def check_match(artifact, dataset):
         (3, 1),
     ):
         raise InputError(
-            f"{artifact.path} must take images of shape {dataset.image_shape}, as data set {dataset.name!r} has. "
-            f"Received: a model for {artifact.image_shape}."
+            f"{artifact.path} must take images of shape {dataset.image_shape}, as data set "
+            f"{dataset.name!r} has. Received: a model for {artifact.image_shape}."
         )
 
 

@@ -19,7 +19,7 @@ class Accuracy:
     top1: float
     """Share of images whose most probable class is correct, 0 to 1."""
     top5: float | None
-    """Share of images whose class is among the five most probable, 0 to 1; None for five classes or fewer."""
+    """Share of images whose class is among the five most probable; None below 6 classes."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Metrics(Accuracy):
     classes: dict[str, ClassMetrics]
     """Metrics of each class, by name."""
     confusion: list[tuple[int, int, int]]
-    """Sparse confusion matrix: sorted (true class, predicted class, images) of the pairs that occur."""
+    """Sparse confusion matrix: sorted (true class, predicted class, images), without zeros."""
     most_confused: list[Confusion]
     """The most frequent confusions, at most 10."""
 
@@ -140,7 +140,7 @@ def compute_metrics(probabilities, labels, class_names) -> Metrics:
     images = accuracy.images
     numbers = np.arange(len(class_names))
     predicted = probabilities.argmax(axis=1)
-    # Outputs of integer files are multiples of 1/256: their sum is about 1, and zeros have no logarithm.
+    # Outputs of integer files are multiples of 1/256. Their sum is about 1, and zeros have no log.
     shares = np.clip(probabilities.astype("float64"), 1e-7, 1)
     shares /= shares.sum(axis=1, keepdims=True)
     calibration = bin_confidence(probabilities.max(axis=1), predicted == labels)
@@ -222,5 +222,5 @@ def mcnemar_test(right, other_right) -> McNemar:
 
 
 def compute_agreement(probabilities, reference) -> float:
-    """Return the share of images for which both arrays (images, classes) have the same top class."""
+    """Return the share of images with the same top class in both arrays (images, classes)."""
     return float(np.mean(probabilities.argmax(axis=1) == reference.argmax(axis=1)))
