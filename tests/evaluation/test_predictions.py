@@ -67,7 +67,7 @@ def test_hidden_and_damaged_pictures_do_not_end_a_folder(quickstart, script, tmp
     assert [line.partition(":")[0][-5:] for line in told.out.splitlines()] == ["a.png", "c.png"]
     *_, left_out, error = told.err.splitlines()
     assert left_out.startswith("warning: expected an image file")
-    assert error == "error: expected 3 pictures, got 1 that cannot be read"
+    assert error == "error: 1 of 3 images cannot be read."
 
 
 def test_a_reader_that_has_seen_enough_is_no_mistake(quickstart):

@@ -220,10 +220,10 @@ MISTAKES = [
         "export.py RUN --formats int8 --keep-float stage1_block1_conv3",
         "did you mean stage1_block1_conv",
     ),
-    ("compare.py RUN", "expected two run folders or more"),
+    ("compare.py RUN", "Pass two or more run directories"),
     ("compare.py RUN EMPTY", "has no run.json"),
     ("compare.py RUN RUN --output here.pdf", "expected --output to be a .png file"),
-    ("compare.py RUN RUN", "expected different run folders"),
+    ("compare.py RUN RUN", "Pass different run directories"),
     ("cost.py", "one MODEL or more"),
     ("cost.py resnet51", "did you mean .*resnet50"),
     ("cost.py resnet50 --image-size 31", "at least 32x32 pixels"),
@@ -248,7 +248,7 @@ MISTAKES = [
     ("predict.py RUN/model.keras EMPTY/cut_model", "which has none"),
     (
         "predict.py RUN/export/model_int8.tflite RUN/curves.png --explain why",
-        "expected a .keras file with --explain",
+        "--explain needs the gradients of a .keras file",
     ),
 ]
 
