@@ -89,14 +89,14 @@ def test_damaged_and_foreign_checkpoints_are_refused(digits, tmp_path):
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
     keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1)), digits, recipe, tmp_path)
     with pytest.raises(
-        keras_arch.InputError, match="expected the checkpoint of this network and optimizer"
+        keras_arch.InputError, match="is the checkpoint of another network or optimizer"
     ):
         keras_arch.fit(
             keras_arch.Plain20(input_shape=(8, 8, 1)), digits, recipe, tmp_path, resume=True
         )
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(keras_arch.InputError, match="expected a whole checkpoint"):
+    with pytest.raises(keras_arch.InputError, match=r"checkpoint\.npz is damaged"):
         keras_arch.fit(
             keras_arch.ResNet8(input_shape=(8, 8, 1)), digits, recipe, tmp_path, resume=True
         )
