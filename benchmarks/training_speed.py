@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,8 @@ def keras_trainer(network, side):
         recipe = keras_arch.Recipe(
             network, "noise", epochs=1, learning_rate=0.01, precision=side.split(", ")[1]
         )
-        model = compile_copy(model, recipe, 1000, choose_precision(recipe.precision).name)
+        precision = choose_precision(recipe.precision).name
+        model = compile_copy(model, replace(recipe, precision=precision), 1000)
     else:
         model.compile(
             keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), "categorical_crossentropy"

@@ -342,6 +342,11 @@ def write_json(path, content):
     atomic_write(path, lambda beside: beside.write_text(json.dumps(content, indent=2) + "\n"))
 
 
+def without_none(pairs):
+    """Return a dict of the (name, value) pairs except None: a `dict_factory` for `dataclasses.asdict`."""
+    return {name: value for name, value in pairs if value is not None}
+
+
 def cache_folder():
     """Return the user's cache folder for this package, by the XDG convention; it may not exist yet.
 

@@ -51,6 +51,30 @@ def are_probabilities(outputs: np.ndarray) -> bool:
     return bool(inside.all() and np.allclose(outputs.sum(axis=-1), 1, rtol=0, atol=ROUNDING))
 
 
+def check_probabilities(model, images, allow_nonfinite=False):
+    """Raise InputError unless each output of a model is class probabilities.
+
+    Args:
+        model: a functional `keras.Model`.
+        images: array (images, height, width, channels) of 0-255.
+        allow_nonfinite: whether to skip outputs with NaN or infinity.
+    """
+    import keras
+
+    outputs = keras.tree.flatten(model(np.asarray(images, "float32"), training=False))
+    for name, output in zip(model.output_names, outputs, strict=True):
+        output = keras.ops.convert_to_numpy(output)
+        if are_probabilities(output) or (allow_nonfinite and not np.isfinite(output).all()):
+            continue
+        sums = output.sum(axis=-1)
+        raise InputError(
+            f"The output `{shorten(name)}` must be class probabilities. Received: values from "
+            f"{output.min():.3g} to {output.max():.3g} with sums per image from {sums.min():.3g} to "
+            f'{sums.max():.3g}. Build the model with classifier_activation="softmax", or append a '
+            "Softmax layer."
+        )
+
+
 def plain_model(model: keras.Model, name: str = "classifier") -> keras.Model:
     """Return the model in a form that TensorFlow can trace. Both models share all layers.
 

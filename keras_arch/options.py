@@ -14,6 +14,7 @@ KINDS = {
     bool: ((bool,), "True or False"),
     int: ((int,), "an integer"),
     float: ((int, float), "a finite number"),
+    dict: ((dict,), "a JSON object"),
 }  # annotation: the types that it takes, and how a message calls them
 
 

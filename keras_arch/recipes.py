@@ -1,6 +1,6 @@
-"""Recipes: everything that decides how a model is trained, as named rows of one table.
+"""Training recipes: named rows of one table.
 
-Nothing heavy is imported here, so that `scripts/train.py --help` answers at once.
+This module imports neither Keras nor TensorFlow, so that `scripts/train.py --help` is fast.
 """
 
 from dataclasses import dataclass, replace
@@ -23,85 +23,80 @@ Augment = Literal[
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is trained. Every field is an option of scripts/train.py."""
+    """Options of one training run. Each field is an option of scripts/train.py."""
 
     model: str
-    """Architecture, one of keras_arch.available()."""
+    """Architecture name, such as resnet50 or googlenet."""
     dataset: str
-    """"digits", the TFDS name of an image classification set, a folder of pictures (FOLDER/CLASS/picture or
-    FOLDER/train|validation|test/CLASS/picture), or an .npz file as keras.datasets has them."""
+    """"digits", a TFDS name, an image folder or an .npz file (see docs/data.md)."""
     epochs: Annotated[int, Range(1, 100_000)]
     """Passes over the training images."""
     learning_rate: Annotated[float, Range(1e-12, 1e30)]
-    """The highest learning rate, reached after the warm-up."""
+    """Peak learning rate, reached after the warm-up."""
     batch_size: Annotated[int, Range(1, 1_000_000)] = 128
-    """Images in a step, at most all training images."""
+    """Images per step, at most the number of training images."""
     optimizer: Literal["sgd", "adamw", "lamb"] = "sgd"
-    """SGD with Nesterov momentum 0.9, AdamW, or LAMB for large batches."""
+    """Optimizer. sgd has Nesterov momentum 0.9. lamb is for large batches."""
     weight_decay: Annotated[float, Range(0, 1000)] = 5e-4
-    """Decoupled weight decay, of convolution and dense kernels only: each step shrinks them by this share of the learning
-    rate. A penalty in the loss, as papers and PyTorch's SGD have it, is a tenth of it at momentum 0.9."""
+    """Decoupled weight decay of kernels. For sgd, 10 times a paper's L2 penalty."""
     clip_norm: Annotated[float, Range(1e-12, 1e12)] | None = None
-    """Longest gradient of all weights together; a longer one is scaled down to it."""
+    """Maximum global gradient norm. Larger gradients are scaled down. Default: no limit."""
     schedule: Literal["cosine", "onecycle", "step", "constant"] = "cosine"
-    """After the warm-up: down to zero along a cosine (onecycle: the warm-up begins at a 25th of the peak and is best some
-    30% of the epochs); a tenth at half and at three quarters of the steps; or level."""
+    """Learning rate schedule after the warm-up (see docs/training.md)."""
     warmup_epochs: Annotated[float, Range(0, 100_000)] = 1
-    """Epochs over which the learning rate climbs from zero."""
+    """Epochs of linear warm-up from zero (onecycle: from 1/25 of the peak)."""
     label_smoothing: Annotated[float, Range(0, 0.999)] = 0
     """Share of the target that is spread over all classes, 0 to 0.999."""
     class_weights: Literal["none", "balanced"] = "none"
-    """Balanced: images of rare classes weigh more in the loss, so that all classes count alike. The best epoch is then
-    that of the highest balanced accuracy (mean recall) in validation."""
+    """Class weights in the loss. balanced gives every class the same total weight."""
     ema: Annotated[float, Range(1e-6, 0.999999)] | None = None
-    """Share that a moving average of the weights keeps at each step, such as 0.999; the average is what is validated and
-    saved."""
+    """Decay of an exponential moving average of the weights, such as 0.999. Default: off."""
     patience: Annotated[int, Range(1, 100_000)] | None = None
-    """Stop after so many epochs that brought nothing better in validation."""
+    """Epochs without improvement before training stops early. Default: no limit."""
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    """Precision of the arithmetic in training; weights and the saved model are float32. Auto measures float32 and bfloat16 on
-    a CPU and takes the faster one; on a GPU it takes mixed_bfloat16 from Ampere on."""
+    """Training precision. auto takes the faster one. The saved model is float32."""
     augment: Augment = "none"
-    """What becomes of training images: see docs/data.md. Only "none" and "crop" do not mirror them, which digits need."""
+    """Augmentation policy (see docs/data.md). none and crop do not mirror images."""
     image_size: Annotated[int, PIXELS] | None = None
-    """Height and width in pixels that images are resized to; None keeps those of the data set."""
+    """Height and width in pixels to resize images to. Default: no resizing."""
     stem: Literal["imagenet", "cifar", "cifar_stride2"] | None = None
-    """First layers of the network, if not the architecture's own: "cifar" is for images of 32 pixels or so, "cifar_stride2"
-    (GoogLeNet) for a quarter of its cost."""
+    """First layers. The cifar stems are for small images. Default: the architecture's."""
     auxiliary_heads: bool = False
-    """GoogLeNet's two training heads, each with 0.3 of the loss; the exported model does not have them."""
+    """Add the auxiliary classifiers of GoogLeNet, each with a loss weight of 0.3."""
     width: Annotated[float, Range(0.01, 16)] | None = None
-    """GoogLeNet's number of filters, as a share of the paper's."""
+    """Number of filters of GoogLeNet, as a share of the paper's. Default: 1."""
     kernel_5x5: Literal[3, 5] | None = None
-    """GoogLeNet's large kernel: 3 is what torchvision's weights were trained with."""
+    """Kernel size of GoogLeNet's 5x5 branch. torchvision's weights need 3. Default: 5."""
     weights: str | None = None
-    """Where to begin: a run folder, a .keras, .weights.h5, .safetensors or .pth file, or "imagenet" for torchvision's; a head
-    of other classes starts anew. Random weights if not given."""
+    """Initial weights: a run directory, a weights file or "imagenet". Default: random."""
     freeze: Literal["none", "backbone"] = "none"
-    """Backbone: train the last layer alone; batch norm then keeps its statistics."""
+    """Layers to freeze. backbone trains the last layer only."""
     skip_unreadable: bool = False
-    """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
+    """Skip images of an image folder that cannot be decoded."""
     allow_duplicates: bool = False
-    """Leave out pictures of a folder that are also in another split, instead of refusing it; copies in test stay."""
+    """Skip images that are also in another split. Copies in the test split stay."""
     seed: Annotated[int, SEEDS] = 0
-    """Of the initial weights, the order of the images, the augmentation and dropout: two runs of one seed on one machine
-    end with the same weights."""
+    """Random seed of weights, image order, augmentation and dropout."""
 
     def __post_init__(self):
         check_options(self)
         if self.freeze == "backbone" and self.auxiliary_heads:
             raise InputError(
-                "expected no auxiliary_heads with freeze='backbone', got both: the heads are there to train the backbone"
+                "`auxiliary_heads` must be False with freeze='backbone', because they train the "
+                "backbone. Received: auxiliary_heads=True. Remove --auxiliary-heads or --freeze."
             )
 
     @property
     def summary(self):
-        """One line for a list of recipes."""
-        return f"{self.model} on {self.dataset}, {self.epochs} epochs, {self.optimizer} at {self.learning_rate:g}"
+        """Model, data set, epochs, optimizer and learning rate in one line."""
+        return (
+            f"{self.model} on {self.dataset}, {self.epochs} epochs, "
+            f"{self.optimizer} at {self.learning_rate:g}"
+        )
 
     @property
     def builder_options(self):
-        """What the builder gets besides shape and classes: the options that the recipe sets."""
+        """Keyword arguments for the builder, except input_shape and classes."""
         options = {
             name: getattr(self, name) for name in ("stem", "auxiliary_heads", "width", "kernel_5x5")
         }
@@ -109,7 +104,7 @@ class Recipe:
 
     @property
     def data_options(self):
-        """What `load_dataset` gets besides name, folder and size."""
+        """Keyword arguments for `load_dataset`, except name, data_dir and image_size."""
         return {"skip_unreadable": self.skip_unreadable, "allow_duplicates": self.allow_duplicates}
 
 
@@ -121,11 +116,12 @@ FASHION_MNIST = Recipe(
     weight_decay=5e-3,
     augment="flip_crop",
 )
-# A quarter of the paper's filters on a quarter of the pixels, for a CPU's sake: then an epoch takes as long as ResNet-20's.
+# For CPUs: a quarter of the paper's filters on a quarter of the pixels. An epoch takes as long as
+# with ResNet-20.
 FASHION_MNIST_GOOGLENET = replace(
     FASHION_MNIST, model="googlenet", stem="cifar_stride2", width=0.25
 )
-# He et al. 2015, section 4.2, in the customary 164 epochs, with Nesterov momentum.
+# He et al. 2015, section 4.2, with 164 epochs, as is common, and Nesterov momentum.
 CIFAR10 = Recipe(
     model="resnet20",
     dataset="cifar10",
@@ -150,7 +146,7 @@ IMAGENET = Recipe(
 )
 
 RECIPES = {
-    # Digits are cropped and not mirrored: a 2 in the mirror is no 2.
+    # Digits are not mirrored: a mirrored 2 is not a 2.
     "quickstart": Recipe(
         "resnet8", "digits", epochs=30, learning_rate=0.1, batch_size=32, augment="crop"
     ),
@@ -171,9 +167,9 @@ RECIPES = {
     "cifar10-resnet32": replace(CIFAR10, model="resnet32"),
     "cifar10-resnet44": replace(CIFAR10, model="resnet44"),
     "cifar10-resnet56": replace(CIFAR10, model="resnet56"),
-    # The paper, too, starts this one slowly.
+    # The paper also warms up this network.
     "cifar10-resnet110": replace(CIFAR10, model="resnet110", warmup_epochs=1),
-    # What has come since: one cycle, soft labels, pictures that are mixed, averaged weights.
+    # Later methods: one cycle, label smoothing, CutMix and EMA.
     "cifar10-resnet20-modern": replace(
         CIFAR10,
         epochs=100,
@@ -190,20 +186,39 @@ RECIPES = {
 }
 """The named recipes of scripts/train.py: {name: `Recipe`}."""
 
-# What each takes and reaches: python scripts/train.py NAME. Times are of 2 CPU cores without a GPU; accuracies are of the
-# test split. What has not been run yet has the published figure to reach.
+
+@dataclass(frozen=True)
+class Expected:
+    """The result to expect from a recipe."""
+
+    accuracy: str | None = None
+    """Top-1 accuracy that the recipe reached on the test split; None if it has not been run."""
+    time: str | None = None
+    """Training time on 2 CPU cores without a GPU; None if the recipe has not been run."""
+    note: str = ""
+    """Conditions of the measurement, or the published accuracy."""
+
+
+BUSY = "time on a machine with other load"
+# Measured with python scripts/train.py NAME.
 EXPECTED = {
-    "quickstart": "14 s, 99.2%",
-    "digits": "99 s beside other work, 97.2% (350 of 360)",
-    "fashion-mnist-resnet20": "41 min, 94.0%",
-    "fashion-mnist-googlenet": "54 min beside other work, 93.6%; 93.7% published (the data set's own list)",
-    "fashion-mnist-nin": "40 min beside other work, 87.7%: 4 epochs are a small budget",
-    "cifar10-resnet20": "not yet run; 91.25% published (He et al. 2015, table 6)",
-    "cifar10-resnet32": "not yet run; 92.49% published (the same)",
-    "cifar10-resnet44": "not yet run; 92.83% published (the same)",
-    "cifar10-resnet56": "not yet run; 93.03% published (the same)",
-    "cifar10-resnet110": "not yet run; 93.39% on average published (the same: 6.61 +- 0.16% error)",
-    "cifar10-resnet20-modern": "not yet run; to beat cifar10-resnet20 in fewer epochs",
-    "imagenet-resnet50": "not yet run; 76.13% published (torchvision's first weights, 90 epochs)",
-    "imagenet-googlenet": "not yet run; 69.8% published (torchvision; with its 3x3 in place of the 5x5)",
+    "quickstart": Expected("99.2%", "14 s"),
+    "digits": Expected("97.2%", "99 s", f"350 of 360 images; {BUSY}"),
+    "fashion-mnist-resnet20": Expected("94.0%", "41 min"),
+    "fashion-mnist-googlenet": Expected(
+        "93.6%", "54 min", f"published 93.7% (the data set's own list); {BUSY}"
+    ),
+    "fashion-mnist-nin": Expected("87.7%", "40 min", f"4 epochs are a small budget; {BUSY}"),
+    "cifar10-resnet20": Expected(note="published 91.25% (He et al. 2015, table 6)"),
+    "cifar10-resnet32": Expected(note="published 92.49% (He et al. 2015, table 6)"),
+    "cifar10-resnet44": Expected(note="published 92.83% (He et al. 2015, table 6)"),
+    "cifar10-resnet56": Expected(note="published 93.03% (He et al. 2015, table 6)"),
+    "cifar10-resnet110": Expected(
+        note="published 93.39%, mean (He et al. 2015, table 6: 6.61 +- 0.16% error)"
+    ),
+    "cifar10-resnet20-modern": Expected(note="to exceed cifar10-resnet20 in fewer epochs"),
+    "imagenet-resnet50": Expected(note="published 76.13% (torchvision's first weights, 90 epochs)"),
+    "imagenet-googlenet": Expected(
+        note="published 69.8% (torchvision, with a 3x3 kernel instead of the 5x5)"
+    ),
 }

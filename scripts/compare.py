@@ -15,29 +15,30 @@ from keras_arch.reports.tables import short_names, transpose
 
 @dataclass
 class Options:
-    """A table of what runs cost and reach, and their curves over one another."""
+    """Print a table of cost and accuracy of training runs and plot their curves."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folders that scripts/train.py wrote."""
-    output: Path = Path("comparison.png")
-    """Picture of the curves."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
+    """Two or more run directories of scripts/train.py."""
+    output: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("comparison.png")
+    """Image file for the plot of the curves."""
 
 
 def main():
     options = parse(Options, sys.argv[1:], prog="compare.py")
     if len(options.runs) < 2:
-        raise InputError(f"expected two run folders or more, got {len(options.runs)}")
+        raise InputError(f"Pass two or more run directories. Received: {len(options.runs)}.")
     files.check_image_output(options.output)
     if len({files.real_path(folder) for folder in options.runs}) < len(options.runs):
-        raise InputError(f"expected different run folders, got {' '.join(map(str, options.runs))}")
+        raise InputError(
+            f"Pass different run directories. Received: {' '.join(map(str, options.runs))}."
+        )
     from keras_arch.reports.figures import draw_curves
     from keras_arch.reports.tables import comparison_row
     from keras_arch.runs.history import read_history
     from keras_arch.runs.record import read_run
 
-    found = [
-        read_run(folder) for folder in options.runs
-    ]  # mistakes first: Keras takes seconds to come
+    # Before Keras is imported, which takes seconds, so that errors are fast.
+    found = [read_run(folder) for folder in options.runs]
     histories = [read_history(folder) for folder in options.runs]
     with quiet():
         from keras_arch import cost, strip_auxiliary_heads
@@ -52,7 +53,7 @@ def main():
     print_table(transpose(dict(zip(names, rows, strict=True))))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     draw_curves(options.output, dict(zip(names, histories, strict=True)))
-    say(f"The curves are in {options.output}.")
+    say(f"Curves saved to {options.output}.")
 
 
 if __name__ == "__main__":

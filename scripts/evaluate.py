@@ -1,4 +1,4 @@
-"""Test trained models side by side: python scripts/evaluate.py ARTIFACT..."""
+"""Evaluate and compare models: python scripts/evaluate.py MODEL..."""
 
 import sys
 from dataclasses import dataclass
@@ -15,26 +15,24 @@ from keras_arch.reports.tables import short_names, transpose
 
 @dataclass
 class Options:
-    """One table of size, accuracy, calibration and latency, and whether each differs from the first by more than chance."""
+    """Print size, accuracy, calibration and latency of models and compare them."""
 
-    artifacts: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARTIFACT")]
-    """Run folders, .keras files, SavedModel folders, .tflite and .onnx files."""
-    dataset: str | None = None
-    """A name, a folder or an .npz file; the data of the first artifact's run if not given."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS data sets; the one that the run was trained from if not given."""
+    artifacts: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL...")]
+    """Run directories, .keras files, SavedModel directories, .tflite and .onnx files."""
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="DATASET")] = None
+    """Name, image folder or .npz file. Default: training data of the first model."""
+    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    """Directory of prepared TFDS data sets. Default: that of the training run."""
     split: Literal["train", "validation", "test", "all"] | None = None
-    """Images to evaluate. Default: all of a --dataset folder without split folders that is not the training data, else test."""
-    output: Path | None = None
-    """Folder for metrics.json and, of each artifact, confusion matrix, reliability diagram and worst mistakes."""
+    """Split to evaluate. Default: all for a new image folder without splits, else test."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    """Output directory for metrics.json and figures."""
 
 
 def main():
     options = parse(Options, sys.argv[1:], prog="evaluate.py")
     if not options.artifacts:
-        raise InputError(
-            "expected one ARTIFACT or more, got none; saved_models/quickstart/model.keras would work"
-        )
+        raise InputError("Pass at least one model, such as saved_models/quickstart/model.keras.")
     if options.output:
         files.check_writable(options.output)
     with quiet():
@@ -74,22 +72,23 @@ def main():
     dataset = with_classes(dataset, class_names_of(artifacts) or dataset.class_names)
     for artifact in artifacts:
         check_class_order(artifact, dataset.class_names)
-    found = rows, *_ = compare(artifacts, dataset, split, progress)
+    rows, outputs, labels = compare(artifacts, dataset, split, progress)
+    metrics = rows[0].metrics
     say(
-        f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {rows[0]['images']:,} images"
+        f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {metrics.images:,} images"
     )
     print_table(
         transpose({short: evaluation_row(row) for short, row in zip(names, rows, strict=True)})
     )
     print(evaluation_legend(rows))
-    say(f"{names[0]}, class by class:")
-    print_table(class_rows(rows[0]))
-    print(confusions_line(rows[0]))
-    if absent := absent_classes_line(rows[0]):
+    say(f"Classes of {names[0]}:")
+    print_table(class_rows(metrics))
+    print(confusions_line(metrics))
+    if absent := absent_classes_line(metrics):
         print(absent)
     if options.output:
-        write_evaluation(options.output, dataset, split, names, *found)
-        say(f"metrics.json and pictures are in {options.output}.")
+        write_evaluation(options.output, dataset, split, names, rows, outputs, labels)
+        say(f"metrics.json and figures saved to {options.output}.")
 
 
 if __name__ == "__main__":

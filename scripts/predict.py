@@ -1,4 +1,4 @@
-"""Classify pictures: python scripts/predict.py ARTIFACT IMAGE_OR_FOLDER..."""
+"""Classify images: python scripts/predict.py MODEL IMAGE..."""
 
 import sys
 from dataclasses import dataclass
@@ -15,20 +15,18 @@ from keras_arch.options import Range
 
 @dataclass
 class Options:
-    """Print the most probable classes of each picture, a line a picture."""
+    """Print the most probable classes of each image."""
 
-    artifact: Annotated[Path, tyro.conf.Positional]
-    """A run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file."""
-    images: Annotated[
-        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE_OR_FOLDER")
-    ]
-    """Pictures of any size, JPEG, PNG, BMP, GIF, WebP ..., and folders of them."""
+    artifact: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Run directory, .keras file, SavedModel directory, .tflite file or .onnx file."""
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
+    """Image files of any size (JPEG, PNG, BMP, GIF, WebP), or directories of them."""
     top: Annotated[int, Range(1, 1_000_000)] = 5
-    """How many classes."""
+    """Number of classes per image."""
     format: Literal["table", "json", "csv"] = "table"
-    """For people, or for programs: a JSON object a line, or comma-separated values under a header."""
-    explain: Path | None = None
-    """Folder for pictures of where the model looked, by Grad-CAM, from blue, nothing, to red, most; for .keras files."""
+    """Output format. json prints one object per line."""
+    explain: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    """Output directory for Grad-CAM heat maps (.keras files only)."""
 
 
 def main():
@@ -40,7 +38,7 @@ def main():
     from keras_arch.reports.predictions import WRITERS
 
     if not options.images:
-        raise InputError("expected one IMAGE or more, got none; examples/digit.png would work")
+        raise InputError("Pass at least one image, such as examples/digit.png.")
     if options.explain:
         files.check_writable(options.explain)
         files.refuse_inside(options.explain, options.images)
@@ -49,13 +47,13 @@ def main():
         artifact = open_artifact(options.artifact)
     if options.explain and artifact.kind != "keras":
         raise InputError(
-            f"expected a .keras file with --explain, got {options.artifact}: a gradient is needed"
+            f"--explain needs the gradients of a .keras file. Received: {options.artifact}."
         )
     labels = labels_or_numbers(artifact)
     if options.explain:
         with quiet():
             explain(artifact.path, paths, options.explain)
-        print(f"Where it looked is in {options.explain}.", file=sys.stderr)
+        print(f"Heat maps saved to {options.explain}.", file=sys.stderr)
     WRITERS[options.format](classify(artifact, paths, labels, options.top))
 
 

@@ -4,37 +4,40 @@ import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from keras_arch import files
 from keras_arch.cli import parse, print_table, quiet, run, say
 from keras_arch.errors import choose
 from keras_arch.recipes import EXPECTED, RECIPES, Recipe
-from keras_arch.reports.tables import describe_training, list_recipes, run_row
+from keras_arch.reports.tables import describe_training, recipe_table, run_row
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
 from keras_arch.runs.record import finish_run, start_run
 
 
 @dataclass
 class Options:
-    """Train one model, test it once, and write everything about it into a run folder."""
+    """Train a model, evaluate it on the test split and write a run directory."""
 
     recipe: Recipe
-    data_dir: Path | None = None
-    """Folder that holds, or receives, prepared TFDS data sets; TFDS's own if not given."""
-    output: Path | None = None
-    """Run folder; saved_models/<model>-<dataset> if not given."""
+    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    """Directory of prepared TFDS data sets. Default: that of TFDS."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    """Run directory. Default: saved_models/<model>-<dataset>."""
     overwrite: bool = False
-    """Replace a run folder that exists."""
+    """Replace an existing run directory."""
     resume: bool = False
-    """Go on with the same command's run that was interrupted, behind its last whole epoch."""
+    """Continue an interrupted run of the same command after its last complete epoch."""
     tensorboard: bool = False
-    """Write logs for TensorBoard into the run folder."""
+    """Write TensorBoard logs into the run directory."""
 
 
 def main():
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        return list_recipes(RECIPES, EXPECTED)
+        return print(recipe_table(RECIPES, EXPECTED))
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
     options = parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
     recipe = resolve_paths(options.recipe)
@@ -72,7 +75,7 @@ def main():
         classes=len(data.class_names),
         **recipe.builder_options,
     )
-    anew = (
+    initialized = (
         transfer_weights(model, recipe.weights, recipe.model, data.class_names)
         if recipe.weights
         else set()
@@ -80,7 +83,7 @@ def main():
     with quiet():
         recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
         precision = choose_precision(recipe.precision, recorded)
-    say(describe_training(recipe, model, data.sizes, precision.name, anew))
+    say(describe_training(recipe, model, data.sizes, precision.name, initialized))
     with files.atomic_folder(folder, "run.json", options.resume, check) as unfinished:
         start_run(unfinished, recipe, precision, options.data_dir, data)
         chosen = replace(recipe, precision=precision.name)
@@ -92,9 +95,8 @@ def main():
         )
         write_figures_and_report(unfinished, mistakes)
     print_table([run_row(recipe, metrics)])
-    say(
-        f"Everything about the run is in {folder}, in report.html above all. Next: python scripts/export.py {folder}"
-    )
+    say(f"Run saved to {folder}. Open {folder / 'report.html'} for a summary.")
+    say(f"Export it: python scripts/export.py {folder}")
 
 
 if __name__ == "__main__":

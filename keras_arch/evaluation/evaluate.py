@@ -1,34 +1,79 @@
-"""Run artifacts over a split."""
+"""Evaluate models on a split of a data set."""
 
 import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from ..errors import InputError, choose, explain_surroundings
-from .metrics import accuracy, agreement, compute_metrics, mcnemar
+from .metrics import (
+    Accuracy,
+    McNemar,
+    Metrics,
+    compute_accuracy,
+    compute_agreement,
+    compute_metrics,
+    mcnemar_test,
+)
+
+if TYPE_CHECKING:
+    from ..artifacts.artifact import Artifact
+    from ..data.dataset import Dataset
+
+Split = Literal["train", "validation", "test", "all"]
 
 BATCH = 256
-LATENCY_RUNS = 50  # images one at a time, of which the median is taken
+LATENCY_RUNS = 50  # the median is reported
 LATENCY_WARMUP = 5
+MISTAKES_SHOWN = 24
 
 
-MISTAKES_SHOWN = 24  # that are shown
+@dataclass(frozen=True)
+class Evaluation:
+    """What `compare` found for one model."""
+
+    artifact: str
+    """Path of the model."""
+    bytes: int
+    """Size of the model on disk."""
+    metrics: Metrics
+    """Metrics on the split."""
+    agreement: float
+    """Share of images with the same top class as the first model, 0 to 1."""
+    against_first: McNemar | None
+    """Test against the first model; None for the first model."""
+    latency_ms: float
+    """Median time for one image at batch size 1, in milliseconds."""
+
+
+class Mistake(NamedTuple):
+    """One misclassified image."""
+
+    image: np.ndarray
+    """Image (height, width, channels), 0-255."""
+    true: str
+    """Name of the true class."""
+    predicted: str
+    """Name of the predicted class."""
+    confidence: float
+    """Probability of the predicted class, 0 to 1."""
 
 
 def predict_split(artifact, dataset, split="test", progress=lambda batches, total: batches):
-    """Run an artifact over one split.
+    """Run a model on one split.
 
     Args:
-        artifact: what `keras_arch.open_artifact` gave.
-        dataset: a `keras_arch.data.dataset.Dataset`.
+        artifact: model from `keras_arch.open_artifact`.
+        dataset: a `keras_arch.Dataset`.
         split: "train", "validation", "test" or "all".
-        progress: a function of the batches and their number that gives the batches on, and may count them.
+        progress: function (batches, number of batches) that yields the batches, to show progress.
 
     Returns:
-        probabilities (images, classes) as float32 and labels (images,) as integers.
+        Probabilities, float32 array (images, classes), and labels, integer array (images,).
 
     Raises:
-        InputError (a ValueError): the artifact has another number of classes, or another image shape.
+        InputError (a ValueError): the model does not fit the data set, or `split` is unknown.
     """
     check_match(artifact, dataset)
     choose("a split", split, ("train", "validation", "test", "all"))
@@ -40,12 +85,15 @@ def predict_split(artifact, dataset, split="test", progress=lambda batches, tota
     return np.concatenate(probabilities), np.concatenate(labels)
 
 
-def evaluate_run(artifact, dataset):
-    """Measure a trained model on validation and test.
+def evaluate_run(artifact, dataset) -> tuple[dict[str, Metrics], list[Mistake]]:
+    """Evaluate a trained model on the validation and test splits.
+
+    Args:
+        artifact: model from `keras_arch.open_artifact`.
+        dataset: a `keras_arch.Dataset`.
 
     Returns:
-        {"validation": metrics, "test": metrics} as `compute_metrics` has them, and the mistakes on test as
-        `find_mistakes` has them.
+        {"validation": `Metrics`, "test": `Metrics`}, and the mistakes on the test split.
     """
     metrics = {}
     for split in ("validation", "test"):
@@ -55,12 +103,15 @@ def evaluate_run(artifact, dataset):
 
 
 def with_channels(images, artifact):
-    """Images (batch, height, width, channels) as the artifact takes them: a grey one repeats itself for red, green, blue."""
+    """Return images (batch, height, width, channels), with grayscale repeated for an RGB model."""
     return np.broadcast_to(images, (*images.shape[:3], artifact.image_shape[2]))
 
 
 def check_match(artifact, dataset):
-    """Raise InputError unless the artifact was made for such images, or for such in colour, and so many classes."""
+    """Raise InputError unless the model has the classes and the image shape of the data set.
+
+    An RGB model also takes grayscale images.
+    """
     for name, value, maker in (
         ("artifact", artifact, "open_artifact"),
         ("dataset", dataset, "load_dataset"),
@@ -71,8 +122,8 @@ def check_match(artifact, dataset):
             )
     if artifact.classes != len(dataset.class_names):
         raise InputError(
-            f"expected a model of {len(dataset.class_names)} classes, as data set {dataset.name!r} has, got "
-            f"{artifact.path} with {artifact.classes}"
+            f"{artifact.path} must have {len(dataset.class_names)} classes, as data set "
+            f"{dataset.name!r} has. Received: {artifact.classes} classes."
         )
     *sides, channels = zip(artifact.image_shape, dataset.image_shape, strict=True)
     if any(side not in (None, size) for side, size in sides) or channels not in (
@@ -81,45 +132,61 @@ def check_match(artifact, dataset):
         (3, 1),
     ):
         raise InputError(
-            f"expected a model of images {dataset.image_shape}, as data set {dataset.name!r} has, got "
-            f"{artifact.path} with {artifact.image_shape}"
+            f"{artifact.path} must take images of shape {dataset.image_shape}, as data set "
+            f"{dataset.name!r} has. Received: a model for {artifact.image_shape}."
         )
 
 
 @explain_surroundings()
-def evaluate(artifact, dataset, split="test"):
-    """Accuracy of an artifact on one split.
+def evaluate(artifact: "Artifact", dataset: "Dataset", split: Split = "test") -> Accuracy:
+    """Return the accuracy of a model on one split.
+
+    Args:
+        artifact: model from `keras_arch.open_artifact`.
+        dataset: a `keras_arch.Dataset`.
+        split: "train", "validation", "test" or "all".
 
     Returns:
-        {"images": count, "top1": share, "top5": share where there are more than five classes}, shares of 0 to 1. Of
-        equally probable classes the first stands before the others.
+        An `Accuracy` with the fields `images`, `top1` and `top5`.
 
     Raises:
-        InputError (a ValueError): the artifact has another number of classes, or another image shape.
+        InputError (a ValueError): the model does not fit the data set, or `split` is unknown.
+
+    Example:
+        >>> dataset = keras_arch.load_dataset("digits")
+        >>> artifact = keras_arch.open_artifact("saved_models/quickstart")
+        >>> keras_arch.evaluate(artifact, dataset).top1
     """
-    return accuracy(*predict_split(artifact, dataset, split))
+    return compute_accuracy(*predict_split(artifact, dataset, split))
 
 
 @explain_surroundings()
-def compare(artifacts, dataset, split="test", progress=lambda batches, total: batches):
-    """What each artifact scores on one split, and whether it differs from the first.
+def compare(
+    artifacts, dataset, split="test", progress=lambda batches, total: batches
+) -> tuple[list[Evaluation], list[np.ndarray], np.ndarray]:
+    """Evaluate several models on one split and compare each with the first.
+
+    Args:
+        artifacts: models from `keras_arch.open_artifact`.
+        dataset: a `keras_arch.Dataset`.
+        split: "train", "validation", "test" or "all".
+        progress: function (batches, number of batches) that yields the batches, to show progress.
 
     Returns:
-        A list of dicts of "artifact", "bytes", what `compute_metrics` gives, "agreement" (share of images with the top class of
-        the first artifact), "against_first" (of `mcnemar`; not for the first) and "latency_ms" (median of one image at
-        batch 1); a list of (images, classes) probabilities; and the labels (images,).
+        One `Evaluation` per model, one array (images, classes) of probabilities per model, and the
+        labels (images,).
 
     Raises:
-        InputError (a ValueError): an artifact has another number of classes, or another image shape.
+        InputError (a ValueError): a model does not fit the data set, or the split has no images.
     """
     for artifact in artifacts:
         check_match(artifact, dataset)
     if not getattr(dataset, split).count:
         raise InputError(
-            f"Data set {dataset.name!r} has no images in its {split} split. Evaluate --split all"
+            f"Data set {dataset.name!r} has no images in its {split} split. Pass --split all."
         )
-    rows: list[dict] = []
-    answers: list[np.ndarray] = []
+    rows: list[Evaluation] = []
+    outputs: list[np.ndarray] = []
     images = np.stack(
         [
             image
@@ -128,40 +195,41 @@ def compare(artifacts, dataset, split="test", progress=lambda batches, total: ba
     )
     for artifact in artifacts:
         probabilities, labels = predict_split(artifact, dataset, split, progress)
-        answers.append(probabilities)
-        row = {
-            "artifact": str(artifact.path),
-            "bytes": artifact.size,
-            **compute_metrics(probabilities, labels, dataset.class_names),
-        }
-        row["agreement"] = agreement(probabilities, answers[0])
-        if len(answers) > 1:
-            row["against_first"] = mcnemar(
-                *(one.argmax(axis=1) == labels for one in (answers[0], probabilities))
-            )
-        row["latency_ms"] = 1000 * measure_latency(artifact, with_channels(images, artifact))
+        outputs.append(probabilities)
+        first, this = (one.argmax(axis=1) == labels for one in (outputs[0], probabilities))
+        row = Evaluation(
+            artifact=str(artifact.path),
+            bytes=artifact.size,
+            metrics=compute_metrics(probabilities, labels, dataset.class_names),
+            agreement=compute_agreement(probabilities, outputs[0]),
+            against_first=mcnemar_test(first, this) if rows else None,
+            latency_ms=1000 * measure_latency(artifact, with_channels(images, artifact)),
+        )
         rows.append(row)
-    return rows, answers, labels
+    return rows, outputs, labels
 
 
-def find_mistakes(probabilities, labels, dataset, split="test"):
-    """The wrong answers of most confidence: [(image, true class, predicted class, confidence)], the worst first."""
+def find_mistakes(probabilities, labels, dataset, split="test") -> list[Mistake]:
+    """Return the misclassified images with the highest confidence, at most 24.
+
+    Args:
+        probabilities: array (images, classes).
+        labels: integer array (images,), the true classes.
+        dataset: a `keras_arch.Dataset`.
+        split: the split that was evaluated.
+    """
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     worst = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:MISTAKES_SHOWN]
     images, true = getattr(dataset, split).at(worst)
+    names = dataset.class_names
     return [
-        (
-            image,
-            dataset.class_names[label],
-            dataset.class_names[answer.argmax()],
-            float(answer.max()),
-        )
-        for image, label, answer in zip(images, true, probabilities[worst], strict=True)
+        Mistake(image, names[label], names[row.argmax()], float(row.max()))
+        for image, label, row in zip(images, true, probabilities[worst], strict=True)
     ]
 
 
 def measure_latency(artifact, images):
-    """Median seconds for one image at batch 1, over `images` taken in turn."""
+    """Return the median time in seconds for one image at batch size 1."""
     seconds = []
     for run in range(LATENCY_WARMUP + LATENCY_RUNS):
         image = images[run % len(images)][np.newaxis]

@@ -1,35 +1,126 @@
-"""Numbers from probabilities and labels."""
+"""Compute metrics from probabilities and labels."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, recall_score
 
-BINS = 15  # of confidence, for the calibration error
-CONFUSED_PAIRS = 10
+BINS = 15  # of confidence, for the expected calibration error
+CONFUSIONS_LISTED = 10
 
 
-def accuracy(probabilities, labels):
-    """Top-1, and top-5 where there are more than five classes, of probabilities (images, classes)."""
-    classes = probabilities.shape[1]
-    metrics = {
-        "images": len(labels),
-        "top1": float(accuracy_score(labels, probabilities.argmax(axis=1))),
-    }
-    if classes > 5:
-        # Integer files give many classes the same probability. Of these the first stands before, as for argmax.
-        own = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
-        earlier = np.arange(classes) < labels[:, np.newaxis]
-        before = (probabilities > own) | ((probabilities == own) & earlier)
-        metrics["top5"] = float(np.mean(np.sum(before, axis=1) < 5))
-    return metrics
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy on one split. If several classes are equally probable, the first one counts."""
+
+    images: int
+    """Number of images."""
+    top1: float
+    """Share of images whose most probable class is correct, 0 to 1."""
+    top5: float | None
+    """Share of images whose class is among the five most probable; None below 6 classes."""
 
 
-def balanced_accuracy(probabilities, labels):
-    """Return the recall of each class, 0 to 1, averaged over the classes that have images.
+@dataclass(frozen=True)
+class ClassMetrics:
+    """Metrics of one class. Each is 0 if it has no images to count."""
+
+    precision: float
+    """Share of the images predicted as this class that belong to it, 0 to 1."""
+    recall: float
+    """Share of the images of this class that are predicted as it, 0 to 1."""
+    f1: float
+    """Harmonic mean of precision and recall, 0 to 1."""
+    support: int
+    """Number of images of this class."""
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """One bin of confidence. The confidence is the probability of the predicted class."""
+
+    images: int
+    """Number of images in the bin."""
+    confidence: float
+    """Mean confidence of these images, 0 to 1."""
+    accuracy: float
+    """Accuracy on these images, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """One entry of the confusion matrix that is not on the diagonal."""
+
+    true: str
+    """Name of the true class."""
+    predicted: str
+    """Name of the predicted class."""
+    images: int
+    """Number of images."""
+
+
+@dataclass(frozen=True)
+class Metrics(Accuracy):
+    """All metrics of a classifier on one split."""
+
+    top1_interval: tuple[float, float]
+    """95% Wilson interval of `top1`."""
+    top5_interval: tuple[float, float] | None
+    """95% Wilson interval of `top5`; None for five classes or fewer."""
+    balanced_accuracy: float
+    """Mean recall of the classes that have images, 0 to 1."""
+    nll: float
+    """Mean negative log-likelihood of the true class."""
+    ece: float
+    """Expected calibration error, 0 to 1 (Guo et al. 2017, arXiv:1706.04599)."""
+    calibration: list[CalibrationBin]
+    """The bins that are not empty, of 15 bins."""
+    classes: dict[str, ClassMetrics]
+    """Metrics of each class, by name."""
+    confusion: list[tuple[int, int, int]]
+    """Sparse confusion matrix: sorted (true class, predicted class, images), without zeros."""
+    most_confused: list[Confusion]
+    """The most frequent confusions, at most 10."""
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Exact test of McNemar (1947): whether two classifiers differ by more than chance."""
+
+    only_first: int
+    """Number of images that only the first classifier gets right."""
+    only_second: int
+    """Number of images that only the second classifier gets right."""
+    p: float
+    """Probability of this or a more uneven split between equally good classifiers."""
+
+
+def compute_accuracy(probabilities, labels) -> Accuracy:
+    """Return the top-1 and top-5 accuracy.
 
     Args:
-        probabilities: (images, classes).
-        labels: (images,) numbers of the true classes.
+        probabilities: array (images, classes).
+        labels: integer array (images,), the true classes.
+    """
+    classes = probabilities.shape[1]
+    top5 = None
+    if classes > 5:
+        # Integer files give many classes the same probability. The first one wins, as in argmax.
+        true = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
+        earlier = np.arange(classes) < labels[:, np.newaxis]
+        before = (probabilities > true) | ((probabilities == true) & earlier)
+        top5 = float(np.mean(np.sum(before, axis=1) < 5))
+    top1 = float(accuracy_score(labels, probabilities.argmax(axis=1)))
+    return Accuracy(len(labels), top1, top5)
+
+
+def compute_balanced_accuracy(probabilities, labels) -> float:
+    """Return the mean recall of the classes that have images, 0 to 1.
+
+    Args:
+        probabilities: array (images, classes).
+        labels: integer array (images,), the true classes.
     """
     predicted = probabilities.argmax(axis=1)
     return float(
@@ -37,104 +128,99 @@ def balanced_accuracy(probabilities, labels):
     )
 
 
-def compute_metrics(probabilities, labels, class_names):
-    """All that the answers to labelled images tell.
+def compute_metrics(probabilities, labels, class_names) -> Metrics:
+    """Return all metrics of a classifier.
 
     Args:
-        probabilities: (images, classes).
-        labels: (images,) numbers of the true classes.
-        class_names: one for each class.
-
-    Returns:
-        What `accuracy` gives, and "top1_interval" and "top5_interval", 95% (Wilson); "balanced_accuracy"; "nll", the mean negative logarithm of
-        the true class's probability; "ece", the expected calibration error (Guo et al. 2017, arXiv:1706.04599), and
-        "calibration", a dict of "images", "confidence" and "accuracy" for each of 15 bins that is not empty; "classes", a
-        dict of "precision", "recall", "f1" and "support" for each name; "confused", the most frequent mistakes as
-        {"true", "predicted", "images"}; "confusion", a list of [true class, predicted class, images] with the numbers of the
-        classes, for each pair that occurs, sorted.
+        probabilities: array (images, classes).
+        labels: integer array (images,), the true classes.
+        class_names: one name per class.
     """
-    found = accuracy(probabilities, labels)
+    accuracy = compute_accuracy(probabilities, labels)
+    images = accuracy.images
     numbers = np.arange(len(class_names))
     predicted = probabilities.argmax(axis=1)
-    for name in ("top1", "top5"):
-        if name in found:
-            found[f"{name}_interval"] = interval(round(found[name] * len(labels)), len(labels))
-    # Integer files answer in steps of 1/256, so that their probabilities add up to about 1; and a zero has no logarithm.
+    # Outputs of integer files are multiples of 1/256. Their sum is about 1, and zeros have no log.
     shares = np.clip(probabilities.astype("float64"), 1e-7, 1)
-    found["balanced_accuracy"] = balanced_accuracy(probabilities, labels)
-    found["nll"] = float(
-        log_loss(labels, shares / shares.sum(axis=1, keepdims=True), labels=numbers)
-    )
-    found["calibration"] = bin_confidence(probabilities.max(axis=1), predicted == labels)
-    gaps = [
-        one["images"] * abs(one["confidence"] - one["accuracy"]) for one in found["calibration"]
-    ]
-    found["ece"] = float(sum(gaps) / len(labels))
+    shares /= shares.sum(axis=1, keepdims=True)
+    calibration = bin_confidence(probabilities.max(axis=1), predicted == labels)
+    gaps = [one.images * abs(one.confidence - one.accuracy) for one in calibration]
     table = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
-    columns = ("precision", "recall", "f1", "support")
-    found["classes"] = {
-        name: {column: value.item() for column, value in zip(columns, row, strict=True)}
-        for name, row in zip(class_names, zip(*table, strict=True), strict=True)
-    }
-    found["confusion"] = count_confusions(labels, predicted)
-    found["confused"] = most_confused(found["confusion"], class_names)
-    return found
+    confusion = count_confusions(labels, predicted)
+    return Metrics(
+        images,
+        accuracy.top1,
+        accuracy.top5,
+        top1_interval=wilson_interval(round(accuracy.top1 * images), images),
+        top5_interval=(
+            None
+            if accuracy.top5 is None
+            else wilson_interval(round(accuracy.top5 * images), images)
+        ),
+        balanced_accuracy=compute_balanced_accuracy(probabilities, labels),
+        nll=float(log_loss(labels, shares, labels=numbers)),
+        ece=float(sum(gaps) / images),
+        calibration=calibration,
+        classes={
+            name: ClassMetrics(*(value.item() for value in row))
+            for name, row in zip(class_names, zip(*table, strict=True), strict=True)
+        },
+        confusion=confusion,
+        most_confused=find_most_confused(confusion, class_names),
+    )
 
 
-def interval(right, images):
-    """95% interval of a share (Wilson), as [low, high]."""
+def wilson_interval(right, images) -> tuple[float, float]:
+    """Return the 95% Wilson interval of the share `right / images`."""
     found = binomtest(int(right), int(images)).proportion_ci(method="wilson")
-    return [float(found.low), float(found.high)]
+    return float(found.low), float(found.high)
 
 
-def bin_confidence(confidence, right):
-    """How often the answers of each bin of confidence were right.
+def bin_confidence(confidence, right) -> list[CalibrationBin]:
+    """Return the bins of confidence that have images.
 
     Args:
-        confidence: (images,) probability of the predicted class.
-        right: (images,) truths.
+        confidence: array (images,), probability of the predicted class.
+        right: bool array (images,), whether the prediction is correct.
     """
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     return [
-        {
-            "images": int(np.sum(bins == number)),
-            "confidence": float(confidence[bins == number].mean()),
-            "accuracy": float(right[bins == number].mean()),
-        }
+        CalibrationBin(
+            images=int(np.sum(bins == number)),
+            confidence=float(confidence[bins == number].mean()),
+            accuracy=float(right[bins == number].mean()),
+        )
         for number in np.unique(bins)
     ]
 
 
-def count_confusions(labels, predicted):
-    """[true class, predicted class, images] of each pair of class numbers that occurs, sorted."""
+def count_confusions(labels, predicted) -> list[tuple[int, int, int]]:
+    """Return sorted (true class, predicted class, images) of the pairs that occur."""
     pairs, images = np.unique(np.stack([labels, predicted], axis=1), axis=0, return_counts=True)
-    return [[*pair, count] for pair, count in zip(pairs.tolist(), images.tolist(), strict=True)]
+    return [(*pair, count) for pair, count in zip(pairs.tolist(), images.tolist(), strict=True)]
 
 
-def most_confused(counts, class_names):
-    """The pairs of classes that are confused most, the true one first, of what `count_confusions` gives."""
-    wrong = [one for one in counts if one[0] != one[1]]
+def find_most_confused(confusion, class_names) -> list[Confusion]:
+    """Return the most frequent wrong pairs of what `count_confusions` returned."""
+    wrong = [one for one in confusion if one[0] != one[1]]
     return [
-        {"true": class_names[true], "predicted": class_names[other], "images": images}
-        for true, other, images in sorted(wrong, key=lambda one: -one[2])[:CONFUSED_PAIRS]
+        Confusion(class_names[true], class_names[predicted], images)
+        for true, predicted, images in sorted(wrong, key=lambda one: -one[2])[:CONFUSIONS_LISTED]
     ]
 
 
-def mcnemar(right, other_right):
-    """Whether two classifiers differ by more than chance on the same images: the exact test of McNemar (1947).
+def mcnemar_test(right, other_right) -> McNemar:
+    """Test whether two classifiers differ by more than chance on the same images.
 
     Args:
-        right, other_right: (images,) truths.
-
-    Returns:
-        {"only_first", "only_second": images that one alone got right, "p": probability of so uneven a split or a more
-        uneven one, if both were equally good}.
+        right: bool array (images,), whether the first classifier is correct.
+        other_right: bool array (images,), whether the second classifier is correct.
     """
     first, second = int(np.sum(right & ~other_right)), int(np.sum(other_right & ~right))
     p = float(binomtest(first, first + second).pvalue) if first + second else 1.0
-    return {"only_first": first, "only_second": second, "p": p}
+    return McNemar(first, second, p)
 
 
-def agreement(probabilities, reference):
-    """The share of images for which both have the same top class."""
+def compute_agreement(probabilities, reference) -> float:
+    """Return the share of images with the same top class in both arrays (images, classes)."""
     return float(np.mean(probabilities.argmax(axis=1) == reference.argmax(axis=1)))

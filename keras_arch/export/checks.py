@@ -3,9 +3,7 @@
 import numpy as np
 
 from ..errors import InputError
-from ..models import all_layers, are_probabilities
-
-LOOKED_AT = 16  # calibration images whose outputs are checked
+from ..models import all_layers
 
 
 def check_raw_images(images, name):
@@ -46,20 +44,3 @@ def check_precision(model):
                 'Call keras.config.set_dtype_policy("float32"), build the model again without other dtypes and copy the '
                 "weights."
             )
-
-
-def check_probabilities(model, images):
-    """Raise InputError unless `model` gives class probabilities for the first of `images`.
-
-    Args:
-        model: a `keras.Model` with one output.
-        images: what `check_raw_images` returned.
-    """
-    outputs = np.asarray(model(images[:LOOKED_AT].astype("float32"), training=False))
-    if not are_probabilities(outputs):
-        sums = outputs.sum(axis=-1)
-        raise InputError(
-            f"{model.name} must give class probabilities. Received: outputs from {outputs.min():.3g} to "
-            f"{outputs.max():.3g}, whose sums for each image are {sums.min():.3g} to {sums.max():.3g}. Build the model with "
-            'classifier_activation="softmax", or append keras.layers.Softmax() to logits'
-        )

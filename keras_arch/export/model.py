@@ -8,14 +8,16 @@ from ..class_names import LABELS, check_class_names, write_labels
 from ..errors import InputError, choose, explain_surroundings, first_line, is_disk_full
 from ..files import check_folder, hash_of
 from ..formats import FORMATS, ExportSettings
-from ..models import check_backend, plain_model, strip_auxiliary_heads
-from .checks import check_precision, check_probabilities, check_raw_images
+from ..models import check_backend, check_probabilities, plain_model, strip_auxiliary_heads
+from .checks import check_precision, check_raw_images
 from .metadata import image_classifier_metadata, pack_labels, with_metadata
 from .onnx import check_installed, write_onnx
 from .quantization import convert_keeping, rank_layers
 from .saved_model import write_saved_model
 from .tflite import build_tflite_model, convert, trace
 from .verification.spec import FileSpec
+
+CHECKED_IMAGES = 16  # calibration images whose outputs must be probabilities
 
 
 @explain_surroundings()
@@ -57,7 +59,7 @@ def export_model(model, folder, class_names, calibration, settings=ExportSetting
     model = plain_model(named)
     check_model(model, class_names, calibration)
     check_precision(model)
-    check_probabilities(model, calibration)
+    check_probabilities(model, calibration[:CHECKED_IMAGES])
     phone = build_tflite_model(model, settings.keep_channels)
     calibration = np.broadcast_to(calibration, (len(calibration), *phone.input_shape[1:]))
     metadata = build_metadata(named, phone.input_shape[1:], settings.license)

@@ -1,5 +1,6 @@
 """TODO"""
 
+import dataclasses
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.cells import cell_len
 from ..data.pipeline import training_batches
 from ..errors import warn_on_failure
 from ..evaluation.evaluate import find_mistakes
-from ..files import atomic_write, lock_path, write_json
+from ..files import atomic_write, lock_path, without_none, write_json
 from ..recipes import Recipe
 from ..text import shorten
 
@@ -165,18 +166,18 @@ def draw_confusion(path, counts, class_names):
 
 def draw_reliability(path, calibration, ece):
     """Accuracy over confidence: on the diagonal, a model is right as often as it says. Below, where the images are."""
-    confidence = [one["confidence"] for one in calibration]
+    confidence = [one.confidence for one in calibration]
     with save_figure(path, (5, 5)) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
-        upper.plot(confidence, [one["accuracy"] for one in calibration], marker="o")
+        upper.plot(confidence, [one.accuracy for one in calibration], marker="o")
         upper.set(
             ylabel="accuracy",
             xlim=(0, 1),
             ylim=(0, 1),
             title=f"expected calibration error {ece:.2%}",
         )
-        lower.bar(confidence, [one["images"] for one in calibration], width=0.04)
+        lower.bar(confidence, [one.images for one in calibration], width=0.04)
         lower.set(xlabel="confidence", ylabel="images", yscale="log")
         for axes in (upper, lower):
             axes.spines[["top", "right"]].set_visible(False)
@@ -195,7 +196,7 @@ def draw_mistakes(path, worst):
             axes.axis("off")
 
 
-def write_evaluation(folder, dataset, split, names, rows, answers, labels):
+def write_evaluation(folder, dataset, split, names, rows, outputs, labels):
     """metrics.json, and three pictures of each artifact, into `folder`.
 
     Args:
@@ -203,19 +204,21 @@ def write_evaluation(folder, dataset, split, names, rows, answers, labels):
         dataset: a `keras_arch.data.dataset.Dataset`.
         split: which was evaluated.
         names: of the artifacts, which the pictures' names begin with.
-        rows, answers, labels: what `evaluation.compare` returned.
+        rows, outputs, labels: what `evaluation.evaluate.compare` returned.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with lock_path(folder, wait=True):  # or two evaluations would mix their files
+        found = [dataclasses.asdict(row, dict_factory=without_none) for row in rows]
         write_json(
-            folder / "metrics.json", {"dataset": dataset.name, "split": split, "artifacts": rows}
+            folder / "metrics.json", {"dataset": dataset.name, "split": split, "artifacts": found}
         )
-        for name, row, probabilities in zip(names, rows, answers, strict=True):
+        for name, row, probabilities in zip(names, rows, outputs, strict=True):
+            metrics = row.metrics
             picture = folder / name.replace(".", "_")
             picture.parent.mkdir(parents=True, exist_ok=True)
             with warn_on_failure(f"A picture of {name}"):
-                draw_confusion(f"{picture}_confusion.png", row["confusion"], dataset.class_names)
-                draw_reliability(f"{picture}_reliability.png", row["calibration"], row["ece"])
+                draw_confusion(f"{picture}_confusion.png", metrics.confusion, dataset.class_names)
+                draw_reliability(f"{picture}_reliability.png", metrics.calibration, metrics.ece)
                 draw_mistakes(
                     f"{picture}_mistakes.png", find_mistakes(probabilities, labels, dataset, split)
                 )

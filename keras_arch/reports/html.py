@@ -8,6 +8,7 @@ import json
 
 from ..class_names import LABELS, read_labels
 from ..errors import warn_on_failure
+from ..evaluation.metrics import CalibrationBin
 from ..files import atomic_write
 from ..recipes import Recipe
 from ..runs.folder import data_name
@@ -50,11 +51,12 @@ def write_report(folder, mistakes):
     run = json.loads((folder / "run.json").read_text())
     recipe, metrics, cost = run["recipe"], run["metrics"], run["cost"]
     test, history, class_names = metrics["test"], read_history(folder), read_labels(folder / LABELS)
+    calibration = [CalibrationBin(**one) for one in test["calibration"]]
     drawings = {
         "Curves": lambda file: draw_curves(file, {"": history}),
         "Confusions": lambda file: draw_confusion(file, test["confusion"], class_names),
         "Surest mistakes": lambda file: draw_mistakes(file, mistakes),
-        "Reliability": lambda file: draw_reliability(file, test["calibration"], test["ece"]),
+        "Reliability": lambda file: draw_reliability(file, calibration, test["ece"]),
     }
     if not mistakes:
         del drawings["Surest mistakes"]
@@ -78,7 +80,9 @@ def write_report(folder, mistakes):
         ]
         for name, row in test["classes"].items()
     ]
-    confused = [[one["true"], one["predicted"], f"{one['images']:,}"] for one in test["confused"]]
+    confused = [
+        [one["true"], one["predicted"], f"{one['images']:,}"] for one in test["most_confused"]
+    ]
     stages = [[name, *(f"{count:,}" for count in counts)] for name, *counts in cost["stages"]]
     defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
     options = [

@@ -2,6 +2,7 @@
 
 import math
 import os
+import textwrap
 
 from ..errors import InputError
 from ..runs.folder import data_name
@@ -81,69 +82,85 @@ def evaluation_legend(rows):
     return told
 
 
-def class_rows(row):
-    """A row of text for each class that has images, of what `compare` gives, the worst first where they are many."""
-    present = [(name, found) for name, found in row["classes"].items() if found["support"]]
-    classes = sorted(present, key=lambda one: one[1]["f1"] if len(present) > CLASSES_SHOWN else 0)
+def class_rows(metrics):
+    """Return a row of text for each class that has images. If there are many, the lowest F1 comes first."""
+    present = [(name, found) for name, found in metrics.classes.items() if found.support]
+    classes = sorted(present, key=lambda one: one[1].f1 if len(present) > CLASSES_SHOWN else 0)
     return [
         {
             "class": shorten(name),
             **{
-                f"{column} %": f"{100 * found[column]:.2f}"
+                f"{column} %": f"{100 * getattr(found, column):.2f}"
                 for column in ("precision", "recall", "f1")
             },
-            "images": f"{found['support']:,}",
+            "images": f"{found.support:,}",
         }
         for name, found in classes[:CLASSES_SHOWN]
     ]
 
 
-def absent_classes_line(row):
+def absent_classes_line(metrics):
     """The classes without images as a sentence, or nothing if there are none."""
-    names = [shorten(name) for name, found in row["classes"].items() if not found["support"]]
+    names = [shorten(name) for name, found in metrics.classes.items() if not found.support]
     more = f" and {len(names) - CLASSES_SHOWN:,} more" if len(names) > CLASSES_SHOWN else ""
     return f"No images of: {', '.join(names[:CLASSES_SHOWN])}{more}." if names else ""
 
 
-def confusions_line(row):
+def confusions_line(metrics):
     """The most frequent mistakes as a sentence."""
     pairs = (
-        f"{shorten(one['true'])} taken for {shorten(one['predicted'])} ({one['images']:,})"
-        for one in row["confused"]
+        f"{shorten(one.true)} taken for {shorten(one.predicted)} ({one.images:,})"
+        for one in metrics.most_confused
     )
     return f"Most confused: {', '.join(pairs) or 'none'}."
 
 
 def evaluation_row(row):
-    """{title: text} of one artifact, of what `compare` gives."""
-    found = {"size MB": f"{row['bytes'] / 1e6:.2f}"}
+    """Return {title: text} of one `Evaluation`."""
+    metrics = row.metrics
+    found = {"size MB": f"{row.bytes / 1e6:.2f}"}
     for title, name in {"top-1": "top1", "top-5": "top5"}.items():
-        if name in row:
-            low, high = row[f"{name}_interval"]
-            shares = {f"{title} %": row[name], f"{title} from": low, f"{title} to": high}
-            found |= {column: f"{100 * share:.2f}" for column, share in shares.items()}
-    found |= {
-        "nll": f"{row['nll']:.4f}",
-        "ece %": f"{100 * row['ece']:.2f}",
-    }
-    if "against_first" in row:
-        test = row["against_first"]
+        share = getattr(metrics, name)
+        if share is not None:
+            low, high = getattr(metrics, f"{name}_interval")
+            shares = {f"{title} %": share, f"{title} from": low, f"{title} to": high}
+            found |= {column: f"{100 * value:.2f}" for column, value in shares.items()}
+    found |= {"nll": f"{metrics.nll:.4f}", "ece %": f"{100 * metrics.ece:.2f}"}
+    if row.against_first is not None:
+        test = row.against_first
         found |= {
-            "agrees %": f"{100 * row['agreement']:.2f}",
-            "lost, won": f"{test['only_first']}, {test['only_second']}",
-            "p": f"{test['p']:.2g}",
-            "differs": "yes" if test["p"] < CHANCE else "no",
+            "agrees %": f"{100 * row.agreement:.2f}",
+            "lost, won": f"{test.only_first}, {test.only_second}",
+            "p": f"{test.p:.2g}",
+            "differs": "yes" if test.p < CHANCE else "no",
         }
-    return found | {"ms": f"{row['latency_ms']:.2f}"}
+    return found | {"ms": f"{row.latency_ms:.2f}"}
 
 
-def list_recipes(recipes, expected):
-    """What scripts/train.py says when it is asked for nothing."""
-    print(
-        "usage: python scripts/train.py RECIPE [options]; RECIPE --help lists the options. Recipes:"
-    )
+def recipe_table(recipes, expected):
+    """Return the usage of scripts/train.py and a table of all recipes, 80 columns wide.
+
+    Args:
+        recipes: {name: `Recipe`}.
+        expected: {name: `Expected`}.
+    """
+    row = "{:25}{:11}{:14}{:>6}  {:13}  {}".format
+    lines = [
+        "usage: train.py RECIPE [OPTIONS]",
+        "       train.py RECIPE --help     list the options",
+        "",
+        row("recipe", "model", "data", "epochs", "test accuracy", "time"),
+    ]
     for name, recipe in recipes.items():
-        print(f"  {name:26}{recipe.summary}\n  {'':26}{expected[name]}")
+        found = expected[name]
+        result = found.accuracy or "not run yet", found.time or "-"
+        lines.append(row(name, recipe.model, recipe.dataset, recipe.epochs, *result))
+    notes = [
+        textwrap.fill(f"{name}: {found.note}", 80, initial_indent="  ", subsequent_indent="    ")
+        for name, found in expected.items()
+        if found.note
+    ]
+    return "\n".join([*lines, "", "Times are for 2 CPU cores without a GPU. Notes:", *notes])
 
 
 def transpose(columns):

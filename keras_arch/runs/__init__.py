@@ -1,1 +1,1 @@
-"""Run directories: what a training run writes, and how it is read again."""
+"""Write and read the files of a run directory."""

@@ -1,10 +1,10 @@
-"""The fields of run.json, and what is wrong with a file that was edited or damaged."""
+"""Read run.json and check its fields."""
 
 import dataclasses
 import json
-from types import NoneType
 from typing import (
-    Literal,
+    Annotated,
+    Any,
     NotRequired,
     TypedDict,
     get_args,
@@ -14,105 +14,93 @@ from typing import (
 )
 
 from ..errors import InputError, first_line
+from ..options import Range, check_value
 from ..recipes import Recipe
-from ..text import brief
 
-LARGEST = 1e300  # above it, a number cannot be printed as a percentage
-KINDS = {
-    str: "text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a finite number",
-    dict: "an object",
-    NoneType: "null",
-}
+Share = Annotated[float, Range(0, 1)]
 
 
-class Accuracy(TypedDict):
+class SplitRecord(TypedDict):
     """Accuracy on one split."""
 
     images: int
-    top1: float
-    balanced_accuracy: float
+    top1: Share
+    balanced_accuracy: NotRequired[Share]
 
 
-class Metrics(TypedDict):
-    """What a finished run reaches."""
+class MetricsRecord(TypedDict):
+    """Metrics of a finished run."""
 
     best_epoch: int
     training_seconds: float
-    validation: Accuracy
-    test: Accuracy
+    validation: SplitRecord
+    test: SplitRecord
 
 
 class RunRecord(TypedDict):
-    """The fields of run.json that are read again. There are others, for people."""
+    """Fields of run.json that the package reads. The file has more fields, for information."""
 
     recipe: Recipe
     data_dir: str | None
     precision: str
     images: dict
     data_fingerprint: NotRequired[str]
-    metrics: NotRequired[Metrics]
+    metrics: NotRequired[MetricsRecord]
 
 
-def read_record(path):
+def read_record(path) -> dict[str, Any]:
     """Read a run.json file.
+
+    Args:
+        path: `Path` of the file.
 
     Returns:
         A dict with at least the fields of `RunRecord`, "recipe" as a `Recipe`.
 
     Raises:
-        InputError (a ValueError): not JSON, or a field is missing or has another type.
+        InputError (a ValueError): the file is not JSON, or a field is missing or has a wrong type.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise damaged_error(path, first_line(error)) from error
-    if wrong := misfit("", content, RunRecord):
-        raise damaged_error(path, wrong)
-    try:
+        check_fields("", content, RunRecord)
         return {**content, "recipe": Recipe(**content["recipe"])}
-    except (
-        ValueError,
-        TypeError,
-    ) as error:  # an option out of its range, or one that this version does not have
+    # TypeError: a recipe option that this version does not have.
+    except (ValueError, TypeError, RecursionError) as error:
         raise damaged_error(path, first_line(error)) from error
 
 
-def damaged_error(path, wrong):
-    """The InputError for a file of a run folder that is not as scripts/train.py writes it."""
+def damaged_error(path, problem):
+    """Return the InputError for a damaged file of a run directory."""
     return InputError(
-        f"{path} is damaged or of another version. Received: {wrong}. Restore it, or train again"
+        f"{path} is damaged or from another version: {problem.rstrip('.')}. Restore the file or "
+        "train again."
     )
 
 
-def misfit(name, value, annotation):
-    """Return what is wrong with a value that was read from JSON, as text; empty if nothing is.
+def check_fields(name, value, annotation):
+    """Raise InputError unless a value from JSON has the type of its annotation.
 
     Args:
-        name: of the field, such as "metrics.test.top1".
-        value: what JSON has there.
-        annotation: its type: `str`, `bool`, `int`, `float`, `dict`, a `Literal`, a `TypedDict`, a dataclass, or
-            several of them with `|`.
+        name: dotted name of the field, such as "metrics.test.top1"; empty for the file.
+        value: the value from JSON.
+        annotation: a `TypedDict`, a dataclass, or a type that `options.check_value` takes.
     """
-    fields = dataclasses.is_dataclass(annotation) or is_typeddict(annotation)
-    if not fits(value, dict if fields else annotation):
-        what = f"{name}={brief(value)}" if name else brief(value)
-        return f"{what}, which must be {describe(dict if fields else annotation)}"
-    if not fields:
-        return ""
-    hints = get_type_hints(annotation)
-    missing = [field for field in sorted(required(annotation)) if field not in value]
-    places = {field: f"{name}.{field}" if name else field for field in hints}
-    if missing:
-        return f"no {places[missing[0]]}"
-    found = (misfit(places[field], value[field], hints[field]) for field in hints if field in value)
-    return next(filter(None, found), "")
+    if not dataclasses.is_dataclass(annotation) and not is_typeddict(annotation):
+        check_value(name, value, annotation)
+        return
+    check_value(name or "content", value, dict)
+    places = {field: f"{name}.{field}".lstrip(".") for field in get_type_hints(annotation)}
+    for field in sorted(required_fields(annotation)):
+        if field not in value:
+            raise InputError(f"`{places[field]}` is missing.")
+    for field, hint in get_type_hints(annotation, include_extras=True).items():
+        if field in value:
+            kind = get_args(hint)[0] if get_origin(hint) is NotRequired else hint
+            check_fields(places[field], value[field], kind)
 
 
-def required(annotation):
-    """The fields that a `TypedDict` or a dataclass needs."""
+def required_fields(annotation):
+    """Return the names of the required fields of a `TypedDict` or a dataclass."""
     if is_typeddict(annotation):
         return annotation.__required_keys__
     return {
@@ -120,21 +108,3 @@ def required(annotation):
         for field in dataclasses.fields(annotation)
         if field.default is dataclasses.MISSING
     }
-
-
-def fits(value, annotation):
-    """Whether a value is of a type, as `misfit` takes it. An integer is also a float; a bool is no number."""
-    if get_origin(annotation) is Literal:
-        return value in get_args(annotation)
-    if options := get_args(annotation):
-        return any(fits(value, option) for option in options)
-    if annotation is float:
-        return type(value) in (int, float) and abs(value) < LARGEST
-    return type(value) is annotation
-
-
-def describe(annotation):
-    """A type as `misfit` takes it, in words."""
-    if get_origin(annotation) is Literal:
-        return f"one of {', '.join(map(str, get_args(annotation)))}"
-    return " or ".join(describe(option) for option in get_args(annotation)) or KINDS[annotation]

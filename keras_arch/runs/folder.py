@@ -1,4 +1,4 @@
-"""Run folders: their paths, and what may be overwritten or resumed."""
+"""Paths of run directories, and checks before a run directory is written."""
 
 import dataclasses
 import re
@@ -18,58 +18,69 @@ from .record import read_run
 
 
 def resolve_paths(recipe):
-    """The recipe with whole paths where it names folders or files, so that run.json finds them from anywhere."""
+    """Return the recipe with absolute paths, so that run.json is valid in any directory."""
     if recipe.freeze == "backbone" and recipe.weights is None:
-        raise InputError(
-            "expected --weights with --freeze backbone, got none: a random backbone would never learn"
-        )
+        raise InputError("--freeze backbone needs trained weights. Received: none. Pass --weights.")
     return dataclasses.replace(
         recipe, dataset=resolve_existing(recipe.dataset), weights=resolve_existing(recipe.weights)
     )
 
 
 def data_name(dataset):
-    """A data set as people call it: the last part of the path of a folder or file, which `resolve_paths` has made whole."""
+    """Return the display name of a data set: its name, or the last part of an absolute path."""
     return Path(dataset).stem if Path(dataset).is_absolute() else dataset
 
 
 def default_folder(recipe):
-    """saved_models/<model>-<dataset>."""
+    """Return the default run directory, saved_models/<model>-<dataset>."""
     return Path("saved_models") / f"{recipe.model}-{re.sub('[/:]', '-', data_name(recipe.dataset))}"
 
 
 def check_run_folder(folder, recipe, overwrite, resume):
-    """`folder`, or InputError where a run or an unfinished one would be lost or mixed with another without being asked."""
+    """Check that a new run may be written.
+
+    Args:
+        folder: `Path` of the run directory.
+        recipe: the `Recipe`, from `resolve_paths`.
+        overwrite: whether an existing run may be replaced.
+        resume: whether an interrupted run may be continued.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        InputError (a ValueError): a run would be lost or mixed with another one, or the directory
+            holds the data or other files.
+    """
     refuse_inside(folder, [recipe.dataset])
     if Path(recipe.dataset).exists() and folder.resolve() in Path(recipe.dataset).resolve().parents:
-        raise InputError(
-            f"{folder} holds the data, {recipe.dataset}, and must not be replaced. Pass another --output"
-        )
+        raise InputError(f"{folder} holds the data set {recipe.dataset}. Pass another --output.")
     refuse_foreign(folder, "run.json")
     check_writable(folder)
     if (folder / "run.json").exists() and not overwrite:
         raise InputError(
-            f"expected a run folder that is free, got {folder}, which holds a whole run and stays as it is; "
-            "--overwrite would replace it, --output FOLDER would write elsewhere"
+            f"{folder} already holds a finished run. Pass --overwrite to replace it or --output to "
+            "write elsewhere."
         )
     partial = partial_name(folder)
     if resume and (partial / CHECKPOINT).exists():
         before, now = (dataclasses.asdict(one) for one in (read_run(partial)["recipe"], recipe))
         changed = [
-            f"{field} {before[field]!r} and not {now[field]!r}"
+            f"{field}={now[field]!r} instead of {before[field]!r}"
             for field in now
             if now[field] != before[field]
         ]
         if changed:
             raise InputError(
-                f"expected the options that {partial} was begun with: {', '.join(changed)}"
+                f"{partial} was started with other options. Received: {', '.join(changed)}. "
+                "Pass the original options to resume it."
             )
     for existing in (partial / "model.keras", partial / CHECKPOINT):
         if existing.exists() and not (overwrite or resume):
-            with exclusive_lock(partial):  # or it would be called interrupted while it is running
+            with exclusive_lock(partial):  # fails if the run is not interrupted but running
                 pass
             raise InputError(
-                f"expected a run folder that is free, got {folder}: {existing} is what an interrupted run left; --resume "
-                "would go on with it, --overwrite begin anew"
+                f"{folder} has an interrupted run: {existing} exists. Pass --resume to continue it "
+                "or --overwrite to start from scratch."
             )
     return folder

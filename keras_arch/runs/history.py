@@ -1,4 +1,4 @@
-"""history.csv: the metrics of each epoch."""
+"""Write and read history.csv, the metrics of each epoch."""
 
 import csv
 
@@ -7,19 +7,14 @@ from ..files import atomic_write
 from ..text import brief
 from .fields import damaged_error
 
-CURVES = (
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-)  # columns of history.csv that every run has
+CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")  # columns of every history.csv
 
 
 def write_history(path, history):
-    """history: {column: [value of each epoch]}, as Keras keeps it."""
+    """Write `history`, {column: [value of each epoch]}, to a CSV file."""
 
-    def write(beside):
-        with beside.open("w", newline="") as file:
+    def write(path):
+        with path.open("w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["epoch", *history])
             rows.writerows(
@@ -31,7 +26,14 @@ def write_history(path, history):
 
 
 def read_history(folder):
-    """{column: [value of each epoch]} of a run's history.csv, without the numbers of the epochs."""
+    """Return the history of a run directory.
+
+    Returns:
+        {column: [value of each epoch]} without the column "epoch".
+
+    Raises:
+        InputError (a ValueError): history.csv is missing or damaged.
+    """
     path = folder / "history.csv"
     try:
         with path.open(newline="") as file:
@@ -39,12 +41,12 @@ def read_history(folder):
     except (OSError, ValueError, csv.Error) as error:
         raise damaged_error(path, first_line(error)) from error
     if len(rows) < 2:
-        raise damaged_error(path, "no epoch")
+        raise damaged_error(path, "it has no epochs")
     if len({len(row) for row in rows}) > 1:
-        raise damaged_error(path, "rows of different lengths")
+        raise damaged_error(path, "its rows have different lengths")
     columns = {name: texts for name, *texts in zip(*rows, strict=True)}
     if missing := [name for name in CURVES if name not in columns]:
-        raise damaged_error(path, f"no column {missing[0]}")
+        raise damaged_error(path, f"it has no column {missing[0]}")
     return {
         name: [parse_number(path, name, text) for text in texts]
         for name, texts in columns.items()
@@ -53,19 +55,20 @@ def read_history(folder):
 
 
 def parse_number(path, column, text):
-    """The number in a field of history.csv."""
+    """Return the number in a field of history.csv."""
     try:
         return float(text)
     except ValueError:
         raise damaged_error(
-            path, f"{brief(column)} of {brief(text)}, which must be a number"
+            path, f"column {brief(column)} must hold numbers. Received: {brief(text)}"
         ) from None
 
 
 def best_epoch(history):
-    """Return the epoch, counted from 0, of the highest validation accuracy, or balanced accuracy with class weights.
+    """Return the index of the best epoch, counted from 0.
 
-    Of equal ones it is that of the lowest validation loss, then the first.
+    The best epoch has the highest validation accuracy, or balanced validation accuracy if the
+    history has it. Ties are resolved by the lowest validation loss, then by the first epoch.
     """
     accuracy = history.get("val_balanced_accuracy", history["val_accuracy"])
     scores = list(zip(accuracy, (-loss for loss in history["val_loss"]), strict=True))

@@ -1,4 +1,4 @@
-"""The run that an artifact comes from, and the data that it was trained on."""
+"""Find the run of a model file and its training data."""
 
 import warnings
 
@@ -8,21 +8,22 @@ from .record import data_changes, read_run
 
 
 def warn_of_changes(artifacts, name, dataset, split="test"):
-    """Issue a `DataWarning` for each run of `artifacts` whose training images may be among those to evaluate.
+    """Issue a `DataWarning` for each run whose training images may be among the images to evaluate.
 
-    The run was trained on data of this name with other contents, or `split` is "all" and the contents are the same.
+    This is the case if the run was trained on data of the same name with other contents, or if
+    `split` is "all" and the contents are the same.
 
     Args:
-        artifacts: opened artifacts; one outside a run folder is not compared.
-        name: what `dataset` was loaded from, as a recipe names it.
-        dataset: a `keras_arch.data.dataset.Dataset`.
-        split: which split of it is evaluated.
+        artifacts: opened models. Models outside a run directory are not checked.
+        name: name or path that `dataset` was loaded from, as in `Recipe.dataset`.
+        dataset: a `keras_arch.Dataset`.
+        split: the split that is evaluated.
     """
     for folder, run in runs_of(artifacts):
         if run["recipe"].dataset == name and (changed := data_changes(folder, run, dataset)):
             warnings.warn(
-                f"{folder} was trained on other data: here {', '.join(changed)}. The images to evaluate may be among those "
-                "it was trained on",
+                f"{folder} was trained on other data. Received: {', '.join(changed)}. "
+                "The evaluated images may include its training images.",
                 DataWarning,
                 stacklevel=2,
             )
@@ -32,34 +33,42 @@ def warn_of_changes(artifacts, name, dataset, split="test"):
             and dataset.fingerprint == run.get("data_fingerprint")
         ):
             warnings.warn(
-                f"{folder} was trained on the same data. Evaluate --split test for images that it was not trained on",
+                f"{folder} was trained on the same data. Pass --split test to evaluate held-out "
+                "images.",
                 DataWarning,
                 stacklevel=2,
             )
 
 
 def runs_of(artifacts):
-    """(folder, what `read_run` gives) of each run that opened artifacts lie in."""
+    """Return (run directory, `read_run` of it) for each run that holds one of the opened models."""
     found = {find_in_run(artifact.path, "run.json") for artifact in artifacts}
     return [(path.parent, read_run(path.parent)) for path in sorted(filter(None, found))]
 
 
 def is_training_data(artifacts, name):
-    """Whether a run of opened artifacts was trained on data of this name, as a recipe names it."""
+    """Return whether a run of the opened models was trained on the data set `name`."""
     return any(run["recipe"].dataset == name for _, run in runs_of(artifacts))
 
 
 def dataset_of(artifact, name=None, data_dir=None):
-    """What an artifact's run was trained on, or `name` instead: its name, its data folder, and options of
-    `load_dataset`.
+    """Return the data set to evaluate a model on.
+
+    Args:
+        artifact: path of the model.
+        name: data set, as in `Recipe.dataset`. Default: the training data of the model's run.
+        data_dir: directory of prepared TFDS data sets. Default: that of the model's run.
+
+    Returns:
+        Name or path of the data set, `data_dir`, and other keyword arguments for `load_dataset`.
 
     Raises:
-        InputError (a ValueError): no name is given and the artifact lies in no run folder.
+        InputError (a ValueError): `name` is None and the model is outside a run directory.
     """
     path = find_in_run(artifact, "run.json")
     if path is None and name is None:
         raise InputError(
-            f"expected {artifact} in a run folder, whose run.json names its data; --dataset NAME would work"
+            f"{artifact} is not in a run directory, so its data set is unknown. Pass --dataset."
         )
     if path is None:
         return resolve_existing(name), data_dir, {}

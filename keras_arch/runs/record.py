@@ -1,4 +1,4 @@
-"""run.json: what a run says about itself."""
+"""Write and read run.json, the record of a run."""
 
 import dataclasses
 import json
@@ -8,26 +8,30 @@ from pathlib import Path
 
 from ..class_names import LABELS, first_difference, read_labels, write_labels
 from ..errors import InputError
-from ..files import CHECKPOINT, write_json
+from ..files import CHECKPOINT, without_none, write_json
 from ..machine import available_cores, cpu_name, git_commit
 from ..text import brief
 from .fields import read_record
 from .history import best_epoch
 
-SUMMARY = (
-    "images",
-    "top1",
-    "balanced_accuracy",
-)  # of the metrics of validation, which chose the model
+VALIDATION_METRICS = ("images", "top1", "balanced_accuracy")
 
 
 def start_run(folder, recipe, precision, data_dir, dataset):
-    """Write what is known before the first step: labels.txt, and a run.json that says enough to repeat the run.
+    """Write labels.txt and the fields of run.json that are known before training.
 
-    Where an unfinished run is there already it stays, if it can go on: with the same data in the same precision.
+    If `folder` has a checkpoint, only check that the data and the precision are those of the
+    interrupted run.
+
+    Args:
+        folder: `Path` of the unfinished run.
+        recipe: a `keras_arch.Recipe`.
+        precision: a `training.precision.Precision`.
+        data_dir: directory of prepared TFDS data sets, or None.
+        dataset: a `keras_arch.Dataset`.
 
     Raises:
-        InputError (a ValueError): the unfinished run was started with other data or in another precision.
+        InputError (a ValueError): the interrupted run has other data or another precision.
     """
     if (folder / CHECKPOINT).exists():
         before = read_run(folder)
@@ -36,8 +40,8 @@ def start_run(folder, recipe, precision, data_dir, dataset):
             changed.append(f"precision {precision.name} instead of {before['precision']}")
         if changed:
             raise InputError(
-                f"{folder} was started with other data or precision. Received: {', '.join(changed)}. Use the original ones, or "
-                "pass --overwrite to start again"
+                f"{folder} was started with other data or precision. Received: "
+                f"{', '.join(changed)}. Use the original ones, or pass --overwrite to start again."
             )
         return
     write_labels(folder / LABELS, dataset.class_names)
@@ -63,12 +67,13 @@ def start_run(folder, recipe, precision, data_dir, dataset):
 
 
 def data_changes(folder, run, dataset):
-    """How `dataset` differs from the data that a run was started with, as texts; none if it does not.
+    """Return a list of differences between `dataset` and the data that a run was started with.
 
     Args:
-        folder: of the run.
-        run: what its run.json holds. Runs of earlier versions have no fingerprint; their contents are not compared.
-        dataset: a `keras_arch.data.dataset.Dataset`.
+        folder: `Path` of the run directory.
+        run: what `read_run` returned. Runs of earlier versions have no fingerprint; their contents
+            are not compared.
+        dataset: a `keras_arch.Dataset`.
     """
     labels = folder / LABELS
     changed = first_difference(
@@ -85,25 +90,28 @@ def data_changes(folder, run, dataset):
     ]:
         return other
     if run.get("data_fingerprint", dataset.fingerprint) != dataset.fingerprint:
-        return [f"{dataset.name} with other contents, in the same number of images"]
+        return [f"{dataset.name} with the same number of images but other contents"]
     return []
 
 
 def finish_run(folder, history, metrics, cost, weights_sha256):
-    """Complete run.json with what the run reaches, and return its metrics.
+    """Add metrics and cost to run.json.
 
     Args:
-        folder: of the run.
+        folder: `Path` of the unfinished run.
         history: {column: [value of each epoch]}.
-        metrics: {"validation": metrics, "test": metrics}, what `evaluate_run` returned.
+        metrics: {"validation": `Metrics`, "test": `Metrics`}, from `evaluate_run`.
         cost: the `Cost` of the model.
-        weights_sha256: of the kept model.
+        weights_sha256: SHA-256 of the saved weights.
+
+    Returns:
+        The "metrics" of run.json.
     """
     run = json.loads((folder / "run.json").read_text())
     run["metrics"] = {
         "best_epoch": best_epoch(history) + 1,
-        "validation": {name: metrics["validation"][name] for name in SUMMARY},
-        "test": metrics["test"],
+        "validation": {name: getattr(metrics["validation"], name) for name in VALIDATION_METRICS},
+        "test": dataclasses.asdict(metrics["test"], dict_factory=without_none),
         "training_seconds": round(sum(history["seconds"]), 1),
         "weights_sha256": weights_sha256,
     }
@@ -120,11 +128,13 @@ def finish_run(folder, history, metrics, cost, weights_sha256):
 
 
 def read_run(folder):
-    """What run.json in a run folder says, its recipe as a `Recipe`."""
+    """Return the content of run.json in a run directory, "recipe" as a `Recipe`.
+
+    Raises:
+        InputError (a ValueError): `folder` is not a run directory, or run.json is damaged.
+    """
     path = folder / "run.json"
     if not path.is_file():
-        hint = f"; {folder.parent} would work" if (folder.parent / "run.json").is_file() else ""
-        raise InputError(
-            f"expected a run folder that scripts/train.py wrote, got {folder}, which has no run.json{hint}"
-        )
+        hint = f" Pass {folder.parent}." if (folder.parent / "run.json").is_file() else ""
+        raise InputError(f"{folder} is not a run directory: it has no run.json.{hint}")
     return read_record(path)

@@ -1,1 +1,1 @@
-"""Train a model: the loop, its callbacks, optimizers, checkpoints and precision."""
+"""Train a model: training loop, callbacks, optimizers, checkpoints and precision."""

@@ -1,4 +1,4 @@
-"""What happens between the steps and epochs of `fit`, in the order in which it happens."""
+"""Callbacks of `fit`, in the order in which they run."""
 
 import itertools
 import math
@@ -14,13 +14,13 @@ from ..runs.history import best_epoch, write_history
 from .checkpoint import save_checkpoint
 from .optimizers import averaged_variables, rate_of, unwrap
 
-EXPLODED = 100  # times the loss of guessing: far above what a bad start gives
+LOSS_LIMIT = 100  # times the loss of guessing, far above the loss of a bad initialization
 
 
 class SwapAverages(keras.callbacks.Callback):
-    """Validate, and so save, the moving averages of the weights in their place; then train on where training was.
+    """Swap the weights for their EMA during validation, so that the EMA is validated and saved.
 
-    The statistics of batch norm, which are moving averages themselves, stay those of the weights in training.
+    The statistics of batch norm are moving averages already and stay as they are.
     """
 
     def on_test_begin(self, logs=None):
@@ -31,13 +31,13 @@ class SwapAverages(keras.callbacks.Callback):
 
     def swap(self):
         for variable, average in averaged_variables(self.model.optimizer):
-            held = keras.ops.convert_to_numpy(variable)
+            weights = keras.ops.convert_to_numpy(variable)
             variable.assign(average)
-            average.assign(held)
+            average.assign(weights)
 
 
 class MainHead(keras.callbacks.Callback):
-    """Where there are several heads, call the metrics of the first what they are called where there is one."""
+    """Copy the metrics of the main head to the names that a model with one output has."""
 
     def on_epoch_end(self, epoch, logs=None):
         main = self.model.output_names[0]
@@ -47,20 +47,25 @@ class MainHead(keras.callbacks.Callback):
 
 
 class StopAtNaN(keras.callbacks.Callback):
-    """Stop at the first step whose loss is no number or far above that of guessing, and where validation's is no number.
+    """Raise InputError if the loss of a training step or of validation diverges.
 
-    Validation may be far off in the first epochs of a small data set, when batch norm has seen a few batches only.
+    A training loss must be below 100 times the loss of guessing. A validation loss must be finite.
+    It may be large in the first epochs of a small data set, when batch norm has seen few batches.
+
+    Args:
+        recipe: a `keras_arch.Recipe`.
+        guessing: loss of equal probabilities for all classes.
     """
 
     def __init__(self, recipe, guessing):
         super().__init__()
-        self.recipe, self.limit = recipe, EXPLODED * guessing
+        self.recipe, self.limit = recipe, LOSS_LIMIT * guessing
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.total = epoch, 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        total = logs["loss"] * (batch + 1)  # Keras tells the mean of the epoch so far
+        total = logs["loss"] * (batch + 1)  # Keras reports the mean of the epoch
         self.check(total - self.total, self.limit, f"in epoch {self.epoch + 1} at step {batch + 1}")
         self.total = total
 
@@ -68,24 +73,25 @@ class StopAtNaN(keras.callbacks.Callback):
         self.check(logs["val_loss"], math.inf, f"in validation after epoch {epoch + 1}")
 
     def check(self, loss, limit, where):
-        if not loss < limit:  # so that NaN is caught, too
+        if not loss < limit:  # also true for NaN
+            bound = "" if math.isinf(limit) else f" and below {limit:.0f}"
             raise InputError(
-                f"expected a finite loss{'' if math.isinf(limit) else f' below {limit:.0f}'}, got {loss:g} {where}; a "
-                f"--learning-rate below {self.recipe.learning_rate:g}, a longer --warmup-epochs or --clip-norm 1 would work"
+                f"The loss must be finite{bound}. Received: {loss:g} {where}. Pass a "
+                f"--learning-rate below {self.recipe.learning_rate:g}, a longer --warmup-epochs or --clip-norm 1."
             )
 
 
 class SaveProgress(keras.callbacks.Callback):
-    """Keep the history, in history.csv too; save the plain model where validation is best; then save the state.
+    """Save the history, the best model and the checkpoint after each epoch.
 
-    The state is written last: a run that is killed before goes back to the epoch before, and does all of this again.
+    The checkpoint is saved last. If the process is killed before, a resumed run repeats the epoch.
 
     Args:
-        plain: the model to save, which gets the weights that were validated.
-        folder: for model.keras, history.csv and the checkpoint.
-        history: of the epochs that are done, {column: [value of each epoch]}; it grows.
-        patience: epochs without a better one after which training stops, or None.
-        precision: name of the precision of training, which a resumed run keeps.
+        plain: `keras.Model` to save. It gets the validated weights.
+        folder: `Path` of the directory for model.keras, history.csv and checkpoint.npz.
+        history: {column: [value of each epoch]} of the finished epochs. It is extended in place.
+        patience: number of epochs without improvement before training stops, or None.
+        precision: name of the training precision, for the checkpoint.
     """
 
     def __init__(self, plain, folder, history, patience, precision):
@@ -107,7 +113,7 @@ class SaveProgress(keras.callbacks.Callback):
 
 
 def patience_is_over(history, patience):
-    """Whether the last `patience` epochs of a history brought nothing better."""
+    """Return whether the last `patience` epochs of a history brought no improvement."""
     return (
         patience is not None
         and bool(history)
@@ -116,7 +122,14 @@ def patience_is_over(history, patience):
 
 
 class PrintProgress(keras.callbacks.Callback):
-    """A bar while an epoch runs, a line when it is done; and the columns learning_rate and seconds of the history."""
+    """Show a progress bar and print a line per epoch. Add learning_rate and seconds to the history.
+
+    Args:
+        recipe: a `keras_arch.Recipe`.
+        steps: number of steps per epoch.
+        batch_size: images per step.
+        progress: a `rich.progress.Progress`, from `progress_bar`.
+    """
 
     def __init__(self, recipe, steps, batch_size, progress):
         super().__init__()
@@ -129,10 +142,11 @@ class PrintProgress(keras.callbacks.Callback):
         self.balanced = recipe.class_weights == "balanced"
 
     def on_train_begin(self, logs=None):
-        self.spent = []  # seconds of each epoch of this sitting
+        self.spent = []  # seconds of each epoch of this process
         balanced = "  val_balanced" if self.balanced else ""
         self.progress.console.print(
-            f"  epoch    loss  accuracy  val_loss  val_accuracy{balanced}  learning_rate   img/s    left"
+            "  epoch    loss  accuracy  val_loss  val_accuracy"
+            f"{balanced}  learning_rate   img/s    left"
         )
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -156,21 +170,21 @@ class PrintProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.progress.remove_task(self.task)
         self.spent.append(time.perf_counter() - self.started)
-        logs["learning_rate"] = rate_of(
-            self.model.optimizer, unwrap(self.model.optimizer).iterations - 1
-        )  # just used
+        optimizer = self.model.optimizer
+        logs["learning_rate"] = rate_of(optimizer, unwrap(optimizer).iterations - 1)  # last step
         logs["seconds"] = round(self.spent[-1], 3)
         left = sum(self.spent) / len(self.spent) * (self.epochs - epoch - 1)
         speed = self.steps * self.batch_size / self.training_seconds
         balanced = f" {logs['val_balanced_accuracy']:13.2%}" if self.balanced else ""
         self.progress.console.print(
-            f"{epoch + 1:3}/{self.epochs:<3} {logs['loss']:7.4f} {logs['accuracy']:9.2%} {format_loss(logs['val_loss']):>9} "
-            f"{logs['val_accuracy']:13.2%}{balanced} {logs['learning_rate']:14.5f} {speed:7,.0f} {format_duration(left):>7}"
+            f"{epoch + 1:3}/{self.epochs:<3} {logs['loss']:7.4f} {logs['accuracy']:9.2%} "
+            f"{format_loss(logs['val_loss']):>9} {logs['val_accuracy']:13.2%}{balanced} "
+            f"{logs['learning_rate']:14.5f} {speed:7,.0f} {format_duration(left):>7}"
         )
 
 
 def progress_bar():
-    """A bar that shows on a terminal only; a notebook gets lines of plain text."""
+    """Return a progress bar. It is visible on terminals only, not in notebooks."""
     interactive = Console().is_terminal
     console = Console(highlight=False, force_terminal=interactive, force_jupyter=False)
     columns = (
@@ -186,11 +200,11 @@ def progress_bar():
 
 
 def format_loss(loss):
-    """A loss in nine characters: that of validation can be anything while batch norm has seen a few batches only."""
+    """Return a loss as text of at most nine characters. Early validation losses may be huge."""
     return f"{loss:.4f}" if loss < 1000 else f"{loss:.3g}"
 
 
 def format_duration(seconds):
-    """Seconds as h:mm:ss."""
+    """Return seconds as h:mm:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

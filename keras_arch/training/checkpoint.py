@@ -1,4 +1,4 @@
-"""Everything that the next epoch depends on, in one file: a run that goes on from it goes on as if it had never stopped."""
+"""Save and load checkpoints: the complete training state in one file."""
 
 import json
 from contextlib import suppress
@@ -10,7 +10,14 @@ from ..files import CHECKPOINT, atomic_write
 
 
 def save_checkpoint(folder, model, history, precision):
-    """Write the state behind the last epoch of `history`; a kill at any moment leaves the file before, or this one."""
+    """Write the training state after the last epoch of `history`. The write is atomic.
+
+    Args:
+        folder: `Path` of the directory.
+        model: the compiled `keras.Model` in training.
+        history: {column: [value of each epoch]}.
+        precision: name of the training precision.
+    """
     arrays = {
         f"{part}/{number}": np.asarray(variable) for part, number, variable in variables_of(model)
     }
@@ -19,10 +26,17 @@ def save_checkpoint(folder, model, history, precision):
 
 
 def load_checkpoint(folder, model):
-    """Put the saved state into `model`, compiled as it was; the history so far, empty where nothing was saved.
+    """Load the checkpoint of a directory into a compiled model.
+
+    Args:
+        folder: `Path` of the directory.
+        model: a `keras.Model`, compiled as before.
+
+    Returns:
+        The history, {column: [value of each epoch]}; empty if there is no checkpoint.
 
     Raises:
-        InputError (a ValueError): the file is damaged, or of another network or optimizer.
+        InputError (a ValueError): the file is damaged, or is of another network or optimizer.
     """
     path = folder / CHECKPOINT
     if not path.exists():
@@ -31,14 +45,18 @@ def load_checkpoint(folder, model):
         with path.open("rb") as opened, np.load(opened) as file:
             history = json.loads(str(file["history"]))
             arrays = {name: file[name] for name in file.files if "/" in name}
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
-        raise InputError(f"expected a whole checkpoint, got {path}: {first_line(error)}") from error
+    except Exception as error:  # damaged files raise exceptions of many types
+        raise InputError(
+            f"{path} is damaged. Received: {first_line(error)}. Pass --overwrite to start from "
+            "scratch."
+        ) from error
     variables = {f"{part}/{number}": variable for part, number, variable in variables_of(model)}
     if {name: array.shape for name, array in arrays.items()} != {
         name: tuple(variable.shape) for name, variable in variables.items()
     }:
         raise InputError(
-            f"expected the checkpoint of this network and optimizer, got {path}, which is of another"
+            f"{path} is the checkpoint of another network or optimizer. Resume with the original "
+            "model and recipe."
         )
     for name, variable in variables.items():
         variable.assign(arrays[name])
@@ -46,18 +64,17 @@ def load_checkpoint(folder, model):
 
 
 def recorded_precision(folder):
-    """Return the name of the precision that the checkpoint in `folder` was trained in; None if there is none to read."""
+    """Return the name of the precision in the checkpoint of `folder`; None if it cannot be read."""
     with suppress(Exception), (folder / CHECKPOINT).open("rb") as opened, np.load(opened) as file:
         return str(file["precision"])
     return None
 
 
 def variables_of(model):
-    """(part, number, variable): weights, moving averages and the state of dropout; what the optimizer keeps."""
+    """Yield (part, number, variable) of the model, with random states, and of the optimizer."""
     for part, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
-        metrics = {
-            id(variable) for variable in model.metrics_variables
-        }  # which every epoch begins anew
+        # Every epoch resets the metrics.
+        metrics = {id(variable) for variable in model.metrics_variables}
         kept = [variable for variable in variables if id(variable) not in metrics]
         for number, variable in enumerate(kept):
             yield part, number, variable

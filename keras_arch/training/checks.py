@@ -1,50 +1,51 @@
-"""What `fit` demands of its arguments before it does any work."""
+"""Check the arguments of `fit` before any work."""
 
 import math
 
 import keras
-import numpy as np
 
 from ..data.dataset import Dataset
 from ..data.pipeline import check_batch_size
 from ..errors import InputError
 from ..files import check_folder
 from ..machine import available_memory
-from ..models import all_layers, are_probabilities, plain_model, strip_auxiliary_heads
+from ..models import all_layers, check_probabilities, plain_model, strip_auxiliary_heads
 from ..recipes import Recipe
 from .precision import gpus
 
 
 def check_arguments(model, dataset, recipe, folder):
-    """Raise InputError unless `fit` can train `model` on `dataset` as `recipe` says and write into `folder`."""
+    """Raise InputError unless `fit` can train `model` on `dataset` and write into `folder`."""
     if not is_functional(model):
         raise InputError(
-            f"`model` must be a functional `keras.Model`. Received: {type(model).__name__}. Build it with keras_arch, or "
-            "make a built Sequential functional: keras.Model(model.inputs, model.outputs)."
+            f"`model` must be a functional `keras.Model`. Received: {type(model).__name__}. "
+            "Build it with keras_arch. Convert a Sequential by keras.Model(model.inputs, "
+            "model.outputs)."
         )
     if not isinstance(dataset, Dataset):
         raise InputError(
-            f"`dataset` must be a `keras_arch.data.dataset.Dataset`. Received: {type(dataset).__name__}. Load one with "
-            "keras_arch.load_dataset; it takes an .npz file of arrays, too."
+            f"`dataset` must be a `keras_arch.Dataset`. Received: {type(dataset).__name__}. "
+            "Load one with keras_arch.load_dataset, which also reads arrays from .npz files."
         )
     if not isinstance(recipe, Recipe):
         raise InputError(
-            f"`recipe` must be a `keras_arch.Recipe`. Received: {type(recipe).__name__}. Take one of keras_arch.RECIPES."
+            f"`recipe` must be a `keras_arch.Recipe`. Received: {type(recipe).__name__}. "
+            "Use one of keras_arch.RECIPES."
         )
     check_folder(folder)
     check_batch_size(dataset, recipe)
-    strip_auxiliary_heads(model)  # refuses other outputs than training heads
-    name, model = (
-        model.name,
-        plain_model(model),
-    )  # refuses several inputs, and names that cannot be traced
+    strip_auxiliary_heads(model)  # raises for outputs other than auxiliary classifiers
+    # plain_model raises for several inputs and for layer names that TensorFlow cannot trace.
+    name, model = model.name, plain_model(model)
     check_shapes(model, dataset)
     check_memory(name, model, dataset, recipe)
-    check_probabilities(model, dataset, recipe.seed)
+    images, _ = dataset.train.sample(2, recipe.seed)
+    # The untrained model may overflow. If the overflow remains, the NaN loss stops training.
+    check_probabilities(model, images, allow_nonfinite=True)
 
 
 def is_functional(model):
-    """Whether a model is a graph of layers that can be copied, which a Sequential or a subclass need not be."""
+    """Return whether a model is a graph of layers, which `clone_model` can copy."""
     return (
         isinstance(model, keras.Model)
         and hasattr(model, "operations")
@@ -53,12 +54,12 @@ def is_functional(model):
 
 
 def check_shapes(model, dataset):
-    """Raise InputError unless the model takes the images of the data and gives a number for each class."""
+    """Raise InputError unless the model has the image shape and the classes of the data."""
     classes = {output.shape[-1] for output in model.outputs}
     if classes != {len(dataset.class_names)}:
         raise InputError(
-            f"`model` must have {len(dataset.class_names)} classes, as {dataset.name} has. Received: a model with "
-            f"{', '.join(map(str, classes))} classes."
+            f"`model` must have {len(dataset.class_names)} classes, as {dataset.name} has. "
+            f"Received: a model with {', '.join(map(str, classes))} classes."
         )
     shape = tuple(model.inputs[0].shape[1:])
     sides = zip(shape, dataset.image_shape, strict=False)
@@ -66,15 +67,16 @@ def check_shapes(model, dataset):
         side not in (None, size) for side, size in sides
     ):
         raise InputError(
-            f"`model` must take images of {dataset.image_shape}, as {dataset.name} has. Received: a model for "
-            f"{shape}. Build it with this input_shape, or load the data with another image_size."
+            f"`model` must take images of shape {dataset.image_shape}, as {dataset.name} has. "
+            f"Received: a model for {shape}. Build it with this input_shape, or load the data with "
+            "another image_size."
         )
 
 
 def check_memory(name, model, dataset, recipe):
-    """Raise InputError if a training step on the CPU needs more memory than there is.
+    """Raise InputError if a training step on the CPU needs more memory than is available.
 
-    Where TensorFlow finds no memory, the operating system often ends the process without an error.
+    Without this check, the operating system often ends the process without an error.
     """
     if recipe.freeze == "backbone" or (keras.backend.backend() == "tensorflow" and gpus()):
         return
@@ -82,13 +84,17 @@ def check_memory(name, model, dataset, recipe):
     available = available_memory()
     if needed > available:
         raise InputError(
-            f"{recipe.batch_size} images of {dataset.image_shape} in a batch need more than {needed / 1e9:,.1f} GB of memory "
-            f"in {name}. Received: {available / 1e9:,.1f} GB available. Pass a smaller --batch-size or --image-size."
+            f"A batch of {recipe.batch_size} images of {dataset.image_shape} needs more than "
+            f"{needed / 1e9:,.1f} GB of memory in {name}. Received: {available / 1e9:,.1f} GB "
+            "available. Pass a smaller --batch-size or --image-size."
         )
 
 
 def kept_values(model):
-    """Return how many values of each image training keeps at least: inputs of layers with a kernel, for its gradient."""
+    """Return the minimum number of values per image that training keeps for gradients.
+
+    These are the inputs of all layers with a kernel.
+    """
     inputs = {
         id(tensor): tensor.shape[1:]
         for layer in all_layers(model)
@@ -96,18 +102,3 @@ def kept_values(model):
         for tensor in keras.tree.flatten(layer.input)
     }
     return sum(math.prod(shape) for shape in inputs.values() if None not in shape)
-
-
-def check_probabilities(model, dataset, seed):
-    """Raise InputError if an output of the model is no probabilities for two training images, as the losses need it."""
-    images, _ = dataset.train.sample(2, seed)
-    outputs = keras.tree.flatten(model(images, training=False))
-    for name, output in zip(
-        model.output_names, map(keras.ops.convert_to_numpy, outputs), strict=True
-    ):
-        # Infinite or NaN outputs say nothing about the last layer. The loss stops training then.
-        if np.isfinite(output).all() and not are_probabilities(output):
-            raise InputError(
-                f"The output `{name}` must be class probabilities. Received: values from {output.min():.3g} to "
-                f'{output.max():.3g}. Build the model with classifier_activation="softmax", or end it with a Softmax layer.'
-            )

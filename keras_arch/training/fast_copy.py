@@ -1,29 +1,29 @@
-"""The copy that is trained: the same network with a fused batch norm, in the precision that the hardware is fast in.
+"""Copy a model for fast training: fused batch norm and mixed precision.
 
-Keras 3's BatchNormalization on TensorFlow is a mean, a variance and some element-wise operations, each of which walks
-through memory; the fused kernel does all in one, and takes 16-bit images while its own parameters stay float32. The
-model that is saved keeps stock layers in float32: only weights go back and forth.
+On TensorFlow, Keras 3 computes batch norm by several operations, each a pass over memory. The fused
+kernel needs one pass and takes 16-bit images with float32 parameters. The saved model keeps stock
+layers in float32. Only weights are copied between the two.
 """
 
 import keras
 
 from ..models import layer_of
 
-# In float32 always, which costs little: raw images, averages over many pixels and probabilities want more than 8 bits.
+# Always in float32: raw images and averages over many pixels need more than the 8 bits of bfloat16.
 EXACT = (keras.layers.Rescaling, keras.layers.GlobalAveragePooling2D)
 
 
 def fast_copy(model, precision):
-    """A copy of `model` for training, with its weights, in the same order.
+    """Copy a model for training.
 
     Args:
         model: a functional `keras.Model` of stock layers.
-        precision: "float32", "mixed_bfloat16" or "mixed_float16", as `keras.dtype_policies.DTypePolicy` has them.
-            Weights are float32 in each; layers of `EXACT`, and those that give the outputs, compute in float32, too.
+        precision: name of a `keras.dtype_policies.DTypePolicy`: "float32", "mixed_bfloat16" or
+            "mixed_float16". Weights, layers in `EXACT` and output layers are always float32.
 
     Returns:
-        A `keras.Model` of the same outputs, to rounding: `model.set_weights(copy.get_weights())` brings back what it
-        learned.
+        A `keras.Model` with the same outputs up to rounding and the same order of weights:
+        `model.set_weights(copy.get_weights())` copies the trained weights back.
     """
 
     last = {layer_of(output) for output in model.outputs}
@@ -43,10 +43,10 @@ def fast_copy(model, precision):
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` of images through TensorFlow's fused kernel: the same mathematics.
+    """`keras.layers.BatchNormalization` for images, computed by TensorFlow's fused kernel.
 
-    Statistics, scale and offset are float32 whatever the images are. Of the batch's variance Keras keeps that of the
-    population (division by n) and the kernel hands out that of a sample (by n - 1): it is brought back.
+    Statistics, scale and offset are float32 for every image type. The kernel returns the sample
+    variance (division by n - 1). The layer converts it to the variance of Keras (division by n).
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -72,19 +72,19 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         )
         if training:
             count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], "float32")
-            self.follow(self.moving_mean, mean)
-            self.follow(self.moving_variance, variance * (count - 1) / count)
+            self.update_average(self.moving_mean, mean)
+            self.update_average(self.moving_variance, variance * (count - 1) / count)
         return outputs
 
-    def follow(self, average, value):
-        """Move an average towards what this batch says."""
+    def update_average(self, average, value):
+        """Update a moving average with the value of a batch."""
         average.assign(average * self.momentum + value * (1 - self.momentum))
 
 
 def make_repeatable(seed):
-    """Seed everything that draws at random; on a GPU, have TensorFlow add up in one order only, which costs speed there.
+    """Seed all random generators. On a GPU, also enable TensorFlow's deterministic kernels.
 
-    On a CPU its kernels do so anyway.
+    Deterministic kernels are slower on a GPU. On a CPU, all kernels are deterministic.
     """
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":

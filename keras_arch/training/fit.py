@@ -1,4 +1,4 @@
-"""Train a model as a recipe says, keep the best checkpoint, and lose nothing when the process dies."""
+"""Train a model by a recipe, save the best checkpoint and resume interrupted runs."""
 
 import math
 from dataclasses import replace
@@ -8,10 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..data.dataset import Dataset
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from ..errors import explain_surroundings
 from ..files import plain_path
 from ..models import all_layers, head_layers, plain_model
+from ..recipes import Recipe
 from .callbacks import (
     MainHead,
     PrintProgress,
@@ -29,70 +31,78 @@ from .optimizers import build_optimizer
 from .precision import choose_precision
 
 EVALUATION_BATCH = 256
-AUXILIARY_LOSS_WEIGHT = 0.3  # of each training head of GoogLeNet (Szegedy et al. 2014, section 5)
+AUXILIARY_LOSS_WEIGHT = 0.3  # of each auxiliary classifier (Szegedy et al. 2014, section 5)
 
 
 @explain_surroundings()
-def fit(model, dataset, recipe, folder, resume=False, tensorboard=False):
-    """Train on `dataset.train` and keep in `folder`/model.keras what does best on `dataset.validation`.
+def fit(
+    model: keras.Model,
+    dataset: Dataset,
+    recipe: Recipe,
+    folder: str | Path,
+    resume: bool = False,
+    tensorboard: bool = False,
+) -> dict[str, list[float]]:
+    """Train a model and save the checkpoint with the best validation accuracy.
 
-    A fast copy is compiled and trained (see `keras_arch.training.fast_copy`), so that the model that is saved stays plain:
-    stock layers in float32, no optimizer.
+    `fit` trains a fast copy (see `keras_arch.training.fast_copy`). The saved model has stock Keras
+    layers in float32 and no optimizer.
 
     Args:
-        model: a functional `keras.Model` from images of `dataset.image_shape` to probabilities of its classes; it ends
-            with the weights of the best epoch.
-        dataset: a `keras_arch.data.dataset.Dataset`; its test split is not touched.
-        recipe: a `keras_arch.Recipe`; `model`, `dataset`, `stem` and `weights` of it are for whoever built the model.
-        folder: path of an existing folder for model.keras, history.csv and checkpoint.npz, from which `resume` goes on. Each is
-            written whole or not at all.
-        resume: go on behind the last epoch in `folder`; from the beginning where there is none. All that follows is
-            then as it would have been, to the bit on the same machine.
-        tensorboard: write logs for TensorBoard into `folder`/tensorboard.
+        model: a functional `keras.Model` from images of `dataset.image_shape` to class
+            probabilities. After training it has the weights of the best epoch.
+        dataset: a `keras_arch.Dataset`. The test split is not used.
+        recipe: a `keras_arch.Recipe`. `fit` ignores the fields that define the model and the data,
+            such as `model`, `dataset`, `stem` and `weights`.
+        folder: path of an existing directory for model.keras, history.csv and checkpoint.npz.
+            Each write is atomic.
+        resume: whether to continue after the last epoch in `folder`. If there is no checkpoint,
+            training starts from scratch. On the same machine, the result is bit-identical to that
+            of an uninterrupted run.
+        tensorboard: whether to write TensorBoard logs into `folder`/tensorboard.
 
     Returns:
-        The history, {column: [value of each epoch]}: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds. With
-        class weights also balanced_accuracy and val_balanced_accuracy, which then chooses the best epoch.
+        The history, {column: [value of each epoch]}, with the columns loss, accuracy, val_loss,
+        val_accuracy, learning_rate and seconds. With class weights it also has balanced_accuracy
+        and val_balanced_accuracy, which selects the best epoch.
 
     Raises:
-        InputError (a ValueError): an argument is of another type; the model has other classes or images than the data or
-            gives no probabilities; the batch size is larger than the training split; the folder does not exist; memory is not
-            enough; the loss is no longer a number; or the checkpoint in `folder` is of another network. Only the last two,
-            and a lack of memory that cannot be foreseen, come after work.
+        InputError (a ValueError): before training, if
+
+            - an argument has the wrong type, or `folder` does not exist,
+            - the model has other classes or another image shape than the data, or its outputs are
+              not probabilities,
+            - the batch size is larger than the training split, or memory is not sufficient,
+            - the checkpoint in `folder` is damaged or is of another network;
+
+            during training, if the loss diverges or TensorFlow runs out of memory.
+
+    Example:
+        >>> dataset = keras_arch.load_dataset("digits")
+        >>> model = keras_arch.ResNet8(input_shape=dataset.image_shape, classes=10)
+        >>> history = keras_arch.fit(model, dataset, keras_arch.RECIPES["quickstart"], ".")
     """
     check_arguments(model, dataset, recipe, folder)
     folder = Path(folder)
-    precision = choose_precision(
-        recipe.precision, recorded_precision(folder) if resume else None
-    ).name
-    trained = compile_copy(model, recipe, steps_per_epoch(dataset, recipe), precision)
+    recorded = recorded_precision(folder) if resume else None
+    recipe = replace(recipe, precision=choose_precision(recipe.precision, recorded).name)
+    trained = compile_copy(model, recipe, steps_per_epoch(dataset, recipe))
     history = load_checkpoint(folder, trained) if resume else {}
     done = len(history.get("loss", []))
     if done < recipe.epochs and not patience_is_over(history, recipe.patience):
-        run_epochs(
-            trained,
-            model,
-            dataset,
-            replace(recipe, precision=precision),
-            folder,
-            history,
-            tensorboard,
-        )
+        run_epochs(trained, model, dataset, recipe, folder, history, tensorboard)
     model.load_weights(folder / "model.keras")
     return history
 
 
 def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
-    """Train the copy behind the epochs in `history`, which grows, and keep the best in `model`'s form."""
-    steps, done, heads = (
-        steps_per_epoch(dataset, recipe),
-        len(history.get("loss", [])),
-        len(model.outputs),
-    )
+    """Train the copy for the remaining epochs, extend `history` and save the best weights."""
+    steps = steps_per_epoch(dataset, recipe)
+    done, heads = len(history.get("loss", [])), len(model.outputs)
     classes = len(dataset.class_names)
     weights = balanced_weights(dataset) if recipe.class_weights == "balanced" else None
     guessing = math.log(classes) * (1 if weights is None else weights.max())
-    # The bar must let go of the terminal however training ends.
+    # The context manager restores the terminal if training fails.
     with progress_bar() as progress, plain_path(folder) as plain:
         callbacks = [
             MainHead(),
@@ -104,9 +114,8 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
                 else []
             ),
             SaveProgress(model, folder, history, recipe.patience, recipe.precision),
-            *(
-                [SwapAverages()] if recipe.ema is not None else []
-            ),  # behind Record, which takes what was validated
+            # After SaveProgress, which copies the validated weights.
+            *([SwapAverages()] if recipe.ema is not None else []),
         ]
         trained.fit(
             repeat_labels(training_batches(dataset, recipe, done), heads, weights),
@@ -116,28 +125,32 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
             validation_data=repeat_labels(
                 evaluation_batches(dataset.validation, classes, EVALUATION_BATCH), heads
             ),
-            shuffle=False,  # the batches are shuffled already
+            shuffle=False,  # the pipeline shuffles
             verbose=0,
             callbacks=callbacks,
         )
 
 
-def compile_copy(model, recipe, steps, precision):
-    """The fast copy of `model`, ready to train."""
-    heads = len(
-        model.outputs
-    )  # more than one where training heads are on it, each of which learns the same labels
-    trained = fast_copy(plain_model(model), precision)
+def compile_copy(model, recipe, steps):
+    """Return a compiled fast copy of a model.
+
+    Args:
+        model: a functional `keras.Model`.
+        recipe: a `keras_arch.Recipe` whose precision is not "auto".
+        steps: number of steps per epoch.
+    """
+    heads = len(model.outputs)  # the main head and the auxiliary classifiers
+    trained = fast_copy(plain_model(model), recipe.precision)
     if recipe.freeze == "backbone":
         head = head_layers(trained)
         for layer in all_layers(trained):
-            if not hasattr(layer, "layers"):  # a nested model would hide its trainable layers
+            if not hasattr(layer, "layers"):  # a frozen nested model freezes its layers
                 layer.trainable = layer in head
     metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
     if recipe.class_weights == "balanced":
         metrics.append(BalancedAccuracy(model.outputs[0].shape[-1]))
     trained.compile(
-        optimizer=build_optimizer(recipe, steps, precision),
+        optimizer=build_optimizer(recipe, steps),
         loss=[
             keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
             for _ in range(heads)
@@ -150,12 +163,12 @@ def compile_copy(model, recipe, steps, precision):
 
 
 def repeat_labels(batches, heads, class_weights=None):
-    """The same labels for every head, with the weight of each image where classes have weights."""
+    """Repeat the labels for every head, and add image weights if classes have weights."""
 
     def repeat(images, labels):
         if class_weights is None:
             return images, (labels,) * heads
-        # Of a mixed image's label each class counts with its share.
+        # Soft labels of mixed images: the mean weight of their classes.
         weights = tf.linalg.matvec(labels, tf.constant(class_weights, "float32"))
         return images, (labels,) * heads, (weights,) * heads
 
@@ -165,6 +178,9 @@ def repeat_labels(batches, heads, class_weights=None):
 
 
 def balanced_weights(dataset):
-    """The weight of each class that makes all count alike, 1 on average over the training images (scikit-learn's rule)."""
+    """Return class weights with the same total per class and a mean of 1 over the training images.
+
+    This is the rule "balanced" of scikit-learn.
+    """
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.class_names))
     return dataset.train.count / (len(counts) * np.maximum(counts, 1))

@@ -1,13 +1,13 @@
-"""Balanced accuracy, by which the best epoch is chosen where classes have weights."""
+"""Balanced accuracy as a Keras metric. With class weights it selects the best epoch."""
 
 import keras
 from keras import ops
 
 
 class BalancedAccuracy(keras.metrics.Metric):
-    """The recall of each class, averaged over the classes that have images: scikit-learn's `balanced_accuracy_score`.
+    """Mean recall of the classes that have images, as scikit-learn's `balanced_accuracy_score`.
 
-    It counts over all batches and divides once, so that it does not depend on the batch size.
+    Counts are accumulated over all batches, so that the result does not depend on the batch size.
 
     Args:
         classes: number of classes.
@@ -20,7 +20,13 @@ class BalancedAccuracy(keras.metrics.Metric):
         self.right = self.add_variable((classes,), "zeros", name="right")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Count a batch of labels (images, classes), one-hot or soft, and of probabilities of the same shape."""
+        """Count the images and correct predictions of a batch.
+
+        Args:
+            y_true: tensor (images, classes), one-hot or soft labels.
+            y_pred: tensor (images, classes), probabilities.
+            sample_weight: ignored.
+        """
         true, predicted = ops.argmax(y_true, axis=-1), ops.argmax(y_pred, axis=-1)
         images = ops.one_hot(true, self.classes, dtype="float32")
         right = ops.cast(true == predicted, "float32")[:, None] * images

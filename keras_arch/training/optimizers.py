@@ -1,20 +1,26 @@
-"""The optimizer of a recipe and the learning rate of each of its steps."""
+"""Build the optimizer and the learning rate schedule of a recipe."""
 
 import keras
 from keras import ops
 
 MOMENTUM = 0.9
-# Smith and Topin 2017 (arXiv:1708.07120), as PyTorch and fastai have it: where one cycle starts, seen from its peak.
+# Initial learning rate of onecycle, as a share of the peak, with the value of PyTorch and fastai
+# (Smith and Topin 2017, arXiv:1708.07120).
 ONE_CYCLE_START = 1 / 25
 
 
-def build_optimizer(recipe, steps, precision="float32"):
-    """The optimizer with its schedule over `steps` an epoch; weight decay spares biases and batch norm.
+def build_optimizer(recipe, steps):
+    """Build the optimizer of a recipe.
+
+    Weight decay does not apply to biases and batch norm. With precision "mixed_float16" the loss is
+    scaled, so that small gradients do not underflow.
 
     Args:
         recipe: a `keras_arch.Recipe`.
-        steps: in an epoch.
-        precision: of training; gradients of "mixed_float16" are scaled, so that small ones do not vanish.
+        steps: number of steps per epoch.
+
+    Returns:
+        A `keras.optimizers.Optimizer`.
     """
     schedule = build_schedule(recipe, steps)
     options = {
@@ -29,23 +35,23 @@ def build_optimizer(recipe, steps, precision="float32"):
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return (
         keras.optimizers.LossScaleOptimizer(optimizer)
-        if precision == "mixed_float16"
+        if recipe.precision == "mixed_float16"
         else optimizer
     )
 
 
 def unwrap(optimizer):
-    """The optimizer that moves the weights, where another scales its gradients."""
+    """Return the optimizer inside a `LossScaleOptimizer`, or the optimizer itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def rate_of(optimizer, step):
-    """The learning rate of a step, counted from 0."""
+    """Return the learning rate of a step, counted from 0."""
     return float(unwrap(optimizer)._learning_rate(step))
 
 
 def averaged_variables(optimizer):
-    """Return (weight, its moving average) for each weight that is trained with `ema`."""
+    """Return a list of (trainable weight, its moving average)."""
     optimizer = unwrap(optimizer)
     return list(
         zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
@@ -53,12 +59,13 @@ def averaged_variables(optimizer):
 
 
 class WarmUpAverage(keras.optimizers.Optimizer):
-    """Give a Keras optimizer a moving average of the weights that forgets the random ones.
+    """Add a warm-up of the EMA decay to a Keras optimizer.
 
-    Keras starts the average at the weights after the first step and keeps the share `ema_momentum` of it at every step.
-    At 0.999, a third of the average is still random weights after 1,000 steps. Here, step t (counted from 0) keeps
-    min(ema_momentum, (1 + t) / (10 + t)), as in `tf.train.ExponentialMovingAverage`. The step is part of the
-    optimizer's state, so that training that is resumed continues with the same decay.
+    Keras initializes the average with the weights after the first step and applies the decay
+    `ema_momentum` at every step. With 0.999, these weights still have a share of a third after
+    1,000 steps. With this class, step t (counted from 0) uses the decay
+    min(ema_momentum, (1 + t) / (10 + t)), as in `tf.train.ExponentialMovingAverage`. The step is
+    part of the optimizer's state, so that a resumed run continues with the same decay.
     """
 
     @property
@@ -67,8 +74,8 @@ class WarmUpAverage(keras.optimizers.Optimizer):
         return ops.minimum(self.final_ema_momentum, (1 + step) / (10 + step))
 
     @ema_momentum.setter
-    def ema_momentum(self, share):
-        self.final_ema_momentum = share
+    def ema_momentum(self, decay):
+        self.final_ema_momentum = decay
 
 
 class SGD(WarmUpAverage, keras.optimizers.SGD):
@@ -87,10 +94,15 @@ OPTIMIZERS = {"sgd": SGD, "adamw": AdamW, "lamb": Lamb}
 
 
 def build_schedule(recipe, steps):
-    """The learning rate of every step: a linear warm-up, then what the recipe names."""
+    """Return the learning rate schedule of a recipe: a linear warm-up, then `recipe.schedule`.
+
+    Args:
+        recipe: a `keras_arch.Recipe`.
+        steps: number of steps per epoch.
+    """
     peak, total = recipe.learning_rate, recipe.epochs * steps
     warmup = min(round(recipe.warmup_epochs * steps), total - 1)
-    drops = [total // 2 - warmup - 1, total * 3 // 4 - warmup - 1]  # the last steps before
+    drops = [total // 2 - warmup - 1, total * 3 // 4 - warmup - 1]  # last steps before a drop
     cosine = keras.optimizers.schedules.CosineDecay(peak, total - warmup)
     after = {
         "cosine": cosine,
@@ -106,7 +118,7 @@ def build_schedule(recipe, steps):
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Climb from `start` to `peak` over `warmup` steps, then follow the schedule `after`."""
+    """Increase linearly from `start` to `peak` over `warmup` steps, then follow `after`."""
 
     def __init__(self, start, peak, warmup, after):
         self.start, self.peak, self.warmup, self.after = start, peak, warmup, after

@@ -1,4 +1,4 @@
-"""The precision that training computes in: what "auto" means on the machine at hand."""
+"""Choose the training precision for a machine."""
 
 import functools
 import os
@@ -13,36 +13,38 @@ import numpy as np
 from ..files import read_cache, write_cache
 from ..machine import available_cores, cpu_name
 
-MARGIN = 1.15  # by which bfloat16 must be faster: it is less exact, and a measurement has noise
-# The probe: a 3x3 convolution with batch norm and ReLU, as in the middle of a ResNet, and its gradients.
+MARGIN = 1.15  # required speedup of bfloat16, because it is less exact and timings are noisy
+# The probe: a 3x3 convolution with batch norm and ReLU, as in a ResNet, and its gradients.
 BATCH, SIZE, FILTERS = 32, 28, 64
-FLOP = (
-    6 * BATCH * SIZE**2 * 9 * FILTERS**2
-)  # two a multiply-add; forward, gradient of the images and of the kernel
-ROUNDS, MOST_SECONDS = 5, 1.0
+# Two per multiply-add, in the forward pass and the gradients of images and kernel.
+FLOP = 6 * BATCH * SIZE**2 * 9 * FILTERS**2
+ROUNDS, MAX_SECONDS = 5, 1.0
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The precision of a training and, if it was chosen by measuring, the speeds that decided."""
+    """Training precision, with the measured speeds if it was chosen by measurement."""
 
     name: str
     """"float32", "mixed_bfloat16" or "mixed_float16"."""
     speeds: dict[str, float] | None = None
-    """GFLOP/s of the probe in "float32" and "bfloat16"."""
+    """{"float32": ..., "bfloat16": ...}, speed of the probe in GFLOP/s; None if not measured."""
 
 
 def choose_precision(wanted, recorded=None):
     """Return the `Precision` to train in.
 
-    On a CPU under TensorFlow, "auto" is the faster of float32 and bfloat16 in a probe of about a second, bfloat16 only
-    with a margin of 15%. The result is kept in the user's cache for this processor, number of cores and TensorFlow, so
-    that two runs choose alike. On a GPU, "auto" is mixed_bfloat16 from compute capability 8.0 (Ampere) on. Elsewhere it
-    is float32.
+    "auto" is resolved as follows:
+
+    - CPU with TensorFlow: a probe of about one second measures float32 and bfloat16. bfloat16 is
+      chosen if it is at least 15% faster. The user's cache keeps the speeds for this processor,
+      number of cores and TensorFlow version, so that later runs choose the same precision.
+    - GPU: mixed_bfloat16 from compute capability 8.0 (Ampere) on, else float32.
+    - TPU: mixed_bfloat16. Other devices: float32.
 
     Args:
-        wanted: "auto", or the name of a precision, which is returned as it is.
-        recorded: name of the precision that a run to be resumed was started with, or None. It replaces "auto".
+        wanted: "auto", "float32", "mixed_bfloat16" or "mixed_float16".
+        recorded: precision of the run to resume, or None. It replaces "auto".
     """
     if wanted != "auto":
         return Precision(wanted)
@@ -55,13 +57,13 @@ def choose_precision(wanted, recorded=None):
 
 
 def prefers_bfloat16(speeds):
-    """Return whether bfloat16 is faster by more than the margin."""
+    """Return whether bfloat16 is faster by at least the margin."""
     return speeds["bfloat16"] >= MARGIN * speeds["float32"]
 
 
-@functools.cache  # for a process whose user has no cache that can be written
+@functools.cache  # for users without a writable cache
 def remembered_speeds():
-    """Return the speeds of the probe on this machine, measured once for each machine."""
+    """Return the speeds of the probe from the cache. Measure them if they are not cached."""
     known, key = read_cache("precision.json"), machine_key()
     if not are_speeds(known.get(key)):
         known[key] = measure_speeds()
@@ -70,7 +72,7 @@ def remembered_speeds():
 
 
 def are_speeds(content):
-    """Return whether the content of the cache is what `measure_speeds` gives."""
+    """Return whether a value from the cache has the form of `measure_speeds`."""
     return (
         isinstance(content, dict)
         and set(content) == {"float32", "bfloat16"}
@@ -79,24 +81,26 @@ def are_speeds(content):
 
 
 def machine_key():
-    """Return what the speeds depend on: processor, cores, TensorFlow, and whether it uses oneDNN."""
+    """Return the cache key: processor, cores, TensorFlow version and oneDNN setting."""
     kernels = f"oneDNN {os.environ.get('TF_ENABLE_ONEDNN_OPTS', 'default')}"
     return f"{cpu_name()}, {available_cores()} cores, TensorFlow {version('tensorflow')}, {kernels}"
 
 
 def measure_speeds():
-    """Return GFLOP/s of a convolution, its batch norm and their gradients in float32 and in bfloat16.
+    """Measure the probe in float32 and bfloat16.
 
-    The two take turns, so that whatever else the machine does slows both. Each speed is that of the median step; a
-    processor that cannot compute in bfloat16 at all has a speed of 0.
+    The two types alternate, so that other load slows both. Each speed is that of the median step.
+
+    Returns:
+        {"float32": GFLOP/s, "bfloat16": GFLOP/s}; 0 for a type that the processor does not support.
     """
     import tensorflow as tf
 
     steps = {}
     for kind in ("float32", "bfloat16"):
         step = probe_step(tf.as_dtype(kind))
-        with suppress(tf.errors.OpError):  # no kernel for it
-            step()  # traces, and lets oneDNN build its kernels
+        with suppress(tf.errors.OpError):  # no kernel for this type
+            step()  # warm-up: tracing and oneDNN kernels
             steps[kind] = step
     seconds: dict[str, list[float]] = {kind: [] for kind in steps}
     started = time.perf_counter()
@@ -105,7 +109,7 @@ def measure_speeds():
             before = time.perf_counter()
             step()
             seconds[kind].append(time.perf_counter() - before)
-        if time.perf_counter() - started > MOST_SECONDS:
+        if time.perf_counter() - started > MAX_SECONDS:
             break
     speeds = {
         kind: round(FLOP / float(np.median(found)) / 1e9, 1) for kind, found in seconds.items()
@@ -114,7 +118,7 @@ def measure_speeds():
 
 
 def probe_step(kind):
-    """Return a function that computes the probe once in the number type `kind`."""
+    """Return a function that runs the probe once in the `tf.DType` `kind`."""
     import tensorflow as tf
 
     random = np.random.default_rng(0)
@@ -137,19 +141,19 @@ def probe_step(kind):
 
 
 def gpus():
-    """Return TensorFlow's GPUs."""
+    """Return the GPUs that TensorFlow sees."""
     import tensorflow as tf
 
     return tf.config.list_physical_devices("GPU")
 
 
 def accelerator_has_bfloat16():
-    """Return whether Keras trains on an accelerator that multiplies bfloat16 in hardware."""
+    """Return whether Keras trains on an accelerator with bfloat16 hardware."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # Ampere is 8.0. A card that does not tell, such as Apple's, may lack it.
+        # Ampere is 8.0. GPUs without this field, such as Apple's, may not support bfloat16.
         return tf.config.experimental.get_device_details(gpus()[0]).get(
             "compute_capability", (0, 0)
         ) >= (8, 0)

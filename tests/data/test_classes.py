@@ -69,14 +69,14 @@ def test_all_pictures_of_a_folder_count_in_the_classes_of_the_model(evaluate, tm
     save(tmp_path / "held/middle", 1, LEVELS["middle"], seed=1)
     metrics, told, status = evaluate(tmp_path / "held")
     assert (status, metrics["split"]) == (0, "all")
-    (row,) = metrics["artifacts"]
+    (row,) = (one["metrics"] for one in metrics["artifacts"])
     assert (row["images"], row["top1"]) == (12, 10 / 12)
     assert {name: one["support"] for name, one in row["classes"].items()} == {
         "bright": 11,
         "dark": 0,
         "middle": 1,
     }
-    assert row["confused"] == [{"true": "bright", "predicted": "dark", "images": 2}]
+    assert row["most_confused"] == [{"true": "bright", "predicted": "dark", "images": 2}]
     assert "held, all splits, 12 images" in told.out
     assert "No images of: dark." in told.out
     assert told.err == ""
@@ -85,7 +85,11 @@ def test_all_pictures_of_a_folder_count_in_the_classes_of_the_model(evaluate, tm
 def test_a_folder_of_one_class(evaluate, tmp_path):
     save(tmp_path / "held/middle", 2, LEVELS["middle"], seed=1)
     metrics, _, status = evaluate(tmp_path / "held")
-    assert (status, metrics["artifacts"][0]["images"], metrics["artifacts"][0]["top1"]) == (0, 2, 1)
+    assert (
+        status,
+        metrics["artifacts"][0]["metrics"]["images"],
+        metrics["artifacts"][0]["metrics"]["top1"],
+    ) == (0, 2, 1)
 
 
 def test_a_split_may_lack_a_class(evaluate, tmp_path):
@@ -93,9 +97,17 @@ def test_a_split_may_lack_a_class(evaluate, tmp_path):
         save(tmp_path / "held/train" / name, 4, LEVELS[name], seed=1)
     save(tmp_path / "held/test/bright", 5, LEVELS["bright"], seed=2)
     metrics, _, status = evaluate(tmp_path / "held")
-    assert (status, metrics["split"], metrics["artifacts"][0]["images"]) == (0, "test", 5)
+    assert (status, metrics["split"], metrics["artifacts"][0]["metrics"]["images"]) == (
+        0,
+        "test",
+        5,
+    )
     metrics, _, status = evaluate(tmp_path / "held", "--split", "all")
-    assert (status, metrics["split"], metrics["artifacts"][0]["images"]) == (0, "all", 17)
+    assert (status, metrics["split"], metrics["artifacts"][0]["metrics"]["images"]) == (
+        0,
+        "all",
+        17,
+    )
 
 
 def test_unknown_classes_are_refused(evaluate, tmp_path):
@@ -124,10 +136,10 @@ def test_of_the_training_data_only_the_test_split_is_evaluated(
     for name in ("pictures", run / "pictures"):
         metrics, told, status = evaluate(name)
         assert (status, told.err, metrics["split"]) == (0, "", "test")
-        assert metrics["artifacts"][0]["images"] == test_images
+        assert metrics["artifacts"][0]["metrics"]["images"] == test_images
     copy = shutil.copytree(run / "pictures", tmp_path / "copy")
     metrics, told, _ = evaluate(copy)
-    assert metrics["artifacts"][0]["images"] == 60
+    assert metrics["artifacts"][0]["metrics"]["images"] == 60
     (warning,) = told.err.splitlines()
     assert "was trained on the same data" in warning
     assert "--split test" in warning

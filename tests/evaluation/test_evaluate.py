@@ -18,17 +18,21 @@ from keras_arch.artifacts.artifact import Artifact
 from keras_arch.data.splits import InMemory, InStream
 from keras_arch.evaluation.evaluate import (
     MISTAKES_SHOWN,
+    Evaluation,
     check_match,
     compare,
     evaluate,
     find_mistakes,
 )
 from keras_arch.evaluation.metrics import (
-    CONFUSED_PAIRS,
-    accuracy,
+    CONFUSIONS_LISTED,
+    ClassMetrics,
+    Confusion,
+    McNemar,
+    compute_accuracy,
     compute_metrics,
-    interval,
-    mcnemar,
+    mcnemar_test,
+    wilson_interval,
 )
 from keras_arch.reports.figures import draw_confusion, write_evaluation
 from keras_arch.reports.tables import class_rows, confusions_line, evaluation_row
@@ -51,24 +55,16 @@ def test_measures_by_hand():
     )
     labels = np.array([0, 0, 0, 1, 1, 2])
     found = compute_metrics(probabilities, labels, ("a", "b", "c"))
-    assert found["top1"] == pytest.approx(4 / 6)
-    assert "top5" not in found
-    assert found["nll"] == pytest.approx(
+    assert found.top1 == pytest.approx(4 / 6)
+    assert found.top5 is None
+    assert found.nll == pytest.approx(
         -sum(map(math.log, (0.9, 0.8, 0.3, 0.7, 0.2, 0.8))) / 6, rel=1e-6
     )
-    assert found["confusion"] == [[0, 0, 2], [0, 1, 1], [1, 0, 1], [1, 1, 1], [2, 2, 1]]
-    assert found["classes"]["a"] == {
-        "precision": 2 / 3,
-        "recall": 2 / 3,
-        "f1": pytest.approx(2 / 3),
-        "support": 3,
-    }
-    assert found["confused"] == [
-        {"true": "a", "predicted": "b", "images": 1},
-        {"true": "b", "predicted": "a", "images": 1},
-    ]
+    assert found.confusion == [(0, 0, 2), (0, 1, 1), (1, 0, 1), (1, 1, 1), (2, 2, 1)]
+    assert found.classes["a"] == ClassMetrics(2 / 3, 2 / 3, pytest.approx(2 / 3), 3)
+    assert found.most_confused == [Confusion("a", "b", 1), Confusion("b", "a", 1)]
     # Bins of a fifteenth: .9 alone and right; two of .8, right; .7 right and wrong; .6 wrong.
-    assert found["ece"] == pytest.approx((0.1 + 2 * 0.2 + 2 * 0.2 + 0.6) / 6, abs=1e-6)
+    assert found.ece == pytest.approx((0.1 + 2 * 0.2 + 2 * 0.2 + 0.6) / 6, abs=1e-6)
 
 
 def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
@@ -80,20 +76,21 @@ def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
     probabilities = np.full((1000, classes), 0.1 / (classes - 1), "float32")
     probabilities[np.arange(1000), predicted] = 0.9
     names = tuple(f"class {number}" for number in range(classes))
-    row = {"artifact": "a", "bytes": 1, **compute_metrics(probabilities, labels, names)}
+    metrics = compute_metrics(probabilities, labels, names)
+    row = Evaluation("a", 1, metrics, 1.0, None, 1.0)
     split = InMemory(np.zeros((1000, 1, 1, 1), "uint8"), labels)
     data = keras_arch.data.dataset.Dataset("many", split, split, split, names, (1, 1, 1))
     write_evaluation(tmp_path, data, "test", ["a"], [row], [probabilities], labels)
     path = tmp_path / "metrics.json"
     assert path.stat().st_size < 2e6
-    counts = json.loads(path.read_text())["artifacts"][0]["confusion"]
+    counts = json.loads(path.read_text())["artifacts"][0]["metrics"]["confusion"]
     matrix = confusion_matrix(labels, predicted, labels=np.arange(classes))
     assert all(matrix[true, other] == images for true, other, images in counts)
     assert len(counts) == np.count_nonzero(matrix)
     assert sum(images for *_, images in counts) == 1000
     wrong = matrix - np.diag(np.diag(matrix))
-    assert [pair["images"] for pair in row["confused"]] == np.sort(wrong, axis=None)[
-        : -CONFUSED_PAIRS - 1 : -1
+    assert [pair.images for pair in metrics.most_confused] == np.sort(wrong, axis=None)[
+        : -CONFUSIONS_LISTED - 1 : -1
     ].tolist()
 
 
@@ -124,9 +121,9 @@ SIX = np.array(
 
 def test_top5_by_hand():
     found = compute_metrics(SIX, np.array([0, 4, 5, 1]), "abcdef")
-    assert (found["top1"], found["top5"]) == (1 / 4, 3 / 4)
-    assert found["top5_interval"] == interval(3, 4)
-    assert accuracy(SIX[3:], np.array([5]))["top5"] == 0
+    assert (found.top1, found.top5) == (1 / 4, 3 / 4)
+    assert found.top5_interval == wilson_interval(3, 4)
+    assert compute_accuracy(SIX[3:], np.array([5])).top5 == 0
 
 
 def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
@@ -149,45 +146,41 @@ def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
     rows, _, found = compare([artifact("a", range(5)), artifact("b", range(4, 10))], digits)
     np.testing.assert_array_equal(found, labels)
     counts = np.bincount(labels)
-    assert rows[1]["against_first"] == {
-        "only_first": counts[:4].sum(),
-        "only_second": counts[5:].sum(),
-        "p": pytest.approx(
+    assert rows[1].against_first == McNemar(
+        counts[:4].sum(),
+        counts[5:].sum(),
+        pytest.approx(
             binomtest(int(counts[:4].sum()), int(counts[:4].sum() + counts[5:].sum())).pvalue
         ),
-    }
-    assert rows[1]["agreement"] == pytest.approx(counts[4] / 360)
-    assert "against_first" not in rows[0]
-    assert evaluation_row(rows[1])["differs"] == (
-        "yes" if rows[1]["against_first"]["p"] < 0.05 else "no"
     )
-    assert confusions_line(rows[0]).startswith("Most confused: ")
-    assert [row["images"] for row in class_rows(rows[0])] == [str(count) for count in counts]
+    assert rows[1].agreement == pytest.approx(counts[4] / 360)
+    assert rows[0].against_first is None
+    assert evaluation_row(rows[1])["differs"] == ("yes" if rows[1].against_first.p < 0.05 else "no")
+    assert confusions_line(rows[0].metrics).startswith("Most confused: ")
+    assert [row["images"] for row in class_rows(rows[0].metrics)] == [
+        str(count) for count in counts
+    ]
 
 
 def test_intervals_are_published_ones():
     """Wilson's for 81 of 263 is 0.2553 to 0.3662 (Newcombe 1998, table I, method 3)."""
-    assert interval(81, 263) == pytest.approx([0.2553, 0.3662], abs=1e-4)
-    assert interval(15, 148) == pytest.approx([0.0624, 0.1605], abs=1e-4)
-    assert interval(10, 10)[1] == 1
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert wilson_interval(10, 10)[1] == 1
 
 
 def test_mcnemar_is_a_coin():
     """Nine of ten disagreements on one side: 2 * (1 + 10) / 2^10."""
     right, other = np.ones(50, bool), np.ones(50, bool)
     right[:1], other[1:10] = False, False
-    assert mcnemar(right, other) == {
-        "only_first": 9,
-        "only_second": 1,
-        "p": pytest.approx(22 / 1024),
-    }
-    assert mcnemar(right, right)["p"] == 1
+    assert mcnemar_test(right, other) == McNemar(9, 1, pytest.approx(22 / 1024))
+    assert mcnemar_test(right, right).p == 1
 
 
 def test_a_calibrated_model_has_no_calibration_error():
     probabilities = RNG.dirichlet((0.3, 0.3, 0.3), 50_000)
     labels = (RNG.random((50_000, 1)) > probabilities.cumsum(axis=1)).sum(axis=1).clip(max=2)
-    assert compute_metrics(probabilities, labels, "abc")["ece"] < 0.01
+    assert compute_metrics(probabilities, labels, "abc").ece < 0.01
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -222,11 +215,11 @@ def test_grey_images_go_into_colour_models(digits):
         return np.eye(10, dtype="float32")[np.zeros(len(images), int)]
 
     artifact = Artifact(None, "keras", (8, 8, 3), 10, 0, predict)
-    assert evaluate(artifact, digits)["images"] == 360
+    assert evaluate(artifact, digits).images == 360
     assert {shape[1:] for shape in seen} == {(8, 8, 3)}
     with pytest.raises(
         keras_arch.InputError,
-        match=r"images \(8, 8, 1\), as data set 'digits' has, got .* \(9, 8, 3\)",
+        match=r"images of shape \(8, 8, 1\), as data set 'digits' has. Received: .* \(9, 8, 3\)",
     ):
         check_match(Artifact("this", "keras", (9, 8, 3), 10, 0, predict), digits)
 

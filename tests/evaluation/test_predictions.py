@@ -19,7 +19,7 @@ import keras_arch
 from keras_arch.artifacts.artifact import Artifact
 from keras_arch.class_names import labels_or_numbers
 from keras_arch.evaluation.grad_cam import grad_cam
-from keras_arch.evaluation.metrics import accuracy
+from keras_arch.evaluation.metrics import compute_accuracy
 from keras_arch.evaluation.predictions import classify
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
@@ -67,7 +67,7 @@ def test_hidden_and_damaged_pictures_do_not_end_a_folder(quickstart, script, tmp
     assert [line.partition(":")[0][-5:] for line in told.out.splitlines()] == ["a.png", "c.png"]
     *_, left_out, error = told.err.splitlines()
     assert left_out.startswith("warning: expected an image file")
-    assert error == "error: expected 3 pictures, got 1 that cannot be read"
+    assert error == "error: 1 of 3 images cannot be read."
 
 
 def test_a_reader_that_has_seen_enough_is_no_mistake(quickstart):
@@ -141,10 +141,10 @@ def test_the_first_of_equally_probable_classes_is_named_first(tmp_path):
     )
     (row,) = classify(artifact, [tmp_path / "black.png"], "abcdefg", 6)
     assert [one["label"] for one in row["classes"]] == ["d", "b", "e", "a", "c", "f"]
-    told = [accuracy(shares[None], np.array([label])) for label in range(7)]
-    assert [one["top1"] for one in told] == [0, 0, 0, 1, 0, 0, 0]
+    told = [compute_accuracy(shares[None], np.array([label])) for label in range(7)]
+    assert [one.top1 for one in told] == [0, 0, 0, 1, 0, 0, 0]
     top5 = {one["label"] for one in row["classes"][:5]}
-    assert [one["top5"] for one in told] == [name in top5 for name in "abcdefg"]
+    assert [one.top5 for one in told] == [name in top5 for name in "abcdefg"]
 
 
 # --- which feature maps Grad-CAM looks at ---

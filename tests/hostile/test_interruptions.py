@@ -465,7 +465,7 @@ def test_two_evaluations_into_one_folder(made, tmp_path, outcome):
     (same,) = json.loads(
         (tmp_path / str(pictures.index(pictures[2])) / "metrics.json").read_text()
     )["artifacts"]
-    assert row["confusion"] == same["confusion"]
+    assert row["metrics"]["confusion"] == same["metrics"]["confusion"]
     assert names_in(tmp_path / "both") == names_in(tmp_path / "0")
     outcome("two evaluations into one folder: both finished; all files are of the later one")
 

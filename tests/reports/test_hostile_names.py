@@ -19,7 +19,7 @@ import keras_arch
 from keras_arch.cli import fail, print_table
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
-from keras_arch.evaluation.evaluate import find_mistakes
+from keras_arch.evaluation.evaluate import Evaluation, find_mistakes
 from keras_arch.evaluation.metrics import compute_metrics
 from keras_arch.evaluation.predictions import classify
 from keras_arch.reports.figures import draw_curves, draw_grid, figure_label, write_evaluation
@@ -52,7 +52,7 @@ CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but 
 def noise():
     labels = np.arange(60) % len(NAMES)
     split = InMemory(RNG.integers(0, 256, (60, 4, 4, 1)).astype("uint8"), labels)
-    return keras_arch.data.dataset.Dataset("a$b$ [/red]", split, split, split, NAMES, (4, 4, 1))
+    return keras_arch.Dataset("a$b$ [/red]", split, split, split, NAMES, (4, 4, 1))
 
 
 @pytest.fixture
@@ -121,14 +121,13 @@ def texts(monkeypatch):
 
 def test_figures_of_an_evaluation(noise, answers, tmp_path, monkeypatch):
     drawn = texts(monkeypatch)
-    row = compute_metrics(answers, noise.test.labels, NAMES)
+    row = Evaluation("one", 1, compute_metrics(answers, noise.test.labels, NAMES), 1.0, None, 1.0)
     write_evaluation(tmp_path, noise, "test", ["one"], [row], [answers], noise.test.labels)
     assert len(list(tmp_path.glob("*.png"))) == 3
     assert {figure_label(name) for name in NAMES} <= set(drawn)
     assert not any(CONTROLS.search(text) or "x" * 30 in text for text in drawn)
-    assert json.loads((tmp_path / "metrics.json").read_text())["artifacts"][0][
-        "classes"
-    ].keys() == set(NAMES)
+    (found,) = json.loads((tmp_path / "metrics.json").read_text())["artifacts"]
+    assert found["metrics"]["classes"].keys() == set(NAMES)
 
 
 def test_curves_of_runs(tmp_path, monkeypatch):
@@ -266,7 +265,7 @@ def test_nothing_is_lost_to_a_drawing(run, noise, answers, monkeypatch):
         "The",
         "report.html",
     ]
-    assert read_run(run.folder)["metrics"] == metrics
+    assert read_run(run.folder)["metrics"] == json.loads(json.dumps(metrics))
 
 
 def test_train_keeps_a_run_whose_figures_fail(script, tmp_path, capfd, monkeypatch):

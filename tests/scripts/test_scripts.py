@@ -35,13 +35,13 @@ def test_the_whole_way(quickstart, script, tmp_path, capfd):
     keras_file, saved_model, float32, int8 = rows = json.loads(
         (tmp_path / "told/metrics.json").read_text()
     )["artifacts"]
-    assert all(row["top1"] >= 0.98 for row in rows)
+    assert all(row["metrics"]["top1"] >= 0.98 for row in rows)
     assert saved_model["agreement"] == float32["agreement"] == 1
-    assert abs(int8["top1"] - float32["top1"]) <= 0.005
+    assert abs(int8["metrics"]["top1"] - float32["metrics"]["top1"]) <= 0.005
     assert int8["bytes"] < 0.4 * float32["bytes"]
     assert (
         json.loads((quickstart / "run.json").read_text())["metrics"]["test"]["top1"]
-        == keras_file["top1"]
+        == keras_file["metrics"]["top1"]
     )
 
 
@@ -175,12 +175,12 @@ def test_runs_side_by_side(quickstart, script, tmp_path, capfd):
 # --- mistakes: what is typed, and what the one line must say ---
 
 MISTAKES = [
-    ("evaluate.py", "ARTIFACT or more"),
-    ("predict.py RUN/model.keras", "IMAGE or more"),
+    ("evaluate.py", "at least one model"),
+    ("predict.py RUN/model.keras", "at least one image"),
     ("train.py --epochs 3", "recipe as the first word"),
     ("train.py digits --seed -1", "`seed` must be an integer from 0 to 4294967295"),
     ("train.py digits --output RUN/labels.txt/here", "cannot be written"),
-    ("export.py RUN/model.keras", "quickstart would work"),
+    ("export.py RUN/model.keras", "no run.json. Pass .*quickstart."),
     ("train.py nothing", "there are quickstart, digits"),
     ("train.py quikstart", "did you mean quickstart"),
     ("train.py quickstart --epoch 3", "--epochs"),
@@ -201,7 +201,10 @@ MISTAKES = [
         "network to download it from, got .*--data-dir",
     ),
     ("export.py EMPTY/seven", "model of 10 classes, as the data has, got 7"),
-    ("export.py EMPTY/corrupt", "run.json is damaged or of another version. Received: no data_dir"),
+    (
+        "export.py EMPTY/corrupt",
+        "run.json is damaged or from another version: `data_dir` is missing",
+    ),
     ("evaluate.py RUN/model.keras --output RUN/run.json", "must be a folder"),
     ("predict.py RUN/model.keras RUN/curves.png --top 0", "`top` must be an integer from 1"),
     ("evaluate.py EMPTY/cut_variables --dataset digits", "expected a whole SavedModel folder"),
@@ -217,10 +220,10 @@ MISTAKES = [
         "export.py RUN --formats int8 --keep-float stage1_block1_conv3",
         "did you mean stage1_block1_conv",
     ),
-    ("compare.py RUN", "expected two run folders or more"),
+    ("compare.py RUN", "Pass two or more run directories"),
     ("compare.py RUN EMPTY", "has no run.json"),
     ("compare.py RUN RUN --output here.pdf", "expected --output to be a .png file"),
-    ("compare.py RUN RUN", "expected different run folders"),
+    ("compare.py RUN RUN", "Pass different run directories"),
     ("cost.py", "At least one MODEL"),
     ("cost.py resnet51", "did you mean .*resnet50"),
     ("cost.py resnet50 --image-size 31", "at least 32x32 pixels"),
@@ -235,9 +238,9 @@ MISTAKES = [
     ("evaluate.py EMPTY/cut_model --dataset digits", "expected a whole SavedModel folder"),
     (
         "evaluate.py EMPTY/seven.keras --dataset digits",
-        "model of 10 classes, as data set 'digits' has, got .* with 7",
+        "must have 10 classes, as data set 'digits' has. Received: 7 classes",
     ),
-    ("evaluate.py EMPTY/seven.keras", "--dataset NAME would work"),
+    ("evaluate.py EMPTY/seven.keras", "Pass --dataset"),
     ("evaluate.py RUN/model.keras --split every", "validation"),
     ("predict.py RUN/model.keras RUN/labels.txt", "expected an image file such as JPEG or PNG"),
     ("predict.py RUN/model.keras EMPTY/cut.png", "expected an image file such as JPEG or PNG"),
@@ -245,7 +248,7 @@ MISTAKES = [
     ("predict.py RUN/model.keras EMPTY/cut_model", "which has none"),
     (
         "predict.py RUN/export/model_int8.tflite RUN/curves.png --explain why",
-        "expected a .keras file with --explain",
+        "--explain needs the gradients of a .keras file",
     ),
 ]
 

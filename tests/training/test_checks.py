@@ -57,7 +57,7 @@ class Subclassed(keras.Model):
 MISTAKES = {  # what -> (how the arguments differ, what the message says)
     "a tuple": (
         {"dataset": (IMAGES, LABELS)},
-        r"`dataset` must be a `keras_arch.data.dataset.Dataset`\. Received: tuple\.",
+        r"`dataset` must be a `keras_arch.Dataset`\. Received: tuple\.",
     ),
     "tf.data": (
         {"dataset": tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))},

@@ -14,6 +14,8 @@ import pytest
 from conftest import ROOT
 
 import keras_arch
+from keras_arch.cli import parse
+from keras_arch.recipes import EXPECTED
 from keras_arch.runs.history import best_epoch
 
 # A run of about two seconds that reaches 99% in validation. Precision and seed are fixed.
@@ -217,3 +219,32 @@ def test_a_documented_option_costs_no_accuracy(trained, trial):
     _, found = trained({**trial.base, **trial.changes})
     assert without >= 0.95
     assert found >= without - trial.loses
+
+
+@pytest.mark.parametrize("name", ["train.py quickstart", "evaluate.py", "predict.py", "compare.py"])
+def test_help_fits_the_screen_and_shows_no_none(name, script, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    file, *recipe = name.split()
+    assert script(file, *recipe, "--help") == 0
+    _, _, text = capfd.readouterr().out.partition("\n")
+    assert not re.search(r"\bNone\b|default: (False)?\)", text)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_recipes_are_listed_with_what_to_expect(script, capfd):
+    assert script("train.py", "--help") in (0, None)
+    text = capfd.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for name, expected in EXPECTED.items():
+        (row,) = re.findall(rf"^{name} .*$", text, re.MULTILINE)
+        assert expected.accuracy is None or f"{expected.accuracy} " in row
+        assert expected.time is None or row.endswith(expected.time)
+    for line in ("350 of 360", "93.7%", "91.25%", "92.49%", "92.83%", "93.03%", "76.13%", "69.8%"):
+        assert line in text
+    assert "6.61 +- 0.16%" in " ".join(text.split())
+
+
+def test_an_option_of_a_recipe_can_be_reset_to_none():
+    default = keras_arch.RECIPES["cifar10-resnet20-modern"]
+    recipe = parse(keras_arch.Recipe, ["--ema", "None", "--kernel-5x5", "3"], default=default)
+    assert (recipe.ema, recipe.kernel_5x5) == (None, 3)

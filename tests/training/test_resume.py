@@ -89,14 +89,14 @@ def test_damaged_and_foreign_checkpoints_are_refused(digits, tmp_path):
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
     keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1)), digits, recipe, tmp_path)
     with pytest.raises(
-        keras_arch.InputError, match="expected the checkpoint of this network and optimizer"
+        keras_arch.InputError, match="is the checkpoint of another network or optimizer"
     ):
         keras_arch.fit(
             keras_arch.Plain20(input_shape=(8, 8, 1)), digits, recipe, tmp_path, resume=True
         )
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(keras_arch.InputError, match="expected a whole checkpoint"):
+    with pytest.raises(keras_arch.InputError, match=r"checkpoint\.npz is damaged"):
         keras_arch.fit(
             keras_arch.ResNet8(input_shape=(8, 8, 1)), digits, recipe, tmp_path, resume=True
         )
@@ -180,13 +180,13 @@ def test_resume_wants_the_same_recipe(script, tmp_path, data_dir, capfd):
     )
     assert " instead of int4. Use" in error
     assert script(*arguments, "--resume", "--learning-rate", "0.3") == 2
-    assert "expected the options that" in capfd.readouterr().err
+    assert "was started with other options" in capfd.readouterr().err
     assert script(*arguments) == 2
-    assert "--resume would go on with it" in capfd.readouterr().err
+    assert "Pass --resume to continue it" in capfd.readouterr().err
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text(json.dumps({"recipe": recipe}))
     assert script(*arguments, "--resume") == 2
-    assert "--overwrite would replace it" in capfd.readouterr().err
+    assert "Pass --overwrite to replace it" in capfd.readouterr().err
     assert (partial / "checkpoint.npz").exists()
 
 
@@ -234,7 +234,7 @@ def started(tmp_path, monkeypatch):
     ("change", "message"),
     [
         (rename_a_class, "class 1 is 'c' instead of 'b'"),
-        (replace_all_pictures, "pictures with other contents"),
+        (replace_all_pictures, "pictures with the same number of images but other contents"),
     ],
 )
 def test_resume_on_other_data_is_refused(change, message, started, script, tmp_path, capfd):
@@ -313,7 +313,8 @@ def test_evaluation_on_changed_data_gets_a_warning(started):
     replace_all_pictures(folder)
     warn_of_changes(artifacts, "another folder", keras_arch.load_dataset(folder))
     with pytest.warns(
-        DataWarning, match=r"run.partial was trained on other data: here pictures with other"
+        DataWarning,
+        match=r"run.partial was trained on other data. Received: pictures with .* other contents",
     ) as warned:
         warn_of_changes(artifacts, str(folder), keras_arch.load_dataset(folder))
     assert len(warned) == 1

@@ -1,8 +1,11 @@
 """What is wrong with the answers of an exported file."""
 
+import dataclasses
+
 import numpy as np
 
-from ...evaluation.metrics import accuracy, agreement
+from ...evaluation.metrics import compute_accuracy, compute_agreement
+from ...files import without_none
 
 TOLERANCE = 1e-4  # between probabilities that are computed in float32
 CONFIDENCE = 0.05  # that the probability of a class may move by in smaller numbers, on average
@@ -66,10 +69,12 @@ def compare_answers(probabilities, truth):
         one.argmax(axis=1) == truth.labels for one in (truth.probabilities, probabilities)
     )
     return {
-        **accuracy(probabilities, truth.labels),
+        **dataclasses.asdict(
+            compute_accuracy(probabilities, truth.labels), dict_factory=without_none
+        ),
         "drop": 100 * float(before.mean() - after.mean()),
         "drop_interval": [100 * side for side in drop_interval(before, after)],
-        "agreement": agreement(probabilities, truth.probabilities),
+        "agreement": compute_agreement(probabilities, truth.probabilities),
         "max_difference": float(differences.max()),
         "mean_difference": float(differences.mean()),
         "confidence_difference": float(
