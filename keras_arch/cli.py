@@ -1,6 +1,7 @@
 """What all scripts share: command lines from dataclasses, and one line instead of a traceback for a user's mistake."""
 
 import contextlib
+import dataclasses
 import io
 import logging
 import os
@@ -8,6 +9,8 @@ import re
 import sys
 import tempfile
 import warnings
+from types import NoneType
+from typing import Annotated, get_args, get_origin
 
 from .errors import (
     DataWarning,
@@ -108,7 +111,13 @@ def fail(message, status=2):
 
 
 def parse(command, arguments, **options):
-    """`tyro.cli` whose complaint is one line: options from the dataclass `command`, whose numbers are in their `Range`."""
+    """Return an instance of the dataclass `command`, parsed from `arguments`. Errors are one line.
+
+    Args:
+        command: dataclass of options, whose docstrings are the help texts.
+        arguments: list of str.
+        **options: arguments of `tyro.cli`.
+    """
     import tyro
 
     check_arguments(arguments)
@@ -120,12 +129,12 @@ def parse(command, arguments, **options):
                 tyro.conf.OmitArgPrefixes,
                 tyro.conf.FlagCreatePairsOff,
             )  # --epochs, and no --no-overwrite
-            parsed = tyro.cli(command, args=arguments, config=plain, **options)
+            parsed = tyro.cli(
+                command, args=arguments, config=plain, registry=help_without_none(), **options
+            )
     except SystemExit as stop:
         if stop.code:
-            body = complaint.getvalue().split("\n", 1)[
-                -1
-            ]  # behind the title of tyro's box, which the body repeats
+            body = complaint.getvalue().split("\n", 1)[-1]  # the body repeats the title of the box
             text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", body).split())
             text = re.split("For full helptext|Got errors|Argument helptext", text)[0].strip()
             stop = SystemExit(
@@ -134,6 +143,49 @@ def parse(command, arguments, **options):
         raise stop from None
     check_ranges(parsed)
     return parsed
+
+
+def help_without_none():
+    """Return a tyro registry whose help omits None, both as a value and as a default, and (default: False)."""
+    from tyro.conf import arg
+    from tyro.constructors import ConstructorRegistry, PrimitiveTypeInfo
+
+    registry = ConstructorRegistry()
+    inside = []  # not empty while tyro's own rules are asked
+
+    def hint(default):
+        return "" if default in ("None", "False", "") else f"(default: {default})"
+
+    def metavar(kind):
+        """The metavar of X for the annotation X | None; None, which keeps tyro's, for others."""
+        kinds = get_args(kind)
+        if NoneType not in kinds:
+            return None
+        return ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], set())).metavar
+
+    @registry.struct_rule
+    def annotate_fields(info):
+        if inside:
+            return None
+        inside.append(info)
+        try:
+            struct = ConstructorRegistry.get_struct_spec(info)
+        finally:
+            inside.pop()
+        if not dataclasses.is_dataclass(info.type):
+            return struct
+        fields = []
+        for field in struct.fields:
+            annotated = get_origin(field.type) is Annotated
+            kind, *notes = get_args(field.type) if annotated else (field.type,)
+            if not dataclasses.is_dataclass(kind):  # a nested dataclass has no default to show
+                notes = [arg(metavar=metavar(kind), help_behavior_hint=hint), *notes]
+                kind = Annotated[(kind, *notes)]
+                field = dataclasses.replace(field, type=kind)
+            fields.append(field)
+        return dataclasses.replace(struct, fields=tuple(fields))
+
+    return registry
 
 
 def check_arguments(arguments):
