@@ -253,7 +253,7 @@ def test_nothing_is_lost_to_a_drawing(run, noise, answers, monkeypatch):
 
     metrics = finish(run, noise, answers)
     monkeypatch.setattr("keras_arch.reports.html.draw_confusion", fail)
-    with pytest.warns(DataWarning, match="Confusions.* ParseSyntaxException:$"):
+    with pytest.warns(DataWarning, match="Confusion matrix.* ParseSyntaxException:$"):
         write_figures_and_report(run.folder, find_mistakes(answers, noise.test.labels, noise))
     assert (run.folder / "report.html").read_text().count("data:image/png;base64,") == 3
     monkeypatch.setattr("keras_arch.reports.html.draw_curves", fail)
