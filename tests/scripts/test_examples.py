@@ -1,4 +1,4 @@
-"""The examples, each run in this process with tiny settings, against numbers from outside."""
+"""Run each example with small settings and compare its results with independent values."""
 
 import dataclasses
 import importlib
@@ -18,21 +18,21 @@ from keras_arch.data.splits import InMemory
 
 @pytest.fixture
 def example(monkeypatch):
-    """Imports an example by its name, with the folder in reach as `python examples/NAME.py` has it."""
+    """A function that imports an example by name. sys.path has its directory, as for a script."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     return importlib.import_module
 
 
 @pytest.fixture
 def loaded(monkeypatch, digits):
-    """What the examples load: the real digits, from this session's own folder."""
+    """The digits data set, which `load_dataset` of the examples returns."""
     monkeypatch.setattr(keras_arch, "load_dataset", {"digits": digits}.__getitem__, raising=False)
     return digits
 
 
 @pytest.fixture
 def small_digits(monkeypatch, digits):
-    """A few of them, and no graphs, whose building takes longer than so few steps."""
+    """160 training images, and eager execution: tracing takes longer than a few steps."""
     compile_model = keras.Model.compile
     monkeypatch.setattr(
         keras.Model,
@@ -49,7 +49,9 @@ def weights_of(model):
     return {variable.path: variable.numpy() for variable in model.variables}
 
 
-def test_one_by_one_convolution(example, small_digits, tmp_path, capsys):
+def test_one_by_one_convolution_computes_costs_and_draws_a_plot(
+    example, small_digits, tmp_path, capsys
+):
     picture = tmp_path / "plot.svg"
     arguments = [
         "--batch",
@@ -72,11 +74,11 @@ def test_one_by_one_convolution(example, small_digits, tmp_path, capsys):
     ]
     assert all(row["milliseconds"] > 0 and row["share_of_time"] > 0 for row in shrunk)
     nin, plain = networks
-    # Kernels and biases, convolution by convolution, of grey images and ten classes.
+    # Kernels and biases of each convolution for grayscale images and ten classes.
     assert (
         plain["parameters"] == 25 * 192 + 25 * 192 * 192 + 9 * 192 * 192 + 3 * 192 + 192 * 10 + 10
     )
-    # 8x8 pixels, pooled to 4x4 and 2x2; the dense layer sees one vector.
+    # 8x8 pixels, pooled to 4x4 and 2x2; the input of the dense layer is one vector.
     assert (
         plain["multiply_adds"] == 64 * 25 * 192 + 16 * 25 * 192 * 192 + 4 * 9 * 192 * 192 + 192 * 10
     )
@@ -86,8 +88,8 @@ def test_one_by_one_convolution(example, small_digits, tmp_path, capsys):
     assert "1,260,682" in capsys.readouterr().out
 
 
-def test_one_by_one_convolution_in_numpy(example):
-    """The sum over channels that both layers of the example are said to be, and that another kernel size is not."""
+def test_one_by_one_convolution_equals_a_dense_layer(example):
+    """Both layers of the example are a sum over channels. A larger kernel is not."""
     maps = np.random.default_rng(0).standard_normal((2, 3, 4, 6), "float32")
     difference, largest = example("one_by_one_convolution").difference_from_dense(maps, 5)
     convolution = keras.layers.Conv2D(5, 1)
@@ -99,7 +101,7 @@ def test_one_by_one_convolution_in_numpy(example):
     assert difference < 1e-5 < 0.1 < largest
 
 
-def test_plain_cnn_normalises_as_network_in_network_does(example):
+def test_plain_cnn_normalizes_as_network_in_network_does(example):
     networks = (keras_arch.NetworkInNetwork, example("one_by_one_convolution").plain_cnn)
     images = np.arange(64, dtype="float32").reshape(1, 8, 8, 1) * 4
     ours, plain = (
@@ -113,7 +115,9 @@ def test_plain_cnn_normalises_as_network_in_network_does(example):
     np.testing.assert_allclose(plain(images), ours(images), atol=0.02)
 
 
-def test_why_resnets_work(example, small_digits, monkeypatch, tmp_path, capsys):
+def test_why_resnets_work_records_losses_and_gradient_norms(
+    example, small_digits, monkeypatch, tmp_path, capsys
+):
     why, picture = example("why_resnets_work"), tmp_path / "curves.svg"
     monkeypatch.setattr(
         keras_arch, "load_dataset", lambda name, data_dir: {"digits": small_digits}[name]
@@ -132,7 +136,7 @@ def test_why_resnets_work(example, small_digits, monkeypatch, tmp_path, capsys):
 
 
 def test_gradient_norm_is_the_steepest_slope(example, digits):
-    """One step up and one down the gradient of the first kernel, by the loss in numpy."""
+    """Compare the gradient of the first kernel with central differences of the loss in NumPy."""
     why = example("why_resnets_work")
     keras.utils.set_random_seed(0)
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=10)
@@ -156,8 +160,8 @@ def test_gradient_norm_is_the_steepest_slope(example, digits):
     np.testing.assert_allclose(norms[0], np.linalg.norm(slopes), rtol=0.02)
 
 
-def test_gradient_grows_with_depth_without_skips_alone(example, digits):
-    """What batch norm does to it (Yang et al. 2019, arXiv:1902.08129), and skips prevent."""
+def test_gradient_grows_with_depth_only_without_skip_connections(example, digits):
+    """Batch norm lets gradients grow with depth (Yang et al. 2019, arXiv:1902.08129)."""
     first = {}
     for name in ("plain56", "resnet56"):
         keras.utils.set_random_seed(0)
@@ -166,7 +170,7 @@ def test_gradient_grows_with_depth_without_skips_alone(example, digits):
     assert first["plain56"] > 20 * first["resnet56"]
 
 
-def test_inception_cost(example, tmp_path, capsys):
+def test_inception_cost_computes_costs_and_draws_a_plot(example, tmp_path, capsys):
     picture = tmp_path / "bars.png"
     rows = example("inception_cost").main(
         ["--batch", "1", "--rounds", "2", "--output", str(picture)]
@@ -184,10 +188,10 @@ def test_inception_cost(example, tmp_path, capsys):
     assert "120,422,400" in capsys.readouterr().out
 
 
-def test_times_are_taken_in_turns(example, monkeypatch):
+def test_models_are_timed_alternately(example, monkeypatch):
     turns = []
 
-    def noted(title):
+    def record(title):
         def model(images, training):
             turns.append(title)
             return images
@@ -197,21 +201,21 @@ def test_times_are_taken_in_turns(example, monkeypatch):
     timing = example("timing")
     monkeypatch.setattr(timing.tf, "function", lambda model: model)
     times = timing.side_by_side(
-        {"a": noted("a"), "b": noted("b")}, np.zeros((4, 2, 2, 1), "float32"), 3
+        {"a": record("a"), "b": record("b")}, np.zeros((4, 2, 2, 1), "float32"), 3
     )
     assert turns == ["a", "b"] * 4
     assert {name: found.shape for name, found in times.items()} == {"a": (3,), "b": (3,)}
-    # The middle one of 0.5, 2 and 3, which is not the ratio of the medians 2 and 2.
+    # The median of the ratios 0.5, 2 and 3, not the ratio of the medians 2 and 2.
     assert timing.times_of(np.array([1.0, 2.0, 9.0]), np.array([2.0, 1.0, 3.0])) == 2
 
 
-def test_fine_tune_freezes_all_but_the_head_and_thaws_it_again(
+def test_fine_tune_first_trains_the_head_and_then_all_layers(
     example, small_digits, monkeypatch, capsys
 ):
     fine_tune = example("fine_tune")
     learn, phases = fine_tune.learn, []
 
-    def watched(model, *arguments):
+    def learn_and_record(model, *arguments):
         before = weights_of(model)
         accuracy = learn(model, *arguments)
         after = weights_of(model)
@@ -224,7 +228,7 @@ def test_fine_tune_freezes_all_but_the_head_and_thaws_it_again(
         )
         return accuracy
 
-    monkeypatch.setattr(fine_tune, "learn", watched)
+    monkeypatch.setattr(fine_tune, "learn", learn_and_record)
     fine_tune.main(["--epochs", "1"])
     (_, learned, _), (transferred, _, of_head), (_, _, of_all) = phases
     assert of_head == {"predictions/kernel", "predictions/bias"}
@@ -239,21 +243,21 @@ def test_fine_tune_freezes_all_but_the_head_and_thaws_it_again(
     assert [line[:6] for line in printed] == ["0 to 5", "6 to 9", "6 to 9"]
 
 
-def test_fine_tune_begins_with_given_weights(example, small_digits, monkeypatch, tmp_path):
+def test_fine_tune_starts_from_given_weights(example, small_digits, monkeypatch, tmp_path):
     fine_tune, seen = example("fine_tune"), []
     keras.utils.set_random_seed(7)
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=10)
     model.save(tmp_path / "model.keras")
     monkeypatch.setattr(fine_tune, "learn", lambda tuned, *_: seen.append(weights_of(tuned)) or 0.5)
     fine_tune.main(["--weights", str(tmp_path)])
-    assert len(seen) == 2  # nothing was trained on 0 to 5
+    assert len(seen) == 2  # no training on 0 to 5
     for path, values in weights_of(model).items():
         assert np.array_equal(seen[0][path], values) == (
             "predictions/kernel" not in path and path != "predictions/bias"
         )
 
 
-def test_fine_tune_picks_digits(example, digits):
+def test_fine_tune_selects_digits(example, digits):
     images, labels = example("fine_tune").pick(digits.test, [6, 7, 8, 9])
     expected = [
         (image, label - 6)
@@ -264,22 +268,22 @@ def test_fine_tune_picks_digits(example, digits):
     np.testing.assert_array_equal(labels, [label for _, label in expected])
 
 
-def test_custom_resnet(example, loaded, capsys):
+def test_custom_resnet_learns_and_its_blocks_start_as_identity_mappings(example, loaded, capsys):
     custom_resnet = example("custom_resnet")
     fresh = custom_resnet.build_model((8, 8, 1), 10)
     before_blocks = keras.Model(
         fresh.input, [fresh.get_layer("stem").output, fresh.get_layer("stage1_block2_out").output]
     )
     stem, after = before_blocks(loaded.test.images[:4].astype("float32"))
-    # Blocks whose last batch norm is zero do nothing at first; the stem's ReLU left nothing for theirs to cut.
+    # The last batch norm of each block starts at zero, and ReLU does not change the stem's output.
     np.testing.assert_array_equal(stem, after)
     assert sum("drop" in layer.name for layer in fresh.layers) == 4
     _, accuracy = custom_resnet.main(["--epochs", "3"])
-    assert accuracy > 0.5  # guessing is right for one in ten
+    assert accuracy > 0.5  # guessing has an accuracy of 0.1
     assert f"{accuracy:.1%}" in capsys.readouterr().out
 
 
-def test_feature_extractor(example, small_digits, tmp_path, capsys):
+def test_feature_extractor_classifies_by_features(example, small_digits, tmp_path, capsys):
     keras.utils.set_random_seed(7)
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=10)
     model.save(tmp_path / "model.keras")
@@ -287,15 +291,15 @@ def test_feature_extractor(example, small_digits, tmp_path, capsys):
         ["--weights", str(tmp_path / "model.keras")]
     )
     assert train.shape == (160, 64)
-    # The vectors are what the classifier of the whole network sees.
+    # The features are the input of the classifier of the complete network.
     kernel, bias = model.get_layer("predictions").get_weights()
     scores = np.exp(test @ kernel + bias)
-    whole = model.predict(small_digits.test.images, verbose=0)
+    expected = model.predict(small_digits.test.images, verbose=0)
     np.testing.assert_allclose(
-        scores / scores.sum(axis=1, keepdims=True), whole, rtol=1e-3, atol=1e-5
+        scores / scores.sum(axis=1, keepdims=True), expected, rtol=1e-3, atol=1e-5
     )
     logistic, nearest = capsys.readouterr().out.splitlines()
-    # scikit-learn's nearest neighbour in numpy: the distance of every test image to every training image.
+    # The nearest neighbor in NumPy: distances of all test images to all training images.
     pixels = [
         split.images.reshape(split.count, -1).astype("int64")
         for split in (small_digits.test, small_digits.train)
@@ -315,17 +319,15 @@ def test_feature_extractor_trains_its_backbone(example, small_digits):
     )
 
 
-def test_notebook(monkeypatch, capsys, data_dir):
-    """Every cell, in order and in one namespace, as a kernel runs them; and what a reader sees without running any."""
+def test_notebook_runs_and_has_stored_outputs(monkeypatch, capsys, data_dir):
+    """Run all cells in one namespace, as a kernel does. Stored outputs are of the same kinds."""
     cells = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))[
         "cells"
     ]
     cells = [cell for cell in cells if cell["cell_type"] == "code"]
     monkeypatch.chdir(ROOT / "examples")
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
-    few = dataclasses.replace(
-        keras_arch.RECIPES["quickstart"], epochs=8
-    )  # enough to learn what is asked for below
+    few = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=8)
     monkeypatch.setitem(keras_arch.RECIPES, "quickstart", few)
     namespace, printed = {"__name__": "__main__"}, []
     with matplotlib.rc_context({"backend": "agg"}):
@@ -341,9 +343,9 @@ def test_notebook(monkeypatch, capsys, data_dir):
     ]
     assert printed[-1].startswith("7 ")  # the digit in examples/digit.png
     assert printed[-2].count("; ok") == 2
-    assert namespace["found"]["top1"] > 0.9
+    assert namespace["metrics"]["top1"] > 0.9
 
 
-def test_own_code_is_short():
+def test_examples_of_custom_code_are_short():
     for name in ("custom_resnet", "feature_extractor", "fine_tune"):
         assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 60, name
