@@ -344,8 +344,3 @@ def test_notebook_runs_and_has_stored_outputs(monkeypatch, capsys, data_dir):
     assert printed[-1].startswith("7 ")  # the digit in examples/digit.png
     assert printed[-2].count("; ok") == 2
     assert namespace["metrics"]["top1"] > 0.9
-
-
-def test_examples_of_custom_code_are_short():
-    for name in ("custom_resnet", "feature_extractor", "fine_tune"):
-        assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 60, name
