@@ -14,16 +14,23 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 from PIL import Image
-from test_fit_arguments import DATA, RECIPE, small
 
 import keras_arch
-from keras_arch import errors, files, memory
+from keras_arch import errors, files, machine
 from keras_arch.artifacts.tflite import count_workers
 from keras_arch.cli import quiet, run
+from keras_arch.data.dataset import Dataset
+from keras_arch.data.splits import InMemory
 from keras_arch.machine import available_memory
 from keras_arch.training import precision
 
 GB = 1e9
+RECIPE = keras_arch.Recipe(
+    "resnet8", "x", epochs=1, learning_rate=0.1, batch_size=4, precision="float32"
+)
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1)).astype("uint8")
+SPLIT = InMemory(IMAGES, np.arange(12) % 3)
+DATA = Dataset("noise", SPLIT, SPLIT, SPLIT, ("a", "b", "c"), (8, 8, 1))
 
 
 def python(arguments, shell="exec {}", **environment):
@@ -86,7 +93,7 @@ def test_out_of_memory_in_training_is_an_input_error(tmp_path, monkeypatch):
     with pytest.raises(
         keras_arch.InputError, match=r"memory\. Received: OOM.*smaller --batch-size or --image-size"
     ):
-        keras_arch.fit(small(), DATA, RECIPE, tmp_path)
+        keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1), classes=3), DATA, RECIPE, tmp_path)
 
 
 @pytest.mark.slow
@@ -147,9 +154,9 @@ def test_other_exceptions_are_not_replaced():
 
 LIMITED = """
 import resource, numpy, psutil
-from keras_arch import memory
-print(memory.total_memory(), memory.available_memory(), psutil.Process().memory_info().vms)
-memory.check_address_space()
+from keras_arch import machine
+print(machine.total_memory(), machine.available_memory(), psutil.Process().memory_info().vms)
+machine.check_address_space()
 """
 
 
@@ -166,13 +173,13 @@ def test_ulimit_v_limits_the_memory():
 
 
 def test_available_memory_is_that_of_the_machine_or_the_container(monkeypatch):
-    monkeypatch.setattr(memory, "address_limits", list)
-    monkeypatch.setattr(memory, "cgroup_limits", list)
+    monkeypatch.setattr(machine, "address_limits", list)
+    monkeypatch.setattr(machine, "cgroup_limits", list)
     assert available_memory() == pytest.approx(psutil.virtual_memory().available, abs=GB)
     used = psutil.Process().memory_info().rss
-    monkeypatch.setattr(memory, "cgroup_limits", lambda: [10**15, used + 10**8])
+    monkeypatch.setattr(machine, "cgroup_limits", lambda: [10**15, used + 10**8])
     assert available_memory() == pytest.approx(10**8, abs=5e7)
-    monkeypatch.setattr(memory, "cgroup_limits", lambda: [1])
+    monkeypatch.setattr(machine, "cgroup_limits", lambda: [1])
     assert available_memory() == 0
     assert count_workers(1000, 1) == 0
 
