@@ -1,26 +1,27 @@
-# `make quickstart` and `make test` each work as the first command in a fresh clone.
+# Every target that needs .venv creates it first.
 PYTHON ?= python3
 RUN := .venv/bin/python
 QUICKSTART := saved_models/quickstart
 
-help:  ## print this list
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-setup: .venv/installed  ## make .venv and install exactly what requirements.lock pins
+setup: .venv/installed  ## create .venv with the versions in requirements.lock
 
-# The marker is written last, so that an interrupted installation starts over instead of half working.
+# make touches the marker last, so an interrupted installation starts again.
 .venv/installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("keras_arch needs Python 3.11 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12" if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("keras_arch requires Python 3.11 to 3.13. Received: $(PYTHON), version " + sys.version.split()[0] + ". Choose another one, for example: make setup PYTHON=python3.12" if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0)'
 	@echo "Installing into .venv (3 GB on disk; about two minutes) ..."
 	@$(PYTHON) -m venv --clear .venv
 	@PIP_CONSTRAINT=requirements.lock $(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-quickstart: .venv/installed  ## train a small ResNet on real digits, export it, and prove that every file answers alike
+quickstart: .venv/installed  ## train a small ResNet on digits, export it and verify the files
 	@$(RUN) scripts/train.py quickstart --output $(QUICKSTART) --overwrite
 	@$(RUN) scripts/export.py $(QUICKSTART)
-	@printf '\nEverything is in %s, report.html for your browser. What to type next (activate first: . .venv/bin/activate):\n' $(QUICKSTART)
+	@printf '\nRun saved to %s. Open %s/report.html in a browser for a summary.\n' $(QUICKSTART) $(QUICKSTART)
+	@printf 'Next steps (first activate the environment: . .venv/bin/activate):\n'
 	@echo "  python scripts/predict.py $(QUICKSTART)/export/model_int8.tflite examples/digit.png"
 	@echo "  python scripts/evaluate.py $(QUICKSTART)/model.keras $(QUICKSTART)/export/model_int8.tflite"
 	@echo "  python scripts/train.py --help"
@@ -28,15 +29,15 @@ quickstart: .venv/installed  ## train a small ResNet on real digits, export it, 
 test: .venv/installed  ## run the tests
 	@$(RUN) -m pytest
 
-slowtest: .venv/installed  ## run the tests that `make test` leaves out, too
+slowtest: .venv/installed  ## run all tests, including those that make test skips
 	@$(RUN) -m pytest -m 'slow or not slow'
 
-check: .venv/installed  ## lint, formatting and types
+check: .venv/installed  ## check lint, formatting and types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-format: .venv/installed  ## rewrite the code as `make check` wants it
+format: .venv/installed  ## fix lint and formatting
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
@@ -45,13 +46,13 @@ docs: .venv/installed  ## build the documentation into site/; open site/index.ht
 
 COMPILE := uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-header --quiet
 
-lock:  ## write requirements.lock anew, with the newest versions that pyproject.toml allows
+lock:  ## update requirements.lock to the newest allowed versions
 	@test -x .venv/bin/uv || $(MAKE) setup
 	@.venv/bin/$(COMPILE) --output-file requirements.new
 	@{ echo "# Written by: make lock ($(COMPILE))"; cat requirements.new; } > requirements.lock
 	@rm requirements.new
 
-clean:  ## remove .venv, site and caches; runs in saved_models/ stay
+clean:  ## remove .venv, site and caches, but not saved_models/
 	@rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
 .PHONY: help setup quickstart test slowtest check format docs lock clean

@@ -1,4 +1,4 @@
-"""How fast training data come, beside what the machine can do at all, measured in one run:
+"""Measure the throughput of the data pipeline and compare it with baselines of the same run.
 
 python benchmarks/data_speed.py --output benchmarks/results/data_speed.json
 """
@@ -25,11 +25,11 @@ from keras_arch.data.pipeline import training_batches
 from keras_arch.data.splits import InFiles, InMemory, InStream
 from keras_arch.machine import cpu_name, git_commit
 
-ROUNDS = 5  # of which the median is taken; the two sides of a ratio take turns
+ROUNDS = 5  # the result is the median; the two sides of a ratio alternate
 
 
 def images_per_second(batches, seconds=4.0):
-    """Images that come in a while, the first tenth of a second aside."""
+    """Return the throughput of `batches`, measured for some seconds after the first batch."""
     count, started = 0, None
     for batch in batches:
         now = time.perf_counter()
@@ -43,6 +43,7 @@ def images_per_second(batches, seconds=4.0):
 
 
 def noise_set(size, channels, count=20_000):
+    """Return a `Dataset` of random images in memory."""
     images = (
         np.random.default_rng(0).integers(0, 256, (count, size, size, channels)).astype("uint8")
     )
@@ -62,7 +63,7 @@ def recipe(augment, batch_size=128, epochs=1000):
 
 
 def in_memory():
-    """Each policy on batches of 128 from memory."""
+    """Measure each augmentation policy on batches of 128 images in memory."""
     rows = {}
     for size, channels in ((28, 1), (32, 3)):
         data = noise_set(size, channels)
@@ -88,7 +89,7 @@ def in_memory():
 
 
 def write_jpegs(folder, count):
-    """Photograph-like JPEGs of 500x375, some 60 kB each: smooth noise at several scales."""
+    """Write JPEG files of 500x375 pixels, some 60 kB each: smooth noise at several scales."""
     rng = np.random.default_rng(0)
     paths = []
     for number in range(count):
@@ -100,15 +101,15 @@ def write_jpegs(folder, count):
             )
             for n in (3, 12, 48, 190)
         ]
-        picture = np.average(layers, axis=0, weights=[8, 4, 2, 1])
+        image = np.average(layers, axis=0, weights=[8, 4, 2, 1])
         path = folder / f"{number}.jpg"
-        Image.fromarray(picture.astype("uint8")).save(path, quality=90)
+        Image.fromarray(image.astype("uint8")).save(path, quality=90)
         paths.append(str(path))
     return paths
 
 
 def jpeg_folder():
-    """Decoding and cropping JPEGs to 224 against tf.io.decode_jpeg and tf.image.resize of the same files."""
+    """Compare decoding and cropping JPEG files to 224 pixels with tf.io and tf.image."""
     with tempfile.TemporaryDirectory() as folder:
         paths = write_jpegs(Path(folder), 400)
         labels = np.zeros(len(paths), "int64")
@@ -144,7 +145,7 @@ def jpeg_folder():
 
 
 def training():
-    """ResNet-20 fed by the pipeline against the same network on one batch that lies ready."""
+    """Compare training ResNet-20 from the pipeline with training on one batch in memory."""
     data = noise_set(28, 1)
     model = keras_arch.ResNet20(input_shape=(28, 28, 1))
     model.compile(keras.optimizers.SGD(0.01), "categorical_crossentropy")
@@ -160,7 +161,7 @@ def training():
             started = time.perf_counter()
             for _ in range(steps):
                 model.train_on_batch(*next(iterator))
-            if rounds:  # the first compiles
+            if rounds:  # the first round compiles
                 times.append(time.perf_counter() - started)
     return {
         "fed by the pipeline, img/s": 128 * steps / float(np.median(fed)),
@@ -170,7 +171,7 @@ def training():
 
 
 def streamed_memory(count):
-    """Peak memory in bytes of a process that streams `count` JPEGs of 37 kB to 224 pixels, once through."""
+    """Stream `count` JPEG files at 224 pixels for one epoch and print the peak memory in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         paths = write_jpegs(Path(folder), 400)
         size = int(np.mean([os.path.getsize(path) for path in paths]))
@@ -189,7 +190,7 @@ def streamed_memory(count):
 
 
 def stream():
-    """Peak memory of streaming, at two sizes of the set, both larger than the shuffle buffer."""
+    """Measure the peak memory for two data set sizes larger than the shuffle buffer."""
     rows = {}
     for count in (40_000, 80_000):
         command = [sys.executable, __file__, "--stream", str(count)]
@@ -203,7 +204,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path)
     parser.add_argument(
-        "--stream", type=int, help="print the peak memory of streaming so many images"
+        "--stream", type=int, help="number of images to stream; prints the peak memory"
     )
     options = parser.parse_args()
     if options.stream:

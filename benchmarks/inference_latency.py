@@ -1,10 +1,11 @@
-"""How fast exported files answer: one image at a time, each file in a process of its own, all taking turns.
+"""Measure the latency of exported files: one image at a time, in alternating processes.
 
 python benchmarks/inference_latency.py --output benchmarks/results/inference_latency.json
 
-ResNet-50 at 224x224 from here as each TFLite format, beside keras.applications.ResNet50 as Keras exports it, and beside the
-same network of ours in ONNX Runtime, OpenVINO, PyTorch and TensorFlow. What is not installed is left out: pip install
-onnxruntime tf2onnx openvino torch.
+The model is ResNet-50 at 224x224 pixels in each TFLite format. It is compared with
+keras.applications.ResNet50, exported by Keras, and with the same network in ONNX Runtime, OpenVINO,
+PyTorch and TensorFlow. Packages that are not installed are skipped. To install all of them:
+pip install onnxruntime tf2onnx openvino torch.
 """
 
 import argparse
@@ -21,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 SIZE = 224
-SECONDS = 4  # that a round of one side lasts, about
-SIDES = {  # what runs: (package, file)
+SECONDS = 4  # approximate duration of a round
+SIDES = {  # name: (package, file)
     "ours, float32": ("ai_edge_litert", "model_float32.tflite"),
     "ours, float16": ("ai_edge_litert", "model_float16.tflite"),
     "ours, dynamic": ("ai_edge_litert", "model_dynamic.tflite"),
@@ -36,7 +37,7 @@ SIDES = {  # what runs: (package, file)
 
 
 def write_files(folder):
-    """Everything that is timed; prints the seconds and the memory that our export took, and the multiply-adds."""
+    """Write all files. Print the duration and peak memory of the export, and the multiply-adds."""
     import keras
 
     import keras_arch
@@ -50,41 +51,44 @@ def write_files(folder):
     _, refused = keras_arch.export_model(
         model, folder, names, images[: keras_arch.ExportSettings().calibration_images]
     )
-    told = {
+    record = {
         "formats": [name for name in formats if name not in refused],
         "seconds": time.perf_counter() - started,
         "peak memory, GB": peak_memory() / 1e9,
     }
-    if installed("tf2onnx") and installed("onnxruntime"):
+    if is_installed("tf2onnx") and is_installed("onnxruntime"):
         keras_arch.export_model(
             model, folder, names, images[:10], keras_arch.ExportSettings(formats=("onnx",))
         )
     theirs = keras.applications.ResNet50(weights=None)
     theirs.export(folder / "applications.tflite", format="litert", verbose=False)
-    if installed("torch"):
+    if is_installed("torch"):
         import torch
         from torch_network import to_torch
 
         torch.save(to_torch(model).eval(), folder / "network.pt")
-    told["multiply-adds"] = {
+    record["multiply-adds"] = {
         "ours": keras_arch.cost(model).multiply_adds,
         "keras.applications": keras_arch.cost(theirs).multiply_adds,
     }
-    print(json.dumps(told))
+    print(json.dumps(record))
 
 
 def peak_memory():
-    """Bytes. Linux's VmHWM, since what getrusage tells begins with the memory of the parent process."""
+    """Return the peak memory in bytes, from VmHWM of Linux.
+
+    The value of getrusage includes the memory of the parent process.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def installed(package):
+def is_installed(package):
     return importlib.util.find_spec(package) is not None
 
 
-def opened(package, path, threads):
-    """A function that classifies one image with nothing but `package`."""
+def load_classifier(package, path, threads):
+    """Return a function that classifies one image with `package`."""
     image = np.random.default_rng(1).integers(0, 256, (1, SIZE, SIZE, 3)).astype("float32")
     if package == "ai_edge_litert":
         from ai_edge_litert.interpreter import Interpreter
@@ -104,7 +108,7 @@ def opened(package, path, threads):
     if package == "openvino":
         import openvino
 
-        # OpenVINO computes in bfloat16 where it can, unless it is told what to compute in.
+        # By default, OpenVINO computes in bfloat16 on processors that support it.
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",
@@ -133,9 +137,9 @@ def opened(package, path, threads):
 
 
 def worker(side, folder, threads):
-    """Read numbers of images from stdin, classify so many, and answer with the milliseconds of each."""
+    """Read a number of images from stdin, classify that many and print the milliseconds of each."""
     package, file = SIDES[side]
-    classify = opened(package, folder / file, threads)
+    classify = load_classifier(package, folder / file, threads)
     for _ in range(3):
         classify()
     print("ready", flush=True)
@@ -148,7 +152,7 @@ def worker(side, folder, threads):
         print(json.dumps(milliseconds), flush=True)
 
 
-def called(*arguments, **options):
+def start_process(*arguments, **options):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
     command = [sys.executable, __file__, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **options)
@@ -157,8 +161,8 @@ def called(*arguments, **options):
 def measure(folder, threads, rounds):
     running = {}
     for side, (package, file) in SIDES.items():
-        if installed(package) and (folder / file).exists():
-            process = called(
+        if is_installed(package) and (folder / file).exists():
+            process = start_process(
                 "--side",
                 side,
                 "--folder",
@@ -200,8 +204,8 @@ def main():
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        writing = called("--write", "--folder", folder)
-        told = json.loads(writing.communicate()[0].splitlines()[-1])
+        writing = start_process("--write", "--folder", folder)
+        record = json.loads(writing.communicate()[0].splitlines()[-1])
         rounds = measure(folder, options.threads, options.rounds)
         sizes = {
             name: (folder / file).stat().st_size
@@ -218,7 +222,7 @@ def main():
         }
         for side, found in rounds.items()
     }
-    work = told.pop("multiply-adds")
+    work = record.pop("multiply-adds")
     ours, theirs = (
         rows[side]["times ours, float32"]
         for side in ("ours, float32", "keras.applications, float32")
@@ -232,7 +236,7 @@ def main():
         / (theirs / work["keras.applications"]),
         "int8 to float32, time": rows["ours, int8"]["times ours, float32"],
         "int8 to float32, size": sizes["ours, int8"] / sizes["ours, float32"],
-        "writing all formats": told,
+        "writing all formats": record,
         "hardware": {"processor": cpu_name(), "cores": os.cpu_count()},
         "git_commit": git_commit(),
         "versions": {
@@ -245,7 +249,7 @@ def main():
                 "openvino",
                 "torch",
             )
-            if installed(package.replace("-", "_"))
+            if is_installed(package.replace("-", "_"))
         },
     }
     for side, row in rows.items():

@@ -1,4 +1,4 @@
-"""Keras's augmentation layers inside tf.data beside the policies of keras_arch, 32x32x3, batches of 128, in one run:
+"""Compare the augmentation layers of Keras in tf.data with keras_arch: 32x32x3, batches of 128.
 
 python benchmarks/keras_layers_speed.py
 """
@@ -31,7 +31,7 @@ def on_pairs(layer):
     return mixed
 
 
-# Ours begin with flip_crop, Keras's do not.
+# Unlike the Keras layers, the policies of keras_arch start with flip_crop.
 PAIRS = {
     "flip_crop": crop_and_flip,
     "mixup": on_pairs(keras.layers.MixUp(0.2)),

@@ -1,4 +1,4 @@
-"""A Keras model of ours as a PyTorch module: the same network, layer by layer, so that the two can be timed side by side."""
+"""Translate a Keras model of keras_arch to a PyTorch module, layer by layer."""
 
 import torch
 from torch import nn
@@ -7,21 +7,24 @@ from keras_arch.keras_graph import operation_of
 
 
 def to_torch(model):
-    """A `torch.nn.Module` from images (batch, channels, height, width), 0-255, to logits, with the weights of `model`.
+    """Return a `torch.nn.Module` with the layers and weights of a Keras model.
 
     Args:
-        model: a functional `keras.Model` of the layers that our builders use.
+        model: functional `keras.Model` of the layers that the builders use.
+
+    Returns:
+        A module from images (batch, channels, height, width) of 0-255 to logits.
     """
     steps, layers, padded = [], {}, {}
     for layer in model.layers:
         kind = type(layer).__name__
         if kind == "InputLayer":
-            entrance = layer.name
+            input_name = layer.name
             continue
         tensors = layer.input if isinstance(layer.input, list) else [layer.input]
         inputs = [operation_of(tensor).name for tensor in tensors]
         if kind == "ZeroPadding2D" and layer.data_format == "channels_last":
-            # PyTorch's convolutions and pools pad by themselves, which is faster.
+            # Padding inside the convolutions and pools of PyTorch is faster.
             padded[layer.name] = (inputs[0], layer.padding[0])
             continue
         padding = (0, 0)
@@ -29,18 +32,24 @@ def to_torch(model):
             inputs[0], padding = padded[inputs[0]]
         steps.append((layer.name, inputs))
         layers[layer.name] = CONVERT[kind](layer, padding)
-    return Network(entrance, steps, layers)
+    return Network(input_name, steps, layers)
 
 
 class Network(nn.Module):
-    """Layers by name, and in their order the names of those that each takes its input from."""
+    """A network of named layers.
 
-    def __init__(self, entrance, steps, layers):
+    Args:
+        input_name: name of the input.
+        steps: (layer, names of its inputs) in the order of execution.
+        layers: {name: module}.
+    """
+
+    def __init__(self, input_name, steps, layers):
         super().__init__()
-        self.entrance, self.steps, self.layers = entrance, steps, nn.ModuleDict(layers)
+        self.input_name, self.steps, self.layers = input_name, steps, nn.ModuleDict(layers)
 
     def forward(self, images):
-        values = {self.entrance: images}
+        values = {self.input_name: images}
         for name, inputs in self.steps:
             values[name] = self.layers[name](*[values[source] for source in inputs])
         return values[name]
@@ -75,15 +84,15 @@ def convolution(layer, padding):
     kernel, *bias = layer.get_weights()
     size = kernel.shape[0]
     padding = size // 2 if layer.padding == "same" else padding[0]
-    made = nn.Conv2d(
+    module = nn.Conv2d(
         kernel.shape[2], kernel.shape[3], size, layer.strides[0], padding, bias=bool(bias)
     )
-    made.weight.data = torch.tensor(kernel.transpose(3, 2, 0, 1))
-    return made
+    module.weight.data = torch.tensor(kernel.transpose(3, 2, 0, 1))
+    return module
 
 
 def max_pool(layer, padding):
-    """Behind a ReLU, where a padding of zeros and one that is left out are the same."""
+    """Return a max pooling layer. After a ReLU, padding with zeros does not change the maximum."""
     size, stride = layer.pool_size[0], layer.strides[0]
     if layer.padding == "same":
         assert (size, stride) == (3, 1)
@@ -92,23 +101,23 @@ def max_pool(layer, padding):
 
 
 def batch_norm(layer):
-    made = nn.BatchNorm2d(layer.gamma.shape[0], eps=layer.epsilon, momentum=1 - layer.momentum)
+    module = nn.BatchNorm2d(layer.gamma.shape[0], eps=layer.epsilon, momentum=1 - layer.momentum)
     names = "weight", "bias", "running_mean", "running_var"
     for name, value in zip(names, layer.get_weights(), strict=True):
-        getattr(made, name).data = torch.tensor(value)
-    return made
+        getattr(module, name).data = torch.tensor(value)
+    return module
 
 
 def dense(layer):
     kernel, bias = layer.get_weights()
-    made = nn.Linear(*kernel.shape)
-    made.weight.data, made.bias.data = torch.tensor(kernel.T), torch.tensor(bias)
-    return made
+    module = nn.Linear(*kernel.shape)
+    module.weight.data, module.bias.data = torch.tensor(kernel.T), torch.tensor(bias)
+    return module
 
 
 CONVERT = {
     "Rescaling": lambda layer, _: Rescaling(layer),
-    # The option A shortcut, which pads the last axis as if it were a width; see keras_arch/architectures/resnet/parts.py.
+    # The option A shortcut pads the channels; see keras_arch/architectures/resnet/parts.py.
     "ZeroPadding2D": lambda layer, _: nn.ConstantPad3d((0, 0, 0, 0, *layer.padding[1]), 0.0),
     "Conv2D": convolution,
     "BatchNormalization": lambda layer, _: batch_norm(layer),

@@ -1,13 +1,14 @@
-"""How fast training is: ours, the same builder through stock Keras, and the same network in PyTorch, one process each.
+"""Measure the training speed of keras_arch, stock Keras and PyTorch on the same network.
 
     python benchmarks/training_speed.py resnet20 resnet50 --output benchmarks/results/training_speed/PROCESSOR.json
 
-The processes take turns, round by round, and so share the noise of the machine. They live in groups that fit into
-memory, each with stock Keras in float32 as its reference. Every group is written to the file as soon as it is measured;
-a process that dies becomes a row that says so.
+Each variant runs in its own process. The processes alternate round by round, so they share the
+noise of the machine. They run in groups that fit into memory, each with stock Keras in float32 as
+the reference. Each group is written to the file after its last round. If a process dies, its row
+has the reason.
 
-PyTorch's rows need `pip install torch`; they are left out without it. Rows in bfloat16 are left out on a processor that
-computes in it by software.
+The rows of PyTorch require `pip install torch` and are skipped without it. Rows in bfloat16 are
+skipped on processors that emulate it.
 """
 
 import argparse
@@ -43,10 +44,8 @@ SIDES = {
     "PyTorch eager, channels_last, bfloat16": {"torch": True, "bfloat16": True},
     "PyTorch compiled, channels_last, bfloat16": {"torch": True, "bfloat16": True},
 }
-SECONDS = 6  # that a round lasts, about
-FLOP_PER_MULTIPLY_ADD = (
-    6  # two forward, twice as many for the gradients of the images and of the weights
-)
+SECONDS = 6  # approximate duration of a round
+FLOP_PER_MULTIPLY_ADD = 6  # 2 forward, 2 for the gradient of the input, 2 for that of the weights
 
 
 def build(network):
@@ -66,7 +65,7 @@ def build(network):
 
 
 def keras_trainer(network, side):
-    """A function that trains so many steps through `fit`."""
+    """Return a function that trains a number of steps with `keras.Model.fit`."""
     import keras
     import tensorflow as tf
 
@@ -94,7 +93,10 @@ def keras_trainer(network, side):
 
 
 def write_torch_network(network, path):
-    """The same network for PyTorch, in a file, so that the process that trains it holds no TensorFlow."""
+    """Write the network as a PyTorch module to a file.
+
+    The process that trains it then does not import TensorFlow.
+    """
     import torch
     from torch_network import to_torch
 
@@ -102,13 +104,13 @@ def write_torch_network(network, path):
     translated = to_torch(model)
     pixels = torch.tensor(images.transpose(0, 3, 1, 2)).float()
     with torch.no_grad():
-        answers = torch.softmax(translated.eval()(pixels[:2]), 1).numpy()
-    np.testing.assert_allclose(answers, model.predict_on_batch(images[:2]), atol=1e-4)
+        probabilities = torch.softmax(translated.eval()(pixels[:2]), 1).numpy()
+    np.testing.assert_allclose(probabilities, model.predict_on_batch(images[:2]), atol=1e-4)
     torch.save((translated, pixels, torch.tensor(labels)), path)
 
 
 def torch_trainer(network, side):
-    """The same in PyTorch."""
+    """Return a function that trains a number of steps in PyTorch."""
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +136,7 @@ def torch_trainer(network, side):
 
 
 def worker(network, side):
-    """Read numbers of steps from stdin, train so many, and answer with the seconds; then with the peak memory."""
+    """Read numbers of steps from stdin, train and print the seconds, then the peak memory."""
     train = (torch_trainer if SIDES[side].get("torch") else keras_trainer)(network, side)
     train(2)  # traces or compiles
     print("ready", flush=True)
@@ -146,32 +148,33 @@ def worker(network, side):
 
 
 def peak_memory():
-    """Bytes. Linux's VmHWM, since what getrusage tells begins with the memory of the parent process."""
+    """Return the peak memory in bytes, from VmHWM of Linux.
+
+    The value of getrusage includes the memory of the parent process.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 class DiedError(Exception):
-    """A worker process ended before its time."""
+    """A worker process ended unexpectedly."""
 
 
 class Side:
-    """A worker process."""
+    """A worker process that trains one variant."""
 
     def __init__(self, network, name):
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         environment.pop("TF_ENABLE_ONEDNN_OPTS", None)
         if "as it comes" not in SIDES[name]:
-            environment["TF_ENABLE_ONEDNN_OPTS"] = (
-                "1"  # as our scripts have it, and as a user of stock Keras could
-            )
+            environment["TF_ENABLE_ONEDNN_OPTS"] = "1"  # as in the scripts
         command = [sys.executable, __file__, network, "--side", name]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment
         )
         self.name, self.speeds, self.batch = name, [], NETWORKS[network][1]
-        self.read()  # that it is ready
+        self.read()  # "ready"
         self.steps = max(1, round(SECONDS / self.seconds(1)))
 
     def read(self):
@@ -191,7 +194,7 @@ class Side:
         self.speeds.append(self.steps * self.batch / self.seconds(self.steps))
 
     def close(self):
-        """End the process; return the most memory that it had, in bytes."""
+        """End the process and return its peak memory in bytes."""
         self.process.stdin.close()
         peak = int(self.read())
         self.process.wait()
@@ -199,16 +202,14 @@ class Side:
 
 
 def measure(network, sides, rounds):
-    """Yield {side: row}, a group of sides after the other."""
+    """Yield {side: row} for each group of sides."""
     waiting = [name for name in sides if name != REFERENCE]
     while waiting:
         rows = {}
         try:
             group = [Side(network, REFERENCE)]
         except DiedError as end:
-            yield {
-                name: {"died": f"without its reference: {end}"} for name in (REFERENCE, *waiting)
-            }
+            yield {name: {"died": f"reference: {end}"} for name in (REFERENCE, *waiting)}
             return
         while waiting and (len(group) == 1 or fits_another(group)):
             name = waiting.pop(0)
@@ -220,13 +221,13 @@ def measure(network, sides, rounds):
 
 
 def fits_another(group):
-    """Return whether a process as large as the largest of a group fits into memory, and some to spare."""
+    """Return whether another process of the size of the largest one fits into memory."""
     largest = max(psutil.Process(side.process.pid).memory_info().rss for side in group)
     return psutil.virtual_memory().available > 1.5 * largest + 2**30
 
 
 def run_group(network, group, rounds):
-    """Let the sides of a group take turns; return {side: row}."""
+    """Measure the sides of a group in alternating rounds and return {side: row}."""
     import keras_arch
 
     size = NETWORKS[network][0]
@@ -257,7 +258,7 @@ def run_group(network, group, rounds):
 
 
 def matrix_product_peak(has_bfloat16):
-    """GFLOP/s of a product of 4096 x 4096 matrices, the best of some."""
+    """Return the highest GFLOP/s of five products of 4096x4096 matrices."""
     import tensorflow as tf
 
     peaks = {}
@@ -279,8 +280,8 @@ def main():
     parser.add_argument("networks", nargs="+", choices=NETWORKS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--side", choices=SIDES, help="be one of the processes")
-    parser.add_argument("--write-torch", type=Path, help="write the network for PyTorch")
+    parser.add_argument("--side", choices=SIDES, help="side to run as a worker process")
+    parser.add_argument("--write-torch", type=Path, help="file for the network as a PyTorch module")
     options = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     if options.side:
@@ -330,9 +331,8 @@ def main():
         for rows in measure(network, sides, options.rounds):
             for name, row in rows.items():
                 show(name, row)
-                results[network].setdefault(
-                    name, row
-                )  # the reference's row is that of the first group
+                # The row of the reference is that of the first group.
+                results[network].setdefault(name, row)
             if options.output:
                 options.output.parent.mkdir(parents=True, exist_ok=True)
                 options.output.write_text(json.dumps(results, indent=2) + "\n")

@@ -1,12 +1,12 @@
-"""ResNet, GoogLeNet and Network in Network in Keras: train on your images, export verified models for mobile.
+"""ResNet, GoogLeNet and Network in Network in Keras.
 
-Importing this package has no side effects. A public name is imported when it is first used, so that
-`--help` of a script does not wait for Keras or TensorFlow.
+Train on your images, then export verified models for mobile. Importing this package has no side
+effects. Public names are imported at first use, so `--help` of a script does not import Keras.
 """
 
 import importlib
 
-# module: the public names in it. Editors read the same from __init__.pyi.
+# {module: public names}. __init__.pyi has the same names for editors.
 _PUBLIC = {
     "architectures.registry": ("available", "build"),
     "architectures.googlenet": (
@@ -56,7 +56,10 @@ __all__ = sorted(_MODULE_OF)
 def __getattr__(name):
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'keras_arch' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    from .errors import explain_surroundings
+
+    with explain_surroundings():  # Keras may not be importable
+        return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
 
 
 def __dir__():

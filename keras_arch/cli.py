@@ -1,4 +1,4 @@
-"""What all scripts share: command lines from dataclasses, and one line instead of a traceback for a user's mistake."""
+"""Command lines, error messages and screen output of all scripts."""
 
 import contextlib
 import dataclasses
@@ -9,6 +9,7 @@ import re
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from types import NoneType
 from typing import Annotated, get_args, get_origin
 
@@ -24,77 +25,82 @@ from .errors import (
 from .options import check_ranges
 from .text import printable, shorten
 
-LONGEST = 4096  # characters of an argument, as of a path on Linux
-COMPLAINT = 250  # characters of what tyro says about a command line, at most
+MAX_ARGUMENT = 4096  # characters, the limit of a path on Linux
+MAX_PARSER_ERROR = 250  # characters
 
 
-def run(main):
-    """Call `main()`; turn a mistake that the user can mend into one line on stderr and exit status 2."""
-    # Before TensorFlow is imported: its notices about instruction sets and absent GPUs are no news to a user.
+def run(main: Callable[[], object]) -> None:
+    """Call `main` and print errors that the user can fix as one line on stderr.
+
+    The exit status is 2 for an `InputError` or an `OSError`, 1 for a `VerificationError` and 130
+    for Ctrl-C. Other exceptions are bugs and keep their traceback.
+    """
+    # TensorFlow reads these at import. Its notices on instruction sets and GPUs do not help users.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Before Keras is imported: scripts train and export with TensorFlow.
+    # Keras reads it at import. The scripts train and export with TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    # oneDNN's kernels, which TensorFlow leaves off where a processor has no AVX-512: half of the speed there.
+    # Without AVX-512, TensorFlow disables oneDNN by default. Training then has half the speed.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     reopen_closed_streams()
     escape_unencodable()
     try:
         with one_line_warnings(), explain_surroundings():
             main()
-            sys.stdout.flush()  # a full disk is an error of ours, not of Python's end
-    except BrokenPipeError:  # whoever reads, such as head, has seen enough
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # what Python still holds back must go somewhere
+            sys.stdout.flush()  # raises here if the disk is full, not when Python exits
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, sys.stdout.fileno())  # Python flushes its buffer at exit
         sys.exit(1)
     except (InputError, OSError) as error:
         sys.exit(fail(error))
     except VerificationError as error:
         sys.exit(fail(error, status=1))
-    except KeyboardInterrupt as stop:
-        print(f"\n{printable(stop) or 'stopped'}", file=sys.stderr)
-        sys.exit(130)  # 128 + SIGINT, as shells have it
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{printable(interrupt) or 'stopped'}", file=sys.stderr)
+        sys.exit(130)  # 128 + SIGINT, the convention of shells
     except Exception as error:
         if not is_disk_full(error):
             raise
         sys.exit(fail(first_line(error)))
 
 
-def reopen_closed_streams():
-    """Send what is printed to a closed stream, as by `2>&-`, to the null device.
+def reopen_closed_streams() -> None:
+    """Open the null device as each standard stream that is closed, for example by `2>&-`.
 
-    Else the next file that is opened gets the number of the stream, and native code prints into that file.
+    Otherwise the next file that is opened gets the file descriptor of the stream, and native code
+    prints into that file.
     """
     for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
         if getattr(sys, name) is None:
-            number = os.open(
-                os.devnull, os.O_RDWR
-            )  # the lowest free number, which is that of the stream
-            os.set_inheritable(number, True)
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115, it lasts
+            # os.open returns the lowest free file descriptor, which is that of the stream.
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115, stays open
 
 
-def escape_unencodable():
-    """Let stdout and stderr escape the characters that their encoding lacks, such as Chinese ones in cp1252."""
+def escape_unencodable() -> None:
+    """Make stdout and stderr escape characters that their encoding does not have."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager
-def one_line_warnings():
-    """Print each `DataWarning` as one line on stderr, and nothing of Pillow's; other warnings stay as Python prints them.
+def one_line_warnings() -> Iterator[None]:
+    """Print each `DataWarning` as one line on stderr and ignore the warnings of Pillow.
 
-    Pillow warns of large pictures and of damaged metadata. A picture that it refuses is an error.
+    Pillow warns of large images and of damaged metadata. An image that Pillow cannot decode is an
+    error. Python prints all other warnings.
     """
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
-        other = warnings.showwarning
+        show_default = warnings.showwarning
 
-        def show(message, category, *where, **options):
+        def show(message, category, *location, **options):
             if issubclass(category, DataWarning):
                 print("warning: " + printable(" ".join(str(message).split())), file=sys.stderr)
             else:
-                other(message, category, *where, **options)
+                show_default(message, category, *location, **options)
 
         warnings.showwarning = show
         warnings.simplefilter("always", DataWarning)
@@ -102,8 +108,8 @@ def one_line_warnings():
         yield
 
 
-def fail(message, status=2):
-    """Print `message` as one line on stderr, with its details below, and return the exit status for it."""
+def fail(message, status: int = 2) -> int:
+    """Print an error message as one line on stderr, then its details, and return `status`."""
     print("error: " + one_line(printable(one_line(message))), file=sys.stderr)
     for detail in getattr(message, "details", ()):
         print(f"  {printable(detail)}", file=sys.stderr)
@@ -120,25 +126,26 @@ def parse(command, arguments, **options):
     """
     import tyro
 
-    check_arguments(arguments)
+    check_command_line(arguments)
 
-    complaint = io.StringIO()
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
-            plain = (
-                tyro.conf.OmitArgPrefixes,
-                tyro.conf.FlagCreatePairsOff,
-            )  # --epochs, and no --no-overwrite
+        with contextlib.redirect_stderr(errors):
             parsed = tyro.cli(
-                command, args=arguments, config=plain, registry=help_without_none(), **options
+                command,
+                args=arguments,
+                # --epochs, not --recipe.epochs, and no --no-overwrite
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                registry=help_without_none(),
+                **options,
             )
     except SystemExit as stop:
         if stop.code:
-            body = complaint.getvalue().split("\n", 1)[-1]  # the body repeats the title of the box
+            body = errors.getvalue().split("\n", 1)[-1]  # the body repeats the title of the box
             text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", body).split())
             text = re.split("For full helptext|Got errors|Argument helptext", text)[0].strip()
             stop = SystemExit(
-                fail(f"{shorten(text, COMPLAINT).rstrip('.')}; --help lists the options")
+                fail(f"{shorten(text, MAX_PARSER_ERROR).rstrip('.')}. See --help for the options.")
             )
         raise stop from None
     check_ranges(parsed)
@@ -146,72 +153,82 @@ def parse(command, arguments, **options):
 
 
 def help_without_none():
-    """Return a tyro registry whose help omits None and the defaults None and False.
-
-    Its rule runs the rules of tyro on a dataclass and then annotates the fields.
-    """
-    from tyro.conf import arg
-    from tyro.constructors import ConstructorRegistry, PrimitiveTypeInfo, StructConstructorSpec
+    """Return a tyro registry whose help omits `None` and defaults that are None, False or empty."""
+    from tyro.constructors import ConstructorRegistry, StructConstructorSpec
 
     registry = ConstructorRegistry()
-    inside: list = []  # not empty while the rules of tyro run
-
-    def hint(default):
-        return "" if default in ("None", "False", "") else f"(default: {default})"
-
-    def metavar(kind):
-        """Return the metavar of X for X | None; None, which keeps that of tyro, for other types."""
-        kinds = get_args(kind)
-        if NoneType not in kinds:
-            return None
-        spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds[0], set()))
-        return getattr(spec, "metavar", None)
+    pending: list = []  # the type whose fields tyro's own rules find
 
     @registry.struct_rule
     def annotate_fields(info):
-        if inside:
+        if pending:
             return None
-        inside.append(info)
+        pending.append(info)
         try:
             struct = ConstructorRegistry.get_struct_spec(info)
         finally:
-            inside.pop()
-        if not isinstance(struct, StructConstructorSpec):
+            pending.pop()
+        if not isinstance(struct, StructConstructorSpec) or not dataclasses.is_dataclass(info.type):
             return struct
-        fields = []
-        for field in struct.fields:
-            annotated = get_origin(field.type) is Annotated
-            kind, *notes = get_args(field.type) if annotated else (field.type,)
-            if not dataclasses.is_dataclass(kind):  # its own fields have defaults
-                notes = [arg(metavar=metavar(kind), help_behavior_hint=hint), *notes]
-                kind = Annotated[(kind, *notes)]
-                field = dataclasses.replace(field, type=kind)  # type: ignore[arg-type]
-            fields.append(field)
+        fields = [dataclasses.replace(field, type=omit_none(field.type)) for field in struct.fields]
         return dataclasses.replace(struct, fields=tuple(fields))
 
     return registry
 
 
-def check_arguments(arguments):
-    """Raise InputError if an argument is empty, which as a path would be the current folder, or longer than any path."""
-    for before, argument in zip(("the first argument", *arguments), arguments, strict=False):
+def omit_none(annotation):
+    """Return the annotation of an option, with notes for tyro on what its help shows."""
+    from tyro.conf import arg
+    from tyro.constructors import (
+        ConstructorRegistry,
+        PrimitiveConstructorSpec,
+        PrimitiveTypeInfo,
+    )
+
+    def hint(default):
+        return "" if default in ("None", "False", "") else f"(default: {default})"
+
+    is_annotated = get_origin(annotation) is Annotated
+    kind, *notes = get_args(annotation) if is_annotated else (annotation,)
+    if dataclasses.is_dataclass(kind):  # a group of options
+        return annotation
+    metavar = None  # as tyro writes it
+    if NoneType in get_args(kind):  # X | None
+        info = PrimitiveTypeInfo.make(get_args(kind)[0], set())
+        spec = ConstructorRegistry.get_primitive_spec(info)
+        metavar = spec.metavar if isinstance(spec, PrimitiveConstructorSpec) else None
+    return Annotated[(kind, arg(metavar=metavar, help_behavior_hint=hint), *notes)]
+
+
+def check_command_line(arguments: list[str]) -> None:
+    """Raise InputError if an argument is empty or too long.
+
+    As a path, an empty argument would be the current directory.
+    """
+    for previous, argument in zip(("the script", *arguments), arguments, strict=False):
         if argument == "" or re.fullmatch("--[^=]+=", argument):
             raise InputError(
-                f"Arguments must not be empty. Received: {argument!r} after {before}. Check the variables of the shell."
+                f"Arguments must not be empty. Received: {argument!r} after {previous}. Check the "
+                "variables of the shell."
             )
-        if len(argument) > LONGEST:
+        if len(argument) > MAX_ARGUMENT:
             raise InputError(
-                f"Arguments must have {LONGEST:,} characters or fewer. Received: {len(argument):,} characters after {before}."
+                f"Arguments must have {MAX_ARGUMENT:,} characters or fewer. Received: "
+                f"{len(argument):,} characters after {previous}."
             )
 
 
-def say(text):
-    """Print one line about files and classes, whose names may hold anything."""
+def say(text: str) -> None:
+    """Print `text` with its control characters escaped, which names of files may contain."""
     print(printable(text))
 
 
-def print_table(rows):
-    """Print `rows`, a list of dicts of text with the same keys. Nothing in the text is markup."""
+def print_table(rows: list[dict[str, str]]) -> None:
+    """Print a table. The text is printed unchanged, without rich's markup.
+
+    Args:
+        rows: {column: text} of each row. All rows have the same columns.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -228,8 +245,8 @@ def print_table(rows):
     Console(highlight=False).print(table)
 
 
-def progress(batches, total):
-    """Give `batches` on and show on a terminal how many of `total` are done."""
+def progress(batches: Iterable, total: int) -> Iterable:
+    """Yield from `batches` and show a progress bar if stderr is a terminal."""
     from rich.console import Console
     from rich.progress import track
 
@@ -239,32 +256,35 @@ def progress(batches, total):
     )
 
 
-def announce(files, total):
-    """Give the items of {name: ...} on and print each name first; stderr, where bars are drawn, may be held back."""
-    for number, (name, file) in enumerate(files, start=1):
+def announce(items: Iterable[tuple[str, object]], total: int) -> Iterator[tuple[str, object]]:
+    """Yield from (name, value) pairs and print each name before its value is used.
+
+    Inside `quiet`, a progress bar on stderr would not be visible.
+    """
+    for number, (name, value) in enumerate(items, start=1):
         print(f"  {number}/{total} {name}", flush=True)
-        yield name, file
+        yield name, value
 
 
 @contextlib.contextmanager
-def quiet():
-    """Hold back what native code writes to stderr, such as TensorFlow's notices at start-up; show it if all fails.
+def quiet() -> Iterator[None]:
+    """Hide what native code writes to stderr, unless the block raises an unexpected exception.
 
-    The notices come before TensorFlow has read its log level, so that no setting stops them. A `DataWarning` is shown
-    at the end of the block.
+    TensorFlow prints notices before it reads its log level, so no setting stops them. Each
+    `DataWarning` is printed at the end of the block.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
-    with repeat_warnings(), tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with repeat_warnings(), tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
         try:
             with explain_surroundings():
                 yield
         except (InputError, VerificationError, KeyboardInterrupt):
             raise
         except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
+            hidden.seek(0)
+            os.write(stderr, hidden.read())
             raise
         finally:
             sys.stderr.flush()
@@ -273,13 +293,15 @@ def quiet():
 
 
 @contextlib.contextmanager
-def repeat_warnings():
-    """Issue each `DataWarning` of the block when the block has ended, however it ends."""
+def repeat_warnings() -> Iterator[None]:
+    """Issue each `DataWarning` of the block when the block ends or raises."""
     issued: list[warnings.WarningMessage] = []
     try:
         with warnings.catch_warnings(record=True) as issued:
             yield
     finally:
-        for one in issued:
-            if issubclass(one.category, DataWarning):
-                warnings.showwarning(one.message, one.category, one.filename, one.lineno)
+        for warning in issued:
+            if issubclass(warning.category, DataWarning):
+                warnings.showwarning(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )

@@ -1,4 +1,4 @@
-"""Shared by all tests: our scripts in this process, and one trained and exported run."""
+"""Fixtures of all tests: the scripts, the digits data set and one trained and exported run."""
 
 import os
 import runpy
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as scripts do
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the scripts
 
-# The files that take longest start first, so that neither worker waits for the other at the end; test_export.py makes
-# the quickstart that several files use.
+# The slowest test files start first, so both workers end at about the same time. test_export.py
+# creates the quickstart run that several files use.
 FIRST = (
     "test_interruptions",
     "test_export",
@@ -25,19 +25,19 @@ FIRST = (
     "test_examples",
 )
 ROOT = Path(__file__).parent.parent
-PATIENCE = 300  # seconds for another worker's training
+PATIENCE = 300  # seconds to wait until another worker has created the quickstart run
 
 
 def pytest_addoption(parser):
     parser.addoption(
         "--auto-precision",
         choices=["float32", "mixed_bfloat16"],
-        help='what precision "auto" is, whatever this processor is fast in',
+        help='precision that "auto" chooses on any processor',
     )
 
 
 def pytest_configure(config):
-    """Keep the user's cache out of the tests: they share one of their own, also with the processes that they start."""
+    """Use a temporary cache directory for all workers and the processes that they start."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         config.cache_home = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
             prefix="keras_arch-cache-"
@@ -51,7 +51,7 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session", autouse=True)
 def auto_precision(pytestconfig):
-    """Let the machine seem to be fast in what --auto-precision names."""
+    """Write measured speeds to the cache that make the precision of --auto-precision faster."""
     wanted = pytestconfig.getoption("auto_precision")
     if wanted is not None:
         from keras_arch.files import cache_folder, write_json
@@ -62,7 +62,7 @@ def auto_precision(pytestconfig):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print what tests have recorded as their outcome; with workers, what they print is lost."""
+    """Print the outcomes that tests recorded. With workers, pytest drops what tests print."""
     properties = [
         pair for report in terminalreporter.getreports("passed") for pair in report.user_properties
     ]
@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(items):
 
 
 def run_script(name, *arguments):
-    """Run scripts/`name` as a user would, in this process, and return its exit status."""
+    """Run a script in this process and return its exit status."""
     before = sys.argv
     sys.argv = [name, *map(str, arguments)]
     try:
@@ -92,7 +92,7 @@ def run_script(name, *arguments):
 
 
 def write_tflite(model, path):
-    """`model` as a float32 .tflite file of built-in operators only, without a front or metadata."""
+    """Write a model as a float32 .tflite file without metadata."""
     from keras_arch.export.tflite import build_tflite_model, convert, trace
     from keras_arch.formats import FORMATS
 
@@ -101,12 +101,12 @@ def write_tflite(model, path):
 
 
 def latin_1_folder(parent, name):
-    """Make a folder whose name has the bytes of Latin-1, as old systems and archives have left them."""
+    """Create a directory whose name is encoded in Latin-1, as on old systems."""
     folder = parent / os.fsdecode(name.encode("latin-1"))
     try:
         folder.mkdir()
     except OSError:  # macOS
-        pytest.skip("this file system has no such names")
+        pytest.skip("the file system refuses names that are not UTF-8")
     return folder
 
 
@@ -137,7 +137,10 @@ def digits(data_dir):
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory, worker_id, data_dir):
-    """What `make quickstart` leaves, a trained and exported run: made by the first worker, for all; not to be changed."""
+    """The trained and exported run of `make quickstart`. Tests must not change it.
+
+    The first worker creates it for all workers.
+    """
     base = tmp_path_factory.getbasetemp()
     shared = (base if worker_id == "master" else base.parent) / "saved_models"
     folder, ready = shared / "quickstart", shared / "ready"
@@ -146,7 +149,9 @@ def quickstart(tmp_path_factory, worker_id, data_dir):
     except FileExistsError:
         deadline = time.monotonic() + PATIENCE
         while not ready.exists():
-            assert time.monotonic() < deadline, "the other worker has not made the quickstart"
+            assert time.monotonic() < deadline, (
+                "the other worker has not created the quickstart run"
+            )
             time.sleep(0.2)
         return folder
     assert run_script("train.py", "quickstart", "--output", folder, "--data-dir", data_dir) == 0

@@ -1,4 +1,4 @@
-"""The way through the house: who may import whom, and how fast the door opens."""
+"""The structure of the package: allowed imports, public names and the time of --help."""
 
 import ast
 import resource
@@ -15,7 +15,7 @@ PACKAGE = ROOT / "keras_arch"
 
 
 def imports_of(path):
-    """Top-level names of outside modules, and dotted names of our own, that a file imports anywhere in it."""
+    """Return the other packages and the modules of keras_arch that a file imports anywhere."""
     outside, own = set(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -34,7 +34,7 @@ def imports_of(path):
     return outside - set(sys.stdlib_module_names), own
 
 
-# Rooms in the order in which a user meets them, and the rooms and modules that each may import.
+# {directory: modules and directories that it may import}, from recipe to report.
 LEAVES = {"class_names", "errors", "files", "keras_graph", "machine", "models", "options", "text"}
 ALLOWED = {
     "architectures": {"errors", "weights"},
@@ -50,20 +50,20 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize("room", ALLOWED)
-def test_a_room_imports_only_what_comes_before_it(room):
-    files = list((PACKAGE / room).rglob("*.py"))
+@pytest.mark.parametrize("directory", ALLOWED)
+def test_a_directory_imports_only_what_the_table_allows(directory):
+    files = list((PACKAGE / directory).rglob("*.py"))
     assert files
     for path in files:
         _, own = imports_of(path)
-        assert {name.split(".")[0] for name in own} - {room} <= ALLOWED[room], path
+        assert {name.split(".")[0] for name in own} - {directory} <= ALLOWED[directory], path
 
 
-def test_every_room_is_in_the_table():
+def test_every_directory_is_in_the_table():
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(ALLOWED)
 
 
-def test_architectures_import_keras_alone_and_not_each_other():
+def test_architectures_import_only_keras_and_not_each_other():
     for path in (PACKAGE / "architectures").rglob("*.py"):
         outside, own = imports_of(path)
         assert outside <= {"keras"}, path
@@ -77,8 +77,8 @@ def test_architectures_import_keras_alone_and_not_each_other():
                 assert inside <= {"architectures.layers"}, path
 
 
-def test_reports_alone_prints_and_draws():
-    """`cli` prints for scripts, and training shows its progress; everything else returns what it computed."""
+def test_only_reports_print_and_draw():
+    """Exceptions: `cli` prints for scripts, and training prints its progress."""
     printing = {"cli.py", "training/callbacks.py", "export/verification/probe.py"}
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name == "reports" or str(path.relative_to(PACKAGE)) in printing:
@@ -92,14 +92,14 @@ def test_reports_alone_prints_and_draws():
         assert "matplotlib" not in imports_of(path)[0] or path.name == "grad_cam.py", path
 
 
-def test_room_files_hold_no_work():
+def test_init_files_only_import():
     for path in PACKAGE.rglob("__init__.py"):
         kinds = {type(node).__name__ for node in ast.parse(path.read_text()).body}
         if path.parent != PACKAGE:
             assert kinds <= {"Expr", "ImportFrom", "Assign"}, path
 
 
-def test_the_stub_for_editors_has_the_public_names():
+def test_the_stub_file_has_the_public_names():
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
     named = {
         alias.asname: node.module
@@ -110,18 +110,18 @@ def test_the_stub_for_editors_has_the_public_names():
     assert named == keras_arch._MODULE_OF
 
 
-def test_nothing_imports_the_scripts():
+def test_the_package_imports_neither_scripts_nor_tests():
     for path in PACKAGE.rglob("*.py"):
         outside, _ = imports_of(path)
         assert not outside & {"scripts", "tests", "examples", "benchmarks"}, path
 
 
-def test_import_is_light():
+def test_import_does_not_import_keras_or_numpy():
     code = "import sys, keras_arch, keras_arch.recipes; print(*({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == ""
 
 
-def test_public_names_exist():
+def test_public_names_exist_and_have_docstrings():
     for name in keras_arch.__all__:
         assert getattr(keras_arch, name).__doc__
     with pytest.raises(AttributeError, match="ResNet19"):
@@ -141,19 +141,19 @@ def test_public_names_exist():
         "show_data.py --help",
     ],
 )
-def test_help_answers_at_once(typed):
+def test_help_takes_less_than_a_second(typed):
     script, *arguments = typed.split()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [sys.executable, ROOT / "scripts" / script, *arguments], check=True, capture_output=True
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Seconds of the processor, which other work on the machine does not stretch; TensorFlow alone would take more.
+    # CPU time does not depend on other processes. Importing TensorFlow takes more than a second.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
-def test_scripts_import_the_package_alone():
-    """A script parses, calls and prints: what computes is in the package, where others can call it."""
+def test_scripts_import_only_keras_arch_tyro_and_the_standard_library():
+    """Computations belong in the package."""
     allowed = {"keras_arch", "tyro", *sys.stdlib_module_names}
     for path in (ROOT / "scripts").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,1 +1,1 @@
-"""Everything that is formatted for people: tables, figures, report.html, the model card."""
+"""Reports: tables, figures, report.html and the model card."""

@@ -1,4 +1,4 @@
-"""Predictions on the screen: a table, JSON or CSV."""
+"""Print predictions as a table, JSON lines or CSV."""
 
 import csv
 import json
@@ -7,22 +7,25 @@ import sys
 from ..text import printable
 
 
-def write_table(rows):
+def print_text(rows):
+    """Print a line for each image: its path, then class names and probabilities."""
     for row in rows:
-        shares = ", ".join(f"{one['label']} {one['probability']:.1%}" for one in row["classes"])
-        print(printable(f"{row['image']}: {shares}"))
+        classes = ", ".join(f"{one['label']} {one['probability']:.1%}" for one in row["classes"])
+        print(printable(f"{row['image']}: {classes}"))
 
 
-def write_json(rows):
+def print_json(rows):
+    """Print a JSON object for each image."""
     for row in rows:
         print(json.dumps(row))
 
 
-def write_csv(rows):
+def print_csv(rows):
+    """Print a header and a row for each image."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     header: list[str] = []
     for row in rows:
-        if not header:  # of as many classes as there are, where there are fewer than asked for
+        if not header:  # the model may have fewer classes than --top
             columns = range(1, len(row["classes"]) + 1)
             header = [
                 "image",
@@ -34,4 +37,4 @@ def write_csv(rows):
         )
 
 
-WRITERS = {"table": write_table, "json": write_json, "csv": write_csv}
+WRITERS = {"table": print_text, "json": print_json, "csv": print_csv}

@@ -1,26 +1,43 @@
-"""Tables and sentences for the screen."""
+"""Rows of tables, legends and sentences for the screen."""
+
+from __future__ import annotations
 
 import math
 import os
 import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..runs.folder import data_name
 from ..text import shorten
 
+if TYPE_CHECKING:
+    import keras
 
-def comparison_row(folder, run, history, cost):
-    """{title: text} about one run, for a table.
+    from ..recipes import Recipe
+
+CLASSES_SHOWN = 20  # rows of the table of classes
+SIGNIFICANCE = 0.05  # a difference with a lower p-value is significant
+
+
+def comparison_row(folder: Path, run: dict, history: dict, cost) -> dict[str, str]:
+    """Return {title: text} of a run for the table of scripts/compare.py.
 
     Args:
-        folder: of the run.
-        run, history: what `read_run` and `read_history` gave.
-        cost: of its model, from `keras_arch.cost`.
+        folder: run directory, a pathlib.Path.
+        run: result of `read_run`.
+        history: result of `read_history`.
+        cost: `Cost` of the model, from `keras_arch.cost`.
+
+    Raises:
+        InputError: the run is not finished.
     """
     metrics = run.get("metrics")
     if metrics is None:
         raise InputError(
-            f"expected a run that has ended, got {folder}, whose run.json has no metrics"
+            f"{folder} is not a finished run: run.json has no metrics. Finish it with "
+            "scripts/train.py --resume."
         )
     return {
         "model": run["recipe"].model,
@@ -28,62 +45,95 @@ def comparison_row(folder, run, history, cost):
         "parameters": f"{cost.parameters:,}",
         "multiply-adds": f"{cost.multiply_adds:,}",
         "epochs": str(len(history["loss"])),
-        "training loss": f"{history['loss'][-1]:.4f}",
-        "validation": f"{metrics['validation']['top1']:.2%}",
-        "test": f"{metrics['test']['top1']:.2%}",
+        "final training loss": f"{history['loss'][-1]:.4f}",
+        "validation accuracy": f"{metrics['validation']['top1']:.2%}",
+        "test accuracy": f"{metrics['test']['top1']:.2%}",
         **balanced_columns(metrics, run["recipe"].class_weights),
-        "training": f"{metrics['training_seconds']:.0f} s",
+        "training time": f"{metrics['training_seconds']:.0f} s",
         "size": f"{(folder / 'model.keras').stat().st_size / 1e6:.2f} MB",
     }
 
 
-def describe_training(recipe, model, sizes, precision, anew):
-    """One line about what is going to be trained."""
+def describe_training(
+    recipe: Recipe,
+    model: keras.Model,
+    sizes: dict[str, int],
+    precision: str,
+    random_layers: set[str],
+) -> str:
+    """Return one line on what scripts/train.py is about to train.
+
+    Args:
+        recipe: recipe of the run.
+        model: model to train.
+        sizes: {split: number of images}.
+        precision: dtype policy of the training.
+        random_layers: names of the layers that do not get their weights from `recipe.weights`.
+    """
     parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
-    begin = f", beginning with {recipe.weights}" if recipe.weights else ""
-    begin += f" (anew: {', '.join(sorted(anew))})" if anew else ""
-    return f"{recipe.model} ({parameters:,} parameters{begin}) on {data_name(recipe.dataset)} ({images}) in {precision}"
+    weights = f", weights from {recipe.weights}" if recipe.weights else ""
+    weights += f", random: {', '.join(sorted(random_layers))}" if random_layers else ""
+    return (
+        f"{recipe.model} ({parameters:,} trainable parameters{weights}) on "
+        f"{data_name(recipe.dataset)} ({images} images) in {precision}"
+    )
 
 
-def run_row(recipe, metrics):
-    """A row for the screen of what `finish_run` returned."""
+def run_row(recipe: Recipe, metrics: dict) -> dict[str, str]:
+    """Return {title: text} of a finished run.
+
+    Args:
+        recipe: recipe of the run.
+        metrics: result of `finish_run`.
+    """
     return {
         "model": recipe.model,
         "dataset": shorten(data_name(recipe.dataset)),
         "best epoch": str(metrics["best_epoch"]),
-        "validation": f"{metrics['validation']['top1']:.2%}",
-        "test": f"{metrics['test']['top1']:.2%}",
+        "validation accuracy": f"{metrics['validation']['top1']:.2%}",
+        "test accuracy": f"{metrics['test']['top1']:.2%}",
         **balanced_columns(metrics, recipe.class_weights),
-        "training": f"{metrics['training_seconds']:.0f} s",
+        "training time": f"{metrics['training_seconds']:.0f} s",
     }
 
 
-def balanced_columns(metrics, class_weights):
-    """{title: text} of the balanced accuracies, which matter with balanced class weights; empty without them."""
+def balanced_columns(metrics: dict, class_weights: str) -> dict[str, str]:
+    """Return {title: text} of the balanced accuracies if `class_weights` is "balanced", else {}."""
     splits = ("validation", "test") if class_weights == "balanced" else ()
-    return {f"{split}, balanced": f"{metrics[split]['balanced_accuracy']:.2%}" for split in splits}
+    return {
+        f"balanced {split} accuracy": f"{metrics[split]['balanced_accuracy']:.2%}"
+        for split in splits
+    }
 
 
-CLASSES_SHOWN = 20  # that are shown on a screen
+def evaluation_legend(rows: list) -> str:
+    """Return the explanation of the titles of `evaluation_row`.
 
-
-CHANCE = 0.05  # below this p a difference is called more than chance
-
-
-def evaluation_legend(rows):
-    """What the titles of `evaluation_row` mean, of those that are there."""
-    told = "from, to: 95% intervals. nll: negative log-likelihood. ece: expected calibration error. ms: one image, median."
+    Args:
+        rows: metrics of each artifact, from `compare`.
+    """
+    legend = (
+        "low, high: 95% confidence interval. NLL: negative log-likelihood. ECE: expected\n"
+        "calibration error. latency: median of one image at a time."
+    )
     if len(rows) > 1:
-        told += (
-            "\nagrees: images with the top class of the first artifact. lost, won: images that the first alone, or this one\n"
-            f"alone, got right. p: how likely so uneven a split is if both are equally good. differs: by more than chance, p < {CHANCE:g}."
+        legend += (
+            "\nagreement: images with the same top-1 class as the first artifact. only first,\n"
+            "only this: images that only one of the two classifies correctly.\n"
+            f"p: McNemar's exact test. significant: p < {SIGNIFICANCE:g}."
         )
-    return told
+    return legend
 
 
-def class_rows(metrics):
-    """Return a row of text for each class that has images. If there are many, the lowest F1 comes first."""
+def class_rows(metrics) -> list[dict[str, str]]:
+    """Return {title: text} of each class that has images.
+
+    Of more than 20 classes, return the 20 with the lowest F1 score.
+
+    Args:
+        metrics: `Metrics` of an artifact.
+    """
     present = [(name, found) for name, found in metrics.classes.items() if found.support]
     classes = sorted(present, key=lambda one: one[1].f1 if len(present) > CLASSES_SHOWN else 0)
     return [
@@ -99,42 +149,42 @@ def class_rows(metrics):
     ]
 
 
-def absent_classes_line(metrics):
-    """The classes without images as a sentence, or nothing if there are none."""
+def absent_classes_line(metrics) -> str:
+    """Return a sentence that lists the classes without images, or "" if there are none."""
     names = [shorten(name) for name, found in metrics.classes.items() if not found.support]
     more = f" and {len(names) - CLASSES_SHOWN:,} more" if len(names) > CLASSES_SHOWN else ""
-    return f"No images of: {', '.join(names[:CLASSES_SHOWN])}{more}." if names else ""
+    return f"Classes without images: {', '.join(names[:CLASSES_SHOWN])}{more}." if names else ""
 
 
-def confusions_line(metrics):
-    """The most frequent mistakes as a sentence."""
+def confusions_line(metrics) -> str:
+    """Return a sentence that lists the most frequent confusions."""
     pairs = (
-        f"{shorten(one.true)} taken for {shorten(one.predicted)} ({one.images:,})"
+        f"{shorten(one.true)} predicted as {shorten(one.predicted)} ({one.images:,})"
         for one in metrics.most_confused
     )
-    return f"Most confused: {', '.join(pairs) or 'none'}."
+    return f"Most frequent confusions: {', '.join(pairs) or 'none'}."
 
 
-def evaluation_row(row):
-    """Return {title: text} of one `Evaluation`."""
+def evaluation_row(row) -> dict[str, str]:
+    """Return {title: text} of an `Evaluation`."""
     metrics = row.metrics
     found = {"size MB": f"{row.bytes / 1e6:.2f}"}
     for title, name in {"top-1": "top1", "top-5": "top5"}.items():
         share = getattr(metrics, name)
         if share is not None:
             low, high = getattr(metrics, f"{name}_interval")
-            shares = {f"{title} %": share, f"{title} from": low, f"{title} to": high}
+            shares = {f"{title} %": share, f"{title} low": low, f"{title} high": high}
             found |= {column: f"{100 * value:.2f}" for column, value in shares.items()}
-    found |= {"nll": f"{metrics.nll:.4f}", "ece %": f"{100 * metrics.ece:.2f}"}
+    found |= {"NLL": f"{metrics.nll:.4f}", "ECE %": f"{100 * metrics.ece:.2f}"}
     if row.against_first is not None:
         test = row.against_first
         found |= {
-            "agrees %": f"{100 * row.agreement:.2f}",
-            "lost, won": f"{test.only_first}, {test.only_second}",
+            "agreement %": f"{100 * row.agreement:.2f}",
+            "only first, only this": f"{test.only_first}, {test.only_second}",
             "p": f"{test.p:.2g}",
-            "differs": "yes" if test.p < CHANCE else "no",
+            "significant": "yes" if test.p < SIGNIFICANCE else "no",
         }
-    return found | {"ms": f"{row.latency_ms:.2f}"}
+    return found | {"latency ms": f"{row.latency_ms:.2f}"}
 
 
 def recipe_table(recipes, expected):
@@ -163,8 +213,12 @@ def recipe_table(recipes, expected):
     return "\n".join([*lines, "", "Times are for 2 CPU cores without a GPU. Notes:", *notes])
 
 
-def transpose(columns):
-    """Rows for `print_table` from {name: {title: text}}, a column for each name."""
+def transpose(columns: dict[str, dict[str, str]]) -> list[dict[str, str]]:
+    """Return the rows of a table with a column for each name.
+
+    Args:
+        columns: {name: {title: text}}. Titles may differ between names.
+    """
     titles = dict.fromkeys(title for column in columns.values() for title in column)
     return [
         {"": title, **{name: column.get(title, "") for name, column in columns.items()}}
@@ -172,8 +226,11 @@ def transpose(columns):
     ]
 
 
-def short_names(paths):
-    """The folder that all `paths` share, and a short name for each: float32 for export/model_float32.tflite."""
+def short_names(paths: list[Path] | tuple[Path, ...]) -> tuple[str, list[str]]:
+    """Return the common directory of all paths and a short name for each path.
+
+    Example: run/export/model_float32.tflite is "float32" in "run/export".
+    """
     if any(path.is_absolute() for path in paths):
         paths = [path.absolute() for path in paths]
     shared = os.path.commonpath([path.parent for path in paths])

@@ -78,7 +78,7 @@ def test_all_pictures_of_a_folder_count_in_the_classes_of_the_model(evaluate, tm
     }
     assert row["most_confused"] == [{"true": "bright", "predicted": "dark", "images": 2}]
     assert "held, all splits, 12 images" in told.out
-    assert "No images of: dark." in told.out
+    assert "Classes without images: dark." in told.out
     assert told.err == ""
 
 

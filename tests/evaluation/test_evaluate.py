@@ -155,8 +155,10 @@ def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
     )
     assert rows[1].agreement == pytest.approx(counts[4] / 360)
     assert rows[0].against_first is None
-    assert evaluation_row(rows[1])["differs"] == ("yes" if rows[1].against_first.p < 0.05 else "no")
-    assert confusions_line(rows[0].metrics).startswith("Most confused: ")
+    assert evaluation_row(rows[1])["significant"] == (
+        "yes" if rows[1].against_first.p < 0.05 else "no"
+    )
+    assert confusions_line(rows[0].metrics).startswith("Most frequent confusions: ")
     assert [row["images"] for row in class_rows(rows[0].metrics)] == [
         str(count) for count in counts
     ]
@@ -257,8 +259,8 @@ def test_evaluation_writes_pictures(quickstart, script, tmp_path, capfd, monkeyp
     assert script("evaluate.py", *files, "--output", tmp_path / "told") == 0
     printed = capfd.readouterr().out
     assert re.search("float32 .* int8 .* quickstart", printed)
-    assert re.search(r"differs .* no ", printed)
-    assert "Most confused: " in printed
+    assert re.search(r"significant .* no ", printed)
+    assert "Most frequent confusions: " in printed
     drawn = ("confusion", "mistakes", "reliability")
     names = [f"{name}_{what}.png" for name in ("float32", "int8", "quickstart") for what in drawn]
     assert sorted(path.name for path in (tmp_path / "told").iterdir()) == sorted(

@@ -1,4 +1,4 @@
-"""What a bad input must get: one line under 300 characters, exit status 2, and no file written, changed or lost."""
+"""Check that bad input gives one line under 300 characters and status 2, and changes no file."""
 
 import contextlib
 import dataclasses
@@ -16,13 +16,13 @@ from conftest import ROOT, run_script
 from PIL import Image
 
 LONGEST = 300  # characters of a message
-SECONDS = 10  # until a command counts as hanging
-NOBODY = 65534  # the user without permissions
+SECONDS = 10  # a command that takes longer hangs
+NOBODY = 65534  # user ID without permissions
 DIGIT = ROOT / "examples" / "digit.png"
 
 
 class Work(BaseException):
-    """The script has begun to work."""
+    """The script has started its work."""
 
 
 class Hangs(BaseException):
@@ -30,7 +30,7 @@ class Hangs(BaseException):
 
 
 def parameters(cases, ids, is_quick):
-    """The cases for `pytest.mark.parametrize`; those for which `is_quick` is false are slow."""
+    """Return the cases for `pytest.mark.parametrize`. Cases that are not `is_quick` are slow."""
     return [
         pytest.param(*case, id=name, marks=() if is_quick(*case) else pytest.mark.slow)
         for case, name in zip(cases, ids, strict=True)
@@ -42,14 +42,14 @@ def start_working(*arguments, **options):
 
 
 def options_of(path):
-    """The class `Options` of a script, without running it."""
+    """Return the class `Options` of a script without running the script."""
     space = {"__name__": path.stem}
     exec(compile(path.read_text(), path, "exec"), space)
     return space["Options"]
 
 
 def tree_of(folder):
-    """{path: what it is} of all that lies in a folder: kind and permissions, and the hash of a file."""
+    """Return {path: state} of everything in a directory: mode, and hash of each file."""
     return {path: state_of(path) for path in sorted(Path(folder).rglob("*"))}
 
 
@@ -64,7 +64,7 @@ def state_of(path):
 
 @contextlib.contextmanager
 def without_permissions():
-    """Run the block as a user whom permissions stop, if this process is root's."""
+    """Run the block as a user without permissions if this process runs as root."""
     if os.getuid():
         yield
         return
@@ -95,8 +95,9 @@ def check_refused(typed, world, capfd, names=""):
     """Run a script and assert that it refuses its arguments.
 
     Args:
-        typed: the name of the script and its arguments.
-        world: folder in which nothing may change.
+        typed: name of the script and its arguments.
+        world: directory in which nothing may change.
+        capfd: fixture of pytest.
         names: text that the message must contain.
     """
     before = tree_of(world)
@@ -116,7 +117,7 @@ def check_refused(typed, world, capfd, names=""):
 
 
 def make_run(folder, digits):
-    """A finished run folder of an untrained model, small and quick to make."""
+    """Create a finished run directory of a small untrained model."""
     import keras_arch
     from keras_arch import files
     from keras_arch.evaluation.evaluate import evaluate_run
@@ -137,7 +138,7 @@ def make_run(folder, digits):
 
 @pytest.fixture(scope="module")
 def world(digits, data_dir):
-    """A folder with two runs, a picture and data, owned by whoever runs `without_permissions`, and open to all."""
+    """A directory with two runs, an image and data."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_run(folder / "run", digits)
@@ -154,7 +155,7 @@ def world(digits, data_dir):
 
 
 def give_away(folder):
-    """Let the user of `without_permissions` own all that lies in a folder."""
+    """Make the user of `without_permissions` the owner of a directory and its content."""
     if not os.getuid():
         for path in (folder, *folder.rglob("*")):
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Every public function, with an argument that it cannot take: an `InputError` of one line, and nothing written."""
+"""Bad arguments of public functions: an `InputError` of one line, and no file is written."""
 
 import dataclasses
 import inspect
@@ -11,7 +11,7 @@ from harness import LONGEST, parameters, time_limit, tree_of, world  # noqa: F40
 import keras_arch
 from keras_arch.architectures.registry import BUILDERS
 
-# What no argument takes, whatever it is for.
+# Values that no argument accepts.
 WRONG = {
     "object": object(),
     "set": {1},
@@ -31,7 +31,7 @@ WRONG = {
     "function": len,
 }
 NAMES = ("empty text", "long text", "line break", "NUL")
-BUILDER = {  # argument of a builder -> what of it is right after all
+BUILDER = {  # argument of a builder: names of the values that it accepts
     "weights": (),
     "input_tensor": (),
     "input_shape": (),
@@ -50,7 +50,7 @@ RESIDUAL = {
     "squeeze_excitation_ratio": (),
 }
 GOOGLENET = {"width": (), "kernel_5x5": ()}
-OTHERS = {  # function -> its arguments
+OTHERS = {  # function: arguments as in BUILDER
     "build": {"name": ()},
     "cost": {"model": ()},
     "evaluate": {"artifact": (), "dataset": (), "split": ()},
@@ -77,11 +77,11 @@ OTHERS = {  # function -> its arguments
     "ExportSettings": {field.name: () for field in dataclasses.fields(keras_arch.ExportSettings)}
     | {"keep_float": ("empty list",)},
 }
-TEXT = ("dataset", "model", "weights", "license")  # fields of options that any text fits
+TEXT = ("dataset", "model", "weights", "license")  # fields of options that accept any text
 
 
 def cases():
-    """(function, argument, the names of what is wrong for it)."""
+    """Yield (function, argument, names of the values that it must refuse)."""
     for builder in BUILDERS.values():
         for argument, fine in (BUILDER | RESIDUAL | GOOGLENET).items():
             if argument in inspect.signature(builder).parameters:
@@ -101,7 +101,7 @@ CASES = list(cases())
 
 @pytest.fixture(scope="module")
 def good(world, digits):  # noqa: F811
-    """{function: arguments that it takes}."""
+    """{function: valid arguments}."""
     model = keras.models.load_model(world / "run/model.keras")
     recipe = keras_arch.RECIPES["quickstart"]
     images, _ = digits.train.sample(2, seed=0)
@@ -140,7 +140,7 @@ def good(world, digits):  # noqa: F811
 
 
 def fault_of(function, arguments):
-    """What is wrong with how a function refuses its arguments; None if nothing is."""
+    """Return how a function fails to refuse its arguments, or None if it refuses them."""
     try:
         with time_limit():
             function(**arguments)

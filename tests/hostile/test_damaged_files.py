@@ -1,7 +1,7 @@
-"""Damaged files: whatever a seeded mutation did to a file, it works or an InputError names what is wrong.
+"""Damaged files: after any seeded mutation, a file can be read or is refused with an InputError.
 
-Files are read by a process of its own, which is replaced if it crashes or hangs: the number of the case that did it is in
-the failure. `damaged(name, content, number)` makes the same file again.
+A separate process reads the files. If it crashes or hangs, another one replaces it. A failure has
+the number of the mutation. `damaged(name, content, number)` creates the same file again.
 """
 
 import copy
@@ -26,18 +26,18 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-FEW, MANY = 5, 100  # damaged files of each kind, in `make test` and by night
+FEW, MANY = 5, 100  # damaged files of each kind in make test and in make slowtest
 SIDE, LABELS = 8, ("zero", "one", "two")
-PATIENCE = 60  # seconds for one file
-MEMORY = 4 << 30  # bytes that a file may cost, so that none takes the machine with it
-LONGEST = 300  # characters of a message, without the folder of the file
-LARGEST = 1 << 24  # numbers in an image; a file may ask for more than there is memory
+TIME_LIMIT = 60  # seconds for one file
+MEMORY = 4 << 30  # bytes that reading a file may allocate
+LONGEST = 300  # characters of a message without the directory of the file
+LARGEST = 1 << 24  # numbers in an image; a damaged file may require more than the memory
 
 # --- mutations of bytes ---
 
 
 def span(rng, content, most=64):
-    """The start and end of a random part of `content`."""
+    """Return the start and end of a random part of `content`."""
     start = int(rng.integers(len(content)))
     return start, min(len(content), start + int(rng.integers(1, most + 1)))
 
@@ -74,13 +74,13 @@ def duplicate(rng, content):
 
 
 def fill(rng, content):
-    """Let a part be all 0 or all 255."""
+    """Fill a part with 0 or 255."""
     start, end = span(rng, content)
     return content[:start] + bytes([int(rng.choice([0, 255]))]) * (end - start) + content[end:]
 
 
 def swap(rng, content):
-    """Let two parts of one length change places."""
+    """Swap two parts of the same length."""
     (a, b), c = span(rng, content), int(rng.integers(len(content)))
     changed, length = bytearray(content), min(b - a, len(content) - c)
     changed[a : a + length], changed[c : c + length] = (
@@ -90,7 +90,7 @@ def swap(rng, content):
     return bytes(changed)
 
 
-SAME_LENGTH = [flip_bits, set_byte, fill, swap]  # the rest of the file stays where it was
+SAME_LENGTH = [flip_bits, set_byte, fill, swap]  # mutations that move nothing
 BYTES = [*SAME_LENGTH, *SAME_LENGTH, cut, delete, insert, duplicate]
 
 
@@ -136,7 +136,7 @@ STRANGE += [
 
 
 def places(value):
-    """Every (container, key) inside a JSON value."""
+    """Yield every (container, key) inside a JSON value."""
     keys = (
         value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     )
@@ -146,12 +146,12 @@ def places(value):
 
 
 def json_of(rng, content):
-    """Change the values; one file in five is damaged as bytes."""
+    """Change JSON values or, in one file of five, bytes."""
     return (bytes_of if rng.random() < 0.2 else change_json)(rng, content)
 
 
 def change_json(rng, content):
-    """Delete, exchange or nest one value or two."""
+    """Delete, replace or nest one or two values."""
     root = [json.loads(content)]
     for _ in range(int(rng.integers(1, 3))):
         found = list(places(root))
@@ -159,7 +159,7 @@ def change_json(rng, content):
         match rng.integers(5):
             case 0 if container is not root:
                 del container[key]
-            case 1:  # deeper than Python's recursion goes
+            case 1:  # up to deeper than Python's recursion limit
                 depth, container[key] = int(rng.choice([3, 100, 20_000])), "NESTED"
                 return json.dumps(root[0]).replace('"NESTED"', "[" * depth + "]" * depth).encode()
             case 2:
@@ -170,11 +170,15 @@ def change_json(rng, content):
     return json.dumps(root[0]).encode()
 
 
-DEEPER = 0.9  # probability of going on to a part of a part
+DEEPER = 0.9  # probability of descending one more level
 
 
 def message_of(kind):
-    """A mutation of one part of a protobuf message, which can still be parsed; `kind` is a function to its class."""
+    """Return a mutation of a part of a protobuf message that keeps it valid.
+
+    Args:
+        kind: function that returns the class of the message.
+    """
 
     def change_message(rng, content):
         from google.protobuf import json_format
@@ -185,7 +189,7 @@ def message_of(kind):
             while rng.random() < DEEPER and (parts := list(parts_of(part))):
                 part = parts[rng.integers(len(parts))]
             fields = json.dumps(json_format.MessageToDict(part)).encode()
-            with suppress(Exception):  # a value that its field does not hold
+            with suppress(Exception):  # the field does not accept the value
                 part.CopyFrom(
                     json_format.ParseDict(json.loads(change_json(rng, fields)), type(part)())
                 )
@@ -195,7 +199,7 @@ def message_of(kind):
 
 
 def parts_of(message):
-    """Every message that is directly in a protobuf message."""
+    """Yield the messages directly inside a protobuf message."""
     for _, value in message.ListFields():
         repeated = (
             value.values()
@@ -221,7 +225,7 @@ NUMBERS = [0, 1, -1, 2, 3, 5, 31, 100, 127, 255, 2**15, 2**31 - 1, -(2**31), 2**
 
 
 def tflite_numbers(rng, content):
-    """Exchange a number or two in the tables of a .tflite model, which stays a valid flatbuffer."""
+    """Replace one or two numbers in a .tflite model, which stays a valid flatbuffer."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -229,7 +233,7 @@ def tflite_numbers(rng, content):
         model = schema.ModelT.InitFromPackedBuf(content, 0)
         holders = list(holders_of_numbers(model))
         builder = flatbuffers.Builder()
-        with suppress(Exception):  # a number that its field does not hold
+        with suppress(Exception):  # the field does not accept the number
             for _ in range(int(rng.integers(1, 3))):
                 holder, keys = holders[rng.integers(len(holders))]
                 holder[keys[rng.integers(len(keys))]] = NUMBERS[rng.integers(len(NUMBERS))]
@@ -238,7 +242,7 @@ def tflite_numbers(rng, content):
 
 
 def holders_of_numbers(value):
-    """Every (table or vector, keys of its numbers) of an unpacked flatbuffer."""
+    """Yield every (table or vector, keys of its numbers) of an unpacked flatbuffer."""
     if isinstance(value, np.ndarray) and value.size:
         yield value, range(len(value))
     elif isinstance(value, list):
@@ -274,7 +278,7 @@ ENCODINGS = ["utf-8-sig", "utf-16", "latin-1"]
 
 
 def lines_of(rng, content):
-    """Delete, repeat or move lines, exchange fields, or write another encoding; one file in five is damaged as bytes."""
+    """Change lines, fields or the encoding of a text or, in one file of five, bytes."""
     if rng.random() < 0.2:
         return bytes_of(rng, content)
     lines = [line.split(",") for line in content.decode().split("\n")]
@@ -304,7 +308,7 @@ def members_of(content):
 
 
 def inside(member, mutate):
-    """A mutation of one member of an archive, written again so that its checksum is right. An empty `member` is any."""
+    """Return a mutation of a member of an archive, with a valid checksum. "" is any member."""
 
     def mutate_member(rng, content):
         members = members_of(content)
@@ -319,8 +323,8 @@ def inside(member, mutate):
     return mutate_member
 
 
-def before_archive(mutate):
-    """A mutation of the model in a .tflite file, not of the archive of labels after it."""
+def in_model(mutate):
+    """Return a mutation of the model in a .tflite file, without the archive of class names."""
 
     def mutate_model(rng, content):
         start = content.index(b"PK\x03\x04")
@@ -330,7 +334,7 @@ def before_archive(mutate):
 
 
 def in_archive(rng, content):
-    """Damage the archive of labels after the model in a .tflite file."""
+    """Damage the archive of class names at the end of a .tflite file."""
     start = content.index(b"PK\x03\x04")
     return content[:start] + bytes_of(rng, content[start:])
 
@@ -339,7 +343,7 @@ def in_archive(rng, content):
 
 
 def classify(path):
-    """Open a model, classify two images and compare its labels."""
+    """Open a model, classify two images and compare the class names."""
     import keras_arch
     from keras_arch.class_names import check_class_order
 
@@ -351,7 +355,7 @@ def classify(path):
 
 
 def load(path):
-    """Load a data set and read two images of each split."""
+    """Load a data set and read two images from each split."""
     import keras_arch
     from keras_arch.data.tfds import SPLITS
 
@@ -381,7 +385,7 @@ def draw(path):
 
 
 def classify_with_labels(path):
-    """Classify with the model next to a labels.txt."""
+    """Classify with the model in the directory of labels.txt."""
     classify(path.parent / "model.onnx")
 
 
@@ -462,7 +466,7 @@ def write_tflite(model, path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run folder with a model of every kind."""
+    """A run directory with a model in every format."""
     import keras
 
     folder = tmp_path_factory.mktemp("files")
@@ -492,13 +496,13 @@ def folder(tmp_path_factory):
     return folder
 
 
-# {what is damaged: (the file, how it is damaged, how it is read)}
+# {name: (file, mutation, function that reads it)}
 FILES = {
     "keras archive": ("model.keras", bytes_of, classify),
     "keras config": ("model.keras", inside("config.json", json_of), classify),
     "keras weights": ("model.keras", inside("model.weights.h5", bytes_of), classify),
-    "tflite model": ("model.tflite", before_archive(bytes_of), classify),
-    "tflite numbers": ("model.tflite", before_archive(tflite_numbers), classify),
+    "tflite model": ("model.tflite", in_model(bytes_of), classify),
+    "tflite numbers": ("model.tflite", in_model(tflite_numbers), classify),
     "tflite labels": ("model.tflite", in_archive, classify),
     "onnx": ("model.onnx", bytes_of, classify),
     "onnx fields": ("model.onnx", message_of(onnx_model), classify),
@@ -515,7 +519,7 @@ FILES = {
 
 
 def damaged(name, content, number):
-    """The content of a file after mutation `number`."""
+    """Return the content of a file after mutation `number`."""
     return FILES[name][1](np.random.default_rng([crc32(name.encode()), number]), content)
 
 
@@ -529,7 +533,7 @@ HEAVY = [
     "keras_arch.data.tfds",
     "keras_arch.artifacts.tflite",
 ]
-PROCESSES = multiprocessing.get_context("forkserver")  # forks from a process without threads
+PROCESSES = multiprocessing.get_context("forkserver")  # its server has no threads
 PROCESSES.set_forkserver_preload([*HEAVY, "matplotlib.figure"])
 
 
@@ -537,12 +541,12 @@ WORKS, REFUSED = "works", "is refused"
 
 
 def replace(path, content):
-    path.unlink()  # a file that is still mapped into memory must not change
+    path.unlink()  # a process may still have the old file mapped into memory
     path.write_bytes(content)
 
 
-def answer(name, folder):
-    """`WORKS`, `REFUSED` if an InputError says why in one line, or else what happens when a file of `folder` is read."""
+def outcome_of(name, folder):
+    """Read a file; return `WORKS`, `REFUSED` for an InputError of one line, or the problem."""
     from keras_arch import InputError
 
     file, _, read = FILES[name]
@@ -561,7 +565,10 @@ def answer(name, folder):
 
 
 def serve(folder, scratch, connection):
-    """Send the `answer` to each (name, number) that comes in through `connection`; without a number, to the whole file."""
+    """Receive (name, number), damage and read that file, and send the outcome.
+
+    If the number is None, the file is not damaged.
+    """
     os.dup2(os.open(scratch / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_AS, 2 * [virtual_memory() + MEMORY])
@@ -571,17 +578,17 @@ def serve(folder, scratch, connection):
         name, number = connection.recv()
         content, target = (folder / FILES[name][0]).read_bytes(), scratch / "files" / FILES[name][0]
         replace(target, content if number is None else damaged(name, content, number))
-        connection.send(answer(name, scratch / "files"))
+        connection.send(outcome_of(name, scratch / "files"))
         replace(target, content)
 
 
 def virtual_memory():
-    """Bytes of address space that this process has."""
+    """Return the size of the address space of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 class Reader:
-    """A process that reads damaged files, and another one after it crashed or hung."""
+    """A process that reads damaged files. Another one replaces it after a crash."""
 
     def __init__(self, folder, scratch):
         self.folder, self.scratch, self.started, self.process = folder, scratch, 0, None
@@ -603,14 +610,14 @@ class Reader:
             self.process.join()
             self.process = None
 
-    def answer(self, name, number=None):
-        """The `answer` to a file, damaged if there is a number, or how the process ended."""
+    def read(self, name, number=None):
+        """Return the outcome of reading a file, or how the process ended."""
         if self.process is None:
             self.start()
         self.connection.send((name, number))
-        if not self.connection.poll(PATIENCE):
+        if not self.connection.poll(TIME_LIMIT):
             self.stop()
-            return f"no answer in {PATIENCE} s"
+            return f"no outcome within {TIME_LIMIT} s"
         try:
             return self.connection.recv()
         except EOFError:
@@ -626,27 +633,29 @@ def reader(folder, tmp_path_factory):
     reader.stop()
 
 
-def bad_answers(reader, name, numbers):
-    """{number: answer} of the damaged files that neither work nor are refused."""
-    answers = {number: reader.answer(name, number) for number in numbers}
-    return {number: answer for number, answer in answers.items() if answer not in (WORKS, REFUSED)}
+def bad_outcomes(reader, name, numbers):
+    """Return {number: outcome} of the damaged files that neither work nor are refused."""
+    outcomes = {number: reader.read(name, number) for number in numbers}
+    return {
+        number: outcome for number, outcome in outcomes.items() if outcome not in (WORKS, REFUSED)
+    }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_works_or_is_refused(name, reader):
-    assert reader.answer(name) == WORKS
-    assert bad_answers(reader, name, range(FEW)) == {}
+    assert reader.read(name) == WORKS
+    assert bad_outcomes(reader, name, range(FEW)) == {}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_many_damaged_files_work_or_are_refused(name, reader):
-    assert bad_answers(reader, name, range(FEW, MANY)) == {}
+    assert bad_outcomes(reader, name, range(FEW, MANY)) == {}
 
 
 @pytest.mark.parametrize("text", [b"batch", b"Softmax"])
 def test_an_onnx_file_whose_text_is_not_utf_8_is_refused(text, folder, tmp_path, capfd):
-    """ONNX Runtime opens it and fails when the shape is asked for; or it prints on stdout that it tries again."""
+    """ONNX Runtime opens such a file. It fails later, or prints on stdout that it tries again."""
     from keras_arch import InputError, open_artifact
 
     onnx = pytest.importorskip("onnx")
@@ -662,11 +671,11 @@ def test_an_onnx_file_whose_text_is_not_utf_8_is_refused(text, folder, tmp_path,
     assert capfd.readouterr().out == ""
 
 
-# --- graphs of .tflite files that end the process ---
+# --- .tflite graphs that crash the interpreter ---
 
 
 def edit_graph(path, edit):
-    """The content of a .tflite file whose unpacked main graph `edit` has changed."""
+    """Return the content of a .tflite file after `edit` changed its unpacked main graph."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -690,11 +699,11 @@ def skip_an_operator(graph):
     del graph.operators[1]
 
 
-def leave_out_the_kernel(graph):
+def omit_the_kernel(graph):
     graph.operators[1].inputs = np.array([graph.operators[1].inputs[0], -1], "int32")
 
 
-def leave_out_the_output(graph):
+def omit_the_output(graph):
     graph.outputs = np.array([-1], "int32")
 
 
@@ -702,7 +711,7 @@ def write_beyond_the_tensors(graph):
     graph.operators[-1].outputs = np.array([100], "int32")
 
 
-def answer_with_text(graph):
+def output_text(graph):
     graph.tensors[graph.outputs[0]].type = 5
 
 
@@ -712,13 +721,13 @@ def answer_with_text(graph):
         (write_into_a_constant, "is written and has a value"),
         (write_twice, "is written and has a value"),
         (skip_an_operator, "is read and has no value"),
-        (leave_out_the_kernel, "tensor -1 is read and has no value"),
-        (leave_out_the_output, "tensor -1 is read and has no value"),
+        (omit_the_kernel, "tensor -1 is read and has no value"),
+        (omit_the_output, "tensor -1 is read and has no value"),
         (write_beyond_the_tensors, "tensor 100 is written and does not exist"),
-        (answer_with_text, "holds text"),
+        (output_text, "holds text"),
     ],
 )
-def test_a_graph_that_ends_the_process_is_refused_before_it_runs(edit, message, folder, tmp_path):
+def test_a_graph_that_crashes_the_interpreter_is_refused(edit, message, folder, tmp_path):
     from keras_arch import InputError, open_artifact
     from keras_arch.artifacts.tflite_graph import check_graph
 
@@ -731,10 +740,10 @@ def test_a_graph_that_ends_the_process_is_refused_before_it_runs(edit, message, 
         open_artifact(path)
 
 
-def test_a_graph_without_a_bias_is_not_refused(folder):
+def test_a_graph_without_a_bias_is_accepted(folder):
     from keras_arch.artifacts.tflite_graph import check_graph
 
-    def leave_out_the_bias(graph):
+    def omit_the_bias(graph):
         graph.operators[0].inputs = np.array([*graph.operators[0].inputs[:2], -1], "int32")
 
-    check_graph(edit_graph(folder / "model.tflite", leave_out_the_bias))
+    check_graph(edit_graph(folder / "model.tflite", omit_the_bias))

@@ -1,4 +1,4 @@
-"""A disk that is full: one line, and what was there stays."""
+"""Scripts on a full disk: one line, and existing files do not change."""
 
 import shutil
 import subprocess
@@ -8,9 +8,9 @@ import pytest
 from conftest import ROOT
 from harness import DIGIT, LONGEST, tree_of, world  # noqa: F401
 
-SIZE = "96k"  # of the disk
+SIZE = "96k"  # size of the disk
 
-OUTPUTS = [  # what each script writes first is larger than the disk
+OUTPUTS = [  # commands whose first file does not fit on the disk
     "train.py quickstart --epochs 1 --output DISK/run",
     "evaluate.py run --output DISK/new",
     "predict.py run digit.png --explain DISK/new",
@@ -21,7 +21,7 @@ OUTPUTS = [  # what each script writes first is larger than the disk
 
 @pytest.fixture
 def disk(tmp_path):
-    """A full file system with one file on it, if this process may mount one."""
+    """A full file system with one image, if this process may mount one."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)]
@@ -29,7 +29,7 @@ def disk(tmp_path):
         shutil.which("mount") is None
         or subprocess.run(mount, capture_output=True, check=False).returncode
     ):
-        pytest.skip("only a user who may mount file systems can try a full disk")
+        pytest.skip("this user may not mount a file system")
     shutil.copy(DIGIT, place)
     with (place / "filler").open("wb", buffering=0) as filler:
         try:
@@ -43,7 +43,7 @@ def disk(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("typed", OUTPUTS)
-def test_a_full_disk_is_one_line(typed, disk, world, monkeypatch):  # noqa: F811
+def test_a_full_disk_is_one_line_and_changes_no_file(typed, disk, world, monkeypatch):  # noqa: F811
     monkeypatch.setenv("TFDS_DATA_DIR", str(world / "data"))
     script, *words = typed.replace("DISK", str(disk)).split()
     before = tree_of(disk)

@@ -1,4 +1,4 @@
-"""Processes that are killed, disks that are full, and two processes on one folder: nothing is lost or damaged.
+"""Killed processes, full disks and concurrent processes: no file is lost or damaged.
 
 The summary of pytest lists the outcomes.
 """
@@ -23,15 +23,15 @@ from PIL import Image
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(os.name != "posix", reason="kills, locks and mounts are POSIX's"),
+    pytest.mark.skipif(os.name != "posix", reason="kills, locks and mounts need POSIX"),
 ]
 
 SEED = 20
 TRAINING_KILLS, EXPORT_KILLS = 14, 6
-CHAIN = 4  # kills of one run before it is left alone
+CHAIN = 4  # kills of one run before it may finish
 EPOCHS = 3
 TRAIN = ("train.py", "quickstart", "--epochs", EPOCHS, "--precision", "float32", "--ema", "0.99")
-# Two formats of two converters take a third of the time of all six.
+# Two formats by two converters take a third of the time of all six.
 EXPORT = ("--formats", "saved_model", "int8", "--proof-images", 50, "--calibration-images", 10)
 LONGEST_LINE = 300
 KB = 1024
@@ -50,7 +50,7 @@ def finish(process):
 
 
 def run(name, *arguments, **environment):
-    """Run a script, which succeeds."""
+    """Run a script and assert that it succeeds."""
     status, errors = finish(start(name, *arguments, **environment))
     assert status == 0, errors
 
@@ -65,7 +65,7 @@ def assert_one_line(status, errors, *parts):
 
 
 def die(seconds, name, *arguments):
-    """Kill a script after `seconds`; return whether it still ran. If it did not, it succeeded."""
+    """Kill a script after `seconds`. Return False if it had already succeeded."""
     process = start(name, *arguments)
     try:
         process.wait(timeout=seconds)
@@ -87,8 +87,8 @@ def same_weights(path, expected):
     return len(found) == len(expected) and all(map(np.array_equal, found, expected))
 
 
-def assert_whole_run(folder, files):
-    """All that a finished run has is there and can be read, and the weights are those that run.json speaks of."""
+def assert_finished_run(folder, files):
+    """Assert that a run has all files, that they can be read and that run.json has their hash."""
     digest = hashlib.sha256()
     for array in weights_of(folder / "model.keras"):
         digest.update(array.tobytes())
@@ -106,7 +106,7 @@ def names_in(folder):
 
 
 def contents(folder):
-    """{name: SHA-256} of the files in a folder."""
+    """Return {name: SHA-256} of the files in a directory."""
     return {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names_in(folder)
     }
@@ -114,15 +114,15 @@ def contents(folder):
 
 @pytest.fixture
 def outcome(record_property):
-    """Print a line in the summary of pytest."""
+    """A function that adds a line to the summary of pytest."""
     return lambda line: record_property("outcome", line)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, data_dir):
-    """Two finished runs, of seeds 0 and 1, that nothing interrupted, and the seconds that a training takes.
+    """Directory of two uninterrupted runs, of seeds 0 and 1, and the seconds of a training.
 
-    None of the folders may be changed.
+    Tests must not change it.
     """
     folder = tmp_path_factory.mktemp("made")
     run(*TRAIN, "--output", folder / "seed0", "--data-dir", data_dir)
@@ -131,12 +131,10 @@ def made(tmp_path_factory, data_dir):
     return folder, time.monotonic() - started
 
 
-def test_trainings_that_are_killed_end_with_the_weights_of_those_that_are_not(
-    made, tmp_path, data_dir, outcome
-):
-    """Chains of kills: each process resumes what the one before left, until one comes to its end.
+def test_killed_and_resumed_trainings_end_with_the_same_weights(made, tmp_path, data_dir, outcome):
+    """In a chain of kills, each process resumes the previous one, until one finishes.
 
-    Every second chain has another seed, so that the run that it replaces can be told from its own.
+    Chains alternate between two seeds, so old and new runs have different weights.
     """
     reference, seconds = made
     folder, moments, counts = tmp_path / "run", random.Random(SEED), Counter()
@@ -144,21 +142,23 @@ def test_trainings_that_are_killed_end_with_the_weights_of_those_that_are_not(
     assert not all(map(np.array_equal, *expected))
     files = names_in(reference / "seed0")
 
-    def go_on(chain, resume, overwrite, kill=True):
+    def resume_training(chain, resume, overwrite, kill=True):
         options = ("--output", folder, "--data-dir", data_dir, "--seed", chain % 2)
         options += ("--resume",) * resume + ("--overwrite",) * overwrite
         return die(moments.uniform(0, seconds) if kill else 300, *TRAIN, *options)
 
     chain, kills, in_chain, resume = 0, 0, 0, False
     while kills < TRAINING_KILLS or resume:
-        killed = go_on(chain, resume, chain > 0, kills < TRAINING_KILLS and in_chain < CHAIN)
+        killed = resume_training(
+            chain, resume, chain > 0, kills < TRAINING_KILLS and in_chain < CHAIN
+        )
         kills, in_chain = kills + killed, in_chain + killed
         finished = folder.exists() and same_weights(folder / "model.keras", expected[chain % 2])
         if folder.exists():
-            assert_whole_run(folder, files)
+            assert_finished_run(folder, files)
             assert finished or same_weights(folder / "model.keras", expected[(chain - 1) % 2])
         else:
-            assert chain == 0  # a run that was there stays until the new one is
+            assert chain == 0  # an old run stays until the new one is finished
         partial = tmp_path / "run.partial"
         if not killed:
             assert finished
@@ -183,7 +183,11 @@ def epochs_in(checkpoint):
 
 
 def exported(folder):
-    """What must be the same in two exports: names, and contents of all but measurements and TensorFlow's identifiers."""
+    """Return what two exports must have in common.
+
+    These are the names of all files, and the contents of those without measurements and without
+    identifiers of TensorFlow.
+    """
     return {
         name: digest
         for name, digest in contents(folder).items()
@@ -197,7 +201,7 @@ def copied(made, tmp_path):
     return Path(shutil.copytree(made[0] / "seed0", tmp_path / "run"))
 
 
-def test_exports_that_are_killed_are_old_or_new_or_absent(copied, tmp_path, outcome):
+def test_a_killed_export_is_old_or_new_or_absent(copied, tmp_path, outcome):
     folder, moments, counts = copied / "export", random.Random(SEED + 1), Counter()
     files = names_in(copied)
     started = time.monotonic()
@@ -230,7 +234,7 @@ def test_exports_that_are_killed_are_old_or_new_or_absent(copied, tmp_path, outc
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of 16 MB, in memory."""
+    """A file system of 16 MB in memory."""
     folder = tmp_path / "disk"
     folder.mkdir()
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
@@ -238,7 +242,7 @@ def disk(tmp_path):
     try:
         done = subprocess.run(mount, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        pytest.skip("there is no command to mount a file system")
+        pytest.skip("the mount command is not installed")
     if done.returncode:
         pytest.skip(f"a file system cannot be mounted: {done.stderr.strip()}")
     yield folder
@@ -247,7 +251,7 @@ def disk(tmp_path):
 
 @contextmanager
 def nearly_full(disk, room):
-    """Leave `room` bytes on a disk."""
+    """Fill a disk until `room` bytes are free."""
     filler = disk / "filler"
     with filler.open("wb") as file:
         found = os.statvfs(disk)
@@ -261,16 +265,17 @@ def size_of(path):
 
 
 def full_size(path):
-    """Bytes that a file takes on a disk of pages of 4 KB."""
+    """Return the bytes that a file uses on a disk with pages of 4 KB."""
     return -(-path.stat().st_size // (4 * KB)) * 4 * KB
 
 
-def test_a_disk_that_fills_while_training(made, disk, data_dir, outcome):
+def test_training_on_a_full_disk_can_be_resumed(made, disk, data_dir, outcome):
     reference, _ = made
     command = (*TRAIN, "--output", disk / "run", "--data-dir", data_dir)
     model = full_size(reference / "seed0" / "model.keras")
     weights = sum(array.nbytes for array in weights_of(reference / "seed0" / "model.keras"))
-    # A checkpoint is three times as large as the weights, with momentum and averages. A new one needs room beside the old.
+    # A checkpoint is three times as large as the weights: momentum and averages. The old one is
+    # removed after the new one is written.
     rooms = {"first checkpoint": model + 40 * KB, "a later epoch": 11 * weights // 2}
     counts = {}
     for moment, room in rooms.items():
@@ -295,7 +300,7 @@ def test_a_disk_that_fills_while_training(made, disk, data_dir, outcome):
     outcome(f"a full disk in training: {counts} kept; all resumed to the same weights")
 
 
-def test_a_disk_that_fills_while_exporting_and_evaluating(made, disk, outcome):
+def test_export_and_evaluation_on_a_full_disk_keep_the_old_files(made, disk, outcome):
     source = shutil.copytree(made[0] / "seed0", disk / "run")
     run("export.py", source, *EXPORT)
     before, counts = contents(source), Counter()
@@ -312,24 +317,24 @@ def test_a_disk_that_fills_while_exporting_and_evaluating(made, disk, outcome):
     run(*command)
     before = contents(disk / "evaluation")
     largest = max(full_size(path) for path in (disk / "evaluation").glob("*.png"))
-    for room in (0, largest - 4 * KB):  # without room for metrics.json, or for a picture
+    for room in (0, largest - 4 * KB):  # no space for metrics.json, or for a figure
         with nearly_full(disk, room):
             assert_one_line(*finish(start(*command)), "No space left on device")
         after = contents(disk / "evaluation")
         assert after.keys() == before.keys()
         json.loads((disk / "evaluation" / "metrics.json").read_text())
-        for picture in (disk / "evaluation").glob("*.png"):
-            with Image.open(picture) as image:
+        for figure in (disk / "evaluation").glob("*.png"):
+            with Image.open(figure) as image:
                 image.load()
         counts["evaluations refused"] += 1
     run(*command)
     assert contents(disk / "evaluation").keys() == before.keys()
     outcome(
-        f"a full disk in export and evaluation: {dict(counts)}; what was there stayed, and reruns worked"
+        f"a full disk in export and evaluation: {dict(counts)}; old files stayed, and reruns worked"
     )
 
 
-def save_pictures(folder):
+def save_images(folder):
     for number, image in enumerate(
         np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype("uint8")
     ):
@@ -339,15 +344,15 @@ def save_pictures(folder):
 
 
 def caches(folder):
-    """All files of this package in a cache folder; matplotlib has others there."""
+    """Return the files of keras_arch in a cache directory, without those of matplotlib."""
     return [path for path in (folder / "keras_arch").rglob("*") if path.is_file()]
 
 
-def test_a_full_disk_under_caches_data_and_temporary_files(copied, disk, tmp_path, outcome):
-    """Caches can be done without. Data and temporary files cannot."""
-    save_pictures(tmp_path / "pictures")
+def test_a_full_disk_for_caches_data_and_temporary_files(copied, disk, tmp_path, outcome):
+    """Scripts work without a cache, but not without data and temporary files."""
+    save_images(tmp_path / "images")
     (disk / "temporary").mkdir()
-    show = ("show_data.py", tmp_path / "pictures", "--output", tmp_path / "data.png")
+    show = ("show_data.py", tmp_path / "images", "--output", tmp_path / "data.png")
     digits = (
         "show_data.py",
         "digits",
@@ -361,14 +366,11 @@ def test_a_full_disk_under_caches_data_and_temporary_files(copied, disk, tmp_pat
         assert caches(disk / "cache") == []
         assert_one_line(*finish(start(*digits)), "No space left on device")
         assert not (tmp_path / "digits.png").exists()
-    with nearly_full(
-        disk, 8 * KB
-    ):  # without any room, Python takes another folder for temporary files
+    with nearly_full(disk, 8 * KB):  # with less, Python uses another temporary directory
         export = start("export.py", copied, *EXPORT, TMPDIR=str(disk / "temporary"))
         status, errors = finish(export)
-        *_, last = errors.splitlines(
-            keepends=True
-        )  # after TensorFlow's warnings that it cannot write its own, either
+        # The lines before the last are warnings of TensorFlow about its own files.
+        *_, last = errors.splitlines(keepends=True)
         assert_one_line(status, last, "No space left on device")
         assert "Traceback" not in errors
         assert not (copied / "export").exists()
@@ -377,12 +379,12 @@ def test_a_full_disk_under_caches_data_and_temporary_files(copied, disk, tmp_pat
     run(*digits)
     assert (tmp_path / "digits.png").exists()
     outcome(
-        "a full disk under caches: went on; under data and temporary files: refused, and reruns worked"
+        "a full disk for caches: ignored; for data and temporary files: refused, and reruns worked"
     )
 
 
 def both(first, second, **environment):
-    """Start two scripts at once; return what `finish` returns of each."""
+    """Start two scripts at once. Return the exit status and stderr of each."""
     processes = [start(*first, **environment), start(*second, **environment)]
     return [finish(process) for process in processes]
 
@@ -394,19 +396,19 @@ def assert_one_wins(results, *parts):
             assert_one_line(status, errors, *parts)
 
 
-def test_two_trainings_into_one_folder(made, tmp_path, data_dir, outcome):
+def test_of_two_trainings_into_one_directory_one_is_refused(made, tmp_path, data_dir, outcome):
     command = (*TRAIN, "--output", tmp_path / "run", "--data-dir", data_dir)
     results = both(command, command)
     assert_one_wins(results, str(tmp_path / "run"))
-    assert_whole_run(tmp_path / "run", names_in(made[0] / "seed0"))
+    assert_finished_run(tmp_path / "run", names_in(made[0] / "seed0"))
     assert same_weights(
         tmp_path / "run" / "model.keras", weights_of(made[0] / "seed0" / "model.keras")
     )
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    outcome("two trainings into one folder: one finished, one was refused")
+    outcome("two trainings into one directory: one finished, one was refused")
 
 
-def test_two_exports_of_one_run(copied, outcome):
+def test_of_two_exports_of_one_run_one_is_refused(copied, outcome):
     files = names_in(copied)
     results = both(*[("export.py", copied, *EXPORT)] * 2)
     assert_one_wins(results, "another process is writing")
@@ -416,8 +418,9 @@ def test_two_exports_of_one_run(copied, outcome):
     outcome("two exports of one run: one finished, one was refused")
 
 
-def test_an_export_of_a_run_that_is_replaced(copied, tmp_path, data_dir, outcome):
-    """The export is of the old run and goes with it, or is of the new run."""
+def test_an_export_of_a_replaced_run_is_removed_or_of_the_new_run(
+    copied, tmp_path, data_dir, outcome
+):
     files = names_in(copied)
     train = (
         *TRAIN,
@@ -436,23 +439,23 @@ def test_an_export_of_a_run_that_is_replaced(copied, tmp_path, data_dir, outcome
     assert json.loads((copied / "run.json").read_text())["recipe"]["seed"] == 1
     found = names_in(copied)
     assert {name for name in found if not name.startswith("export/")} == files
-    fate = "went with the old run"
+    fate = "was removed with the old run"
     if (copied / "export").exists():
         report = json.loads((copied / "export" / "export.json").read_text())
         digest = json.loads((copied / "run.json").read_text())["metrics"]["weights_sha256"]
         assert digest[:12] in json.dumps(report)
         fate = "is of the new run"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    outcome(f"an export of a run that is replaced: both finished, and the export {fate}")
+    outcome(f"an export of a replaced run: both finished, and the export {fate}")
 
 
-def test_two_evaluations_into_one_folder(made, tmp_path, outcome):
+def test_two_evaluations_into_one_directory_do_not_mix(made, tmp_path, outcome):
     models = [made[0] / f"seed{seed}" / "model.keras" for seed in (0, 1)]
     for number, model in enumerate(models):
         run("evaluate.py", model, "--output", tmp_path / str(number))
     results = both(*(("evaluate.py", model, "--output", tmp_path / "both") for model in models))
     assert [status for status, _ in results] == [0, 0], results
-    pictures = [
+    figures = [
         {
             name: digest
             for name, digest in contents(tmp_path / folder).items()
@@ -460,28 +463,28 @@ def test_two_evaluations_into_one_folder(made, tmp_path, outcome):
         }
         for folder in ("0", "1", "both")
     ]
-    assert pictures[2] in pictures[:2]
+    assert figures[2] in figures[:2]
     (row,) = json.loads((tmp_path / "both" / "metrics.json").read_text())["artifacts"]
-    (same,) = json.loads(
-        (tmp_path / str(pictures.index(pictures[2])) / "metrics.json").read_text()
-    )["artifacts"]
+    (same,) = json.loads((tmp_path / str(figures.index(figures[2])) / "metrics.json").read_text())[
+        "artifacts"
+    ]
     assert row["metrics"]["confusion"] == same["metrics"]["confusion"]
     assert names_in(tmp_path / "both") == names_in(tmp_path / "0")
-    outcome("two evaluations into one folder: both finished; all files are of the later one")
+    outcome("two evaluations into one directory: both finished; all files are of the later one")
 
 
-def test_two_first_looks_at_one_folder_of_pictures(tmp_path, outcome):
-    save_pictures(tmp_path / "pictures")
-    command = ("show_data.py", tmp_path / "pictures", "--output", tmp_path / "data.png")
+def test_two_processes_write_one_valid_image_cache(tmp_path, outcome):
+    save_images(tmp_path / "images")
+    command = ("show_data.py", tmp_path / "images", "--output", tmp_path / "data.png")
     results = both(command, command, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert results == [(0, ""), (0, "")]
     (cache,) = caches(tmp_path / "cache")
     assert len(json.loads(cache.read_text())) == 60
-    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "cache", "data.png"}
-    outcome("two first looks at one folder: both finished, one whole cache file")
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "cache", "data.png"}
+    outcome("two processes with an empty image cache: both finished, one valid cache file")
 
 
-def test_two_first_measurements_of_precision(tmp_path, data_dir, outcome):
+def test_two_processes_write_one_valid_precision_cache(tmp_path, data_dir, outcome):
     command = ("train.py", "quickstart", "--epochs", 1, "--data-dir", data_dir, "--output")
     results = both(
         (*command, tmp_path / "one"),
@@ -492,4 +495,4 @@ def test_two_first_measurements_of_precision(tmp_path, data_dir, outcome):
     (cache,) = caches(tmp_path / "cache")
     (speeds,) = json.loads(cache.read_text()).values()
     assert set(speeds) == {"float32", "bfloat16"}
-    outcome("two first measurements of precision: both finished, one whole cache file")
+    outcome("two processes with an empty precision cache: both finished, one valid cache file")

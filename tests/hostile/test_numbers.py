@@ -1,4 +1,4 @@
-"""Every number that a user can give has a finite range, which is checked before any work is done."""
+"""Numeric options have finite ranges, which scripts and dataclasses check first."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from keras_arch.options import Range, check_options, ranges_of
 from keras_arch.recipes import Recipe
 
 BEYOND = (10**19, -(10**19), math.inf, -math.inf, math.nan, -1, 0)
-COMMANDS = {  # the words before the option -> the first work of the script
+COMMANDS = {  # words before the option: first work of the script
     "train.py quickstart": "keras_arch.load_dataset",
     "export.py run": "keras_arch.export.run.open_run",
     "cost.py resnet8": "keras_arch.build",
@@ -23,15 +23,12 @@ COMMANDS = {  # the words before the option -> the first work of the script
     "evaluate.py model.keras": "keras_arch.open_artifact",
     "compare.py one two": "keras_arch.runs.record.read_run",
 }
-PARTS = {
-    "recipe": Recipe,
-    "settings": ExportSettings,
-}  # fields of a script's options that hold options themselves
-WITH = {"height": ["--width", "8"], "width": ["--height", "8"]}  # of export.py: both or neither
+PARTS = {"recipe": Recipe, "settings": ExportSettings}  # fields that are dataclasses of options
+WITH = {"height": ["--width", "8"], "width": ["--height", "8"]}  # export.py takes both or neither
 
 
 def numbers_in(kind):
-    """{name: int or float} of the numeric fields of a dataclass, by its annotations alone."""
+    """Return {name: int or float} of the numeric fields of a dataclass, from its annotations."""
     kinds = {
         name: [hint, *typing.get_args(hint)] for name, hint in typing.get_type_hints(kind).items()
     }
@@ -43,7 +40,7 @@ def numbers_in(kind):
 
 
 def numeric_options(path):
-    """{name: (int or float, its Range)} of all numeric options of a script."""
+    """Return {name: (int or float, Range)} of all numeric options of a script."""
     options = options_of(path)
     found = {}
     for kind in [
@@ -57,14 +54,14 @@ def numeric_options(path):
     return found
 
 
-def test_every_script_is_tried():
+def test_every_script_is_tested():
     assert {typed.split()[0] for typed in COMMANDS} == {
         path.name for path in (ROOT / "scripts").glob("*.py")
     }
 
 
 @pytest.mark.parametrize("typed", COMMANDS)
-def test_numbers_out_of_range_are_one_line_before_any_work(
+def test_numbers_out_of_range_are_refused_before_any_work(
     typed, script, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.setattr(COMMANDS[typed], start_working)
@@ -92,7 +89,7 @@ def test_numbers_out_of_range_are_one_line_before_any_work(
 
 
 @pytest.mark.parametrize("kind", [Recipe, ExportSettings])
-def test_python_is_held_to_the_same_ranges(kind):
+def test_dataclasses_check_the_same_ranges(kind):
     settings = {"height": 8, "width": 8} if kind is ExportSettings else {}
     options = keras_arch.RECIPES["quickstart"] if kind is Recipe else kind(**settings)
     for name, number in numbers_in(kind).items():
@@ -107,7 +104,7 @@ def test_python_is_held_to_the_same_ranges(kind):
             assert len(str(refused.value)) < 300
 
 
-def test_a_range_has_both_ends():
+def test_a_range_includes_both_ends():
     @dataclasses.dataclass(frozen=True)
     class Options:
         share: typing.Annotated[float, Range(0.5, 2)] = 1

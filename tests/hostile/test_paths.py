@@ -1,4 +1,4 @@
-"""Every path that a user can give, and everything that can be wrong with it."""
+"""Bad paths of every path option are refused."""
 
 import functools
 import itertools
@@ -10,10 +10,10 @@ from harness import check_refused, give_away, parameters, start_working, without
 
 ARTIFACT, PICTURES, STORE, FOLDER, FILE = "artifact", "pictures", "store", "folder", "file"
 READ = (ARTIFACT, PICTURES)
-WRITE = (FOLDER, FILE)  # that the script makes
-ALL = (*READ, STORE, *WRITE)  # a store is read, or made if it is not there
+WRITE = (FOLDER, FILE)  # outputs
+ALL = (*READ, STORE, *WRITE)  # a store is read, or created if it does not exist
 
-OPTIONS = [  # what is typed, how the path BAD is used, the suffixes that make a difference
+OPTIONS = [  # (command, use of the path BAD, suffixes that make a difference)
     ("train.py quickstart --dataset BAD", PICTURES, ("", ".npz")),
     ("train.py quickstart --weights BAD", ARTIFACT, ("", ".keras", ".weights.h5")),
     ("train.py quickstart --data-dir BAD", STORE, ("",)),
@@ -35,7 +35,7 @@ OPTIONS = [  # what is typed, how the path BAD is used, the suffixes that make a
     ("show_data.py digits --output BAD", FILE, (".png",)),
 ]
 
-KINDS = {  # what is wrong -> for which uses it is wrong
+KINDS = {  # kind of bad path: uses for which it is bad
     "missing": READ,
     "line\nbreak\x1b[31m": READ,
     "not utf-8 \udcff": READ,
@@ -67,12 +67,12 @@ MAKE = {
     "locked": lambda path: path.mkdir(0),
     "sealed": lambda path: (path.mkdir(), path.chmod(0o555)),
 }
-PERMISSIONS = ("unreadable", "locked", "locked/below", "sealed/new", "/")  # what does not stop root
+PERMISSIONS = ("unreadable", "locked", "locked/below", "sealed/new", "/")  # root ignores them
 ELSEWHERE = {
     "": ALL,
     ".": (ARTIFACT, FILE),
     "/": (ARTIFACT, FOLDER, FILE, STORE),
-}  # paths that are given as they are
+}  # paths outside the directory of bad paths
 
 FIRST_WORK = {
     "train.py": "keras_arch.training.precision.choose_precision",
@@ -82,7 +82,7 @@ FIRST_WORK = {
     "compare.py": "keras_arch.reports.figures.draw_curves",
     "show_data.py": "keras_arch.data.dataset.count_images",
 }
-BEFORE_OUTPUT = {  # what an output that cannot be written must come before
+BEFORE_OUTPUT = {  # work that must not start before the output is checked
     "train.py": "keras_arch.load_dataset",
     "predict.py": "keras_arch.images.find.find_images",
     "evaluate.py": "keras_arch.open_artifact",
@@ -90,7 +90,7 @@ BEFORE_OUTPUT = {  # what an output that cannot be written must come before
     "show_data.py": "keras_arch.load_dataset",
 }
 
-INSIDE = [  # outputs in the input, and inputs in the output
+INSIDE = [  # outputs inside inputs, and inputs inside outputs
     "train.py quickstart --dataset pictures --output pictures",
     "train.py quickstart --dataset pictures --output pictures/run",
     "train.py quickstart --dataset pictures --output .",
@@ -122,17 +122,15 @@ CASES = list(cases())
 
 @pytest.fixture(scope="module")
 def bad(world):  # noqa: F811
-    """The world with a folder "bad" of everything that can be wrong."""
+    """The world with a directory of bad paths."""
     (world / "bad").mkdir()
     for suffix in sorted({suffix for _, _, suffixes in OPTIONS for suffix in suffixes}):
         for name, make in MAKE.items():
             make(world / "bad" / f"{name}{suffix}")
-        for folder in ("text", "locked", "sealed"):  # of "text/below.png"
+        for folder in ("text", "locked", "sealed"):  # parents of paths such as text/below.png
             assert (world / "bad" / folder).exists()
     give_away(world)
-    with (
-        pytest.MonkeyPatch.context() as patch
-    ):  # the good model, which most cases need, is opened once
+    with pytest.MonkeyPatch.context() as patch:  # most cases open the same good model
         for name in ("keras_arch.open_artifact", "keras_arch.export.run.load_keras"):
             patch.setattr(name, functools.cache(pkgutil.resolve_name(name)))
         yield world
@@ -151,7 +149,7 @@ def is_quick(typed, path):
     ("typed", "path"),
     parameters(CASES, [f"{typed}: {path!a:.40}" for typed, path in CASES], is_quick),
 )
-def test_a_bad_path_is_one_line(typed, path, bad, monkeypatch, capfd):
+def test_a_bad_path_is_refused_in_one_line(typed, path, bad, monkeypatch, capfd):
     script, *words = [path if word == "BAD" else word for word in typed.split()]
     use = next(use for option, use, _ in OPTIONS if option == typed)
     monkeypatch.setattr((BEFORE_OUTPUT if use in WRITE else FIRST_WORK)[script], start_working)
@@ -164,7 +162,7 @@ def test_a_bad_path_is_one_line(typed, path, bad, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("typed", INSIDE)
-def test_output_and_input_in_one_another(typed, bad, monkeypatch, capfd):
+def test_outputs_inside_inputs_are_refused(typed, bad, monkeypatch, capfd):
     monkeypatch.setattr(FIRST_WORK[typed.split()[0]], start_working)
     monkeypatch.chdir(bad)
     check_refused(typed.split(), bad, capfd)

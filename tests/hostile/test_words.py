@@ -1,4 +1,4 @@
-"""Words that no option takes, options that contradict each other, and command lines that are not complete."""
+"""Invalid words, contradicting options and incomplete command lines are refused."""
 
 import dataclasses
 import itertools
@@ -9,7 +9,7 @@ from conftest import ROOT
 from harness import check_refused, options_of, parameters, start_working, world  # noqa: F401
 from test_numbers import COMMANDS, PARTS
 
-TEXTS = {  # options that take text, where what it names is looked up
+TEXTS = {  # options that take the name of something
     "train.py quickstart": ("--model", "--dataset", "--weights"),
     "train.py": ("",),
     "cost.py": ("",),
@@ -94,7 +94,7 @@ UNKNOWN = (
 
 
 def words_for(words):
-    """The bad words for an option of a few `words`, and near misses of the first."""
+    """Return bad words for an option with given choices, some of them similar to the first."""
     if not words or not isinstance(words[0], str):
         return {**WORDS, "fraction": "3.0", "neighbor": "4"}
     return {
@@ -106,7 +106,7 @@ def words_for(words):
 
 
 def choices_of(kind):
-    """{name: the words} of the fields of a dataclass that are one of several words."""
+    """Return {option: choices} of the fields of a dataclass with a Literal annotation."""
     found = {}
     for name, hint in typing.get_type_hints(kind).items():
         choices = [
@@ -153,7 +153,7 @@ BUILT = (
     "--batch-size",
     "imagenet",
     "resnet8",
-)  # a network or data come first
+)  # slow: a network or data are built first
 
 
 def is_quick(typed, names, what):
@@ -164,7 +164,7 @@ def is_quick(typed, names, what):
     ("typed", "names", "what"),
     parameters(CASES, [f"{' '.join(typed)!a:.50}: {what}" for typed, _, what in CASES], is_quick),
 )
-def test_bad_words_are_one_line(typed, names, what, world, monkeypatch, capfd):  # noqa: F811
+def test_bad_words_are_refused_in_one_line(typed, names, what, world, monkeypatch, capfd):  # noqa: F811
     script = typed[0]
     late = {
         "train.py": "keras_arch.training.precision.choose_precision",

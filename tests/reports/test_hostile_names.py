@@ -1,4 +1,4 @@
-"""Names are text: in figures, tables, pages and model cards, whatever characters they have."""
+"""Class names with any characters are shown as text in figures, tables, report.html and cards."""
 
 import csv
 import html
@@ -45,7 +45,7 @@ NAMES = (
     "a|b `c` [d](e)",
     "\\$",
 )
-CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but the newline
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # except newlines
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def noise():
 
 
 @pytest.fixture
-def answers():
+def probabilities():
     return RNG.dirichlet(np.ones(len(NAMES)), 60).astype("float32")
 
 
@@ -72,14 +72,14 @@ def test_control_characters_are_escaped_and_others_stay():
         assert printable(name) == name
 
 
-def test_long_names_keep_both_ends():
+def test_long_names_are_shortened_in_the_middle():
     assert shorten("short", 10) == "short"
     assert shorten("left" + "x" * 60 + "right", 11) == "leftx…right"
     assert cell_len(shorten("猫" * 60, 20)) <= 20
 
 
 def test_markdown_shows_a_name_unchanged():
-    """By another program: rich's Markdown."""
+    """Checked with the Markdown renderer of rich."""
     from rich.console import Console
     from rich.markdown import Markdown
 
@@ -92,7 +92,7 @@ def test_markdown_shows_a_name_unchanged():
 # --- figures ---
 
 
-def rendered(text, **options):
+def render(text, **options):
     figure, file = Figure(figsize=(4, 1)), io.BytesIO()
     figure.text(0.1, 0.5, text, **options)
     figure.savefig(file)
@@ -100,12 +100,12 @@ def rendered(text, **options):
 
 
 @pytest.mark.parametrize("name", ["$x", "a$b$", "\\$", "$$", "a\\$b$", "\\"])
-def test_no_name_is_a_formula(name):
-    assert rendered(figure_label(name)) == rendered(name, parse_math=False)
+def test_dollar_signs_do_not_start_a_formula(name):
+    assert render(figure_label(name)) == render(name, parse_math=False)
 
 
-def texts(monkeypatch):
-    """All that figures write from now on."""
+def record_texts(monkeypatch):
+    """Return a list that receives all text of the figures that are saved from now on."""
     drawn = []
     save = Figure.savefig
 
@@ -119,10 +119,11 @@ def texts(monkeypatch):
     return drawn
 
 
-def test_figures_of_an_evaluation(noise, answers, tmp_path, monkeypatch):
-    drawn = texts(monkeypatch)
-    row = Evaluation("one", 1, compute_metrics(answers, noise.test.labels, NAMES), 1.0, None, 1.0)
-    write_evaluation(tmp_path, noise, "test", ["one"], [row], [answers], noise.test.labels)
+def test_figures_of_an_evaluation_show_all_class_names(noise, probabilities, tmp_path, monkeypatch):
+    drawn = record_texts(monkeypatch)
+    metrics = compute_metrics(probabilities, noise.test.labels, NAMES)
+    row = Evaluation("one", 1, metrics, 1.0, None, 1.0)
+    write_evaluation(tmp_path, noise, "test", ["one"], [row], [probabilities], noise.test.labels)
     assert len(list(tmp_path.glob("*.png"))) == 3
     assert {figure_label(name) for name in NAMES} <= set(drawn)
     assert not any(CONTROLS.search(text) or "x" * 30 in text for text in drawn)
@@ -130,16 +131,16 @@ def test_figures_of_an_evaluation(noise, answers, tmp_path, monkeypatch):
     assert found["metrics"]["classes"].keys() == set(NAMES)
 
 
-def test_curves_of_runs(tmp_path, monkeypatch):
-    drawn = texts(monkeypatch)
+def test_curves_have_a_legend_for_each_run(tmp_path, monkeypatch):
+    drawn = record_texts(monkeypatch)
     history = {name: [0.5, 0.4] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
     draw_curves(tmp_path / "curves.png", dict.fromkeys(NAMES, history))
-    for name in NAMES:  # matplotlib leaves out of a legend what begins with an underscore
+    for name in NAMES:  # matplotlib omits labels that begin with an underscore
         assert f"validation {figure_label(name)}" in drawn
 
 
-def test_grid_of_training_images(noise, tmp_path, monkeypatch):
-    drawn = texts(monkeypatch)
+def test_grid_shows_all_class_names(noise, tmp_path, monkeypatch):
+    drawn = record_texts(monkeypatch)
     draw_grid(tmp_path / "grid.png", noise, "none", 0)
     assert {figure_label(name, 16) for name in NAMES} <= set(drawn)
 
@@ -147,12 +148,12 @@ def test_grid_of_training_images(noise, tmp_path, monkeypatch):
 # --- the screen ---
 
 
-def test_tables_on_the_screen(capsys):
+def test_tables_print_names_without_markup_and_control_characters(capsys):
     print_table([{"class": name, name: "[red]:smile:"} for name in NAMES[:1]])
     print_table([{"class": shorten(name), "[/red] head": "[red]:smile:"} for name in NAMES])
     printed = capsys.readouterr().out
     assert not CONTROLS.search(printed)
-    for told in (
+    for text in (
         "[/red] head",
         "[red]:smile:",
         r"tab\t esc\x1b[31m",
@@ -161,16 +162,16 @@ def test_tables_on_the_screen(capsys):
         "…",
         "$x",
     ):
-        assert told in printed
+        assert text in printed
 
 
-def test_rows_of_an_evaluation(noise, answers):
-    row = compute_metrics(answers, noise.test.labels, NAMES)
-    told = [cells["class"] for cells in class_rows(row)] + [confusions_line(row)]
-    assert not any(CONTROLS.search(text) or "x" * 40 in text for text in told)
+def test_rows_of_an_evaluation_are_short_and_printable(noise, probabilities):
+    row = compute_metrics(probabilities, noise.test.labels, NAMES)
+    texts = [cells["class"] for cells in class_rows(row)] + [confusions_line(row)]
+    assert not any(CONTROLS.search(text) or "x" * 40 in text for text in texts)
 
 
-def test_predictions_for_people_and_for_programs(tmp_path, capsys):
+def test_predictions_keep_names_in_json_and_csv_and_escape_them_in_text(tmp_path, capsys):
     path = tmp_path / "a\tb\n.png"
     Image.new("L", (4, 4)).save(path)
     names = (*NAMES[:-1], "cr\r, lf\n")
@@ -178,21 +179,21 @@ def test_predictions_for_people_and_for_programs(tmp_path, capsys):
         image_shape=(4, 4, 1),
         predict=lambda images: np.linspace(0, 1, len(names))[np.newaxis, ::-1],
     )
-    told = {}
+    printed = {}
     for form, write in WRITERS.items():
         write(classify(artifact, [path], names, len(names)))
-        told[form] = capsys.readouterr().out
-    assert len(told["table"].splitlines()) == 1
-    assert not CONTROLS.search(told["table"])
-    assert r"tab\t esc\x1b[31m" in told["table"]
-    row = json.loads(told["json"])
+        printed[form] = capsys.readouterr().out
+    assert len(printed["table"].splitlines()) == 1
+    assert not CONTROLS.search(printed["table"])
+    assert r"tab\t esc\x1b[31m" in printed["table"]
+    row = json.loads(printed["json"])
     assert [one["label"] for one in row["classes"]] == list(names)
-    (row,) = csv.DictReader(io.StringIO(told["csv"], newline=""))
+    (row,) = csv.DictReader(io.StringIO(printed["csv"], newline=""))
     assert [row[f"label_{number}"] for number in range(1, len(names) + 1)] == list(names)
     assert row["image"] == str(path)
 
 
-def test_messages_are_one_line(capsys):
+def test_error_messages_are_one_line(capsys):
     assert fail(keras_arch.InputError("a\n\x1b[31mb", details=["x\ny\x1b"])) == 2
     assert capsys.readouterr().err == "error: a \\x1b[31mb\n  x\\ny\\x1b\n"
 
@@ -202,7 +203,7 @@ def test_messages_are_one_line(capsys):
 
 @pytest.fixture
 def run(tmp_path, noise):
-    """A folder as train.py has it before it draws: of a tiny model whose layer has a name of its own."""
+    """A run directory before figures are drawn, of a small model with an unusual layer name."""
     image = keras.Input((4, 4, 1))
     outputs = keras.layers.Dense(len(NAMES), "softmax", name="[red]")(keras.layers.Flatten()(image))
     model = keras.Model(image, outputs, name="m")
@@ -213,16 +214,16 @@ def run(tmp_path, noise):
     return SimpleNamespace(folder=tmp_path, model=model, recipe=recipe, history=history)
 
 
-def finish(run, noise, answers):
+def finish(run, noise, probabilities):
     metrics = dict.fromkeys(
-        ("validation", "test"), compute_metrics(answers, noise.test.labels, NAMES)
+        ("validation", "test"), compute_metrics(probabilities, noise.test.labels, NAMES)
     )
     return finish_run(run.folder, run.history, metrics, keras_arch.cost(run.model), "0")
 
 
-def test_report_and_card(run, noise, answers):
-    metrics = finish(run, noise, answers)
-    write_figures_and_report(run.folder, find_mistakes(answers, noise.test.labels, noise))
+def test_report_and_model_card_show_names_as_text(run, noise, probabilities):
+    metrics = finish(run, noise, probabilities)
+    write_figures_and_report(run.folder, find_mistakes(probabilities, noise.test.labels, noise))
     assert (run.folder / "curves.png").exists()
     text = (run.folder / "report.html").read_text()
     assert "<title>resnet8 on &lt;b&gt; $x$</title>" in text
@@ -246,19 +247,19 @@ def test_report_and_card(run, noise, answers):
     assert "[x](y)" not in card
 
 
-def test_nothing_is_lost_to_a_drawing(run, noise, answers, monkeypatch):
+def test_a_figure_that_fails_is_a_warning(run, noise, probabilities, monkeypatch):
     def fail(*arguments):
         raise ValueError("ParseSyntaxException:\n^")
 
-    metrics = finish(run, noise, answers)
+    metrics = finish(run, noise, probabilities)
     monkeypatch.setattr("keras_arch.reports.html.draw_confusion", fail)
-    with pytest.warns(DataWarning, match="Confusions.* ParseSyntaxException:$"):
-        write_figures_and_report(run.folder, find_mistakes(answers, noise.test.labels, noise))
+    with pytest.warns(DataWarning, match="Confusion matrix.* ParseSyntaxException:$"):
+        write_figures_and_report(run.folder, find_mistakes(probabilities, noise.test.labels, noise))
     assert (run.folder / "report.html").read_text().count("data:image/png;base64,") == 3
     monkeypatch.setattr("keras_arch.reports.html.draw_curves", fail)
     monkeypatch.setattr("keras_arch.reports.html.html_table", fail)
     with pytest.warns(DataWarning) as warned:
-        write_figures_and_report(run.folder, find_mistakes(answers, noise.test.labels, noise))
+        write_figures_and_report(run.folder, find_mistakes(probabilities, noise.test.labels, noise))
     assert [str(one.message).split(" ")[0] for one in warned] == [
         "curves.png",
         "The",
@@ -268,18 +269,19 @@ def test_nothing_is_lost_to_a_drawing(run, noise, answers, monkeypatch):
     assert read_run(run.folder)["metrics"] == json.loads(json.dumps(metrics))
 
 
-def test_train_keeps_a_run_whose_figures_fail(script, tmp_path, capfd, monkeypatch):
+def test_train_saves_a_run_whose_report_fails(script, tmp_path, capfd, monkeypatch):
     for number in range(10):
         for name in NAMES[:5]:
-            path = tmp_path / "pictures" / name / f"{number}.png"
+            path = tmp_path / "images" / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(RNG.integers(0, 256, (8, 8)).astype("uint8")).save(path)
     monkeypatch.setattr("keras_arch.data.check.CACHE", tmp_path / "memory")
     monkeypatch.setattr("keras_arch.reports.html.write_report", lambda *arguments: 1 / 0)
     words = "train.py quickstart --epochs 1 --batch-size 8 --precision float32 --dataset"
-    assert script(*words.split(), tmp_path / "pictures", "--output", tmp_path / "run") == 0
-    told = capfd.readouterr()
-    assert told.err.splitlines() == ["warning: report.html could not be written: division by zero"]
+    assert script(*words.split(), tmp_path / "images", "--output", tmp_path / "run") == 0
+    assert capfd.readouterr().err.splitlines() == [
+        "warning: report.html could not be written: division by zero"
+    ]
     assert {"model.keras", "run.json", "curves.png"} <= {
         path.name for path in Path(tmp_path / "run").iterdir()
     }

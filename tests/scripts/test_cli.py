@@ -1,4 +1,4 @@
-"""Command lines: what a script prints on stderr."""
+"""Messages of scripts: warnings and errors are one line on stderr."""
 
 import errno
 import io
@@ -17,7 +17,7 @@ from keras_arch.errors import DataWarning, first_line, warn_on_failure
 from keras_arch.images.read import read_image
 
 
-def test_a_warning_about_data_is_one_line(capsys):
+def test_a_data_warning_is_one_line(capsys):
     def main():
         for _ in range(2):
             warnings.warn("3 files are left out:\n  a.txt", DataWarning, stacklevel=2)
@@ -27,7 +27,7 @@ def test_a_warning_about_data_is_one_line(capsys):
 
 
 class LibraryError(Exception):
-    """Of a library that has exceptions of its own."""
+    """An exception of another library."""
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ class LibraryError(Exception):
         ),
     ],
 )
-def test_a_full_disk_is_one_line_in_the_words_of_any_library(error, capsys):
+def test_a_full_disk_is_one_line_whatever_the_exception(error, capsys):
     def main():
         raise error
 
@@ -54,7 +54,7 @@ def test_a_full_disk_is_one_line_in_the_words_of_any_library(error, capsys):
     assert "function_node" not in line
 
 
-def test_other_errors_of_libraries_keep_their_traceback():
+def test_unexpected_exceptions_keep_their_traceback():
     def main():
         raise LibraryError("no kernel")
 
@@ -62,13 +62,13 @@ def test_other_errors_of_libraries_keep_their_traceback():
         run(main)
 
 
-def test_a_full_disk_is_no_failure_of_a_drawing():
+def test_a_full_disk_is_an_error_even_when_drawing():
     with pytest.raises(OSError, match="No space left"), warn_on_failure("confusion.png"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def write_png(path, side):
-    """Write a PNG file that claims to have `side` x `side` pixels and holds 100 bytes of them."""
+    """Write a PNG file with 100 bytes of pixels and a header of `side` x `side` pixels."""
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
     content = [
@@ -79,13 +79,13 @@ def write_png(path, side):
 
 
 def write_tiff(path, samples):
-    """Write a TIFF file of one pixel that claims to have so many samples."""
+    """Write a TIFF file of one pixel and a header of `samples` samples per pixel."""
     tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: samples, 278: 1, 279: 1}
     entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags.items())
     path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4))
 
 
-UNREADABLE = {  # what Pillow also says of it -> (function that writes it, its argument, what the error says)
+UNREADABLE = {  # what Pillow reports: (function that writes the file, its argument, error message)
     "a warning": (write_png, 10_000, "image file is truncated"),
     "nothing": (write_png, 50_000, "exceeds limit of"),
     "a line in its log": (write_tiff, 9, "cannot identify image file"),
@@ -93,11 +93,11 @@ UNREADABLE = {  # what Pillow also says of it -> (function that writes it, its a
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
-def test_only_the_error_of_a_picture_is_printed(kind, tmp_path, capsys, caplog):
+def test_an_unreadable_image_prints_only_the_error(kind, tmp_path, capsys, caplog):
     write, argument, reason = UNREADABLE[kind]
-    write(tmp_path / "picture", argument)
+    write(tmp_path / "image", argument)
     with pytest.raises(SystemExit) as stop:
-        run(lambda: read_image(tmp_path / "picture", (8, 8, 1)))
+        run(lambda: read_image(tmp_path / "image", (8, 8, 1)))
     (line,) = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2
     assert line.startswith("error: ")
@@ -109,12 +109,12 @@ PRINTS = """
 import csv, sys, warnings
 from keras_arch import cli
 from keras_arch.errors import DataWarning, InputError
-from keras_arch.reports.predictions import write_csv
+from keras_arch.reports.predictions import print_csv
 
 def main():
     cli.say("\u732b: 99%")
     cli.print_table([{"class": "\u732b", "recall %": "99"}])
-    write_csv([{"image": "\u732b.png", "classes": [{"label": "\u732b", "probability": 1.0}]}])
+    print_csv([{"image": "\u732b.png", "classes": [{"label": "\u732b", "probability": 1.0}]}])
     print("caf\u00e9")
     warnings.warn("\u732b is left out", DataWarning, stacklevel=2)
     raise InputError("\u732b is not a class")
@@ -127,7 +127,7 @@ cli.run(main)
     ("encoding", "cat", "cafe"),
     [("cp1252", "\\u732b", "café"), ("ascii", "\\u732b", "caf\\xe9"), ("utf-8", "猫", "café")],
 )
-def test_names_that_the_terminal_cannot_show_are_escaped(encoding, cat, cafe):
+def test_characters_outside_the_encoding_are_escaped(encoding, cat, cafe):
     environment = {
         **os.environ,
         "PYTHONIOENCODING": encoding,
@@ -145,14 +145,14 @@ def test_names_that_the_terminal_cannot_show_are_escaped(encoding, cat, cafe):
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO()])
-def test_output_may_go_to_no_terminal(stream, monkeypatch):
+def test_stdout_may_be_missing_or_in_memory(stream, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     run(lambda: print("done"))
     assert stream is None or stream.getvalue() == "done\n"
 
 
 @pytest.mark.parametrize("backend", ["jax", "nosuch"])
-def test_scripts_choose_tensorflow(backend, monkeypatch):
+def test_scripts_set_the_tensorflow_backend(backend, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", backend)
     chosen = []
     run(lambda: chosen.append(os.environ["KERAS_BACKEND"]))
@@ -160,7 +160,7 @@ def test_scripts_choose_tensorflow(backend, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_script_runs_whatever_the_backend():
+def test_a_script_ignores_an_invalid_backend():
     environment = {**os.environ, "KERAS_BACKEND": "nosuch", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, ROOT / "scripts/cost.py", "resnet8"]
     found = subprocess.run(command, env=environment, capture_output=True, text=True)

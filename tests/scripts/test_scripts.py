@@ -1,4 +1,4 @@
-"""The scripts as a user meets them: the whole way, and one line for every mistake."""
+"""The scripts: train, export, evaluate, predict and compare; user errors are one line."""
 
 import csv
 import dataclasses
@@ -28,12 +28,14 @@ def artifacts(run):
     ]
 
 
-def test_the_whole_way(quickstart, script, tmp_path, capfd):
-    assert script("evaluate.py", *artifacts(quickstart), "--output", tmp_path / "told") == 0
+def test_all_files_of_an_export_have_the_accuracy_of_the_keras_model(
+    quickstart, script, tmp_path, capfd
+):
+    assert script("evaluate.py", *artifacts(quickstart), "--output", tmp_path / "evaluation") == 0
     printed = capfd.readouterr().out
     assert "digits, test split, 360 images" in printed
     keras_file, saved_model, float32, int8 = rows = json.loads(
-        (tmp_path / "told/metrics.json").read_text()
+        (tmp_path / "evaluation/metrics.json").read_text()
     )["artifacts"]
     assert all(row["metrics"]["top1"] >= 0.98 for row in rows)
     assert saved_model["agreement"] == float32["agreement"] == 1
@@ -45,7 +47,7 @@ def test_the_whole_way(quickstart, script, tmp_path, capfd):
     )
 
 
-def test_run_folder_tells_everything(quickstart, digits):
+def test_run_directory_has_all_files_and_the_best_checkpoint(quickstart, digits):
     files = {path.name for path in quickstart.iterdir()} - {"export"}
     assert files == {
         "model.keras",
@@ -63,30 +65,27 @@ def test_run_folder_tells_everything(quickstart, digits):
     assert [int(row["epoch"]) for row in rows] == list(range(1, run["recipe"]["epochs"] + 1))
     best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
     assert int(best["epoch"]) == run["metrics"]["best_epoch"]
-    # The checkpoint is that of the best epoch: Keras's own evaluation gives the same numbers.
+    # Keras evaluates the checkpoint to the numbers of the best epoch.
     model = keras.models.load_model(quickstart / "model.keras")
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     loss, accuracy = model.evaluate(digits.validation.examples.batch(144), verbose=0)
     assert run["metrics"]["validation"]["top1"] == pytest.approx(accuracy)
-    # Training validates in its own precision, which is not float32 everywhere.
+    # Validation during training uses the training precision, which may be bfloat16.
     tolerance = 1e-3 if run["precision"] == "float32" else 0.1
     assert loss == pytest.approx(float(best["val_loss"]), rel=tolerance)
 
 
-def test_report_is_one_page_of_the_run_and_its_export(quickstart, tmp_path):
+def test_report_has_the_results_of_the_run_and_the_latest_export(quickstart, tmp_path):
     page = (quickstart / "report.html").read_text()
     run = json.loads((quickstart / "run.json").read_text())
-    for told in (
+    for text in (
         f"{run['metrics']['test']['top1']:.2%}",
         "75,002",
         "747,136",
         run["versions"]["keras"],
     ):
-        assert told in page
-    assert page.count("data:image/png;base64,") in (
-        3,
-        4,
-    )  # a model without mistakes has no picture of them
+        assert text in page
+    assert page.count("data:image/png;base64,") in (3, 4)  # 3 if there are no errors to show
     assert not re.findall(r"(?:src|href)=.(?!data:)", page)
     assert page.count("<h2>Exported files</h2>") == 1
     shutil.copy(quickstart / "report.html", tmp_path)
@@ -96,31 +95,31 @@ def test_report_is_one_page_of_the_run_and_its_export(quickstart, tmp_path):
     assert "<td>1 MB</td>" in again
 
 
-def test_saved_model_needs_nothing_of_ours(quickstart):
+def test_model_file_needs_neither_keras_arch_nor_an_optimizer(quickstart):
     with zipfile.ZipFile(quickstart / "model.keras") as archive:
         config = archive.read("config.json").decode()
     assert "keras_arch" not in config
-    assert not json.loads(config)["compile_config"]  # and so no optimizer of ours either
+    assert not json.loads(config)["compile_config"]  # it would hold the optimizer
 
 
 @pytest.mark.parametrize("which", range(4))
-def test_predict(quickstart, script, which, capfd):
+def test_predict_classifies_a_digit(quickstart, script, which, capfd):
     assert script("predict.py", artifacts(quickstart)[which], DIGIT, "--top", "2") == 0
     output = capfd.readouterr()
     name, first, _ = output.out.replace(": ", ", ").strip().split(", ")
     assert name == str(DIGIT)
-    label, share = first.split()
+    label, probability = first.split()
     assert label == "7"
-    assert float(share.removesuffix("%")) > 90
+    assert float(probability.removesuffix("%")) > 90
     assert output.err == ""
 
 
-def test_predict_takes_any_mode(quickstart, script, tmp_path, capfd):
-    """Transparent colour, a palette and a name with spaces are the digit all the same."""
-    pictures = [tmp_path / "a picture.png", tmp_path / "ziffer ß.gif", tmp_path / "grey.bmp"]
-    for path, mode in zip(pictures, ("RGBA", "P", "L"), strict=True):
+def test_predict_reads_all_color_modes_and_names(quickstart, script, tmp_path, capfd):
+    """The same digit with transparency, a palette or grayscale, and names with spaces."""
+    images = [tmp_path / "an image.png", tmp_path / "ziffer ß.gif", tmp_path / "gray.bmp"]
+    for path, mode in zip(images, ("RGBA", "P", "L"), strict=True):
         Image.open(DIGIT).convert(mode).save(path)
-    assert script("predict.py", quickstart / "export/model_float32.tflite", *pictures) == 0
+    assert script("predict.py", quickstart / "export/model_float32.tflite", *images) == 0
     assert [line.split(": ")[1][0] for line in capfd.readouterr().out.splitlines()] == [
         "7",
         "7",
@@ -128,7 +127,7 @@ def test_predict_takes_any_mode(quickstart, script, tmp_path, capfd):
     ]
 
 
-def test_pictures_are_cut_to_their_centre_and_turned_upright(tmp_path):
+def test_images_are_center_cropped_and_rotated_upright(tmp_path):
     from keras_arch.images.read import read_image
 
     pixels = np.zeros((20, 60, 3), "uint8")
@@ -136,20 +135,19 @@ def test_pictures_are_cut_to_their_centre_and_turned_upright(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     image = read_image(tmp_path / "wide.png", (10, 10, 3))
     assert image.dtype == np.uint8
-    np.testing.assert_array_equal(
-        image, np.broadcast_to([250, 100, 50], (10, 10, 3))
-    )  # black ends are cut off
+    # The crop removes the black ends.
+    np.testing.assert_array_equal(image, np.broadcast_to([250, 100, 50], (10, 10, 3)))
     deep = np.full((4, 4), 0xCF12, "uint16")
     Image.fromarray(deep).save(tmp_path / "16 bit.png")
     np.testing.assert_array_equal(read_image(tmp_path / "16 bit.png", (4, 4, 1)), 0xCF)
-    turned = Image.fromarray(pixels)
-    exif = turned.getexif()
-    exif[0x0112] = 6  # EXIF orientation: a quarter turn clockwise shows it upright
-    turned.save(tmp_path / "turned.png", exif=exif)
-    assert read_image(tmp_path / "turned.png", (None, None, 1)).shape == (60, 20, 1)
+    rotated = Image.fromarray(pixels)
+    exif = rotated.getexif()
+    exif[0x0112] = 6  # EXIF orientation: rotate by 90 degrees clockwise
+    rotated.save(tmp_path / "rotated.png", exif=exif)
+    assert read_image(tmp_path / "rotated.png", (None, None, 1)).shape == (60, 20, 1)
 
 
-def test_cost_of_one_and_of_many(script, capfd):
+def test_cost_prints_layers_of_one_model_or_totals_of_several(script, capfd):
     assert script("cost.py", "resnet50", "--by-stage") == 0
     printed = capfd.readouterr().out
     assert re.search(r"stage4 .* 7x7x2048 .* 14,964,736 .* 809,238,528", printed)
@@ -161,7 +159,7 @@ def test_cost_of_one_and_of_many(script, capfd):
     assert re.search(r"(?s)activations.*?mlpconv2_conv .*?mlpconv3_conv", capfd.readouterr().out)
 
 
-def test_runs_side_by_side(quickstart, script, tmp_path, capfd):
+def test_compare_prints_a_table_and_draws_curves(quickstart, script, tmp_path, capfd):
     other = tmp_path / "other"
     shutil.copytree(quickstart, other)
     assert script("compare.py", quickstart, other, "--output", tmp_path / "both.png") == 0
@@ -172,7 +170,7 @@ def test_runs_side_by_side(quickstart, script, tmp_path, capfd):
         assert picture.size == (1080, 420)
 
 
-# --- mistakes: what is typed, and what the one line must say ---
+# --- user errors: (command, regular expression that the message must match) ---
 
 MISTAKES = [
     ("evaluate.py", "at least one model"),
@@ -255,7 +253,7 @@ MISTAKES = [
 
 @pytest.fixture(scope="module")
 def broken(quickstart, tmp_path_factory):
-    """A folder of files that are not what they say."""
+    """A directory of damaged files and of runs that do not fit together."""
     folder = tmp_path_factory.mktemp("broken")
     for source, target in [
         (quickstart / "model.keras", "cut.keras"),
@@ -287,7 +285,7 @@ def broken(quickstart, tmp_path_factory):
     return folder
 
 
-def state(*folders):
+def contents(*folders):
     return {
         path: path.read_bytes()
         for folder in folders
@@ -297,7 +295,7 @@ def state(*folders):
 
 
 @pytest.mark.parametrize(("typed", "message"), MISTAKES, ids=[typed for typed, _ in MISTAKES])
-def test_a_mistake_gets_one_line(
+def test_a_user_error_is_one_line_and_changes_no_file(
     typed,
     message,
     quickstart,
@@ -311,7 +309,7 @@ def test_a_mistake_gets_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
-    before = state(quickstart, broken)
+    before = contents(quickstart, broken)
     places = {"RUN": quickstart, "EMPTY": broken, "NOWHERE": tmp_path_factory.mktemp("nowhere")}
     words = [
         re.sub("RUN|EMPTY|NOWHERE", lambda place: str(places[place[0]]), word)
@@ -323,14 +321,14 @@ def test_a_mistake_gets_one_line(
     assert lines[0].startswith("error: ")
     assert re.search(message, lines[0]), lines[0]
     assert list(tmp_path.iterdir()) == []
-    assert state(quickstart, broken) == before
+    assert contents(quickstart, broken) == before
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize(
     "name", ["model.keras", "export/model_float32.tflite", "export/model_int8.tflite"]
 )
-def test_truncated_anywhere(quickstart, tmp_path, name, share):
+def test_truncated_files_are_refused(quickstart, tmp_path, name, share):
     content = (quickstart / name).read_bytes()
     cut = tmp_path / (quickstart / name).name
     cut.write_bytes(content[: int(len(content) * share)])
@@ -338,8 +336,7 @@ def test_truncated_anywhere(quickstart, tmp_path, name, share):
         keras_arch.open_artifact(cut)
 
 
-def test_int8_input_is_the_pixel_itself(quickstart):
-    """The int8 file takes the pixels themselves: scale 1, zero point 0, and answers as floats in its steps of 1/256."""
+def test_int8_files_take_pixels_and_return_steps_of_1_256(quickstart):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(quickstart / "export/model_int8.tflite"))

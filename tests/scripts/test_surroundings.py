@@ -1,4 +1,4 @@
-"""What surrounds a process: its home, cache, locale, streams, memory and Keras's settings. It works, or says one line."""
+"""The environment of a process: home, cache, locale, streams, memory and settings of Keras."""
 
 import json
 import os
@@ -14,20 +14,27 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 from PIL import Image
-from test_fit_arguments import DATA, RECIPE, small
 
 import keras_arch
-from keras_arch import errors, files, memory
+from keras_arch import errors, files, machine
 from keras_arch.artifacts.tflite import count_workers
 from keras_arch.cli import quiet, run
+from keras_arch.data.dataset import Dataset
+from keras_arch.data.splits import InMemory
 from keras_arch.machine import available_memory
 from keras_arch.training import precision
 
 GB = 1e9
+RECIPE = keras_arch.Recipe(
+    "resnet8", "x", epochs=1, learning_rate=0.1, batch_size=4, precision="float32"
+)
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1)).astype("uint8")
+SPLIT = InMemory(IMAGES, np.arange(12) % 3)
+DATA = Dataset("noise", SPLIT, SPLIT, SPLIT, ("a", "b", "c"), (8, 8, 1))
 
 
 def python(arguments, shell="exec {}", **environment):
-    """Run our Python in a shell, which may limit or close something first, and return what it did."""
+    """Run Python in a shell, which may first set a limit or close a stream; return the result."""
     words = shlex.join([sys.executable, *map(str, arguments)])
     kept = {
         name: value for name, value in os.environ.items() if environment.get(name, "") is not None
@@ -43,10 +50,10 @@ def python(arguments, shell="exec {}", **environment):
     )
 
 
-def one_line(found, beginning, status=2):
+def one_line(found, start, status=2):
     assert found.returncode == status, found.stderr
     (line,) = found.stderr.splitlines()
-    assert line.startswith(beginning)
+    assert line.startswith(start)
     assert len(line) < 300
     return line
 
@@ -54,8 +61,8 @@ def one_line(found, beginning, status=2):
 # --- memory ---
 
 
-def test_a_batch_that_cannot_fit_is_refused_before_any_work(tmp_path, monkeypatch):
-    """4 images of 8x8x1 go into one kernel, so their float32 values are 1,024 bytes, and with mixed precision half of them."""
+def test_a_batch_larger_than_the_memory_is_refused_first(tmp_path, monkeypatch):
+    """The float32 inputs of the two convolutions must fit into the available memory."""
     image = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(2, 3, padding="same")(keras.layers.Rescaling(1 / 255)(image))
     model = keras.Model(
@@ -63,7 +70,7 @@ def test_a_batch_that_cannot_fit_is_refused_before_any_work(tmp_path, monkeypatc
         keras.layers.Softmax()(keras.layers.Flatten()(keras.layers.Conv2D(3, 8)(x))),
         name="tiny",
     )
-    values = 8 * 8 * 1 + 8 * 8 * 2  # what enters the two convolutions
+    values = 8 * 8 * 1 + 8 * 8 * 2  # inputs of the two convolutions
     monkeypatch.setattr("keras_arch.training.checks.available_memory", lambda: 4 * 4 * values - 1)
     with pytest.raises(
         keras_arch.InputError,
@@ -76,7 +83,7 @@ def test_a_batch_that_cannot_fit_is_refused_before_any_work(tmp_path, monkeypatc
     assert len(keras_arch.fit(model, DATA, RECIPE, tmp_path)["loss"]) == 1
 
 
-def test_memory_that_runs_out_in_training_is_an_input_error(tmp_path, monkeypatch):
+def test_out_of_memory_in_training_is_an_input_error(tmp_path, monkeypatch):
     def fail(*arguments):
         raise tf.errors.ResourceExhaustedError(
             None, None, "OOM when allocating tensor with shape[9,9]"
@@ -86,12 +93,12 @@ def test_memory_that_runs_out_in_training_is_an_input_error(tmp_path, monkeypatc
     with pytest.raises(
         keras_arch.InputError, match=r"memory\. Received: OOM.*smaller --batch-size or --image-size"
     ):
-        keras_arch.fit(small(), DATA, RECIPE, tmp_path)
+        keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1), classes=3), DATA, RECIPE, tmp_path)
 
 
 @pytest.mark.slow
-def test_memory_that_tensorflow_does_not_get_is_an_input_error(tmp_path):
-    """TensorFlow asks for 2 PB at once, more than there are addresses: the system refuses, and nothing is taken."""
+def test_a_failed_allocation_of_tensorflow_is_an_input_error(tmp_path):
+    """The system refuses an allocation of 2 PB, which exceeds the address space."""
     image = keras.Input((8, 8, 1))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.ZeroPadding2D(8_000_000)(image))
     model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
@@ -120,7 +127,7 @@ OUT_OF_MEMORY = {
 
 
 @pytest.mark.parametrize("cause", OUT_OF_MEMORY)
-def test_scripts_say_one_line_when_memory_runs_out(cause, capfd):
+def test_out_of_memory_is_one_line_in_scripts(cause, capfd):
     def main():
         with quiet():
             os.write(2, b"notices of TensorFlow\n")
@@ -135,7 +142,7 @@ def test_scripts_say_one_line_when_memory_runs_out(cause, capfd):
     assert line.count("Received") == 1
 
 
-def test_other_errors_keep_their_traceback():
+def test_other_exceptions_are_not_replaced():
     with pytest.raises(ZeroDivisionError), errors.explain_surroundings():
         _ = 1 / 0
     with (
@@ -147,14 +154,14 @@ def test_other_errors_keep_their_traceback():
 
 LIMITED = """
 import resource, numpy, psutil
-from keras_arch import memory
-print(memory.total_memory(), memory.available_memory(), psutil.Process().memory_info().vms)
-memory.check_address_space()
+from keras_arch import machine
+print(machine.total_memory(), machine.available_memory(), psutil.Process().memory_info().vms)
+machine.check_address_space()
 """
 
 
-def test_the_limit_of_the_address_space_counts():
-    """A process of 2,000,000 KiB knows it, and that TensorFlow would not run in it."""
+def test_ulimit_v_limits_the_memory():
+    """With `ulimit -v 2000000`, memory is 2,000,000 KiB, which is not enough for TensorFlow."""
     found = python(["-c", LIMITED], "ulimit -v 2000000; exec {}")
     total, available, taken = map(int, found.stdout.split())
     assert total == 2_000_000 * 1024
@@ -165,16 +172,16 @@ def test_the_limit_of_the_address_space_counts():
     )
 
 
-def test_available_memory_is_what_the_machine_or_the_container_has_left(monkeypatch):
-    monkeypatch.setattr(memory, "address_limits", list)
-    monkeypatch.setattr(memory, "cgroup_limits", list)
+def test_available_memory_is_that_of_the_machine_or_the_container(monkeypatch):
+    monkeypatch.setattr(machine, "address_limits", list)
+    monkeypatch.setattr(machine, "cgroup_limits", list)
     assert available_memory() == pytest.approx(psutil.virtual_memory().available, abs=GB)
     used = psutil.Process().memory_info().rss
-    monkeypatch.setattr(memory, "cgroup_limits", lambda: [10**15, used + 10**8])
+    monkeypatch.setattr(machine, "cgroup_limits", lambda: [10**15, used + 10**8])
     assert available_memory() == pytest.approx(10**8, abs=5e7)
-    monkeypatch.setattr(memory, "cgroup_limits", lambda: [1])
+    monkeypatch.setattr(machine, "cgroup_limits", lambda: [1])
     assert available_memory() == 0
-    assert count_workers(1000, 1) == 0  # one answer to one question
+    assert count_workers(1000, 1) == 0
 
 
 @pytest.mark.slow
@@ -191,23 +198,23 @@ def test_training_in_a_small_address_space(limit, message, tmp_path, data_dir, d
 
 
 @pytest.fixture
-def no_warning_yet():
+def reset_warning():
     files.warn_without_cache.cache_clear()
     yield
     files.warn_without_cache.cache_clear()
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def image_folder(tmp_path):
     for number in range(24):
-        path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png"
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), 10 * number).save(path)
-    return tmp_path / "pictures"
+    return tmp_path / "images"
 
 
 def break_cache(kind, tmp_path, monkeypatch):
-    """Make the cache unusable: its folder is a file, is in a system folder that nobody may write, or has no home."""
+    """Make the cache unusable: a file, a directory that cannot be written, or no home."""
     if kind == "no home":
         monkeypatch.delenv("XDG_CACHE_HOME")
         monkeypatch.setattr(
@@ -223,15 +230,15 @@ def break_cache(kind, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["a file", "a system folder", "no home"])
-def test_without_a_cache_all_works_and_one_warning_says_so(
-    kind, tmp_path, monkeypatch, pictures, no_warning_yet
+def test_without_a_cache_there_is_one_warning_and_results_are_right(
+    kind, tmp_path, monkeypatch, image_folder, reset_warning
 ):
     break_cache(kind, tmp_path, monkeypatch)
     monkeypatch.setattr(precision, "measure_speeds", lambda: {"float32": 1.0, "bfloat16": 2.0})
 
     def use_the_cache():
         for _ in range(2):
-            assert keras_arch.load_dataset(pictures).train.count > 0
+            assert keras_arch.load_dataset(image_folder).train.count > 0
             assert precision.remembered_speeds.__wrapped__() == {"float32": 1.0, "bfloat16": 2.0}
 
     with pytest.warns(
@@ -246,7 +253,7 @@ def test_without_a_cache_all_works_and_one_warning_says_so(
     "content",
     ["[1]", "5", "{", "[" * 100_000, '{"KEY": 5}', '{"KEY": {"float32": "x", "bfloat16": null}}'],
 )
-def test_a_damaged_cache_is_written_again(content, tmp_path, monkeypatch):
+def test_a_damaged_cache_is_replaced(content, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(precision, "measure_speeds", lambda: {"float32": 1.0, "bfloat16": 2.0})
     path = tmp_path / "keras_arch" / "precision.json"
@@ -262,7 +269,7 @@ def test_a_damaged_cache_is_written_again(content, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("folder", "problem"), [("file/x", "file, which cannot be"), ("~nobody-here/x", "no home")]
 )
-def test_data_that_cannot_be_prepared_is_one_line(folder, problem, tmp_path, monkeypatch):
+def test_an_invalid_data_dir_is_an_input_error(folder, problem, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(
@@ -272,7 +279,7 @@ def test_data_that_cannot_be_prepared_is_one_line(folder, problem, tmp_path, mon
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_warning_is_not_lost_among_notices(capfd):
+def test_quiet_hides_notices_but_not_warnings(capfd):
     def main():
         with quiet():
             os.write(2, b"notices of TensorFlow\n")
@@ -280,13 +287,13 @@ def test_a_warning_is_not_lost_among_notices(capfd):
         print("done")
 
     run(main)
-    told = capfd.readouterr()
-    assert told.err.splitlines() == ["warning: the cache is left out"]
-    assert told.out == "done\n"
+    printed = capfd.readouterr()
+    assert printed.err.splitlines() == ["warning: the cache is left out"]
+    assert printed.out == "done\n"
 
 
 @pytest.mark.slow
-def test_a_home_that_is_mounted_read_only(tmp_path, data_dir, digits):
+def test_training_works_with_a_read_only_home(tmp_path, data_dir, digits):
     home = tmp_path / "home"
     home.mkdir()
     if subprocess.run(
@@ -311,7 +318,7 @@ print(ascii([file_name_text(path.name) for path in sorted(Path("FOLDER").iterdir
 """
 
 
-def test_names_are_the_same_in_every_locale(tmp_path):
+def test_file_names_are_the_same_in_every_locale(tmp_path):
     for name in ("a", "\u732b", "\u00c4pfel"):
         (tmp_path / name).mkdir()
     expected = ascii(["a", "\u00c4pfel", "\u732b"])
@@ -326,11 +333,11 @@ def test_names_are_the_same_in_every_locale(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_in_an_ascii_locale(pictures, tmp_path):
-    (pictures / "a").rename(pictures / "\u732b")
+def test_training_works_in_an_ascii_locale(image_folder, tmp_path):
+    (image_folder / "a").rename(image_folder / "\u732b")
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     run = tmp_path / "run"
-    words = f"scripts/train.py quickstart --epochs 1 --batch-size 4 --precision float32 --dataset {pictures} --output {run}"
+    words = f"scripts/train.py quickstart --epochs 1 --batch-size 4 --precision float32 --dataset {image_folder} --output {run}"
     for command in (
         words,
         f"scripts/export.py {run} --formats saved_model float32 --max-drop 100",
@@ -353,7 +360,7 @@ def main():
     warnings.warn("a warning", DataWarning)
     with cli.quiet():
         os.write(2, b"notices")
-    with open("FILE", "w") as file:  # gets no number of a stream
+    with open("FILE", "w") as file:  # not the file descriptor of a standard stream
         os.write(2, b"native code") if 2 in CLOSED else None
         assert file.fileno() > 2
     print("result")
@@ -363,7 +370,7 @@ cli.run(main)
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
-def test_streams_may_be_closed(closed, tmp_path):
+def test_standard_streams_may_be_closed(closed, tmp_path):
     code = PRINTS.replace("FILE", str(tmp_path / "file")).replace("CLOSED", str(closed))
     found = python(["-c", code], "exec {} " + " ".join(f"{number}>&-" for number in closed))
     assert found.returncode == 2
@@ -373,7 +380,7 @@ def test_streams_may_be_closed(closed, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-def test_a_full_disk_is_one_line():
+def test_a_full_stdout_is_one_line():
     code = "from keras_arch import cli\ncli.run(lambda: print('result'))"
     found = python(["-c", code], "exec {} >/dev/full")
     assert found.returncode == 2
@@ -395,7 +402,7 @@ except InputError as error:
 """
 
 
-def test_a_backend_that_does_not_exist_is_one_error_at_first_use():
+def test_an_unknown_backend_is_an_input_error_at_first_use():
     found = python(["-c", FAILS], KERAS_BACKEND="nosuch")
     (line,) = found.stdout.splitlines()
     assert "Received: Unable to import backend : nosuch. Set KERAS_BACKEND to tensorflow" in line
@@ -406,14 +413,14 @@ def test_a_backend_that_does_not_exist_is_one_error_at_first_use():
 @pytest.mark.parametrize(
     "words", ["predict.py RUN/model.keras examples/digit.png", "export.py RUN", "cost.py resnet8"]
 )
-def test_settings_of_keras_that_are_wrong(words, content, quickstart, tmp_path):
+def test_invalid_keras_settings_are_one_line(words, content, quickstart, tmp_path):
     (tmp_path / "keras.json").write_text(content)
     script, *rest = words.replace("RUN", str(quickstart)).split()
     found = python([f"scripts/{script}", *rest], KERAS_HOME=tmp_path)
     assert "keras.json" in one_line(found, "error: Keras cannot be imported. Received: ")
 
 
-def test_keras_that_is_there_did_not_fail(monkeypatch):
+def test_keras_failed_detects_an_incomplete_import(monkeypatch):
     assert not errors.keras_failed()
     monkeypatch.delitem(sys.modules, "keras")
     assert errors.keras_failed()

@@ -487,12 +487,12 @@ def test_class_weights_show_the_mean_recall(script, digits, data_dir, tmp_path, 
     assert "val_balanced" in printed
     history = read_history(run)
     found = comparison_row(run, read_run(run), history, keras_arch.cost(model))
-    assert found["test, balanced"] == f"{metrics['test']['balanced_accuracy']:.2%}"
+    assert found["balanced test accuracy"] == f"{metrics['test']['balanced_accuracy']:.2%}"
     unweighted = dataclasses.replace(read_run(run)["recipe"], class_weights="none")
     other = comparison_row(
         run, {**read_run(run), "recipe": unweighted}, history, keras_arch.cost(model)
     )
-    assert set(found) - set(other) == {"validation, balanced", "test, balanced"}
+    assert set(found) - set(other) == {"balanced validation accuracy", "balanced test accuracy"}
 
 
 def test_explosion_is_of_one_step_and_validation_may_be_far_off():
@@ -679,7 +679,7 @@ def test_train_starts_the_head_of_other_classes_from_scratch(script, tmp_path, c
     warning, error = told.err.splitlines()
     assert error == "error: enough"
     assert "is '0' and not 'a'. The head starts from scratch: predictions" in warning
-    assert "(anew: predictions)" in told.out
+    assert ", random: predictions)" in told.out
 
 
 def test_transfer_refuses_another_network_and_leaves_the_model(other, tmp_path):
