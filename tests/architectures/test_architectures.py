@@ -570,9 +570,9 @@ def test_weights_file(tmp_path):
         ({"input_shape": (16, 16, 3)}, r"at least 32x32 pixels .* got 16x16"),
         ({"input_shape": (32, 32)}, r"\(height, width, channels\)"),
         ({"input_shape": 32}, r"\(height, width, channels\)"),
-        ({"stem": "huge"}, r"expected stem, got 'huge'; there are imagenet, deep, cifar"),
-        ({"shortcut": "c"}, r"expected shortcut, got 'c'; there are projection"),
-        ({"variant": "e"}, r"expected variant, got 'e'; there are b, d"),
+        ({"stem": "huge"}, r"`stem` must be one of imagenet, deep, cifar.* Received: stem='huge'"),
+        ({"shortcut": "c"}, r"`shortcut` must be one of projection.* Received: shortcut='c'"),
+        ({"variant": "e"}, r"`variant` must be one of b, d.* Received: variant='e'"),
         ({"stochastic_depth_rate": 1}, r"stochastic_depth_rate to be from 0 to below 1"),
         ({"squeeze_excitation_ratio": 16}, r"squeeze_excitation_ratio to be from 0 to 1"),
         ({"classifier_activation": "sotfmax"}, r"an activation of Keras"),
@@ -600,7 +600,7 @@ def test_plain_networks_have_no_skip_to_change():
 
 
 def test_unknown_name_offers_the_nearest():
-    with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
+    with pytest.raises(ValueError, match=r"Did you mean .*resnet50"):
         keras_arch.build("resnet5O")
     assert keras_arch.build("ResNet8").name == "resnet8"
 

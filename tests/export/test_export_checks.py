@@ -502,7 +502,7 @@ def test_a_folder_that_is_not_utf_8(name, tmp_path):
 def test_a_folder_that_does_not_exist_is_refused(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        keras_arch.InputError, match=f"`folder` must be an existing folder. Received: {folder}"
+        keras_arch.InputError, match=f"`folder` must be an existing directory. Received: {folder}"
     ):
         export_model(classifier(), folder, NAMES, IMAGES, ONLY_FLOAT32)
     assert list(tmp_path.iterdir()) == []
