@@ -102,7 +102,7 @@ def has_labels(path: Path) -> bool:
         return LABELS in archive.namelist()
 
 
-def known_labels(artifact) -> tuple[str, ...] | None:
+def find_class_names(artifact) -> tuple[str, ...] | None:
     """Return the class names of an opened artifact, or None if there are none.
 
     They are in the file or SavedModel itself, or in labels.txt of its run directory.
@@ -123,14 +123,16 @@ def known_labels(artifact) -> tuple[str, ...] | None:
     return labels
 
 
-def labels_or_numbers(artifact) -> tuple[str, ...]:
+def class_names_or_numbers(artifact) -> tuple[str, ...]:
     """Return the class names of an opened artifact, or "class 0", "class 1", ... without names."""
-    return known_labels(artifact) or tuple(f"class {number}" for number in range(artifact.classes))
+    return find_class_names(artifact) or tuple(
+        f"class {number}" for number in range(artifact.classes)
+    )
 
 
 def check_class_order(artifact, class_names: Sequence[str]) -> None:
     """Raise InputError if an artifact's class names differ from those of the data."""
-    labels = known_labels(artifact)
+    labels = find_class_names(artifact)
     if labels is None:
         return
     if difference := first_difference(labels, class_names):
@@ -144,7 +146,7 @@ def check_class_order(artifact, class_names: Sequence[str]) -> None:
 
 def class_names_of(artifacts: Iterable) -> tuple[str, ...] | None:
     """Return the class names of the first artifact that has any, or None."""
-    return next(filter(None, map(known_labels, artifacts)), None)
+    return next(filter(None, map(find_class_names, artifacts)), None)
 
 
 def first_difference(labels: Iterable[str], class_names: Iterable[str]):

@@ -182,4 +182,6 @@ def first_line(error: BaseException) -> str:
     elif text.startswith(TF_FUNCTION_TRACEBACK):
         text = text.rpartition("\n\n")[2]
     text = TENSORFLOW_NODE.sub("", text.rpartition(KERAS_CAUSE)[2]).strip() or type(error).__name__
-    return shorten(SOURCE_LOCATION.sub("", text.splitlines()[0]).strip(), CAUSE_CELLS)
+    # Messages continue after the cause, so its period is removed.
+    line = SOURCE_LOCATION.sub("", text.splitlines()[0]).strip().rstrip(".")
+    return shorten(line, CAUSE_CELLS)

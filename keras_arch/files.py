@@ -243,7 +243,7 @@ def lock_path(path: Path, shared: bool = False, wait: bool = False) -> Iterator[
         None if locks are not supported, as on Windows and some network file systems.
     """
     opened: int | None = None
-    mine: bool | None = None
+    held: bool | None = None
     try:
         if fcntl is not None:
             # Without O_NONBLOCK, a named pipe would block.
@@ -252,13 +252,13 @@ def lock_path(path: Path, shared: bool = False, wait: bool = False) -> Iterator[
                 opened,
                 (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB),
             )
-            mine = os.path.samestat(os.fstat(opened), os.stat(path))
+            held = os.path.samestat(os.fstat(opened), os.stat(path))
     except (BlockingIOError, FileNotFoundError):
-        mine = False
+        held = False
     except OSError:
-        mine = None
+        held = None
     try:
-        yield mine
+        yield held
     finally:
         if opened is not None:
             os.close(opened)
@@ -267,8 +267,8 @@ def lock_path(path: Path, shared: bool = False, wait: bool = False) -> Iterator[
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
     """Lock a directory, or raise InputError if another process is writing it."""
-    with lock_path(folder) as mine:
-        if mine is False:
+    with lock_path(folder) as held:
+        if held is False:
             raise InputError(
                 f"{folder} cannot be used: another process is writing it. "
                 "Wait for it to end or pass another path."
@@ -280,8 +280,8 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 def shared_lock(folder: Path) -> Iterator[None]:
     """Prevent other processes from replacing `folder` while the block reads it."""
     while True:
-        with lock_path(folder, shared=True, wait=True) as mine:
-            if mine is not False or not folder.exists():
+        with lock_path(folder, shared=True, wait=True) as held:
+            if held is not False or not folder.exists():
                 yield
                 return
 
@@ -348,13 +348,13 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         return
     name = path.name[-NAME_IN_PARTIAL:]
     for leftover in path.parent.glob(f"{PARTIAL_PREFIX}{'[0-9a-f]' * 8}-{glob.escape(name)}"):
-        with lock_path(leftover) as mine:
-            if mine:
+        with lock_path(leftover) as held:
+            if held:
                 leftover.unlink(missing_ok=True)
     partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{name}")
     partial.touch(exist_ok=False)
-    with lock_path(partial) as mine:
-        if mine is not False:
+    with lock_path(partial) as held:
+        if held is not False:
             try:
                 write(partial)
                 with partial.open("rb") as file:
@@ -383,7 +383,7 @@ def cache_folder() -> Path:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_arch"
     except RuntimeError as error:
-        raise OSError(first_line(error).rstrip(".")) from error
+        raise OSError(first_line(error)) from error
 
 
 def read_cache(name: str | Path) -> dict:

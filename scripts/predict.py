@@ -34,7 +34,7 @@ class Options:
 def main():
     options = parse(Options, sys.argv[1:], prog="predict.py")
     from keras_arch import open_artifact
-    from keras_arch.class_names import labels_or_numbers
+    from keras_arch.class_names import class_names_or_numbers
     from keras_arch.evaluation.predictions import classify, explain
     from keras_arch.images.find import find_images
     from keras_arch.reports.predictions import WRITERS
@@ -51,7 +51,7 @@ def main():
         raise InputError(
             f"expected a .keras file with --explain, got {options.artifact}: a gradient is needed"
         )
-    labels = labels_or_numbers(artifact)
+    labels = class_names_or_numbers(artifact)
     if options.explain:
         with quiet():
             explain(artifact.path, paths, options.explain)

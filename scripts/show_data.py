@@ -23,9 +23,9 @@ class Options:
     augment: Augment = "none"
     """Augmentation policy, see docs/data.md."""
     data_dir: Path | None = None
-    """Directory of prepared TFDS data. Default: the directory of TFDS."""
+    """Directory of prepared TFDS data (TFDS's own if None)."""
     image_size: Annotated[int, PIXELS] | None = None
-    """Height and width of resized images in pixels. Default: original size."""
+    """Height and width of the images in pixels (original size if None)."""
     skip_unreadable: bool = False
     """Skip images of an image folder that cannot be decoded."""
     allow_duplicates: bool = False

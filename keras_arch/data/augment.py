@@ -162,7 +162,7 @@ def trivial_augment(images, random):
     matrices = tf.gather(
         tf.stack(transforms, axis=1), tf.where(is_geometric, operation, 0), batch_dims=1
     )
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
+    augmented = tf.raw_ops.ImageProjectiveTransformV3(
         images=values,
         transforms=matrices,
         output_shape=(height, width),
@@ -172,16 +172,16 @@ def trivial_augment(images, random):
     )
     # Each color operation is computed only for its images.
     for number, adjust in enumerate(COLOR_OPERATIONS, start=len(geometric) + 1):
-        where = tf.where(operation == number)
+        chosen = tf.where(operation == number)
         changed = adjust(
-            tf.gather_nd(values, where),
+            tf.gather_nd(values, chosen),
             *(
-                tf.gather_nd(value, where)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+                tf.gather_nd(value, chosen)[:, tf.newaxis, tf.newaxis, tf.newaxis]
                 for value in (factor, strength)
             ),
         )
-        moved = tf.tensor_scatter_nd_update(moved, where, changed)
-    return tf.saturate_cast(tf.round(moved), tf.uint8)
+        augmented = tf.tensor_scatter_nd_update(augmented, chosen, changed)
+    return tf.saturate_cast(tf.round(augmented), tf.uint8)
 
 
 # --- color operations of TrivialAugment: float32 (batch, height, width, channels) in and out ---

@@ -580,7 +580,7 @@ def test_weights_file(tmp_path):
             {"include_top": False, "pooling": "sum"},
             r"pooling to be None, 'avg' or 'max', got 'sum'",
         ),
-        ({"depth": 18}, r"an option of resnet18, got 'depth'"),
+        ({"depth": 18}, r"an option of resnet18\. Received: 'depth'"),
     ],
 )
 def test_refusals(options, message):
@@ -694,7 +694,7 @@ def test_numbers_of_numpy_for_the_other_options():
         ({"stochastic_depth_rate": "0.2"}, r"stochastic_depth_rate .* '0.2'"),
         ({"stochastic_depth_rate": float("nan")}, r"stochastic_depth_rate .* nan"),
         ({"squeeze_excitation_ratio": None}, r"squeeze_excitation_ratio .* None"),
-        ({"stem": ["cifar"]}, r"stem, got \['cifar'\]"),
+        ({"stem": ["cifar"]}, r"Received: stem=\['cifar'\]"),
         ({"classifier_activation": 5}, r"activation of Keras .* 5"),
     ],
 )

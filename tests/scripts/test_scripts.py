@@ -197,7 +197,7 @@ MISTAKES = [
     ("train.py quickstart --output RUN", "--overwrite"),
     (
         "train.py quickstart --output EMPTY --overwrite",
-        "broken has no run.json, so it is not replaced",
+        "broken.* has no run.json, so it is not replaced",
     ),
     (
         "train.py cifar10-resnet20 --data-dir NOWHERE",

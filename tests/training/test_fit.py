@@ -140,13 +140,16 @@ def test_every_option_is_checked_against_its_annotation(options):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optimizer": "adam"}, "`optimizer` must be one of .* Did you mean adamw"),
+        (
+            {"optimizer": "adam"},
+            "`optimizer` must be one of sgd, adamw, lamb. Received: optimizer='adam'. Did you mean adamw?",
+        ),
         (
             {"class_weights": "balance"},
-            "`class_weights` must be one of .* Did you mean balanced",
+            "`class_weights` must be one of none, balanced. Received: class_weights='balance'. Did",
         ),
-        ({"freeze": "all"}, "`freeze` must be one of none, backbone.* Received: freeze='all'"),
-        ({"augment": "cut_mix"}, "`augment` must be one of .* Did you mean cutmix"),
+        ({"freeze": "all"}, "`freeze` must be one of none, backbone. Received: freeze='all'."),
+        ({"augment": "cut_mix"}, "Received: augment='cut_mix'. Did you mean cutmix"),
         ({"kernel_5x5": 4}, "`kernel_5x5` must be one of 3, 5. Received: kernel_5x5=4."),
         ({"epochs": "3"}, "`epochs` must be an integer. Received: epochs='3'."),
         (
@@ -726,7 +729,7 @@ def test_whole_folder_keeps_what_was_there(tmp_path):
             (partial / "run.json").write_text(content)
     assert (folder / "run.json").read_text() == "new"
     with (
-        pytest.raises(keras_arch.InputError, match=r"No space left .*/model\.keras; .* --resume"),
+        pytest.raises(keras_arch.InputError, match=r"No space left .*/model\.keras\. Add --resume"),
         files.atomic_folder(folder, "run.json") as partial,
     ):
         (partial / "model.keras").touch()
