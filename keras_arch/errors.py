@@ -1,4 +1,4 @@
-"""What a user's mistake causes: one exception, whose message a person can act upon."""
+"""Exceptions and warnings for users, and short messages from exceptions of other libraries."""
 
 import difflib
 import errno
@@ -6,67 +6,73 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Collection, Iterable
 from contextlib import contextmanager
 
 from .text import shorten
 
 BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
-TRACEBACK = "in user code:"  # how messages from a tf.function begin
-TENSORFLOW_NODE = re.compile(
-    r"\{\{\w+_node .*?\}\} ?| \[Op:\w+\]"
-)  # where in a graph, which tells a user nothing
-KERAS_CAUSE = "Exception encountered: "  # stands before the cause where a model cannot be made from its description
-# What TensorFlow and ONNX Runtime put before the cause: the name of a function, or a file and line of their own.
-PLACES = re.compile(
-    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?|/\S+\.cc:\d+ [^)]*\)( const)? "
+TF_FUNCTION_TRACEBACK = "in user code:"  # first words of messages from a tf.function
+# Names of graph nodes in TensorFlow's messages. They do not help a user.
+TENSORFLOW_NODE = re.compile(r"\{\{\w+_node .*?\}\} ?| \[Op:\w+\]")
+KERAS_CAUSE = "Exception encountered: "  # before the cause if Keras cannot deserialize a model
+# TensorFlow and ONNX Runtime put a function name, or a file and line, before the cause.
+SOURCE_LOCATION = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?"
+    r"|/\S+\.cc:\d+ [^)]*\)( const)? "
 )
-SHOWN = 110  # characters of another library's message
+CAUSE_CELLS = 110  # width of another library's message, in terminal columns
 
-DISK_FULL_CODES = (
-    errno.ENOSPC,
-    errno.EFBIG,
-    getattr(errno, "EDQUOT", errno.ENOSPC),
-)  # no space, file too large, quota
-# What TensorFlow says, also of a MemoryError in a function that it calls; and the system where it loads libraries.
+# No space left, file too large, quota exceeded.
+DISK_FULL_CODES = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+# Messages of TensorFlow, also about a MemoryError in a function that it calls, and of the system
+# when it loads libraries.
 OUT_OF_MEMORY = re.compile(
-    "^ResourceExhaustedError|MemoryError: |bad_alloc|Cannot allocate memory|failed to map segment|can't start new thread"
+    "^ResourceExhaustedError|MemoryError: |bad_alloc|Cannot allocate memory"
+    "|failed to map segment|can't start new thread"
 )
 
-FEW = 50  # names that a message lists all of
-LONGEST = 100  # characters of a name that are compared
-LINE = 290  # characters of a message, whatever names are in it
+MAX_CHOICES = 50  # names that a message lists completely
+MAX_COMPARED = 100  # characters of a name that are compared with the choices
+MAX_MESSAGE = 290  # characters
+NAMES_SHOWN = 5  # names in an error message
 
 
 class InputError(ValueError):
-    """Something that a person can mend: says what was expected, what came and what would have worked.
+    """An error that the user can correct.
 
-    Scripts print it as one line and exit with status 2; any other exception is a bug of ours and keeps its traceback.
-    A message is one line: of a longer one `one_line` leaves out the middle. `details` are lines that may follow, such as
-    the names of files.
+    The message is one line: what is wrong, the value received, and the fix. Messages of more than
+    290 characters are shortened in the middle. Scripts print the message and exit with status 2.
+
+    Args:
+        message: the message.
+        details: lines that scripts print after the message, such as file names.
     """
 
-    def __init__(self, message, details=()):
+    details: list[str]
+
+    def __init__(self, message: str, details: Iterable[str] = ()):
         super().__init__(one_line(message))
         self.details = list(details)
 
 
 class DataWarning(UserWarning):
-    """Something about the data that does not stop the work but that a person must know, such as files that are left out.
+    """A warning about data that does not stop the program, such as unused files.
 
-    Issue it with `warnings.warn`. Scripts print it as one line, `warning: ...`, on stderr.
+    Issue it with `warnings.warn`. Scripts print it to stderr as one line, `warning: ...`.
     """
 
 
-def is_disk_full(error):
-    """Whether an exception, of whatever library, says that a file found no room on its disk."""
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an exception of any library means that a disk is full."""
     return any(os.strerror(code) in str(error) for code in DISK_FULL_CODES)
 
 
 @contextmanager
 def explain_surroundings():
-    """Raise InputError if the block fails because Keras cannot be imported or memory is not enough.
+    """Raise InputError if the block fails because of the user's machine or settings.
 
-    Settings of the user and the size of the machine cause these failures, wherever they happen.
+    Such failures are a lack of memory and a Keras backend that cannot be imported.
     """
     try:
         yield
@@ -77,39 +83,40 @@ def explain_surroundings():
             raise memory_error(error) from error
         if keras_failed():
             raise InputError(
-                f"Keras cannot be imported. Received: {first_line(error)}. Set KERAS_BACKEND to tensorflow, jax "
-                "or torch, and correct or remove ~/.keras/keras.json."
+                f"Keras cannot be imported. Received: {first_line(error)}. "
+                "Set KERAS_BACKEND to tensorflow, jax or torch, and correct or remove "
+                "~/.keras/keras.json."
             ) from error
         raise
 
 
-def keras_failed():
-    """Return whether Keras was imported without success: only parts of it are there."""
+def keras_failed() -> bool:
+    """Return whether an import of Keras failed after some of its modules were imported."""
     return "keras" not in sys.modules and any(name.startswith("keras.") for name in sys.modules)
 
 
-def is_out_of_memory(error):
-    """Return whether an exception of Python, NumPy, TensorFlow or the operating system says that memory is not enough."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception of any library means that memory is exhausted."""
     return isinstance(error, MemoryError) or bool(
         OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}")
     )
 
 
-def memory_error(error):
-    """Return the InputError for an exception that `is_out_of_memory`."""
+def memory_error(error: BaseException) -> InputError:
+    """Return the InputError for an exception that means exhausted memory."""
     return InputError(
-        f"There is not enough memory. Received: {first_line(error)}. Use a smaller --batch-size or "
-        "--image-size, or a machine with more memory."
+        f"There is not enough memory. Received: {first_line(error)}. "
+        "Pass a smaller --batch-size or --image-size, or use a machine with more memory."
     )
 
 
 @contextmanager
 def warn_on_failure(file):
-    """Issue a `DataWarning` if the block fails: `file` is not written, but the work that it shows is not lost."""
+    """Issue a `DataWarning` if the block cannot write `file`, so that the program continues."""
     try:
         yield
-    except Exception as error:  # libraries that draw have their own ways to fail
-        if is_disk_full(error):  # then nothing else can be written, either
+    except Exception as error:  # plotting libraries raise exceptions of many types
+        if is_disk_full(error):  # no other file can be written, either
             raise
         warnings.warn(
             f"{file} could not be written: {first_line(error)}", DataWarning, stacklevel=3
@@ -117,48 +124,64 @@ def warn_on_failure(file):
 
 
 class VerificationError(Exception):
-    """Exported files that do not keep their promise; scripts print the reasons and exit with status 1."""
+    """Exported files failed verification. Scripts print the problems and exit with status 1."""
 
-    def __init__(self, folder, problems):
-        super().__init__(
-            f"{len(problems)} problem{'s' * (len(problems) > 1)}, so {folder} stays as it was:"
-        )
+    def __init__(self, folder, problems: list[str]):
+        plural = "" if len(problems) == 1 else "s"
+        super().__init__(f"{len(problems)} problem{plural}, so {folder} was not changed:")
         self.details = problems
 
 
-def one_line(message):
-    """Return `message` as one line of at most `LINE` characters: paths and values of a user can have any length."""
+def one_line(message) -> str:
+    """Return `message` as one line of at most 290 characters, shortened in the middle."""
     line = " ".join(str(message).split())
-    return line if len(line) <= LINE else f"{line[: LINE // 2]} ... {line[5 - LINE // 2 :]}"
+    if len(line) <= MAX_MESSAGE:
+        return line
+    return f"{line[: MAX_MESSAGE // 2]} ... {line[5 - MAX_MESSAGE // 2 :]}"
 
 
-def choose(kind, name, names):
-    """Return `name` if it is one of `names`; else raise InputError that offers the nearest, or all of them."""
+def choose(kind: str, name, names: Collection[str]) -> str:
+    """Return `name` if it is one of `names`.
+
+    Args:
+        kind: name of an option, such as "augment", or a description, such as "a split".
+        name: value to check.
+        names: valid values.
+
+    Raises:
+        InputError (a ValueError): `name` is not one of `names`. The message offers similar names.
+    """
     if isinstance(name, str) and name in names:
         return name
-    cutoff = (
-        0.6 if len(names) <= FEW else 0.0
-    )  # of hundreds, the three closest are of more use than a list
-    near = difflib.get_close_matches(str(name).lower()[:LONGEST], names, n=3, cutoff=cutoff)
-    offer = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
-    raise InputError(f"expected {kind}, got {shorten(repr(name), SHOWN)}; {offer}")
+    # Of hundreds of names, the three closest help more than a list.
+    cutoff = 0.6 if len(names) <= MAX_CHOICES else 0.0
+    near = difflib.get_close_matches(str(name).lower()[:MAX_COMPARED], [*names], n=3, cutoff=cutoff)
+    received = shorten(repr(name), CAUSE_CELLS)
+    if kind.isidentifier():
+        problem = f"`{kind}` must be one of {', '.join(names)}. Received: {kind}={received}."
+        fix = ""
+    else:
+        problem = f"Expected {kind}. Received: {received}."
+        fix = f" Use one of {', '.join(names)}."
+    if near:
+        fix = f" Did you mean {' or '.join(near)}?"
+    raise InputError(problem + fix)
 
 
-def first_line(error):
-    """The first line of the cause that an exception names, or its kind where it says nothing.
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's cause, or the exception's type if there is none.
 
-    TensorFlow puts the cause behind a traceback, and Keras in bold between the layer and its arguments. A line of more
-    than 110 characters loses its middle.
+    TensorFlow puts the cause after a traceback. Keras puts it in bold between the layer and its
+    arguments. Lines of more than 110 columns are shortened in the middle.
     """
     if isinstance(error, InputError):
-        return str(error)  # one line already
+        return str(error)
     text = str(error).strip()
     if bold := BOLD.findall(text):
         text = bold[-1]
-    elif text.startswith(TRACEBACK):
+    elif text.startswith(TF_FUNCTION_TRACEBACK):
         text = text.rpartition("\n\n")[2]
     text = TENSORFLOW_NODE.sub("", text.rpartition(KERAS_CAUSE)[2]).strip() or type(error).__name__
-    return shorten(PLACES.sub("", text.splitlines()[0]).strip(), SHOWN)
-
-
-NAMES_SHOWN = 5  # of the outputs that an error lists
+    # Messages continue after the cause, so its period is removed.
+    line = SOURCE_LOCATION.sub("", text.splitlines()[0]).strip().rstrip(".")
+    return shorten(line, CAUSE_CELLS)

@@ -1,4 +1,8 @@
-"""Files and folders that are written beside their final name and moved into place: a crash leaves the old or the new."""
+"""Check paths, lock them, and write files and directories atomically.
+
+Atomic writes go to a temporary name in the same directory and are moved into place. After a crash,
+either the old or the new content exists.
+"""
 
 import errno
 import functools
@@ -11,114 +15,124 @@ import secrets
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from .errors import DataWarning, InputError, first_line, is_disk_full
+
+if TYPE_CHECKING:
+    import numpy as np
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-PARTIAL_PREFIX = "partial-"  # how names of files begin that are being written
-LONGEST_NAME = (
-    50  # characters of a file's name that the name beside it repeats: file systems take 255 bytes
+PARTIAL_PREFIX = "partial-"  # of temporary files
+NAME_IN_PARTIAL = (
+    50  # last characters of a name that its temporary name repeats; the limit is 255 bytes
 )
-# Patterns, and the surrogate characters that stand for bytes that are not UTF-8.
-NOT_PLAIN = re.compile(r"[*?\[\\\ud800-\udfff]")
-CHECKPOINT = "checkpoint.npz"  # the state of training, in the folder of a run that is not finished
+# Glob patterns, and the surrogate characters that represent bytes that are not UTF-8.
+SPECIAL_CHARACTERS = re.compile(r"[*?\[\\\ud800-\udfff]")
+CHECKPOINT = "checkpoint.npz"  # training state, in the directory of an unfinished run
+KEPT = "The best checkpoint is kept in"
 
 
-def partial_name(folder):
-    """Where a run or an export is written until it is whole."""
+def partial_name(folder: Path) -> Path:
+    """Return the temporary directory of a run or an export that is not finished."""
     folder = folder.resolve()
     return folder.with_name(folder.name + ".partial")
 
 
-def real_path(path):
+def real_path(path: str | Path) -> Path:
     """Return an absolute path without links.
 
     Raises:
-        InputError (a ValueError): the links on the path lead back to themselves.
+        InputError (a ValueError): the links are circular.
     """
     try:
         os.stat(path)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise InputError(
-                f"{path} cannot be used: its links lead back to themselves. Remove the link"
+                f"{path} cannot be used: its links lead back to themselves. Remove the link."
             ) from error
     return Path(path).resolve()
 
 
-def check_writable(path, kind="folder"):
-    """Raise InputError unless a file or a folder can be written at `path`. Nothing is written yet.
+def check_writable(path: Path, kind: Literal["directory", "file"] = "directory") -> None:
+    """Raise InputError if a file or directory cannot be written at `path`. Nothing is written.
 
     Args:
-        path: what is going to be written. Missing folders above it can be made.
-        kind: "folder" or "file".
+        path: output path. Its parents need not exist.
+        kind: "directory" or "file".
     """
     real = real_path(path)
-    if real.exists() and not (real.is_dir() if kind == "folder" else real.is_file()):
-        raise InputError(
-            f"{path} must be a {kind}. Received: something else of this name. Pass another name."
-        )
+    if real.exists() and not (real.is_dir() if kind == "directory" else real.is_file()):
+        received = "a directory" if real.is_dir() else "a file or device"
+        raise InputError(f"{path} must be a {kind}. Received: {received}. Pass another path.")
     if not real.exists() and os.path.islink(path):
         raise InputError(
-            f"{path} must be a {kind}. Received: a broken link. Remove it, or pass another name."
+            f"{path} must be a {kind}. Received: a broken link. Remove it or pass another path."
         )
-    place = next(place for place in (real, *real.parents) if place.exists())
-    if not (place == real or place.is_dir()) or not os.access(place, os.W_OK):
+    existing = nearest_folder(real)
+    if not (existing == real or existing.is_dir()) or not os.access(existing, os.W_OK):
         raise InputError(
-            f"{path} cannot be written. Received: {place}, which is read-only or a file. Pass another name."
+            f"{path} cannot be written. Received: {existing}, which is read-only or a file. "
+            "Pass another path."
         )
 
 
-def check_image_output(path):
-    """Raise InputError unless a PNG file can be written at `path`."""
+def check_image_output(path: Path) -> None:
+    """Raise InputError if a PNG file cannot be written at `path`."""
     if path.suffix != ".png":
-        raise InputError(f"expected --output to be a .png file, got {path}")
+        raise InputError(f"--output must be a .png file. Received: {path}.")
     check_writable(path, "file")
 
 
-def refuse_endless(path):
-    """Raise InputError if `path` is a pipe or a device. Reading it might never end."""
+def refuse_pipe(path: str | Path) -> None:
+    """Raise InputError if `path` is a pipe or a device, which may be endless."""
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(
-            f"{path} must be a file. Received: a pipe or a device. Save its contents to a file first."
+            f"{path} must be a file. Received: a pipe or a device. Save its contents to a file."
         )
 
 
-def refuse_inside(output, data):
-    """Raise InputError if a file or folder that is going to be written is a folder of data or inside one.
+def refuse_inside(output: Path, data: Iterable[str | Path]) -> None:
+    """Raise InputError if an output path is a data directory or inside one.
 
     Args:
-        output: path of what is going to be written.
-        data: names of data, as `keras_arch.load_dataset` takes them. Only folders matter.
+        output: path of a file or directory to write.
+        data: data set names, as in `keras_arch.load_dataset`. Only directories are compared.
     """
     output = real_path(output)
     for folder in (Path(name) for name in data if name != "digits" and Path(name).is_dir()):
         if folder.resolve() in (output, *output.parents):
             raise InputError(
-                f"{output} must not be inside the data in {folder}. Pass another --output or --explain"
+                f"{output} must not be inside the data in {folder}. "
+                "Pass another --output or --explain."
             )
 
 
-def refuse_foreign(folder, marker):
-    """Raise InputError where `folder` holds anything without a file called `marker`: it is not ours to replace."""
+def refuse_foreign(folder: Path, marker: str) -> None:
+    """Raise InputError if `folder` has content but no file called `marker`.
+
+    This package did not write such a directory and must not replace it.
+    """
     if folder.exists() and not (
         folder.is_dir() and (not any(folder.iterdir()) or (folder / marker).is_file())
     ):
         raise InputError(
-            f"expected a new folder, an empty one or one with {marker} in it, got {folder}, which stays as it is"
+            f"{folder} has no {marker}, so it is not replaced. Pass a new or an empty directory."
         )
 
 
 @contextmanager
-def link_with_suffix(path, suffix):
-    """Yield a path to the same file that ends in `suffix` alone, for libraries that go by a file's name."""
+def link_with_suffix(path: Path, suffix: str) -> Iterator[Path]:
+    """Yield a path to the same file that has only `suffix`, for libraries that read the suffix."""
     if "".join(Path(path).suffixes) == suffix:
         yield Path(path)
         return
@@ -129,13 +143,23 @@ def link_with_suffix(path, suffix):
 
 
 @contextmanager
-def atomic_folder(folder, marker, resume=False, check=lambda: None):
-    """A new folder beside `folder` to fill, which takes its place when the block ends.
+def atomic_folder(
+    folder: Path,
+    marker: str,
+    resume: bool = False,
+    check: Callable[[], object] = lambda: None,
+) -> Iterator[Path]:
+    """Yield a temporary directory that replaces `folder` when the block ends.
 
-    When the block is left by an exception, `folder` stays as it was; of the unfinished one a checkpoint is kept, and
-    what a user reads says where. A folder without a file called `marker` is never replaced. With `resume` the
-    unfinished folder of before is taken up again, where there is one. `check()` is called as soon as no other process
-    can write the folder, before anything is removed; it may raise an exception.
+    If the block raises an exception, `folder` is not changed. A checkpoint in the temporary
+    directory is kept, and the message gives its path.
+
+    Args:
+        folder: directory to write. It is not replaced if it has content but no file `marker`.
+        marker: name of a file that identifies a directory of this kind, such as "run.json".
+        resume: continue in the temporary directory of an interrupted run, if there is one.
+        check: function that may raise an exception. It is called after the directory is locked and
+            before any file is removed.
     """
     refuse_foreign(folder, marker)
     folder, partial = folder.resolve(), partial_name(folder)
@@ -147,7 +171,7 @@ def atomic_folder(folder, marker, resume=False, check=lambda: None):
             check()
         except BaseException:
             with suppress(OSError):
-                partial.rmdir()  # if it is empty
+                partial.rmdir()  # only if it is empty
             raise
         for content in partial.glob(f"{PARTIAL_PREFIX}*" if resume else "*"):
             shutil.rmtree(content) if content.is_dir() else content.unlink()
@@ -157,10 +181,10 @@ def atomic_folder(folder, marker, resume=False, check=lambda: None):
             if not best.exists() and not (partial / CHECKPOINT).exists():
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
-            kept = f"the best checkpoint so far is kept in {best}"
             if isinstance(stop, InputError):
-                raise InputError(str(stop), [*stop.details, kept]) from stop
-            message = f"{str(stop) or 'stopped'}; {kept}; the same command with --resume goes on"
+                raise InputError(str(stop), [*stop.details, f"{KEPT} {best}"]) from stop
+            reason = (str(stop) or "Stopped").removesuffix(".")
+            message = f"{reason}. {KEPT} {best}. Add --resume to the command to continue."
             if isinstance(stop, KeyboardInterrupt):
                 raise KeyboardInterrupt(message) from stop
             if is_disk_full(stop):
@@ -170,21 +194,21 @@ def atomic_folder(folder, marker, resume=False, check=lambda: None):
         (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def replaced_name(folder):
-    """Where a folder is moved while another one takes its place."""
+def backup_path(folder: Path) -> Path:
+    """Return the path of a directory while another directory replaces it."""
     return folder.with_name(folder.name + ".replaced")
 
 
-def replace_folder(folder, new):
-    """Move the folder `new` to where `folder` is, if it is, which goes only when the other has come.
+def replace_folder(folder: Path, new: Path) -> None:
+    """Move the directory `new` to `folder`, then remove the old `folder` if there was one.
 
-    If another process uses `folder`, wait for its end.
+    Wait while another process uses `folder`.
     """
     if not folder.exists():
         new.rename(folder)
         return
     with lock_path(folder, wait=True):
-        old = folder.rename(replaced_name(folder))
+        old = folder.rename(backup_path(folder))
         try:
             new.rename(folder)
         except OSError:
@@ -193,9 +217,12 @@ def replace_folder(folder, new):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def undo_replacement(folder, marker):
-    """Move the old folder back if its process was killed before the new one came; remove it if the new one is there."""
-    old = replaced_name(folder)
+def undo_replacement(folder: Path, marker: str) -> None:
+    """Clean up after a process that was killed while it replaced `folder`.
+
+    Move the old directory back if the new one is missing. Remove the old one otherwise.
+    """
+    old = backup_path(folder)
     if (old / marker).is_file() and not folder.exists():
         old.rename(folder)
     elif old.exists():
@@ -203,61 +230,64 @@ def undo_replacement(folder, marker):
 
 
 @contextmanager
-def lock_path(path, shared=False, wait=False):
-    """Lock a file or folder for as long as the block runs; the lock goes with the process, however it ends.
+def lock_path(path: Path, shared: bool = False, wait: bool = False) -> Iterator[bool | None]:
+    """Lock a file or directory while the block runs. The lock ends with the process.
 
     Args:
-        path: an existing file or folder.
-        shared: let other processes have a shared lock at the same time.
+        path: an existing file or directory.
+        shared: allow shared locks of other processes.
         wait: wait for other processes instead of yielding False.
 
     Yields:
-        True, or False if another process has a lock, or has moved or removed `path`. None where nothing can be locked:
-        on Windows and on some network file systems.
+        True if the lock is held. False if another process holds a lock, or moved or removed `path`.
+        None if locks are not supported, as on Windows and some network file systems.
     """
-    opened, mine = None, None
+    opened: int | None = None
+    held: bool | None = None
     try:
         if fcntl is not None:
-            opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a named pipe would block
+            # Without O_NONBLOCK, a named pipe would block.
+            opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             fcntl.flock(
                 opened,
                 (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB),
             )
-            mine = os.path.samestat(os.fstat(opened), os.stat(path))
+            held = os.path.samestat(os.fstat(opened), os.stat(path))
     except (BlockingIOError, FileNotFoundError):
-        mine = False
+        held = False
     except OSError:
-        mine = None
+        held = None
     try:
-        yield mine
+        yield held
     finally:
         if opened is not None:
             os.close(opened)
 
 
 @contextmanager
-def exclusive_lock(folder):
-    """Refuse a folder that another process is filling."""
-    with lock_path(folder) as mine:
-        if mine is False:
+def exclusive_lock(folder: Path) -> Iterator[None]:
+    """Lock a directory, or raise InputError if another process is writing it."""
+    with lock_path(folder) as held:
+        if held is False:
             raise InputError(
-                f"expected {folder} to be free, got one that another process is writing"
+                f"{folder} cannot be used: another process is writing it. "
+                "Wait for it to end or pass another path."
             )
         yield
 
 
 @contextmanager
-def shared_lock(folder):
-    """Keep other processes from replacing `folder`, or wait for the one that does; two may use it at the same time."""
+def shared_lock(folder: Path) -> Iterator[None]:
+    """Prevent other processes from replacing `folder` while the block reads it."""
     while True:
-        with lock_path(folder, shared=True, wait=True) as mine:
-            if mine is not False or not folder.exists():
+        with lock_path(folder, shared=True, wait=True) as held:
+            if held is not False or not folder.exists():
                 yield
                 return
 
 
-def is_path(value):
-    """Whether a file could have the name `value`: text or a path, not empty, not too long, without a zero byte."""
+def is_path(value) -> bool:
+    """Return whether `value` can be a path: text or `Path`, not empty or too long, no zero byte."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         return False
     try:
@@ -269,77 +299,79 @@ def is_path(value):
     return True
 
 
-def nearest_folder(path):
-    """Return `path` if it exists, else the nearest folder above it that does."""
+def nearest_folder(path: Path) -> Path:
+    """Return `path` if it exists, else its nearest existing parent."""
     return next(place for place in (path, *path.parents) if place.exists())
 
 
-def is_writable(path):
-    """Return whether files can be written into `path`, which exists."""
+def is_writable(path: Path) -> bool:
+    """Return whether `path` is a directory in which files can be written."""
     return path.is_dir() and os.access(path, os.W_OK)
 
 
-def check_folder(folder):
-    """Return the path `folder` as a `Path`, or raise InputError if it is no existing folder."""
+def check_folder(folder: str | Path) -> Path:
+    """Return `folder` as a `Path`. Raise InputError if it is not an existing directory."""
     if not is_path(folder) or not Path(folder).is_dir():
         raise InputError(
-            f"`folder` must be an existing folder. Received: {folder}. Create it first."
+            f"`folder` must be an existing directory. Received: {folder}. Create it first."
         )
     return Path(folder)
 
 
 @contextmanager
-def plain_path(path):
-    """A path to an existing file or folder that TensorFlow can open, for as long as the block runs.
+def plain_path(path: str | Path) -> Iterator[Path]:
+    """Yield a path to an existing file or directory that TensorFlow can open.
 
-    TensorFlow looks for the variables of a SavedModel by a pattern (tensorflow#32614): in the folder "run [1]" it finds
-    none. It takes no paths whose bytes are not UTF-8. A link in a temporary folder leads there.
+    TensorFlow finds the variables of a SavedModel by a glob pattern (tensorflow#32614), and finds
+    none in the directory "run [1]". It does not accept paths that are not UTF-8. For such paths,
+    the yielded path is a link in a temporary directory.
     """
     path = Path(path).absolute()
-    if not NOT_PLAIN.search(str(path)):
+    if not SPECIAL_CHARACTERS.search(str(path)):
         yield path
         return
     with tempfile.TemporaryDirectory() as scratch:
-        link = Path(scratch) / ("link" if NOT_PLAIN.search(path.name) else path.name)
+        link = Path(scratch) / ("link" if SPECIAL_CHARACTERS.search(path.name) else path.name)
         link.symlink_to(path, target_is_directory=path.is_dir())
         yield link
 
 
-def atomic_write(path, write):
-    """Let `write(path)` write a file beside `path`, then move it there: a reader sees the old file or the new one.
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` with a temporary path in the same directory, then move the file to `path`.
 
-    Processes may write the same file at once: each has a file of its own, and the last one stays. What a process left
-    that was killed is removed. A device, such as /dev/stdout, is written directly.
+    Readers see either the old or the new file. If several processes write the same file, the last
+    one wins. Temporary files of killed processes are removed. A device, such as /dev/stdout, is
+    written directly.
     """
     if path.exists() and not path.is_file():
-        return write(path)
-    name = path.name[-LONGEST_NAME:]
+        write(path)
+        return
+    name = path.name[-NAME_IN_PARTIAL:]
     for leftover in path.parent.glob(f"{PARTIAL_PREFIX}{'[0-9a-f]' * 8}-{glob.escape(name)}"):
-        with lock_path(leftover) as mine:
-            if mine:
+        with lock_path(leftover) as held:
+            if held:
                 leftover.unlink(missing_ok=True)
-    beside = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{name}")
-    beside.touch(exist_ok=False)
-    with lock_path(beside) as mine:
-        if mine is not False:
+    partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{name}")
+    partial.touch(exist_ok=False)
+    with lock_path(partial) as held:
+        if held is not False:
             try:
-                write(beside)
-                with beside.open("rb") as file:
-                    os.fsync(
-                        file.fileno()
-                    )  # or a power cut could leave the name without the content
-                os.replace(beside, path)
+                write(partial)
+                with partial.open("rb") as file:
+                    # Without this, a power failure could leave the name without the content.
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
             finally:
-                beside.unlink(missing_ok=True)
-            return None
-    return atomic_write(
-        path, write
-    )  # another process took the file for a leftover before it was locked
+                partial.unlink(missing_ok=True)
+            return
+    # Another process removed the temporary file before it was locked.
+    atomic_write(path, write)
 
 
-def write_json(path, content):
+def write_json(path: Path, content) -> None:
+    """Write `content` as indented JSON, atomically. Missing parent directories are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, lambda beside: beside.write_text(json.dumps(content, indent=2) + "\n"))
+    atomic_write(path, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
 
 
 def without_none(pairs):
@@ -347,8 +379,8 @@ def without_none(pairs):
     return {name: value for name, value in pairs if value is not None}
 
 
-def cache_folder():
-    """Return the user's cache folder for this package, by the XDG convention; it may not exist yet.
+def cache_folder() -> Path:
+    """Return the user's cache directory for this package (XDG convention). It may not exist.
 
     Raises:
         OSError: the user has no home directory.
@@ -356,11 +388,11 @@ def cache_folder():
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras_arch"
     except RuntimeError as error:
-        raise OSError(first_line(error).rstrip(".")) from error
+        raise OSError(first_line(error)) from error
 
 
-def read_cache(name):
-    """Return the dict that `write_cache` wrote under `name`; an empty one if it is missing or damaged."""
+def read_cache(name: str | Path) -> dict:
+    """Return the dict that `write_cache` wrote, or an empty dict if it is missing or damaged."""
     try:
         content = json.loads((cache_folder() / name).read_text())
     except (OSError, ValueError, RecursionError):
@@ -368,11 +400,11 @@ def read_cache(name):
     return content if isinstance(content, dict) else {}
 
 
-def write_cache(name, content):
-    """Write a dict as JSON under `name` into the user's cache.
+def write_cache(name: str | Path, content: dict) -> None:
+    """Write a dict as JSON to the file `name` in the user's cache.
 
     Warns:
-        DataWarning: the cache cannot be written. It is issued once in a process.
+        DataWarning: the cache cannot be written. It is issued once per process.
     """
     try:
         write_json(cache_folder() / name, content)
@@ -380,44 +412,46 @@ def write_cache(name, content):
         warn_without_cache(error.strerror or first_line(error))
 
 
-@functools.cache  # so that a process says it once for each reason
-def warn_without_cache(reason):
+@functools.cache  # one warning per process and reason
+def warn_without_cache(reason: str) -> None:
+    """Issue a `DataWarning` that the cache cannot be written."""
     warnings.warn(
-        f"The cache cannot be written, so each start measures the precision and checks all pictures again. Received: {reason}. "
-        "Set XDG_CACHE_HOME to a folder that can be written.",
+        "The cache cannot be written, so each start measures the precision and checks all images "
+        f"again. Received: {reason}. Set XDG_CACHE_HOME to a writable directory.",
         DataWarning,
         stacklevel=3,
     )
 
 
-def size_of(path):
-    """Bytes on disk of a file, or of all that is in a folder."""
+def size_of(path: Path) -> int:
+    """Return the size in bytes of a file, or of all files in a directory."""
     return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
-def hash_of_json(content):
-    """SHA-256 of what JSON can hold: equal where the content is."""
+def hash_of_json(content) -> str:
+    """Return the SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def hash_of(arrays):
-    """SHA-256 of the bytes of arrays, one after the other: equal where every bit is."""
+def hash_of(arrays: Iterable["np.ndarray"]) -> str:
+    """Return the SHA-256 of the bytes of arrays, in their order."""
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(array.reshape(-1).view("uint8"))  # `tobytes` would copy
+        digest.update(array.reshape(-1).view("uint8"))  # type: ignore[arg-type]  # no copy
     return digest.hexdigest()
 
 
-def find_in_run(artifact, name):
-    """The file called `name` of the run that `artifact` lies in: beside it or up to two folders above; or None."""
+def find_in_run(artifact: str | Path, name: str) -> Path | None:
+    """Return the file `name` of the run directory that contains `artifact`, or None.
+
+    The file is in the same directory as `artifact` or in one of the two directories above.
+    """
     folders = Path(artifact).resolve().parents[:3]
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def resolve_existing(name):
-    """The absolute path of a file or folder that is there; any other name as it is."""
-    return (
-        name
-        if name in ("digits", "imagenet", None) or not Path(name).exists()
-        else str(Path(name).resolve())
-    )
+def resolve_existing(name: str | None) -> str | None:
+    """Return the absolute path of an existing file or directory. Return other names unchanged."""
+    if name is None or name in ("digits", "imagenet") or not Path(name).exists():
+        return name
+    return str(Path(name).resolve())

@@ -1,4 +1,4 @@
-"""What this machine has: processor, cores, memory, and the commit of the code that runs."""
+"""Describe the machine: processor, cores and memory, and the Git commit of this package."""
 
 import os
 import platform
@@ -10,30 +10,29 @@ import psutil
 from .errors import InputError
 
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-ADDRESSES = (
-    4 * 2**30
-)  # bytes of address space; training quickstart on 2 cores takes 3.7e9 and uses 0.8e9 of them
+# Bytes. Training quickstart on 2 cores takes 3.7e9 of address space and 0.8e9 of memory.
+MIN_ADDRESS_SPACE = 4 * 2**30
 
 
-def total_memory():
-    """Return the bytes of memory that this process may use.
+def total_memory() -> int:
+    """Return the memory limit of this process in bytes.
 
-    They are the machine's, or less if its control group (cgroup) or the limit of its address space
-    (`ulimit -v`) says so.
+    The limit is the smallest of the machine's memory, the limits of the process's control groups
+    (cgroups) and the limit of its address space (`ulimit -v`).
     """
     return min([psutil.virtual_memory().total, *cgroup_limits(), *address_limits()])
 
 
-def available_memory():
-    """Return the bytes of memory that this process may take in addition to what it has."""
+def available_memory() -> int:
+    """Return the bytes of memory that this process may still allocate."""
     used = psutil.Process().memory_info()
     groups = [limit - used.rss for limit in cgroup_limits()]
     addresses = [limit - used.vms for limit in address_limits()]
     return max(0, min([psutil.virtual_memory().available, *groups, *addresses]))
 
 
-def address_limits():
-    """Return the limit in bytes of the address space of this process (`ulimit -v`), as a list of one or none."""
+def address_limits() -> list[int]:
+    """Return the limit of the address space (`ulimit -v`) in bytes, or an empty list."""
     try:
         import resource
     except ImportError:  # Windows
@@ -42,35 +41,43 @@ def address_limits():
     return [] if limit == resource.RLIM_INFINITY else [limit]
 
 
-def check_address_space():
-    """Raise InputError if `ulimit -v` is too low for TensorFlow, which then ends the process without an error."""
+def check_address_space() -> None:
+    """Raise InputError if `ulimit -v` is too low for TensorFlow.
+
+    TensorFlow would end the process without an error message.
+    """
     for limit in address_limits():
-        if limit < ADDRESSES:
+        if limit < MIN_ADDRESS_SPACE:
             raise InputError(
-                f"There is not enough memory: `ulimit -v` must be at least {ADDRESSES // 1024} for TensorFlow. "
-                f"Received: {limit // 1024}. Raise it, or limit memory by a container."
+                "There is not enough memory: `ulimit -v` must be at least "
+                f"{MIN_ADDRESS_SPACE // 1024} (kB) for TensorFlow. Received: {limit // 1024}. "
+                "Raise the limit, or limit the memory with a container."
             )
 
 
-def cgroup_limits():
-    """Return the memory limits in bytes of this process's control groups of Linux, version 1 and 2, and of those above."""
+def cgroup_limits() -> list[int]:
+    """Return the memory limits of this process's cgroups and their parents, in bytes.
+
+    Cgroups of version 1 and 2 are read.
+    """
     try:
         lines = OWN_CGROUPS.read_text().splitlines()
     except OSError:  # another operating system
         return []
-    found = []
+    found: list[int] = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            found += limits_of(CGROUPS, path, "memory.max")
+            found += read_limits(CGROUPS, path, "memory.max")
         elif "memory" in controllers.split(","):
-            found += limits_of(CGROUPS / "memory", path, "memory.limit_in_bytes")
+            found += read_limits(CGROUPS / "memory", path, "memory.limit_in_bytes")
     return found
 
 
-def limits_of(root, path, file):
-    """Return the numbers in the files called `file` in the folder `path` below `root` and in those above it, up to `root`."""
-    # In a container, `path` may be that of the host, which is not there: the container's own group is then `root`.
+def read_limits(root: Path, path: str, file: str) -> list[int]:
+    """Return the limits in files named `file`, from the directory `path` in `root` up to `root`."""
+    # In a container, `path` may be a path of the host, which does not exist here. The container's
+    # group is `root` then.
     place = root / path.lstrip("/")
     contents = []
     for folder in (place, *place.parents[: len(place.parts) - len(root.parts)]):
@@ -78,11 +85,14 @@ def limits_of(root, path, file):
             contents.append((folder / file).read_text().strip())
         except OSError:
             continue
-    return [int(content) for content in contents if content.isdigit()]  # "max" is no limit
+    return [int(content) for content in contents if content.isdigit()]  # "max" means no limit
 
 
-def cpu_name():
-    """Return the processor's name, with its family and model on Linux, since clouds give one name to several."""
+def cpu_name() -> str:
+    """Return the processor's name, on Linux with family and model.
+
+    Cloud providers use one name for several models.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -98,16 +108,18 @@ def cpu_name():
     )
 
 
-def available_cores():
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def git_commit():
-    """Return the commit of the code that runs, with a + if files differ from it.
+def git_commit() -> str | None:
+    """Return the Git commit of this package, with a "+" if files were changed.
 
-    The commit is None if Git does not track this file, as for a package that is installed in the
-    .venv of a project: the project's commit says nothing about the package.
+    The result is None if Git does not track this file. An example is a package that is installed
+    in a project's .venv: the project's commit does not describe the package.
     """
     file = Path(__file__)
 

@@ -1,4 +1,7 @@
-"""Dataclasses of options, checked: what Python code gives is held to the same annotations as a command line."""
+"""Check the fields of option dataclasses against their annotations.
+
+Python code and the command line give options. Both are checked by the same annotations.
+"""
 
 import math
 import os
@@ -15,12 +18,12 @@ KINDS = {
     int: ((int,), "an integer"),
     float: ((int, float), "a finite number"),
     dict: ((dict,), "a JSON object"),
-}  # annotation: the types that it takes, and how a message calls them
+}  # {annotation: (accepted types, description in messages)}
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that an option takes, both ends included: `Annotated[int, Range(1, 100)]`."""
+    """The range of a numeric option, ends included: `Annotated[int, Range(1, 100)]`."""
 
     low: float
     high: float
@@ -32,30 +35,31 @@ class Range:
         return f"from {self.low} to {self.high}"
 
 
-SEEDS = Range(0, 2**32 - 1)  # what NumPy's and TensorFlow's generators take
-PIXELS = Range(1, 8192)  # of a side of an image
+SEEDS = Range(0, 2**32 - 1)  # limits of NumPy's and TensorFlow's generators
+PIXELS = Range(1, 8192)  # height or width of an image
 
 
 def check_options(options):
-    """Check every field of a dataclass against its annotation. Call it in `__post_init__`; frozen is fine.
+    """Check every field of a dataclass against its annotation, and convert it to plain Python.
 
-    Scalars of NumPy become numbers of Python, lists become tuples, and paths become strings.
+    NumPy scalars become Python numbers, lists become tuples, and paths become strings. Call this
+    function in `__post_init__`. The dataclass may be frozen.
 
     Args:
-        options: dataclass instance. Its annotations may be `str`, `bool`, `int`, `float`, `Literal`, `tuple[X, ...]`,
-            and each of these with `| None`. A `bool` is not an `int`. Every `float` must be finite. A number
-            may have a `Range`.
+        options: dataclass instance. Annotations may be `str`, `bool`, `int`, `float`, `Literal` or
+            `tuple[X, ...]`, each also with `| None`. A `bool` is not an `int`. A `float` must be
+            finite. A number may have a `Range`.
 
     Raises:
-        InputError (a ValueError): a value has another type, is not among the words of its `Literal`, or is outside its
-            `Range`.
+        InputError (a ValueError): a value has another type, is not one of the choices of its
+            `Literal`, or is outside its `Range`.
     """
     for name, annotation in get_type_hints(type(options), include_extras=True).items():
         object.__setattr__(options, name, check_value(name, getattr(options, name), annotation))
 
 
 def check_ranges(options):
-    """Check the numbers of a dataclass that have a `Range`, whatever its other fields are.
+    """Check the fields of a dataclass that have a `Range`. Other fields are not checked.
 
     Raises:
         InputError (a ValueError): a number is outside its `Range`.
@@ -67,13 +71,11 @@ def check_ranges(options):
 
 
 def ranges_of(kind):
-    """Return {name: `Range`} of the fields of the dataclass `kind` that have one."""
+    """Return {field name: `Range`} of the fields of a dataclass that have a `Range`."""
     found = {}
     for name, annotation in get_type_hints(kind, include_extras=True).items():
-        parts = (
-            annotation,
-            *get_args(annotation),
-        )  # of `Annotated[int, Range(1, 2)] | None` it is the first part
+        # In `Annotated[int, Range(1, 2)] | None`, the first argument has the range.
+        parts = (annotation, *get_args(annotation))
         ranges = [
             note
             for part in parts
@@ -86,15 +88,15 @@ def ranges_of(kind):
 
 
 def check_value(name, value, annotation):
-    """Return `value` as plain Python if it fits `annotation`; else raise InputError that names the option."""
+    """Return `value` as plain Python. Raise InputError if it does not match `annotation`."""
     inner = get_args(annotation)
     if NoneType in inner:  # X | None
         return None if value is None else check_value(name, value, inner[0])
     if get_origin(annotation) is Annotated:
-        return within(name, check_value(name, value, inner[0]), *inner)
+        return check_limits(name, check_value(name, value, inner[0]), *inner)
     value = to_python(value)
     if get_origin(annotation) is Literal:
-        return one_of(name, value, inner)
+        return check_choice(name, value, inner)
     if get_origin(annotation) is tuple:
         if not isinstance(value, (list, tuple)):
             raise option_error(name, value, "a tuple")
@@ -107,8 +109,8 @@ def check_value(name, value, annotation):
     return value
 
 
-def within(name, number, kind, *notes):
-    """Return `number` if it is in the `Range` among `notes`, or if there is none; else raise InputError."""
+def check_limits(name, number, kind, *notes):
+    """Return `number`. Raise InputError if it is outside a `Range` in `notes`."""
     for limits in (note for note in notes if isinstance(note, Range)):
         if number not in limits:
             raise option_error(
@@ -117,17 +119,17 @@ def within(name, number, kind, *notes):
     return number
 
 
-def one_of(name, value, words):
-    """Return `value` if it is one of `words`; else raise InputError that offers the nearest."""
-    if isinstance(value, str) and isinstance(words[0], str):
-        return choose(name, value, words)
-    if not isinstance(value, type(words[0])) or value not in words:
-        raise option_error(name, value, f"one of {', '.join(map(str, words))}")
+def check_choice(name, value, choices):
+    """Return `value`. Raise InputError if it is not one of `choices`."""
+    if isinstance(value, str) and isinstance(choices[0], str):
+        return choose(name, value, choices)
+    if not isinstance(value, type(choices[0])) or value not in choices:
+        raise option_error(name, value, f"one of {', '.join(map(str, choices))}")
     return value
 
 
 def to_python(value):
-    """A scalar of NumPy as a number of Python, a path as a string; anything else as it is."""
+    """Convert NumPy scalars to Python numbers and paths to strings. Keep other values."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
@@ -136,7 +138,7 @@ def to_python(value):
 def is_finite(number):
     try:
         return math.isfinite(number)
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer larger than any float
         return False
 
 

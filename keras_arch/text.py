@@ -1,38 +1,43 @@
-"""Names that come from outside, shown as text: on a screen, in a figure, in Markdown."""
+"""Show names and values of users as text: on a screen, in a figure, in Markdown."""
 
 import os
 import re
 import reprlib
 import unicodedata
+from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-# Control, format and surrogate characters, and separators of lines: they move the cursor, hide text or cannot be encoded.
-UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+# Unicode categories: control, format and surrogate characters, line and paragraph separators.
+# They move the cursor, hide text or cannot be encoded.
+INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"  # format characters that Persian, Indic scripts and emoji need
-NAME_CELLS = 40  # of a name in a table on the screen
-VALUE_CELLS = 60  # of a value in a message
+NAME_CELLS = 40  # width of a name in a table, in terminal columns
+VALUE_CELLS = 60  # width of a value in a message, in terminal columns
+NAMES_IN_WARNING = 3  # files, directories or classes
 
 
-def file_name_text(name):
-    """Return the name of a file as UTF-8 text, whatever the locale. Surrogate characters stand for other bytes."""
+def file_name_text(name: str) -> str:
+    """Return a file name as UTF-8 text in any locale. Other bytes become surrogate characters."""
     return os.fsencode(name).decode(errors="surrogateescape")
 
 
-def printable(text):
-    """Return `text` with each control character as its escape sequence, such as `\\t` or `\\x1b`."""
+def printable(text) -> str:
+    """Return `text` with control characters as escape sequences, such as `\\t` or `\\x1b`."""
     return "".join(
-        repr(char)[1:-1] if unicodedata.category(char) in UNSEEN and char not in JOINERS else char
+        repr(char)[1:-1]
+        if unicodedata.category(char) in INVISIBLE and char not in JOINERS
+        else char
         for char in str(text)
     )
 
 
-def shorten(text, cells=NAME_CELLS):
-    """Return `text` as `printable` does, with an ellipsis in its middle if it is wider than `cells`.
+def shorten(text, cells: int = NAME_CELLS) -> str:
+    """Return printable text, with an ellipsis in its middle if it is wider than `cells`.
 
     Args:
-        text: a name.
-        cells: columns of a terminal. A Chinese character takes two.
+        text: name or value.
+        cells: width in terminal columns. A Chinese character takes two.
     """
     text = printable(text)
     if cell_len(text) <= cells:
@@ -41,11 +46,17 @@ def shorten(text, cells=NAME_CELLS):
     return f"{set_cell_size(text, head)}…{set_cell_size(text[::-1], tail)[::-1]}"
 
 
-def brief(value):
-    """Return the `repr` of any value, at most 60 columns wide."""
+def brief(value) -> str:
+    """Return the `repr` of a value in at most 60 terminal columns."""
     return shorten(reprlib.repr(value), VALUE_CELLS)
 
 
-def in_markdown(text):
-    """Return `text` as Markdown that shows it unchanged, in a table too."""
+def join_first(names: Sequence[str]) -> str:
+    """Return the first three names in one line, and the number of the others."""
+    more = len(names) - NAMES_IN_WARNING
+    return ", ".join(names[:NAMES_IN_WARNING]) + (f" and {more} more" if more > 0 else "")
+
+
+def in_markdown(text) -> str:
+    """Escape `text` for Markdown, also for tables."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&$])", r"\\\1", printable(text))

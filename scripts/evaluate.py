@@ -39,7 +39,7 @@ def main():
         from keras_arch import load_dataset, open_artifact
         from keras_arch.class_names import check_class_order, class_names_of
         from keras_arch.data.classes import with_classes
-        from keras_arch.data.folders import is_unsplit
+        from keras_arch.data.image_folder import is_unsplit
         from keras_arch.data.tfds import SPLITS
         from keras_arch.evaluation.evaluate import compare
         from keras_arch.reports.figures import write_evaluation

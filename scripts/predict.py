@@ -32,7 +32,7 @@ class Options:
 def main():
     options = parse(Options, sys.argv[1:], prog="predict.py")
     from keras_arch import open_artifact
-    from keras_arch.class_names import labels_or_numbers
+    from keras_arch.class_names import class_names_or_numbers
     from keras_arch.evaluation.predictions import classify, explain
     from keras_arch.images.find import find_images
     from keras_arch.reports.predictions import WRITERS
@@ -49,7 +49,7 @@ def main():
         raise InputError(
             f"--explain needs the gradients of a .keras file. Received: {options.artifact}."
         )
-    labels = labels_or_numbers(artifact)
+    labels = class_names_or_numbers(artifact)
     if options.explain:
         with quiet():
             explain(artifact.path, paths, options.explain)

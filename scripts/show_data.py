@@ -1,4 +1,4 @@
-"""Look at the images that a model will see: python scripts/show_data.py DATASET [--augment POLICY]."""
+"""Show training images and counts: python scripts/show_data.py DATASET [--augment POLICY]."""
 
 import sys
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ from keras_arch.text import shorten
 
 @dataclass
 class Options:
-    """Draw a grid of training images with their labels, and print classes, counts and size."""
+    """Plot a grid of training images with labels, and print classes, counts and image shape."""
 
     dataset: Annotated[str, tyro.conf.Positional]
-    """"digits", a TFDS name, a folder of pictures or an .npz file."""
+    """"digits", a TFDS name, an image folder or an .npz file."""
     augment: Augment = "none"
-    """What becomes of training images: see docs/data.md."""
+    """Augmentation policy, see docs/data.md."""
     data_dir: Path | None = None
-    """Folder of prepared TFDS data sets; TFDS's own if not given."""
+    """Directory of prepared TFDS data (TFDS's own if None)."""
     image_size: Annotated[int, PIXELS] | None = None
-    """Height and width in pixels to bring all images to; their own if not given."""
+    """Height and width of the images in pixels (original size if None)."""
     skip_unreadable: bool = False
-    """Leave out pictures of a folder that cannot be decoded, instead of refusing it."""
+    """Skip images of an image folder that cannot be decoded."""
     allow_duplicates: bool = False
-    """Leave out pictures of a folder that are also in another split, instead of refusing it; copies in test stay."""
+    """Remove images of an image folder that are also in another split."""
     seed: Annotated[int, SEEDS] = 0
-    """Another one shows other images."""
+    """Random seed of the images shown."""
     output: Path = Path("data.png")
-    """PNG file of the picture."""
+    """PNG file to write."""
 
 
 def main():
@@ -51,7 +51,7 @@ def main():
     }
     dataset = load_dataset(options.dataset, options.data_dir, options.image_size, **data_options)
     height, width, channels = dataset.image_shape
-    say(f"{dataset.name}: {height}x{width} pixels, {'colour' if channels == 3 else 'grey'}")
+    say(f"{dataset.name}: {height}x{width} pixels, {'RGB' if channels == 3 else 'grayscale'}")
     print_table(
         [
             {"class": shorten(name), **{split: f"{n:,}" for split, n in row.items()}}
@@ -60,7 +60,7 @@ def main():
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     draw_grid(options.output, dataset, options.augment, options.seed)
-    say(f"{options.output}: training images of the first epoch, augment={options.augment}")
+    say(f"Training images of the first epoch (augment={options.augment}): {options.output}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The one line of another library's message that says what is wrong."""
+"""First lines of other libraries' messages, and choices among names."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def picky_model():
 IMAGE = np.zeros((1, 3, 3, 3), "float32")
 
 
-def test_the_cause_in_a_function_of_tensorflow():
+def test_cause_in_a_tf_function():
     def convolve(x):
         return keras.layers.Conv2D(3, 9)(x)
 
@@ -54,7 +54,7 @@ def test_the_cause_in_a_function_of_tensorflow():
     )
 
 
-def test_the_cause_in_a_layer_of_keras():
+def test_cause_in_a_keras_layer():
     assert line_of(Picky(), IMAGE) == "the cause"
     assert line_of(picky_model().predict_on_batch, np.zeros((1, 8, 8, 3))) == "the cause"
 
@@ -81,16 +81,23 @@ def test_the_cause_in_a_layer_of_keras():
         ),
     ],
 )
-def test_messages_of_other_kinds(error, line):
+def test_other_messages(error, line):
     assert first_line(error) == line
 
 
-def test_of_hundreds_of_names_the_closest_are_offered():
+def test_choose_offers_similar_names():
     names = [f"data_set_{number}" for number in range(400)] + ["fashion_mnist"]
-    with pytest.raises(InputError, match="did you mean fashion_mnist") as found:
+    with pytest.raises(
+        InputError,
+        match=r"^Expected a data set\. Received: 'fashionmnist'\. Did you mean fashion_mnist",
+    ) as found:
         choose("a data set", "fashionmnist", names)
-    with pytest.raises(InputError, match="did you mean") as other:
+    with pytest.raises(InputError, match="Did you mean") as other:
         choose("a data set", "nowhere", names)
     assert max(len(str(found.value)), len(str(other.value))) < 300
-    with pytest.raises(InputError, match="there are a, b"):
+    with pytest.raises(InputError, match=r"^`stem` must be one of a, b. Received: stem='zzz'.$"):
+        choose("stem", "zzz", ["a", "b"])
+    with pytest.raises(
+        InputError, match=r"^Expected a letter\. Received: 'zzz'\. Use one of a, b\.$"
+    ):
         choose("a letter", "zzz", ["a", "b"])

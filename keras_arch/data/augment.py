@@ -1,8 +1,8 @@
-"""Augmentation as named policies: what a training image may become.
+"""Augmentation policies for training images.
 
-Everything is a function of the images of a batch and of the row of uniform numbers that comes with each example, so that
-the same (seed, epoch, example) gives the same pixels on any machine and any number of threads. Keras's own layers draw
-their random numbers from a state instead, which order of execution changes; hence these few lines of tf.image.
+An augmentation is a function of a batch of images and one row of uniform random numbers per
+example. The same seed, epoch and example give the same pixels on any machine, with any number of
+threads. Keras layers use a random state instead, which depends on the order of execution.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.stats import beta
 
-# Which of an example's random numbers is for what.
+# Columns of the random numbers of an example.
 (
     TOP,
     LEFT,
@@ -32,35 +32,39 @@ from scipy.stats import beta
 
 
 class Policy(NamedTuple):
-    """What happens to training images."""
+    """An augmentation policy."""
 
-    box: Callable | None = None  # (random, height, width) -> boxes to cut out, (batch, 4) of 0-1
-    pixels: tuple[
-        Callable, ...
-    ] = ()  # (images, random) -> images, one after the other; uint8 stays uint8
-    mix: Callable | None = None  # (images, one-hot labels, random) -> the same, of two images each
+    # Function from (random, height, width) to crop boxes (batch, 4) of 0-1.
+    box: Callable | None = None
+    # Functions from (images, random) to images, called in this order. uint8 stays uint8.
+    pixels: tuple[Callable, ...] = ()
+    # Function from (images, one-hot labels, random) to mixed images and labels.
+    mix: Callable | None = None
 
 
-# --- one image: uint8 (batch, height, width, channels) in and out ---
+# --- functions of one image: uint8 (batch, height, width, channels) in and out ---
 
 
 def crop(images, random):
-    """Pad each side by an eighth of it (4 pixels of CIFAR-10's 32) and cut out at a random place (He et al. 2015)."""
+    """Pad each side by an eighth and crop at a random position (He et al. 2015).
+
+    For CIFAR-10, an eighth is 4 pixels.
+    """
     return shift(images, random, mirror=None)
 
 
 def flip_crop(images, random):
-    """The same, and half of the images are mirrored."""
+    """Apply `crop` and mirror half of the images."""
     return shift(images, random, mirror=random[:, FLIP] < 0.5)
 
 
 def shift(images, random, mirror):
-    """Padding, cropping and mirroring are one gather of pixels by their numbers."""
+    """Pad, crop and mirror images in a single gather of pixels by index."""
     height, width, channels = images.shape[1:]
     pad_height, pad_width = height // 8, width // 8
     images = tf.pad(images, [[0, 0], [pad_height, pad_height], [pad_width, pad_width], [0, 0]])
-    rows = whole(random[:, TOP], 2 * pad_height + 1)[:, tf.newaxis] + tf.range(height)
-    columns = whole(random[:, LEFT], 2 * pad_width + 1)[:, tf.newaxis] + tf.range(width)
+    rows = uniform_integer(random[:, TOP], 2 * pad_height + 1)[:, tf.newaxis] + tf.range(height)
+    columns = uniform_integer(random[:, LEFT], 2 * pad_width + 1)[:, tf.newaxis] + tf.range(width)
     if mirror is not None:
         columns = tf.where(mirror[:, tf.newaxis], columns[:, ::-1], columns)
     numbers = rows[:, :, tf.newaxis] * (width + 2 * pad_width) + columns[:, tf.newaxis, :]
@@ -70,18 +74,23 @@ def shift(images, random, mirror):
 
 def flip(images, random):
     """Mirror half of the images left to right."""
-    both = tf.stack(
-        [images, tf.reverse(images, [2])], axis=1
-    )  # six times as fast as tf.where over whole images
+    # Six times as fast as tf.where.
+    both = tf.stack([images, tf.reverse(images, [2])], axis=1)
     return tf.gather(both, tf.cast(random[:, FLIP] < 0.5, tf.int32), axis=1, batch_dims=1)
 
 
 def random_erasing(images, random):
-    """Blank a rectangle of 2% to a third of the area of every fourth image (Zhong et al. 2017, arXiv:1708.04896)."""
+    """Fill a rectangle with gray in a quarter of the images.
+
+    The rectangle has 2% to 33% of the image area.
+
+    Reference:
+        Zhong et al. 2017, arXiv:1708.04896.
+    """
     height, width = images.shape[1:3]
     area = (0.02 + random[:, ERASE_AREA] * (1 / 3 - 0.02)) * height * width
     aspect = log_uniform(random[:, ERASE_ASPECT], 0.3, 1 / 0.3)
-    inside = rectangle(
+    inside = rectangle_mask(
         random[:, ERASE_TOP],
         random[:, ERASE_LEFT],
         tf.sqrt(area * aspect),
@@ -93,23 +102,36 @@ def random_erasing(images, random):
     return tf.where(erased[..., tf.newaxis], tf.constant(128, images.dtype), images)
 
 
-def rectangle(top, left, height, width, whole_height, whole_width):
-    """(batch, whole_height, whole_width) truths: what lies in a rectangle at a place of 0-1, its size in pixels."""
-    height, width = tf.minimum(height, whole_height), tf.minimum(width, whole_width)
-    top, left = top * (whole_height - height), left * (whole_width - width)
+def rectangle_mask(top, left, height, width, image_height, image_width):
+    """Return masks that are true inside a rectangle.
+
+    Args:
+        top, left: positions of 0-1, float32 (batch,).
+        height, width: sizes of the rectangles in pixels, float32 (batch,).
+        image_height, image_width: size of the image in pixels.
+
+    Returns:
+        bool (batch, image_height, image_width).
+    """
+    height, width = tf.minimum(height, image_height), tf.minimum(width, image_width)
+    top, left = top * (image_height - height), left * (image_width - width)
 
     def between(count, low, size):
-        centres = tf.range(count, dtype=tf.float32) + 0.5
-        return (centres >= low[:, tf.newaxis]) & (centres < (low + size)[:, tf.newaxis])
+        centers = tf.range(count, dtype=tf.float32) + 0.5
+        return (centers >= low[:, tf.newaxis]) & (centers < (low + size)[:, tf.newaxis])
 
     return (
-        between(whole_height, top, height)[:, :, tf.newaxis]
-        & between(whole_width, left, width)[:, tf.newaxis, :]
+        between(image_height, top, height)[:, :, tf.newaxis]
+        & between(image_width, left, width)[:, tf.newaxis, :]
     )
 
 
 def trivial_augment(images, random):
-    """One operation an image, of a random strength (Mueller and Hutter 2021, arXiv:2103.10158), without their equalize."""
+    """Apply one random operation of random strength to each image, without equalize and sharpness.
+
+    Reference:
+        Mueller and Hutter 2021, arXiv:2103.10158.
+    """
     strength = random[:, STRENGTH]
     signed = tf.where(random[:, SIGN] < 0.5, -strength, strength)
     factor = 1 + 0.99 * signed  # 0.01 to 1.99
@@ -118,29 +140,29 @@ def trivial_augment(images, random):
     one, zero = tf.ones_like(signed), tf.zeros_like(signed)
     angle = signed * (135 * np.pi / 180)
     cos, sin = tf.cos(angle), tf.sin(angle)
-    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    center_x, center_y = (width - 1) / 2, (height - 1) / 2
     geometric = {
-        "shear_x": [one, 0.99 * signed, -0.99 * signed * middle_y, zero, one, zero],
-        "shear_y": [one, zero, zero, 0.99 * signed, one, -0.99 * signed * middle_x],
+        "shear_x": [one, 0.99 * signed, -0.99 * signed * center_y, zero, one, zero],
+        "shear_y": [one, zero, zero, 0.99 * signed, one, -0.99 * signed * center_x],
         "translate_x": [one, zero, signed * width / 4, zero, one, zero],
         "translate_y": [one, zero, zero, zero, one, signed * height / 4],
         "rotate": [
             cos,
             -sin,
-            middle_x - cos * middle_x + sin * middle_y,
+            center_x - cos * center_x + sin * center_y,
             sin,
             cos,
-            middle_y - sin * middle_x - cos * middle_y,
+            center_y - sin * center_x - cos * center_y,
         ],
     }
     identity = [one, zero, zero, zero, one, zero]
-    operation = whole(random[:, OPERATION], len(geometric) + len(COLOR_OPERATIONS) + 1)
-    chosen = [tf.stack([*rows, zero, zero], axis=1) for rows in (identity, *geometric.values())]
+    operation = uniform_integer(random[:, OPERATION], len(geometric) + len(COLOR_OPERATIONS) + 1)
+    transforms = [tf.stack([*rows, zero, zero], axis=1) for rows in (identity, *geometric.values())]
     is_geometric = operation <= len(geometric)
     matrices = tf.gather(
-        tf.stack(chosen, axis=1), tf.where(is_geometric, operation, 0), batch_dims=1
+        tf.stack(transforms, axis=1), tf.where(is_geometric, operation, 0), batch_dims=1
     )
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
+    augmented = tf.raw_ops.ImageProjectiveTransformV3(
         images=values,
         transforms=matrices,
         output_shape=(height, width),
@@ -148,45 +170,51 @@ def trivial_augment(images, random):
         fill_mode="CONSTANT",
         fill_value=0.0,
     )
-    # Only the images that drew an operation go through it.
-    for number, colour in enumerate(COLOR_OPERATIONS, start=len(geometric) + 1):
-        where = tf.where(operation == number)
-        picked = tf.gather_nd(values, where)
-        changed = colour(
-            picked,
+    # Each color operation is computed only for its images.
+    for number, adjust in enumerate(COLOR_OPERATIONS, start=len(geometric) + 1):
+        chosen = tf.where(operation == number)
+        changed = adjust(
+            tf.gather_nd(values, chosen),
             *(
-                tf.gather_nd(value, where)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+                tf.gather_nd(value, chosen)[:, tf.newaxis, tf.newaxis, tf.newaxis]
                 for value in (factor, strength)
             ),
         )
-        moved = tf.tensor_scatter_nd_update(moved, where, changed)
-    return tf.saturate_cast(tf.round(moved), tf.uint8)
+        augmented = tf.tensor_scatter_nd_update(augmented, chosen, changed)
+    return tf.saturate_cast(tf.round(augmented), tf.uint8)
+
+
+# --- color operations of TrivialAugment: float32 (batch, height, width, channels) in and out ---
 
 
 def brightness(values, factor, strength):
+    """Multiply all pixels."""
     return values * factor
 
 
 def contrast(values, factor, strength):
+    """Scale the distance to the mean gray."""
     return blend(tf.reduce_mean(to_gray(values), axis=(1, 2), keepdims=True), values, factor)
 
 
 def adjust_color(values, factor, strength):
+    """Scale the saturation."""
     return blend(to_gray(values), values, factor)
 
 
 def posterize(values, factor, strength):
-    """Keep 8 down to 2 bits."""
+    """Keep the upper 8 to 2 bits."""
     step = 2 ** tf.round(6 * strength)
     return tf.floor(values / step) * step
 
 
 def solarize(values, factor, strength):
-    """Invert what is brighter than a threshold."""
+    """Invert pixels above a threshold."""
     return tf.where(values >= 255 * (1 - strength), 255 - values, values)
 
 
 def autocontrast(values, factor, strength):
+    """Stretch the pixels to 0-255."""
     low, high = (
         reduce(values, axis=(1, 2), keepdims=True) for reduce in (tf.reduce_min, tf.reduce_max)
     )
@@ -197,41 +225,50 @@ COLOR_OPERATIONS = (brightness, contrast, adjust_color, posterize, solarize, aut
 
 
 def to_gray(values):
+    """Convert RGB to grayscale."""
     return tf.image.rgb_to_grayscale(values) if values.shape[-1] == 3 else values
 
 
 def blend(a, b, factor):
+    """Interpolate from `a` (factor 0) to `b` (factor 1), or extrapolate."""
     return a + factor * (b - a)
 
 
-# --- a box of the original picture, whose size is known when it is read ---
+# --- crop boxes in the original image ---
 
 
 def inception_box(random, height, width):
-    """8% to 100% of the area at an aspect of 3/4 to 4/3, cut out anywhere (Szegedy et al. 2014, section 6).
+    """Return random crop boxes with 8% to 100% of the area and an aspect ratio of 3/4 to 4/3.
 
     Args:
-        random: (batch, RANDOM_NUMBERS) of 0-1.
-        height, width: of the picture, in pixels.
+        random: uniform numbers of 0-1, (batch, RANDOM_NUMBERS).
+        height, width: size of the image in pixels.
 
     Returns:
-        (batch, 4): top, left, bottom, right of 0-1.
+        float32 (batch, 4): top, left, bottom, right of 0-1.
+
+    Reference:
+        Szegedy et al. 2014, section 6.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     area = (0.08 + 0.92 * random[:, AREA]) * height * width
     aspect = log_uniform(random[:, ASPECT], 3 / 4, 4 / 3)
-    cut_width = tf.minimum(tf.sqrt(area * aspect) / width, 1)
-    cut_height = tf.minimum(tf.sqrt(area / aspect) / height, 1)
-    top, left = random[:, TOP] * (1 - cut_height), random[:, LEFT] * (1 - cut_width)
-    return tf.stack([top, left, top + cut_height, left + cut_width], axis=1)
+    crop_width = tf.minimum(tf.sqrt(area * aspect) / width, 1)
+    crop_height = tf.minimum(tf.sqrt(area / aspect) / height, 1)
+    top, left = random[:, TOP] * (1 - crop_height), random[:, LEFT] * (1 - crop_width)
+    return tf.stack([top, left, top + crop_height, left + crop_width], axis=1)
 
 
-# --- two images: each is mixed with the next of its batch ---
+# --- functions of two images: each image is mixed with the previous one of its batch ---
 
 
 def mixup(images, labels, random):
-    """Blend each image and its label with the next one's (Zhang et al. 2017, arXiv:1710.09412, alpha 0.2)."""
-    share = tf.gather(BETA, whole(random[:, MIX], len(BETA)))
+    """Blend each image and label with another image and label, with alpha = 0.2.
+
+    Reference:
+        Zhang et al. 2017, arXiv:1710.09412.
+    """
+    share = tf.gather(BETA_QUANTILES, uniform_integer(random[:, MIX], len(BETA_QUANTILES)))
     wide = share[:, tf.newaxis, tf.newaxis, tf.newaxis]
     values = tf.cast(images, tf.float32)
     mixed = blend(tf.roll(values, 1, axis=0), values, wide)
@@ -239,10 +276,14 @@ def mixup(images, labels, random):
 
 
 def cutmix(images, labels, random):
-    """Paste a rectangle of the next image, and its share of the label (Yun et al. 2019, arXiv:1905.04899, alpha 1)."""
+    """Paste a rectangle of another image, and mix the labels by its area, with alpha = 1.
+
+    Reference:
+        Yun et al. 2019, arXiv:1905.04899.
+    """
     height, width = images.shape[1:3]
     side = tf.sqrt(1 - random[:, MIX])
-    inside = rectangle(
+    inside = rectangle_mask(
         random[:, ERASE_TOP], random[:, ERASE_LEFT], side * height, side * width, height, width
     )
     mixed = tf.where(inside[..., tf.newaxis], tf.roll(images, 1, axis=0), images)
@@ -250,16 +291,17 @@ def cutmix(images, labels, random):
     return mixed, blend(tf.roll(labels, 1, axis=0), labels, share)
 
 
-# Quantiles of the beta distribution of alpha 0.2, which a uniform number picks from.
-BETA = tf.constant(beta.ppf((np.arange(1024) + 0.5) / 1024, 0.2, 0.2), tf.float32)
+# Quantiles of the beta distribution with alpha = beta = 0.2. A uniform number selects one.
+BETA_QUANTILES = tf.constant(beta.ppf((np.arange(1024) + 0.5) / 1024, 0.2, 0.2), tf.float32)
 
 
-def whole(uniform, count):
-    """A whole number from 0 to `count` - 1 from a uniform one of 0 to below 1."""
+def uniform_integer(uniform, count):
+    """Map a uniform number in [0, 1) to an integer from 0 to `count` - 1."""
     return tf.minimum(tf.cast(uniform * count, tf.int32), count - 1)
 
 
 def log_uniform(uniform, low, high):
+    """Map a uniform number to `low`-`high` on a logarithmic scale."""
     return tf.exp(np.log(low) + uniform * (np.log(high) - np.log(low)))
 
 

@@ -1,10 +1,12 @@
-"""Every picture is decoded once before the first epoch, in parallel, and remembered by its size and times.
+"""Decode every image of an image folder before the first epoch, in parallel.
 
-A picture that cannot be read or decoded is not remembered: the reason may be gone at the next start.
+Results are stored in the user's cache and reused while the size and times of a file do not change.
+Errors are not stored, because their reason may be temporary.
 """
 
 import hashlib
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -18,67 +20,83 @@ from ..files import read_cache, write_cache
 from ..images.decode import decode_jpeg
 from ..images.read import decode_file, open_image, orientation
 
-NAMED = 20  # files that a report lists of each kind
-OPTIONS = {  # what lets a data set with such a problem pass
-    "a picture that cannot be decoded": "--skip-unreadable to leave out such files",
-    "one picture in two splits": "--allow-duplicates to keep one copy (in test if test has one)",
-}
-# The name changes whenever `keras_arch.images.read` reads pictures by another rule: what was remembered is then void.
-CACHE = Path("checked3")  # in the cache
+FILES_LISTED = 20  # per kind of problem
+# Directory in the cache. Change the name if `keras_arch.images.read` decodes to other results.
+CACHE = Path("checked3")
 
 
 class CheckedImage(NamedTuple):
-    """What is known of a picture."""
+    """Facts about an image file."""
 
     error: str | None  # why it cannot be decoded
-    digest: str  # of its bytes
-    size: tuple[int, int] = (0, 0)  # width and height, upright
-    grey: bool = False
-    plain_jpeg: bool = (
-        False  # a JPEG that TensorFlow decodes as Pillow does: RGB or grey, not to be turned
-    )
+    digest: str  # SHA-256 of the file
+    size: tuple[int, int] = (0, 0)  # (width, height) of the upright image, in pixels
+    gray: bool = False
+    # An upright JPEG, RGB or grayscale, that TensorFlow decodes to the pixels of Pillow.
+    plain_jpeg: bool = False
 
 
-def check_files(folder, paths):
-    """{path: Checked} of all `paths`; only what is new, has changed or could not be decoded the last time is read."""
-    memory = CACHE / f"{hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:16]}.json"
-    stamps, known = {path: stamp(path) for path in paths}, recall(memory)
+class Problem(NamedTuple):
+    """A kind of problem in an image folder, and the files that have it."""
+
+    kind: str
+    files: list[str]
+    option: str = ""  # command-line option that accepts the data, and what it does
+
+
+def check_files(folder: str | Path, paths: list[str]) -> dict[str, CheckedImage]:
+    """Check image files. New and changed files, and files with errors, are decoded.
+
+    Args:
+        folder: the image folder, which identifies the file in the cache.
+        paths: image files in it.
+
+    Returns:
+        {path: `CheckedImage`}, in the order of `paths`.
+    """
+    name = hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:16]
+    cache = CACHE / f"{name}.json"
+    stamps, known = {path: file_stamp(path) for path in paths}, read_results(cache)
     checked = {
         path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]
     }
-    fresh = [path for path in paths if path not in checked]
-    if fresh:
+    new = [path for path in paths if path not in checked]
+    if new:
         with ThreadPoolExecutor() as pool:
-            checked |= zip(fresh, track_progress(pool.map(check, fresh), len(fresh)), strict=True)
+            checked |= zip(new, track_progress(pool.map(check_image, new), len(new)), strict=True)
         write_cache(
-            memory,
+            cache,
             {path: [stamps[path], checked[path]] for path in paths if not checked[path].error},
         )
     return {path: checked[path] for path in paths}
 
 
-def recall(memory):
-    """{path: (stamp, Checked)} from the file that `check_files` wrote, or {} if it is missing or damaged."""
+def read_results(cache: Path) -> dict[str, tuple[list[int], CheckedImage]]:
+    """Read {path: (stamp, `CheckedImage`)} from the cache. A missing or damaged file gives {}."""
     try:
         return {
-            path: (found, CheckedImage(error, digest, tuple(size), *rest))
-            for path, (found, (error, digest, size, *rest)) in read_cache(memory).items()
+            path: (stamp, CheckedImage(error, digest, tuple(size), *rest))
+            for path, (stamp, (error, digest, size, *rest)) in read_cache(cache).items()
         }
-    except Exception:  # a damaged file raises whatever its bytes happen to mean
+    except Exception:  # damaged content can raise any exception
         return {}
 
 
-def stamp(path):
-    """Size, modification time and status change time of a file. Programs such as `cp -p` cannot set the last one."""
-    found = os.stat(path)
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+def file_stamp(path: str) -> list[int]:
+    """Return size, modification time and status change time of a file.
+
+    Programs such as `cp -p` keep the modification time. They cannot set the status change time.
+    """
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def track_progress(results, total):
+def track_progress(results: Iterable[CheckedImage], total: int) -> Iterable[CheckedImage]:
+    """Show a progress bar on stderr if it is a terminal."""
     console = Console(stderr=True)
     return track(
         results,
-        "checking pictures",
+        "Checking images",
         total=total,
         console=console,
         transient=True,
@@ -86,23 +104,23 @@ def track_progress(results, total):
     )
 
 
-def check(path):
-    """Decode a picture to the last pixel."""
+def check_image(path: str) -> CheckedImage:
+    """Decode all pixels of an image."""
     try:
         content = Path(path).read_bytes()
-        image, grey = decode_file(path)
+        image, gray = decode_file(path)
         with open_image(path) as file:
             plain_jpeg = (
                 file.format == "JPEG" and file.mode in ("RGB", "L") and orientation(file) == 1
             )
-        plain_jpeg = plain_jpeg and tensorflow_decodes(content)
-        return CheckedImage(None, hashlib.sha256(content).hexdigest(), image.size, grey, plain_jpeg)
+        plain_jpeg = plain_jpeg and can_tensorflow_decode(content)
+        return CheckedImage(None, hashlib.sha256(content).hexdigest(), image.size, gray, plain_jpeg)
     except (InputError, OSError) as error:
         return CheckedImage(first_line(error.__cause__ or error), path)
 
 
-def tensorflow_decodes(content):
-    """Whether TensorFlow decodes the bytes of a JPEG: it refuses some with damage that Pillow tolerates."""
+def can_tensorflow_decode(content: bytes) -> bool:
+    """Return whether TensorFlow decodes a JPEG. It rejects damage that Pillow accepts."""
     try:
         decode_jpeg(content)
     except tf.errors.OpError:
@@ -110,19 +128,20 @@ def tensorflow_decodes(content):
     return True
 
 
-def report_problems(folder, problems):
-    """Raise InputError where `problems`, {kind: [file]}, has any, with the files as details."""
+def raise_problems(folder: Path, problems: Iterable[Problem]) -> None:
+    """Raise InputError if any problem has files. Its details list the first files of each kind."""
+    found = [problem for problem in problems if problem.files]
+    if not found:
+        return
     details = []
-    for kind, files in problems.items():
-        if files:
-            details += [f"{kind}: {file}" for file in files[:NAMED]]
-            details += [f"{kind}: {len(files) - NAMED} more"] if len(files) > NAMED else []
-    if details:
-        count = sum(map(len, problems.values()))
-        options = "".join(
-            f", or pass {option}" for kind, option in OPTIONS.items() if problems.get(kind)
-        )
-        raise InputError(
-            f"{folder} cannot be used as it is. Received: {count} problems. Correct them{options}.",
-            details=details,
-        )
+    for kind, files, _ in found:
+        details += [f"{kind}: {file}" for file in files[:FILES_LISTED]]
+        if len(files) > FILES_LISTED:
+            details.append(f"{kind}: {len(files) - FILES_LISTED} more")
+    count = sum(len(problem.files) for problem in found)
+    options = "".join(f", or pass {problem.option}" for problem in found if problem.option)
+    raise InputError(
+        f"{folder} cannot be used as an image folder. Received: {count} problems. "
+        f"Correct them{options}.",
+        details=details,
+    )

@@ -1,47 +1,43 @@
-"""A data set: three splits of images and labels that are kept apart."""
+"""A data set: training, validation and test splits of labeled images."""
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from .splits import InFiles, InMemory, InStream
 
-SPLIT_NAMES = {  # of folders, in any case
+SPLIT_NAMES = {  # {split: names of directories in any case, and of TFDS splits}
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid", "dev"),
     "test": ("test", "testing"),
 }
 SPLITS = tuple(SPLIT_NAMES)
-
-
-def count_images(dataset):
-    """{class: {split: number of images}}, in the order of the classes."""
-    labels = {
-        split: np.fromiter(
-            (label for _, label in getattr(dataset, split).examples.as_numpy_iterator()), "int64"
-        )
-        for split in dataset.sizes
-    }
-    return {
-        name: {split: int((numbers == label).sum()) for split, numbers in labels.items()}
-        for label, name in enumerate(dataset.class_names)
-    }
-
-
 Split = InMemory | InFiles | InStream
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits. `validation` chooses among checkpoints; `test` is for the last evaluation alone.
+    """Training, validation and test splits of labeled images.
 
-    Every split has a `count` and `examples`, a `tf.data.Dataset` of (image, label) that always has the same order: uint8
-    (height, width, channels) of 0-255 and int64.
+    Validation selects the best checkpoint. Test is for the final evaluation. A split has the fields
+    of its class and these members:
 
-    `fingerprint` identifies the contents, whatever the image size: it is the same as long as every split has the same
-    images and labels. It is a SHA-256, or empty if unknown. That of a TFDS set is over its name, version and numbers of
-    examples in each file, not over its images.
+    - `count`: number of images.
+    - `examples`: `tf.data.Dataset` of (image, label) in a fixed order. An image is uint8
+      (height, width, channels) of 0-255, a label is int64.
+
+    Args:
+        name: name of the data set.
+        train: training split.
+        validation: validation split.
+        test: test split.
+        class_names: class names, in the order of the labels.
+        image_shape: (height, width, channels). 1 channel is grayscale, 3 channels are RGB.
+        fingerprint: SHA-256 of the images and labels of each split, independent of the image size.
+            For TFDS data, SHA-256 of name, version and number of examples per file. Default: "",
+            unknown.
     """
 
     name: str
@@ -53,11 +49,26 @@ class Dataset:
     fingerprint: str = ""
 
     @property
-    def sizes(self):
+    def sizes(self) -> dict[str, int]:
         """The number of images in each split."""
         return {split: getattr(self, split).count for split in SPLITS}
 
     @cached_property
-    def all(self):
-        """The images of all three splits as one split. The three must be of one kind."""
-        return type(self.train).join([self.train, self.validation, self.test])
+    def all(self) -> Split:
+        """The images of all three splits as one split. The three must have the same class."""
+        splits: list[Any] = [self.train, self.validation, self.test]
+        return type(self.train).join(splits)
+
+
+def count_images(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """Return {class name: {split: number of images}}."""
+    labels = {
+        split: np.fromiter(
+            (label for _, label in getattr(dataset, split).examples.as_numpy_iterator()), "int64"
+        )
+        for split in dataset.sizes
+    }
+    return {
+        name: {split: int((numbers == label).sum()) for split, numbers in labels.items()}
+        for label, name in enumerate(dataset.class_names)
+    }

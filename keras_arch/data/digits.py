@@ -1,14 +1,17 @@
-"""Scikit-learn's handwritten digits as a TFDS data set: 1,797 real scans that need no network."""
+"""Handwritten digits of scikit-learn as a TFDS data set: 1,797 scans, no download."""
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-    """8x8 grey scans of handwritten digits (E. Alpaydin and C. Kaynak 1998, doi:10.24432/C50P49).
+    """Grayscale scans of handwritten digits, 8x8 pixels.
 
-    1,437 images to train and 360 to test, drawn at random and the same number of each digit up to rounding. Both
-    come from the same 13 writers: the accuracy is that on new digits of known hands.
+    There are 1,437 training and 360 test images, a stratified random split. Both are from the same
+    13 writers, so the accuracy is for new digits of known writers.
+
+    Reference:
+        E. Alpaydin and C. Kaynak 1998, doi:10.24432/C50P49.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -29,9 +32,8 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         from sklearn.model_selection import train_test_split
 
         digits = load_digits()
-        images = np.round(digits.images * (255 / 16)).astype("uint8")[
-            ..., np.newaxis
-        ]  # scikit-learn's go to 16
+        # Pixels in scikit-learn are 0-16.
+        images = np.round(digits.images * (255 / 16)).astype("uint8")[..., np.newaxis]
         examples = list(zip(images, digits.target.tolist(), strict=True))
         train, test = train_test_split(
             examples, test_size=360, random_state=0, stratify=digits.target

@@ -1,21 +1,19 @@
-"""Images that are in two splits of a data set."""
+"""Find images that are in two splits of a data set."""
 
 import hashlib
 import warnings
 
 from ..errors import DataWarning
+from .dataset import Dataset
 from .splits import InMemory
 
 PAIRS = (("test", "train"), ("validation", "train"), ("test", "validation"))
 
 
-def warn_of_duplicates(dataset):
-    """Issue one `DataWarning` that counts the images of validation and test whose pixels are also in another split.
+def warn_of_duplicates(dataset: Dataset) -> None:
+    """Issue one `DataWarning` that counts images of equal pixels in two splits.
 
-    Nothing is read for this: if a split is not in memory, nothing is compared.
-
-    Args:
-        dataset: a `keras_arch.data.dataset.Dataset`.
+    Splits that are not all in memory are not compared.
     """
     splits = {name: getattr(dataset, name) for name in dataset.sizes}
     if not all(isinstance(split, InMemory) for split in splits.values()):
@@ -24,19 +22,20 @@ def warn_of_duplicates(dataset):
         name: [hashlib.sha256(image.tobytes()).digest() for image in split.images]
         for name, split in splits.items()
     }
-    known = {name: set(found) for name, found in digests.items()}
+    unique = {name: set(values) for name, values in digests.items()}
     counts = {
-        (split, other): sum(digest in known[other] for digest in digests[split])
+        (split, other): sum(digest in unique[other] for digest in digests[split])
         for split, other in PAIRS
     }
-    found = [
+    duplicates = [
         f"{count:,} of {splits[split].count:,} {split} images are also in the {other} split"
         for (split, other), count in counts.items()
         if count
     ]
-    if found:
+    if duplicates:
         warnings.warn(
-            f"{dataset.name}: {', '.join(found)}. Accuracy on them is not that on new images",
+            f"{dataset.name}: {', '.join(duplicates)}. Accuracy on them does not show the accuracy "
+            "on new images.",
             DataWarning,
             stacklevel=2,
         )

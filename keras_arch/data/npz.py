@@ -1,6 +1,7 @@
-"""Images and labels of an .npz file with the arrays that keras.datasets gives."""
+"""Load images and labels from an .npz file with the arrays of keras.datasets."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,83 +10,93 @@ import tensorflow as tf
 
 from ..class_names import check_class_names
 from ..errors import DataWarning, InputError, first_line
-from ..files import hash_of, refuse_endless
-from ..text import brief
+from ..files import hash_of, refuse_pipe
+from ..text import brief, join_first
 from .dataset import Dataset
 from .duplicates import warn_of_duplicates
-from .folders import SHARE, first_few
-from .memory import shareable
+from .folder_splits import HELD_OUT_SHARE
+from .memory import align
 from .splits import InMemory, InStream, height_and_width, load_into_memory
 
-PARTS = ("train", "test")
-NAMES = ("x_train", "y_train", "x_test", "y_test")
-NUMBER_LABELS = "`y = np.unique([*y_train, *y_test], return_inverse=True)[1]; y_train, y_test = np.split(y, [len(y_train)])`"
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+NUMBER_LABELS = (
+    "`y = np.unique([*y_train, *y_test], return_inverse=True)[1]; "
+    "y_train, y_test = np.split(y, [len(y_train)])`"
+)
+
+
+class LabeledImages(NamedTuple):
+    """The images and labels of training or test."""
+
+    images: np.ndarray  # uint8 (count, height, width, 1 or 3)
+    labels: np.ndarray  # int64 (count,), indices of the class names; str until they are numbered
 
 
 class Arrays(NamedTuple):
-    """Contents of an .npz file. `images` and `labels` are {"train": array, "test": array}."""
+    """The contents of an .npz file."""
 
-    images: dict[str, np.ndarray]  # uint8 (count, height, width, 1 or 3)
-    labels: dict[str, np.ndarray]  # int64 (count,), numbers of `class_names`
+    train: LabeledImages
+    test: LabeledImages
     class_names: tuple[str, ...]
 
 
-def read_npz(path):
+def read_npz(path: str | Path) -> Arrays:
     """Read and check the arrays of an .npz file.
 
-    Labels are whole numbers from 0, which name the classes, or text: class names are then the different
-    labels, sorted. A `DataWarning` names classes that have no images in x_train or in x_test.
-
-    Returns:
-        `Arrays`.
+    Labels are integers from 0 or text. Class names of text labels are the different labels, sorted.
+    A `DataWarning` lists classes that have no images in x_train or x_test.
 
     Raises:
-        InputError (a ValueError): not an .npz file with these arrays; images that are not uint8; labels that
-            are one-hot, fractions, negative or of another type; one class; more classes without images than
-            with some.
+        InputError (a ValueError): the file lacks an array; images are not uint8; labels are
+            one-hot, fractional, negative or of another type; there is one class; or most classes
+            have no images.
     """
-    arrays = load_arrays(path)
-    images = {part: check_image_array(path, part, arrays[f"x_{part}"]) for part in PARTS}
-    labels = {
-        part: check_label_array(path, part, arrays[f"y_{part}"], len(images[part]))
-        for part in PARTS
-    }
-    labels, class_names = (
-        number_text(path, labels) if has_text(path, labels) else number_integers(path, labels)
-    )
+    x_train, y_train, x_test, y_test = load_arrays(path)
+    train = check_part(path, "train", x_train, y_train)
+    test = check_part(path, "test", x_test, y_test)
+    number = number_text if has_text(path, train.labels, test.labels) else number_integers
+    train_labels, test_labels, class_names = number(path, train.labels, test.labels)
     if len(class_names) < 2:
         raise InputError(f"{path} must have two classes or more. Received: {len(class_names)}.")
-    return Arrays(images, labels, class_names)
+    return Arrays(
+        train._replace(labels=train_labels), test._replace(labels=test_labels), class_names
+    )
 
 
-def load_arrays(path):
-    """Return {name: array} of the four arrays of an .npz file. Nothing in it is executed."""
-    refuse_endless(path)
-    name = NAMES[0]
+def load_arrays(path: str | Path) -> list[np.ndarray]:
+    """Load the four `ARRAYS` of an .npz file. Python objects in it are not unpickled."""
+    refuse_pipe(path)
+    name = ARRAYS[0]
     try:
         with open(path, "rb") as opened, np.load(opened) as file:
-            arrays = {}
-            for name in NAMES:
-                arrays[name] = file[name]
-                if not isinstance(
-                    arrays[name], np.ndarray
-                ):  # NumPy gives the bytes of what does not begin as an array
+            arrays = []
+            for name in ARRAYS:
+                array = file[name]
+                if not isinstance(array, np.ndarray):  # NumPy returns bytes if there is no header
                     raise ValueError(f"{name} is not an array")
+                arrays.append(array)
             return arrays
     except FileNotFoundError:
-        raise InputError(f"expected an .npz file, got {path}, which does not exist") from None
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+        raise InputError(f"{path} does not exist. Pass an existing .npz file.") from None
+    except Exception as error:  # a damaged file can raise any exception
         if "Object arrays" in str(error):
             kind = "str" if name.startswith("y") else "np.uint8"
             raise InputError(
-                f"{name} in {path} must not hold Python objects. Received: dtype object. Save {name}.astype({kind})."
+                f"{name} in {path} must not have Python objects. Received: dtype object. "
+                f"Save {name}.astype({kind})."
             ) from error
         raise InputError(
-            f"expected an .npz file with {', '.join(NAMES)}, got {path}: {first_line(error)}"
+            f"{path} must be an .npz file with {', '.join(ARRAYS)}. Received: {first_line(error)}."
         ) from error
 
 
-def check_image_array(path, part, x):
+def check_part(path: str | Path, part: str, x: np.ndarray, y: np.ndarray) -> LabeledImages:
+    """Return the images and labels of "train" or "test" in their standard shapes."""
+    images = check_images(path, f"x_{part}", x)
+    return LabeledImages(images, check_labels(path, f"y_{part}", y, len(images)))
+
+
+def check_images(path: str | Path, name: str, x: np.ndarray) -> np.ndarray:
     """Return images as (count, height, width, channels), or raise InputError."""
     images = x[..., np.newaxis] if x.ndim == 3 else x
     if (
@@ -95,45 +106,44 @@ def check_image_array(path, part, x):
         or not images.size
     ):
         raise InputError(
-            f"x_{part} must be uint8 (images, height, width) or (images, height, width, 1 or 3), of 0-255. "
-            f"Received: {x.dtype} {x.shape} in {path}."
+            f"{name} must be uint8 (images, height, width) or (images, height, width, 1 or 3) of "
+            f"0-255. Received: {x.dtype} {x.shape} in {path}."
         )
     return images
 
 
-def check_label_array(path, part, y, count):
-    """Return one label for each of `count` images: int64 from 0, or text; else raise InputError."""
-    name = f"y_{part}"
+def check_labels(path: str | Path, name: str, y: np.ndarray, count: int) -> np.ndarray:
+    """Return one label per image, int64 from 0 or text, or raise InputError."""
     if y.size != count:
         one_hot = y.ndim == 2 and len(y) == count
         fix = f" If the labels are one-hot, save np.argmax({name}, axis=1)." if one_hot else ""
         raise InputError(
-            f"{name} must have one label for each of {count} images. Received: shape {y.shape} in {path}.{fix}"
+            f"{name} must have one label for each of {count} images. "
+            f"Received: shape {y.shape} in {path}.{fix}"
         )
     y = y.reshape(-1)
     if y.dtype.kind == "S":
-        y = decode_class_names(path, name, y)
+        y = decode_text(path, name, y)
     if y.dtype.kind == "U":
         if (y == "").any():
             raise InputError(
-                f"{name} in {path} must not have empty labels. Received: {np.sum(y == '')} of {count}."
+                f"{name} in {path} must not have empty labels. "
+                f"Received: {np.sum(y == '')} of {count}."
             )
         return y
     if y.dtype.kind not in "biuf":
-        raise InputError(
-            f"{name} must be whole numbers from 0, or text. Received: {y.dtype} in {path}."
-        )
+        raise InputError(f"{name} must be integers from 0, or text. Received: {y.dtype} in {path}.")
     wrong = y[~((y >= 0) & (y < 2**63) & (y == np.floor(y)))] if y.dtype.kind != "b" else y[:0]
     if len(wrong):
         raise InputError(
-            f"{name} must be whole numbers from 0, the class of each image. Received: {wrong[0]} in {path}. "
-            "Save the numbers of the classes as integers."
+            f"{name} must be integers from 0, the class of each image. "
+            f"Received: {wrong[0]} in {path}. Save the class indices as integers."
         )
     return y.astype("int64")
 
 
-def decode_class_names(path, name, y):
-    """Return labels of bytes as text."""
+def decode_text(path: str | Path, name: str, y: np.ndarray) -> np.ndarray:
+    """Decode labels that are bytes to text."""
     try:
         return np.char.decode(y, "utf-8")
     except UnicodeDecodeError as error:
@@ -142,72 +152,77 @@ def decode_class_names(path, name, y):
         ) from None
 
 
-def has_text(path, labels):
-    """Return whether labels are text, or raise InputError if only those of one part are."""
-    kinds = {part: "text" if y.dtype.kind == "U" else "numbers" for part, y in labels.items()}
-    if len(set(kinds.values())) > 1:
-        received = ", ".join(f"y_{part} of {kind}" for part, kind in kinds.items())
-        raise InputError(f"The labels in {path} must be of one kind. Received: {received}.")
-    return kinds["train"] == "text"
-
-
-def number_text(path, labels):
-    """Return the number of each text label, and the class names: the different labels, sorted."""
-    found, numbers = np.unique(
-        np.concatenate([labels[part] for part in PARTS]), return_inverse=True
-    )
-    class_names = check_class_names(found.tolist())
-    numbered = dict(zip(PARTS, np.split(numbers, [len(labels["train"])]), strict=True))
-    warn_of_absent(path, numbered, class_names, "")
-    return numbered, class_names
-
-
-def number_integers(path, labels):
-    """Return the labels as they are, and the class names: all numbers up to the largest label."""
-    found = np.unique(np.concatenate([labels[part] for part in PARTS]))
-    classes = int(found[-1]) + 1
-    if classes > 2 * len(found):
+def has_text(path: str | Path, y_train: np.ndarray, y_test: np.ndarray) -> bool:
+    """Return whether labels are text. Raise InputError if only those of one part are."""
+    train, test = ("text" if y.dtype.kind == "U" else "numbers" for y in (y_train, y_test))
+    if train != test:
         raise InputError(
-            f"Labels must count from 0. Received: {len(found)} labels from {found[0]} to {found[-1]} in {path}. "
-            f"Number them with {NUMBER_LABELS}."
+            f"The labels in {path} must be of one kind. "
+            f"Received: y_train of {train}, y_test of {test}."
+        )
+    return train == "text"
+
+
+def number_text(
+    path: str | Path, y_train: np.ndarray, y_test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return the labels of training and test as integers, and the sorted different labels."""
+    names, indices = np.unique(np.concatenate([y_train, y_test]), return_inverse=True)
+    class_names = check_class_names(names.tolist())
+    train, test = np.split(indices, [len(y_train)])
+    warn_of_absent_classes(path, train, test, class_names)
+    return train, test, class_names
+
+
+def number_integers(
+    path: str | Path, y_train: np.ndarray, y_test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return the labels unchanged, and the integers up to the largest label as class names."""
+    values = np.unique(np.concatenate([y_train, y_test]))
+    classes = int(values[-1]) + 1
+    if classes > 2 * len(values):
+        raise InputError(
+            f"Labels must count from 0. Received: {len(values)} labels from {values[0]} to "
+            f"{values[-1]} in {path}. Number them with {NUMBER_LABELS}."
         )
     class_names = tuple(map(str, range(classes)))
-    warn_of_absent(
-        path, labels, class_names, f" Labels count from 0, so there are {classes} classes"
-    )
-    return labels, class_names
+    reason = f" Labels count from 0, so there are {classes} classes."
+    warn_of_absent_classes(path, y_train, y_test, class_names, reason)
+    return y_train, y_test, class_names
 
 
-def warn_of_absent(path, labels, class_names, reason):
-    """Issue one `DataWarning` that names the classes without images in x_train and in x_test."""
-    absent = {
-        part: np.setdiff1d(np.arange(len(class_names)), numbers) for part, numbers in labels.items()
-    }
-    told = [
-        f" In x_{part}: {first_few([class_names[number] for number in numbers])}."
-        for part, numbers in absent.items()
-        if len(numbers)
-    ]
-    if told:
+def warn_of_absent_classes(
+    path: str | Path,
+    y_train: np.ndarray,
+    y_test: np.ndarray,
+    class_names: Sequence[str],
+    reason: str = "",
+) -> None:
+    """Issue one `DataWarning` that lists the classes without images in x_train and in x_test."""
+    absent = ""
+    for name, labels in (("x_train", y_train), ("x_test", y_test)):
+        indices = np.setdiff1d(np.arange(len(class_names)), labels)
+        if len(indices):
+            absent += f" In {name}: {join_first([class_names[index] for index in indices])}."
+    if absent:
         warnings.warn(
-            f"{Path(path).name} has classes without images.{''.join(told)}{reason}",
+            f"{Path(path).name} has classes without images.{absent}{reason}",
             DataWarning,
             stacklevel=2,
         )
 
 
-def hold_out(path, labels):
-    """Choose the training images that validate: a tenth of them, stratified by class.
+def choose_validation(path: str | Path, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the training images for validation: a tenth, stratified by class.
 
-    A class of one image stays in training. If a tenth is fewer images than there are other classes, it is as
-    many as these.
+    A class of one image stays in training. Each other class has at least one validation image.
 
     Args:
-        path: of the file, for messages.
-        labels: (count,) of the training images.
+        path: path of the file, for messages.
+        labels: labels of the training images, int64 (count,).
 
     Returns:
-        Numbers of the images for training and for validation, as two arrays.
+        Indices of the images for training and of those for validation.
     """
     from sklearn.model_selection import train_test_split
 
@@ -215,38 +230,37 @@ def hold_out(path, labels):
     rest = np.flatnonzero(~single)
     if not len(rest):
         raise InputError(
-            f"Some class must have two images or more, so that one can validate. Received: one for each class in "
-            f"x_train of {path}."
+            "At least one class must have two images or more, one of them for validation. "
+            f"Received: one image per class in x_train of {path}."
         )
-    count = max(int(np.ceil(SHARE * len(rest))), len(np.unique(labels[rest])))
+    count = max(int(np.ceil(HELD_OUT_SHARE * len(rest))), len(np.unique(labels[rest])))
     train, validation = train_test_split(
         rest, test_size=count, random_state=0, stratify=labels[rest]
     )
     return np.concatenate([train, np.flatnonzero(single)]), validation
 
 
-def load_npz(path, image_size):
-    images, labels, class_names = read_npz(path)
-    train, validation = hold_out(path, labels["train"])
-    shape = images["train"].shape[1:]
+def load_npz(path: str | Path, image_size: int | tuple[int, int] | None) -> Dataset:
+    """Load an .npz file. The arguments are those of `load_dataset`."""
+    (x, y), test, class_names = read_npz(path)
+    train, validation = choose_validation(path, y)
+    shape = x.shape[1:]
     image_shape = shape if image_size is None else (*height_and_width(image_size), shape[-1])
 
-    def split(x, y):
-        if x.shape[1:] == image_shape:
-            return InMemory(shareable(x), y)
-        return load_into_memory(
-            InStream(tf.data.Dataset.from_tensor_slices((x, y)), len(y), image_shape)
-        )
+    def split(images, labels):
+        if images.shape[1:] == image_shape:
+            return InMemory(align(images), labels)
+        records = tf.data.Dataset.from_tensor_slices((images, labels))
+        return load_into_memory(InStream(records, len(labels), image_shape))
 
-    x, y = images["train"], labels["train"]
     dataset = Dataset(
         Path(path).stem,
         split(x[train], y[train]),
         split(x[validation], y[validation]),
-        split(images["test"], labels["test"]),
+        split(*test),
         class_names,
         image_shape,
-        hash_of([*images.values(), *labels.values()]),
+        hash_of([x, test.images, y, test.labels]),
     )
     warn_of_duplicates(dataset)
     return dataset

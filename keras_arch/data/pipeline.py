@@ -1,24 +1,29 @@
-"""From the examples of a split to the batches that a model sees."""
+"""Make batches from the examples of a split."""
 
 import tensorflow as tf
 
 from ..errors import InputError
+from ..recipes import Recipe
 from .augment import POLICIES
+from .dataset import Dataset, Split
 from .splits import THREADS
 
 
-def training_batches(dataset, recipe, first_epoch=0):
-    """Shuffled, augmented batches of all epochs, one after the other: a function of seed, epoch and example alone.
+def training_batches(dataset: Dataset, recipe: Recipe, first_epoch: int = 0) -> tf.data.Dataset:
+    """Return shuffled, augmented batches of all epochs.
+
+    Each image is a function of seed, epoch and example.
 
     Args:
-        dataset: a `keras_arch.data.dataset.Dataset`, whose train split is used.
-        recipe: a `keras_arch.Recipe`: batch size, seed, augmentation, epochs.
-        first_epoch: epochs to leave out at the beginning; what follows is as it would have been behind them.
+        dataset: data set. Its training split is used.
+        recipe: recipe with batch size, seed, augmentation and number of epochs.
+        first_epoch: number of epochs to skip. Later epochs are the same as without skipping.
 
     Returns:
-        A `tf.data.Dataset` of `steps_per_epoch` batches an epoch: images (batch, height, width, channels) of 0-255 and
-        one-hot labels (batch, classes). The last, smaller batch is left out, since batch norm would take its few images
-        for the whole population.
+        A `tf.data.Dataset` with `steps_per_epoch` batches per epoch: images
+        (batch, height, width, channels) of 0-255 and one-hot labels (batch, classes). The last,
+        incomplete batch of an epoch is dropped, because batch norm statistics of a few images are
+        inaccurate.
     """
     policy, classes = POLICIES[recipe.augment], len(dataset.class_names)
     batch_size = min(recipe.batch_size, dataset.train.count)
@@ -35,21 +40,22 @@ def training_batches(dataset, recipe, first_epoch=0):
     return batches.prefetch(2)
 
 
-def check_batch_size(dataset, recipe):
-    """Raise InputError if a batch would have more images than the training split."""
+def check_batch_size(dataset: Dataset, recipe: Recipe) -> None:
+    """Raise InputError if the batch size exceeds the number of training images."""
     if recipe.batch_size > dataset.train.count:
         raise InputError(
-            f"`batch_size` must be at most the number of training images of {dataset.name}. Received: "
-            f"batch_size={recipe.batch_size}, {dataset.train.count} training images. Pass a smaller --batch-size."
+            f"`batch_size` must be at most {dataset.train.count}, the number of training images in "
+            f"{dataset.name}. Received: batch_size={recipe.batch_size}. "
+            "Pass a smaller --batch-size."
         )
 
 
-def steps_per_epoch(dataset, recipe):
-    """Whole batches in an epoch; one, of all images, where the batch size is greater than their number."""
+def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
+    """Return the number of complete batches per epoch, at least 1."""
     return max(1, dataset.train.count // recipe.batch_size)
 
 
-def evaluation_batches(split, classes, batch_size):
-    """Batches in the order of `split`, all of it: uint8 images and one-hot labels."""
+def evaluation_batches(split: Split, classes: int, batch_size: int) -> tf.data.Dataset:
+    """Return all images of a split in batches, in its order: uint8 images and one-hot labels."""
     batches = split.examples.batch(batch_size)
     return batches.map(lambda images, labels: (images, tf.one_hot(labels, classes))).prefetch(1)

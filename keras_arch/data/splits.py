@@ -1,15 +1,21 @@
-"""The three ways in which a split holds its examples: in memory, in files, or in a stream of TFDS.
+"""Three classes of splits: examples in memory, in files, or in a stream of TFDS records.
 
-Each has a `count`, gives all `examples` in their order as they are evaluated, those `at` given numbers
-and a `sample` of them as arrays, and for training gives `batches` of epochs in an order that is a function of seed and
-epoch alone. Random numbers come with each example: a row of uniform numbers, a function of seed, epoch and the example's
-number, whichever thread works on it.
+All have the same members:
+
+- `count`: number of examples.
+- `examples`: all examples, in a fixed order, for evaluation.
+- `at` and `sample`: some examples as arrays.
+- `batches`: batches for training, in an order that depends only on seed and epoch.
+
+Each training example comes with a row of uniform random numbers, a function of seed, epoch and
+example.
 """
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,30 +24,40 @@ from ..images.read import read_image
 from ..images.resize import read_window, resize
 from ..machine import total_memory
 from .memory import empty_array, shared_tensor
-from .order import choose_examples, draw_examples, random_numbers, without_autotuning
+from .order import draw_indices, epoch_examples, random_numbers, without_autotuning
 
-READ_AT_ONCE = 256  # images
+if TYPE_CHECKING:
+    from .augment import Policy
+
+READ_BATCH_SIZE = 256  # images
 THREADS = os.cpu_count()
-SHUFFLE_MEMORY = 2**30  # bytes of records that a stream shuffles together
+SHUFFLE_MEMORY = 2**30  # bytes of records in the shuffle buffer of a stream
+# Share of the memory limit. Decoded images stay in memory if all splits together take less.
+MEMORY_SHARE = 0.25
 
 
-def uncopied(batches):
-    """The same `tf.data.Dataset`, `without_autotuning` and without TensorFlow's graph optimizations: they copy the arrays that it reads."""
+def without_optimizations(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Disable autotuning and graph optimizations, which copy the arrays of a `tf.data.Dataset`."""
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
-    return without_autotuning(batches).with_options(options)
+    return without_autotuning(dataset).with_options(options)
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """Decoded images (count, height, width, channels), uint8, and their labels (count,)."""
+    """A split with decoded images in memory.
+
+    Args:
+        images: uint8 (count, height, width, channels) of 0-255.
+        labels: int64 (count,), indices of the class names.
+    """
 
     images: np.ndarray
     labels: np.ndarray
 
     @classmethod
-    def join(cls, splits):
-        """One split with the examples of all `splits`, in their order."""
+    def join(cls, splits: Sequence["InMemory"]) -> "InMemory":
+        """Return one split with the examples of all `splits`, in their order."""
         return cls(
             *(
                 np.concatenate([getattr(split, what) for split in splits])
@@ -49,64 +65,72 @@ class InMemory:
             )
         )
 
-    def relabel(self, numbers):
-        """The same images; `numbers` has the new label for each old one."""
-        return replace(self, labels=numbers[self.labels])
+    def relabel(self, new_labels: np.ndarray) -> "InMemory":
+        """Return the same images with the label `new_labels[label]` for each label."""
+        return replace(self, labels=new_labels[self.labels])
 
     @property
-    def count(self):
+    def count(self) -> int:
+        """The number of examples."""
         return len(self.labels)
 
     @property
-    def examples(self):
-        """A `tf.data.Dataset` of (image, label) in the split's order."""
-        return uncopied(
+    def examples(self) -> tf.data.Dataset:
+        """All (image, label) in the order of the split."""
+        return without_optimizations(
             tf.data.Dataset.from_tensor_slices((shared_tensor(self.images), self.labels))
         )
 
-    def at(self, numbers):
-        """The images and labels of these numbers, as arrays."""
-        return self.images[numbers], self.labels[numbers]
+    def at(self, indices) -> tuple[np.ndarray, np.ndarray]:
+        """Return the images and labels at `indices` as arrays."""
+        return self.images[indices], self.labels[indices]
 
-    def sample(self, count, seed):
-        """At most so many images and their labels, as arrays: a function of the seed."""
-        return self.at(draw_examples(self.count, count, seed))
+    def sample(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return at most `count` random images and their labels as arrays."""
+        return self.at(draw_indices(self.count, count, seed))
 
-    def batches(self, seed, epochs, batch_size, policy):
-        """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
+    def batches(
+        self, seed: int, epochs: tf.data.Dataset, batch_size: int, policy: "Policy"
+    ) -> tf.data.Dataset:
+        """Return the complete batches of `epochs`: (images, labels, random numbers)."""
         images, labels = shared_tensor(self.images), tf.constant(self.labels)
-        picked = epochs.flat_map(
-            lambda epoch: choose_examples(self.count, seed, epoch, batch_size).batch(batch_size)
+        examples = epochs.flat_map(
+            lambda epoch: epoch_examples(self.count, seed, epoch, batch_size).batch(batch_size)
         )
         shape = self.images.shape[1:]
 
-        def load(numbers, random):
-            found = tf.gather(images, numbers)
+        def load(indices, random):
+            batch = tf.gather(images, indices)
             if policy.box is not None:
                 boxes = policy.box(random, *shape[:2])
-                found = tf.image.crop_and_resize(
-                    found, boxes, tf.range(tf.shape(numbers)[0]), shape[:2]
+                batch = tf.image.crop_and_resize(
+                    batch, boxes, tf.range(tf.shape(indices)[0]), shape[:2]
                 )
-                found = tf.ensure_shape(tf.cast(tf.round(found), tf.uint8), (None, *shape))
-            return found, tf.gather(labels, numbers), random
+                batch = tf.ensure_shape(tf.cast(tf.round(batch), tf.uint8), (None, *shape))
+            return batch, tf.gather(labels, indices), random
 
-        return uncopied(picked.map(load, num_parallel_calls=THREADS))
+        return without_optimizations(examples.map(load, num_parallel_calls=THREADS))
 
 
 @dataclass(frozen=True)
 class InFiles:
-    """Pictures that are read when they are needed."""
+    """A split with image files that are read when needed.
+
+    Args:
+        paths: image files.
+        labels: int64 (count,), indices of the class names.
+        shape: (height, width, channels) of the images after resizing.
+        plain_jpegs: bool (count,), true for files that TensorFlow decodes to the pixels of Pillow.
+    """
 
     paths: list[str]
     labels: np.ndarray
     shape: tuple[int, int, int]
-    plain_jpegs: (
-        np.ndarray
-    )  # (count,) truths: which files TensorFlow decodes to the same pixels as Pillow
+    plain_jpegs: np.ndarray
 
     @classmethod
-    def join(cls, splits):
-        """One split with the examples of all `splits`, in their order."""
+    def join(cls, splits: Sequence["InFiles"]) -> "InFiles":
+        """Return one split with the examples of all `splits`, in their order."""
         labels, plain_jpegs = (
             np.concatenate([getattr(split, what) for split in splits])
             for what in ("labels", "plain_jpegs")
@@ -115,142 +139,163 @@ class InFiles:
             [path for split in splits for path in split.paths], labels, splits[0].shape, plain_jpegs
         )
 
-    def relabel(self, numbers):
-        """The same images; `numbers` has the new label for each old one."""
-        return replace(self, labels=numbers[self.labels])
+    def relabel(self, new_labels: np.ndarray) -> "InFiles":
+        """Return the same images with the label `new_labels[label]` for each label."""
+        return replace(self, labels=new_labels[self.labels])
 
     @property
-    def count(self):
+    def count(self) -> int:
+        """The number of examples."""
         return len(self.labels)
 
     @property
-    def examples(self):
-        """A `tf.data.Dataset` of (image, label) in the split's order."""
+    def examples(self) -> tf.data.Dataset:
+        """All (image, label) in the order of the split."""
 
-        def load(number, label):
+        def load(index, label):
             image = tf.numpy_function(
-                lambda number: read_image(self.paths[number], self.shape), [number], tf.uint8
+                lambda index: read_image(self.paths[index], self.shape), [index], tf.uint8
             )
             return tf.ensure_shape(image, self.shape), label
 
         pairs = tf.data.Dataset.from_tensor_slices((tf.range(self.count), self.labels))
         return without_autotuning(pairs.map(load, num_parallel_calls=THREADS))
 
-    def at(self, numbers):
-        """The images and labels of these numbers, as arrays."""
-        images = [read_image(self.paths[number], self.shape) for number in numbers]
-        return np.array(images, "uint8").reshape(-1, *self.shape), self.labels[numbers]
+    def at(self, indices) -> tuple[np.ndarray, np.ndarray]:
+        """Return the images and labels at `indices` as arrays."""
+        images = [read_image(self.paths[index], self.shape) for index in indices]
+        return np.array(images, "uint8").reshape(-1, *self.shape), self.labels[indices]
 
-    def sample(self, count, seed):
-        """At most so many images and their labels, as arrays: a function of the seed."""
-        return self.at(draw_examples(self.count, count, seed))
+    def sample(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return at most `count` random images and their labels as arrays."""
+        return self.at(draw_indices(self.count, count, seed))
 
-    def batches(self, seed, epochs, batch_size, policy):
-        """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
-        picked = epochs.flat_map(lambda epoch: choose_examples(self.count, seed, epoch, batch_size))
+    def batches(
+        self, seed: int, epochs: tf.data.Dataset, batch_size: int, policy: "Policy"
+    ) -> tf.data.Dataset:
+        """Return the complete batches of `epochs`: (images, labels, random numbers)."""
+        examples = epochs.flat_map(
+            lambda epoch: epoch_examples(self.count, seed, epoch, batch_size)
+        )
+
+        make_boxes: Any = policy.box
 
         @tf.autograph.experimental.do_not_convert
-        def read(number, random):
+        def read(index, random):
             def box(size):
-                height, width = size[::-1]
-                top, left, bottom, right = policy.box(
+                width, height = size
+                top, left, bottom, right = make_boxes(
                     tf.constant(random[np.newaxis]), height, width
                 )[0].numpy()
                 return left * width, top * height, right * width, bottom * height
 
-            return read_image(self.paths[number], self.shape, policy.box and box)
+            return read_image(self.paths[index], self.shape, make_boxes and box)
 
-        def by_pillow(number, random):
-            return tf.numpy_function(read, [number, random], tf.uint8)
+        def read_with_pillow(index, random):
+            return tf.numpy_function(read, [index, random], tf.uint8)
 
-        def by_tensorflow(number, random):
-            return read_window(paths[number], self.shape, policy.box, random)
-
-        def by_either(number, random):
+        def read_with_either(index, random):
             return tf.cond(
-                plain[number],
-                lambda: by_tensorflow(number, random),
-                lambda: by_pillow(number, random),
+                plain_jpegs[index],
+                lambda: read_window(paths[index], self.shape, make_boxes, random),
+                lambda: read_with_pillow(index, random),
             )
 
-        # A window of a JPEG need not be decoded whole, nor wait for Python.
-        load_image = by_either if policy.box is not None and self.shape[2] == 3 else by_pillow
+        # For a random crop of a JPEG, TensorFlow decodes only the crop, without Python's lock.
+        crops_color = make_boxes is not None and self.shape[2] == 3
+        load_image = read_with_either if crops_color else read_with_pillow
         paths = tf.constant([os.fsencode(path) for path in self.paths])
-        plain, labels = tf.constant(self.plain_jpegs), tf.constant(self.labels)
+        plain_jpegs, labels = tf.constant(self.plain_jpegs), tf.constant(self.labels)
 
-        def load(number, random):
-            return tf.ensure_shape(load_image(number, random), self.shape), labels[number], random
+        def load(index, random):
+            return tf.ensure_shape(load_image(index, random), self.shape), labels[index], random
 
-        return without_autotuning(picked.map(load, num_parallel_calls=THREADS).batch(batch_size))
+        return without_autotuning(examples.map(load, num_parallel_calls=THREADS).batch(batch_size))
 
 
 @dataclass(frozen=True)
 class InStream:
-    """Examples that can only be read one after the other, such as the records of a large TFDS set."""
+    """A split with records that must be read in their order, such as a large TFDS data set.
 
-    records: tf.data.Dataset  # (what `decode` takes, label), always in the same order
+    Args:
+        records: `tf.data.Dataset` of (record, label) in a fixed order.
+        count: number of records.
+        shape: (height, width, channels) of the images after resizing.
+        decode: function from a record to a uint8 image of any size. Default: the record is an
+            image.
+        record_bytes: average size of a record in bytes. Default: the size of a decoded image.
+    """
+
+    records: tf.data.Dataset
     count: int
     shape: tuple[int, int, int]
-    decode: Callable = tf.identity  # a record -> image of any size, uint8
-    record_bytes: int | None = None  # of one record on average; those of a whole image if not given
+    decode: Callable[[tf.Tensor], tf.Tensor] = tf.identity
+    record_bytes: int | None = None
 
     @classmethod
-    def join(cls, splits):
-        """One split with the examples of all `splits`, in their order."""
+    def join(cls, splits: Sequence["InStream"]) -> "InStream":
+        """Return one split with the examples of all `splits`, in their order."""
         records = functools.reduce(tf.data.Dataset.concatenate, [split.records for split in splits])
         return replace(splits[0], records=records, count=sum(split.count for split in splits))
 
-    def relabel(self, numbers):
-        """The same images; `numbers` has the new label for each old one."""
+    def relabel(self, new_labels: np.ndarray) -> "InStream":
+        """Return the same images with the label `new_labels[label]` for each label."""
         return replace(
             self,
-            records=self.records.map(lambda record, label: (record, tf.gather(numbers, label))),
+            records=self.records.map(lambda record, label: (record, tf.gather(new_labels, label))),
         )
 
     @property
-    def labels(self):
-        """The labels (count,), which takes reading all records, though not decoding them."""
-        labels = self.records.map(lambda _, label: label).batch(READ_AT_ONCE)
+    def labels(self) -> np.ndarray:
+        """The labels, int64 (count,). All records are read, but not decoded."""
+        labels = self.records.map(lambda _, label: label).batch(READ_BATCH_SIZE)
         return np.concatenate(list(labels.as_numpy_iterator()))
 
     @property
-    def examples(self):
-        """A `tf.data.Dataset` of (image, label) in the split's order."""
+    def examples(self) -> tf.data.Dataset:
+        """All (image, label) in the order of the split."""
 
         def load(record, label):
             return resize(self.decode(record), self.shape), label
 
         return without_autotuning(self.records.map(load, num_parallel_calls=THREADS))
 
-    def at(self, numbers):
-        """The images and labels of these numbers, as arrays; what lies between them is read and not decoded."""
-        wanted = tf.constant(numbers, tf.int64)
-        needed = self.records.take(max(map(int, numbers), default=-1) + 1)
-        records = needed.enumerate().filter(lambda number, _: tf.reduce_any(number == wanted))
-        found = [
-            (number, resize(self.decode(record), self.shape).numpy(), label.numpy())
-            for number, (record, label) in without_autotuning(records)
-        ]
-        places = {int(number): place for place, (number, _, _) in enumerate(found)}
-        ordered = [found[places[int(number)]] for number in numbers]
-        images = np.array([image for _, image, _ in ordered], "uint8").reshape(-1, *self.shape)
-        return images, np.array([label for *_, label in ordered], "int64")
+    def at(self, indices) -> tuple[np.ndarray, np.ndarray]:
+        """Return the images and labels at `indices` as arrays.
 
-    def sample(self, count, seed):
-        """At most so many images and their labels, as arrays: the first, whatever the seed, since a draw would read all."""
+        All records up to the last index are read. Only those at `indices` are decoded.
+        """
+        wanted = tf.constant(indices, tf.int64)
+        needed = self.records.take(max(map(int, indices), default=-1) + 1)
+        records = needed.enumerate().filter(lambda index, _: tf.reduce_any(index == wanted))
+        examples = {
+            int(index): (resize(self.decode(record), self.shape).numpy(), label.numpy())
+            for index, (record, label) in without_autotuning(records)
+        }
+        ordered = [examples[int(index)] for index in indices]
+        images = np.array([image for image, _ in ordered], "uint8").reshape(-1, *self.shape)
+        return images, np.array([label for _, label in ordered], "int64")
+
+    def sample(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first images and labels, at most `count`, as arrays.
+
+        A random sample would read all records, so the seed has no effect.
+        """
         del seed
         return self.at(np.arange(min(count, self.count)))
 
-    def batches(self, seed, epochs, batch_size, policy):
-        """A `tf.data.Dataset` of (images, labels, random numbers), the whole batches of `epochs`, one after the other."""
-        # Records are shuffled and then decoded: they are smaller, and large images that stay while others come and go
-        # would leave holes in memory that nothing fits into.
+    def batches(
+        self, seed: int, epochs: tf.data.Dataset, batch_size: int, policy: "Policy"
+    ) -> tf.data.Dataset:
+        """Return the complete batches of `epochs`: (images, labels, random numbers)."""
+        # Records are shuffled before they are decoded. They are smaller than images, and images in
+        # the buffer would fragment the memory.
         buffer = SHUFFLE_MEMORY // (self.record_bytes or int(np.prod(self.shape)))
         buffer = max(1, min(self.count, buffer))
 
         def one_epoch(epoch):
             numbers = tf.data.Dataset.from_tensor_slices(random_numbers(self.count, seed, epoch))
-            # The order is that of our seed alone: TensorFlow would mix its global one in.
+            # Without this, TensorFlow would combine its global seed with ours.
             tf.compat.v1.get_default_graph().seed = None
             records = tf.data.Dataset.zip(self.records, numbers).shuffle(
                 buffer, seed=seed * 1_000_003 + epoch
@@ -270,27 +315,23 @@ class InStream:
         )
 
 
-MEMORY_SHARE = 0.25  # of the machine's memory that the decoded images of one data set may take; a larger one streams
-
-
-def height_and_width(image_size):
-    """(height, width) of a size that is both, or one number for either."""
+def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of an image size that is one number or both."""
     return image_size if isinstance(image_size, tuple) else (image_size, image_size)
 
 
-def fits_in_memory(count, shape):
+def fits_in_memory(count: int, shape: tuple[int, int, int]) -> bool:
+    """Return whether `count` decoded images take at most `MEMORY_SHARE` of the memory limit."""
     return count * int(np.prod(shape)) <= MEMORY_SHARE * total_memory()
 
 
-def load_into_memory(split):
-    """The same examples, decoded once."""
+def load_into_memory(split: InStream) -> InMemory:
+    """Decode all examples of a stream into memory."""
     images = empty_array((split.count, *split.shape))
     labels = np.empty(split.count, "int64")
-    done = 0
-    for some_images, some_labels in split.examples.batch(READ_AT_ONCE).as_numpy_iterator():
-        images[done : done + len(some_labels)], labels[done : done + len(some_labels)] = (
-            some_images,
-            some_labels,
-        )
-        done += len(some_labels)
+    start = 0
+    for batch, batch_labels in split.examples.batch(READ_BATCH_SIZE).as_numpy_iterator():
+        stop = start + len(batch_labels)
+        images[start:stop], labels[start:stop] = batch, batch_labels
+        start = stop
     return InMemory(images, labels)

@@ -1,13 +1,13 @@
-"""Data sets of TensorFlow Datasets (TFDS)."""
+"""Load data sets of TensorFlow Datasets (TFDS)."""
 
 import contextlib
 import logging
 import re
-import reprlib
 import sys
 import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,36 +17,24 @@ from tensorflow_datasets.core.download import downloader
 from ..errors import DataWarning, InputError, choose, first_line, is_disk_full
 from ..files import hash_of_json, is_writable, nearest_folder
 from ..images.decode import decode_image
-from ..options import PIXELS, check_value
 from .dataset import SPLIT_NAMES, SPLITS, Dataset
 from .digits import Digits
 from .duplicates import warn_of_duplicates
 from .splits import InStream, fits_in_memory, height_and_width, load_into_memory
 
-VALIDATION_SHARE = 0.1  # of the training split, where the data set has none of its own
-VALIDATION_MOST = 10_000  # images; more would only cost time
+VALIDATION_SHARE = 0.1  # of the training split, if the data set has no validation split
+MAX_VALIDATION = 10_000  # images
+CAUSE_CHARACTERS = 50  # of another library's message
+LABELS_READ = 512  # of each TFDS split, to find out whether it has labels
 
 
-ERROR_SHOWN = 50  # characters of another library's message
-LABELS_READ = 512  # of each TFDS split, to see whether it has labels
-
-
-def check_size(image_size):
-    """Return an `image_size` as plain integers, or raise InputError."""
-    if isinstance(image_size, (tuple, list)):
-        if len(image_size) != 2:
-            raise InputError(
-                f"`image_size` must be (height, width). Received: {reprlib.repr(image_size)}."
-            )
-        return tuple(check_value("image_size", side, Annotated[int, PIXELS]) for side in image_size)
-    return (
-        None
-        if image_size is None
-        else check_value("image_size", image_size, Annotated[int, PIXELS])
-    )
-
-
-def load_tfds(name, data_dir, image_size, keep):
+def load_tfds(
+    name: str,
+    data_dir: str | Path | None,
+    image_size: int | tuple[int, int] | None,
+    keep: Collection[str],
+) -> Dataset:
+    """Load a TFDS data set. The arguments are those of `load_dataset`."""
     builder = find_builder(name, data_dir)
     image, label = classification_features(name, builder.info)
     image_shape = fixed_shape(name, image.shape, image_size)
@@ -54,29 +42,26 @@ def load_tfds(name, data_dir, image_size, keep):
     try:
         prepare_data(name, builder)
     except Exception:
-        if (
-            not builder.data_path.exists()
-        ):  # another process may have prepared the same data in the meantime
+        # Another process may have prepared the same data in the meantime.
+        if not builder.data_path.exists():
             raise
-    builder = find_builder(name, data_dir)  # reads what is on disk, whichever process prepared it
+    builder = find_builder(name, data_dir)  # reads the data on disk, which any process prepared
     image, label = classification_features(name, builder.info)
     splits = builder.info.splits
     total = sum(split.num_examples for split in splits.values())
 
     def records_of(instruction, cached=True):
-        encoded = {builder.info.supervised_keys[0]: tfds.decode.SkipDecoding()}
-        how = tfds.ReadConfig(try_autocache=cached)
+        decoders = {builder.info.supervised_keys[0]: tfds.decode.SkipDecoding()}
+        config = tfds.ReadConfig(try_autocache=cached)
         return builder.as_dataset(
-            instruction, as_supervised=True, decoders=encoded, read_config=how
+            instruction, as_supervised=True, decoders=decoders, read_config=config
         )
 
     def read(split, instruction):
         records = records_of(instruction)
-        count, size = (
-            int(records.cardinality()),
-            sum(split.num_bytes for split in splits.values()) // total,
-        )
-        stream = InStream(records, count, image_shape, decoder_of(image), size)
+        count = int(records.cardinality())
+        record_bytes = sum(split.num_bytes for split in splits.values()) // total
+        stream = InStream(records, count, image_shape, make_decoder(image), record_bytes)
         if split not in keep or not fits_in_memory(total, image_shape):
             return stream
         decoded = load_into_memory(stream)
@@ -84,7 +69,7 @@ def load_tfds(name, data_dir, image_size, keep):
             raise unlabeled_error(name, split)
         return decoded
 
-    unlabeled = unlabeled_splits(name, splits, records_of)
+    unlabeled = find_unlabeled(name, splits, records_of)
     instructions = split_instructions(
         name, {split: splits[split] for split in splits if split not in unlabeled}
     )
@@ -94,7 +79,8 @@ def load_tfds(name, data_dir, image_size, keep):
             for split, instruction in zip(SPLITS, instructions, strict=True)
         )
         warnings.warn(
-            f"Splits of {name!r} without labels are not used: {', '.join(unlabeled)}. Instead, {used}.",
+            f"Splits of {name!r} without labels are not used: {', '.join(unlabeled)}. "
+            f"Instead, {used}.",
             DataWarning,
             stacklevel=2,
         )
@@ -107,40 +93,40 @@ def load_tfds(name, data_dir, image_size, keep):
     return dataset
 
 
-def unlabeled_splits(name, splits, records_of):
-    """Return which of the validation and test splits have images without labels.
+def find_unlabeled(name, splits, records_of):
+    """Return the validation and test splits that have images without labels.
 
     Raises:
-        InputError (a ValueError): the training split has some.
+        InputError (a ValueError): the training split has images without labels.
     """
-    train, *others = usual_splits(splits)
-    # TensorFlow warns if a split is cached and not read to its end.
-    found = [
+    train, *others = standard_splits(splits)
+    # TensorFlow warns if a cached split is not read to its end.
+    unlabeled = [
         split
         for split in (train, *others)
-        if split and not has_labels(records_of(split, cached=False))
+        if split and not are_labeled(records_of(split, cached=False))
     ]
-    if train in found:
+    if train in unlabeled:
         raise unlabeled_error(name, train)
-    return found
+    return unlabeled
 
 
-def has_labels(records):
-    """Whether the first records of a TFDS split have labels. TFDS marks images without one by -1."""
+def are_labeled(records: tf.data.Dataset) -> bool:
+    """Return whether the first records of a split have labels. In TFDS, -1 means no label."""
     labels = records.map(lambda _, label: label).take(LABELS_READ).batch(LABELS_READ)
-    return all((some >= 0).all() for some in labels.as_numpy_iterator())
+    return all((batch >= 0).all() for batch in labels.as_numpy_iterator())
 
 
-def unlabeled_error(name, split):
-    """The InputError for a split of which only a part has labels, or for training images without any."""
+def unlabeled_error(name: str, split: str) -> InputError:
+    """Return the InputError for a split with images without labels."""
     return InputError(
         f"The {split} split of {name!r} has images without a label. Received: labels below 0. "
-        "Choose a data set whose images all have one."
+        "Use a data set in which all images have labels."
     )
 
 
-def find_builder(name, data_dir):
-    """The TFDS builder of `name`; nothing is downloaded yet."""
+def find_builder(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuilder:
+    """Return the TFDS builder of `name`, without a download."""
     if name == "digits":
         return Digits(data_dir=data_dir)
     base = re.split("[:/]", name)[0]
@@ -153,37 +139,37 @@ def find_builder(name, data_dir):
         return tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError) as error:
         raise InputError(
-            f"expected a version and config of {base!r} that TFDS has, got {name!r}: {first_line(error)}"
+            f"TFDS does not have this version or config of {base!r}. Received: {name!r} "
+            f"({first_line(error)}). Pass a version and config of {base!r}, or only {base!r}."
         ) from error
 
 
-def check_data_dir(name, builder):
-    """Raise InputError if the data must be prepared in a folder that cannot be written."""
+def check_data_dir(name: str, builder: tfds.core.DatasetBuilder) -> None:
+    """Raise InputError if the data must be prepared in a directory that cannot be written."""
     problem = None
     try:
         path = Path(builder.data_path).expanduser().absolute()
-        above = nearest_folder(path)
-        if above != path and not is_writable(above):
-            problem = f"{above}, which cannot be written"
+        parent = nearest_folder(path)
+        if parent != path and not is_writable(parent):
+            problem = f"{parent}, which cannot be written"
     except RuntimeError:
         problem = "no home directory"
     if problem:
         raise InputError(
-            f"{name!r} cannot be prepared in {builder.data_dir}. Received: {problem}. Pass --data-dir FOLDER."
+            f"{name!r} cannot be prepared in {builder.data_dir}. Received: {problem}. "
+            "Pass another --data-dir."
         )
 
 
-def prepare_data(name, builder):
-    """Have the data of `builder` on disk, downloaded if need be."""
+def prepare_data(name: str, builder: tfds.core.DatasetBuilder) -> None:
+    """Download and prepare the data of `builder` if they are not on disk."""
     if name == "digits":
-        with contextlib.redirect_stdout(
-            None
-        ):  # it is done within a second, and nothing is downloaded
+        with contextlib.redirect_stdout(None):  # no download, less than a second
             tfds.disable_progress_bar()
             builder.download_and_prepare()
             tfds.enable_progress_bar()
         return
-    # TFDS tries ten times with growing pauses, minutes without a word to somebody who has no network.
+    # Without a network, the default of ten retries takes minutes and shows no message.
     downloader.MAX_RETRIES = 3
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
@@ -194,65 +180,70 @@ def prepare_data(name, builder):
         )
     except PermissionError:
         raise
-    except Exception as error:  # each data set has its own ways to fail: network, checksum, manual download, package
+    except Exception as error:  # network, checksum, manual download, missing package, ...
         if is_disk_full(error):
             raise InputError(
-                f"{builder.data_dir} has no room for {name!r}: {first_line(error)}"
+                f"There is no space for {name!r} in {builder.data_dir}. "
+                f"Received: {first_line(error)}. Pass another --data-dir."
             ) from error
+        cause = f"{type(error).__name__}: {first_line(error)[:CAUSE_CHARACTERS]}"
         raise InputError(
-            f"expected data set {name!r} in {builder.data_dir} or a network to download it from, got "
-            f"{type(error).__name__}; --data-dir FOLDER names a prepared copy, 'digits' needs no network; {first_line(error)[:ERROR_SHOWN]}"
+            f"{name!r} is not in {builder.data_dir} and cannot be downloaded. Received: {cause}. "
+            "Pass --data-dir of a prepared copy, or use 'digits', which needs no network."
         ) from error
 
 
-def classification_features(name, info):
-    """The TFDS features of the image and of its class."""
+def classification_features(name: str, info: tfds.core.DatasetInfo):
+    """Return the TFDS features of the image and of its class."""
     keys = info.supervised_keys
     if keys is not None and len(keys) == 2:
         image, label = (info.features[key] for key in keys)
         if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
             return image, label
     raise InputError(
-        f"expected an image classification set (as_supervised gives an image and a class), got {name!r}; "
-        "'digits', 'fashion_mnist' and 'cifar10' would work"
+        "The data must be a TFDS image classification set: as_supervised must give an image and "
+        f"a class. Received: {name!r}. Use 'fashion_mnist' or 'cifar10', for example."
     )
 
 
-def decoder_of(image):
-    """The function that decodes a record of a TFDS image feature; TFDS's own would drop the transparency of a PNG."""
+def make_decoder(image: tfds.features.Image) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the function that decodes a record. TFDS's decoder drops the transparency of PNG."""
     if image.np_dtype != np.uint8:
         return image.decode_example
     height, width = image.shape[:2]
-    fixed = (
-        (height, width) if height == width else (None, None)
-    )  # the sides of a picture that is turned change places
-    return lambda record: tf.ensure_shape(decode_image(record), (*fixed, 3))
+    # A rotation by EXIF orientation swaps height and width.
+    size = (height, width) if height == width else (None, None)
+    return lambda record: tf.ensure_shape(decode_image(record), (*size, 3))
 
 
-def fixed_shape(name, shape, image_size):
-    """The one shape that all images of the set are brought to."""
+def fixed_shape(
+    name: str, shape: tuple[int | None, ...], image_size: int | tuple[int, int] | None
+) -> tuple[int, int, int]:
+    """Return the shape to which all images are resized."""
     height, width, channels = shape
     if image_size is not None:
         height, width = height_and_width(image_size)
     if height is None or width is None:
         raise InputError(
-            f"expected a size for the images of {name!r}, which differ in size; --image-size 224 would work"
+            f"`image_size` must be given if images differ in size. Received: None for {name!r}. "
+            "Pass --image-size, such as 224."
         )
     return height, width, 1 if channels == 1 else 3
 
 
-def split_instructions(name, splits):
-    """TFDS instructions for train, validation and test; see `load_dataset` for the rule."""
-    train, validation, test = usual_splits(splits)
+def split_instructions(name: str, splits: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the TFDS instructions for train, validation and test. `load_dataset` has the rule."""
+    train, validation, test = standard_splits(splits)
     if train is None:
         raise InputError(
-            f"expected a split called 'train' in data set {name!r}, got {', '.join(splits) or 'none'}"
+            f"{name!r} must have a split named train. Received: {', '.join(splits) or 'no splits'}. "
+            "Use another data set."
         )
-    held_out = max(1, min(VALIDATION_MOST, round(splits[train].num_examples * VALIDATION_SHARE)))
+    held_out = max(1, min(MAX_VALIDATION, round(splits[train].num_examples * VALIDATION_SHARE)))
     if test and validation:
         return train, validation, test
-    if test or validation:
-        return f"{train}[:-{held_out}]", f"{train}[-{held_out}:]", test or validation
+    if single := test or validation:
+        return f"{train}[:-{held_out}]", f"{train}[-{held_out}:]", single
     return (
         f"{train}[:-{2 * held_out}]",
         f"{train}[-{2 * held_out}:-{held_out}]",
@@ -260,8 +251,8 @@ def split_instructions(name, splits):
     )
 
 
-def usual_splits(splits):
-    """Return which of `splits` are train, validation and test by their names, each a name or None."""
+def standard_splits(splits: Iterable[str]) -> list[str | None]:
+    """Return the names in `splits` of train, validation and test. A missing split is None."""
     return [
         next((name for name in names if name in splits), None) for names in SPLIT_NAMES.values()
     ]

@@ -1,1 +1,1 @@
-"""Image files: find, decode, crop and resize them. Pillow for single images, TensorFlow for data sets."""
+"""Find, decode, crop and resize image files with Pillow and TensorFlow."""

@@ -1,23 +1,27 @@
-"""Decode pictures in TensorFlow, to the pixels of `keras_arch.images.read`."""
+"""Decode images in TensorFlow to the same pixels as `keras_arch.images.read`."""
 
 import tensorflow as tf
 
 from .read import ORIENTATION, SHORT
 
-JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # how such files begin
-JPEG_EXIF, PNG_EXIF = b"Exif\0\0", b"eXIf"  # what stands before the EXIF block in them
-EXIF_BYTES = 2**16  # of a file, from where its EXIF block begins, in which the orientation must be
-PNG_BITS = 24  # place of the byte that holds the bits per channel
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # first bytes of a file
+JPEG_EXIF, PNG_EXIF = b"Exif\0\0", b"eXIf"  # bytes before the EXIF block
+EXIF_BYTES = 2**16  # of an EXIF block that are searched for the orientation
+PNG_BITS = 24  # offset of the byte with the bits per channel
 
 
-def decode_image(content):
-    """Decode the bytes of a JPEG, PNG, GIF or BMP file to what `keras_arch.images.read.decode_file` gives.
+def decode_image(content: tf.Tensor) -> tf.Tensor:
+    """Decode a JPEG, PNG, GIF or BMP file to the pixels of `keras_arch.images.read.decode_file`.
 
-    A JPEG or PNG is turned upright by its EXIF orientation, and the transparency of a PNG is composed on white. TensorFlow
-    decodes no other transparency: the transparent pixels of a GIF are black, and a BMP loses its alpha channel.
+    JPEG and PNG files are rotated by their EXIF orientation. Transparent pixels of a PNG are
+    composited on white. TensorFlow decodes no other transparency: transparent pixels of a GIF are
+    black, and the alpha channel of a BMP is dropped.
+
+    Args:
+        content: the bytes of the file, a string scalar.
 
     Returns:
-        uint8 (height, width, 3); of an animation the first frame.
+        uint8 (height, width, 3) of 0-255. For an animation, the first frame.
     """
     jpeg, png = begins_with(content, JPEG), begins_with(content, PNG)
     image = tf.case(
@@ -32,19 +36,20 @@ def decode_image(content):
 
 
 def begins_with(content, head):
+    """Return whether a string tensor begins with the bytes `head`."""
     return tf.strings.substr(content, 0, len(head)) == head
 
 
 def decode_jpeg(content):
-    """Decode the bytes of a JPEG file to the pixels that Pillow gives, as it is stored: uint8 (height, width, 3)."""
+    """Decode a JPEG file to Pillow's pixels, without rotation: uint8 (height, width, 3)."""
     return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def decode_png(content):
-    """Decode the bytes of a PNG file and compose it on white, rounded as Pillow does: uint8 (height, width, 3)."""
+    """Decode a PNG file, composited on white with Pillow's rounding: uint8 (height, width, 3)."""
     image = tf.cast(tf.io.decode_png(content, channels=4), tf.int32)
     color, alpha = image[..., :3], image[..., 3:]
-    # Where a file of 1, 2 or 4 bits is opaque, TensorFlow sets alpha to the largest number of so many bits instead of 255.
+    # In opaque files of 1, 2 or 4 bits, TensorFlow sets alpha to 1, 3 or 15 instead of 255.
     bits = tf.cast(tf.io.decode_raw(tf.strings.substr(content, PNG_BITS, 1), tf.uint8)[0], tf.int32)
     largest = 2 ** tf.minimum(bits, 8) - 1
     alpha = tf.where(tf.reduce_all(alpha == largest), 255, alpha)
@@ -52,20 +57,26 @@ def decode_png(content):
 
 
 def rotate_upright(image, orientation):
-    """Turn an image (height, width, channels) upright that has this EXIF orientation, 1 to 8."""
+    """Rotate and mirror an image (height, width, channels) by its EXIF orientation, 1 to 8."""
     image = tf.transpose(image, tf.where(orientation > 4, [1, 0, 2], [0, 1, 2]))
-    axes = tf.where(
-        tf.reduce_any(orientation == [[3, 4, 7, 8], [2, 3, 6, 7]], axis=1)
-    )  # rows, columns
+    # Orientations in which rows (axis 0) and columns (axis 1) are reversed.
+    axes = tf.where(tf.reduce_any(orientation == [[3, 4, 7, 8], [2, 3, 6, 7]], axis=1))
     return tf.reverse(image, axes[:, 0])
 
 
-# A call that is not inlined takes hardly any time where it is not needed.
+# Without inlining, images that have no EXIF block skip this function at almost no cost.
 @tf.function(
     input_signature=[tf.TensorSpec((), tf.string)], experimental_attributes={"_noinline": True}
 )
 def orientation(block):
-    """The rule of `keras_arch.images.read.orientation` in TensorFlow, for bytes that begin with an EXIF block: int64."""
+    """Return the orientation in an EXIF block, by the rule of `keras_arch.images.read.orientation`.
+
+    Args:
+        block: bytes that begin with an EXIF block, a string scalar.
+
+    Returns:
+        int64 scalar, 1 to 8.
+    """
     data = tf.cast(tf.io.decode_raw(tf.strings.substr(block, 0, EXIF_BYTES), tf.uint8), tf.int64)
     little_endian = begins_with(block, b"II")
 

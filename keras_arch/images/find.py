@@ -1,98 +1,106 @@
-"""Find the pictures in folders."""
+"""Find image files in directories."""
 
 import warnings
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from ..errors import DataWarning, InputError
 from .read import SUFFIXES
 
-NAMED_KINDS = 5  # of unused files, in a warning
+KINDS_IN_WARNING = 5  # kinds of unused files
 
 
-def find_images(paths):
-    """Find the pictures among `paths` (pathlib.Path) and in the folders among them.
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Find the images in files and directories.
 
-    Issues a `DataWarning` that counts the files in these folders that are not used.
+    Files in directories that are not images are counted in a `DataWarning`.
+
+    Args:
+        paths: files and directories. Files are returned unchanged.
 
     Returns:
-        The paths in the order given, each folder's sorted by name.
+        Paths of images, in the order of `paths`. Images of a directory are sorted by name.
 
     Raises:
-        InputError (a ValueError): a folder without pictures.
+        InputError (a ValueError): a directory has no images.
     """
     found: list[Path] = []
     unused: list[Path] = []
     for path in paths:
-        inside, others = images_in(path) if path.is_dir() else ([path], [])
-        if not inside:
+        images, others = images_in(path) if path.is_dir() else ([path], [])
+        if not images:
             raise InputError(
-                f"expected a picture or a folder of pictures, got {path}, which has none"
+                f"{path} has no images. Pass image files or directories with images, such as .jpg "
+                "or .png."
             )
-        found += inside
+        found += images
         unused += others
     warn_of_unused(unused)
     return found
 
 
-def images_in(path, above=()):
-    """Return the pictures that `walk` finds, sorted, and all else that it finds."""
-    pictures: list[Path] = []
+def images_in(path: Path, parents: Collection[Path] = ()) -> tuple[list[Path], list[Path]]:
+    """Return the images that `walk` finds, and the other paths that it finds, both sorted."""
+    images: list[Path] = []
     others: list[Path] = []
-    for file in sorted(walk(path, above)):
-        (pictures if is_image(file) else others).append(file)
-    return pictures, others
+    for file in sorted(walk(path, parents)):
+        (images if is_image(file) else others).append(file)
+    return images, others
 
 
-def walk(path, above=()):
-    """Yield the files below a folder. Hidden files are skipped, and links to folders are followed.
+def walk(path: Path, parents: Collection[Path] = ()) -> Iterator[Path]:
+    """Yield the files below a directory. Skip hidden files and follow links to directories.
 
     Args:
-        path: a folder. Anything else is yielded as it is.
-        above: real paths of the folders that lead to `path`. A link to one of them is yielded as it is.
+        path: a directory. Any other path is yielded unchanged.
+        parents: real paths of the directories that contain `path`. A link to one of them is
+            yielded and not followed.
     """
-    if not path.is_dir() or (real := path.resolve()) in above:
+    if not path.is_dir() or (real := path.resolve()) in parents:
         yield path
     else:
         for child in children(path):
-            yield from walk(child, (*above, real))
+            yield from walk(child, (*parents, real))
 
 
-def children(folder):
-    """The files and folders directly in a folder, sorted, without those that are hidden."""
-    return sorted(path for path in folder.iterdir() if not hidden(path.name))
+def children(folder: Path) -> list[Path]:
+    """Return the visible files and directories in a directory, sorted."""
+    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
 
 
-def hidden(name):
-    """Whether a file or folder of this name is hidden, or one that an operating system adds."""
+def is_hidden(name: str) -> bool:
+    """Return whether a name begins with a dot or is a file of an operating system."""
     return name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini", "__macosx")
 
 
-def is_image(path):
+def is_image(path: Path) -> bool:
+    """Return whether a path is a file with the suffix of an image."""
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
-def warn_of_unused(files):
-    """Issue one `DataWarning` that counts `files` by their kind and names the first of each."""
-    if not files:
-        return
-    kinds: dict[str, list[Path]] = {}
+def warn_of_unused(files: Iterable[Path]) -> None:
+    """Issue one `DataWarning` that counts files by their kind, with an example of each."""
+    by_kind: dict[str, list[Path]] = {}
     for file in files:
-        kinds.setdefault(file_kind(file), []).append(file)
-    common = sorted(kinds.items(), key=lambda kind: -len(kind[1]))[:NAMED_KINDS]
-    parts = [
+        by_kind.setdefault(file_kind(file), []).append(file)
+    if not by_kind:
+        return
+    total = sum(map(len, by_kind.values()))
+    common = sorted(by_kind.items(), key=lambda item: -len(item[1]))[:KINDS_IN_WARNING]
+    counts = [
         f"{kind}: {len(some)}, such as {'/'.join(some[0].parts[-2:])}" for kind, some in common
     ]
-    rest = len(files) - sum(len(some) for _, some in common)
-    parts += [f"other: {rest}"] if rest else []
-    warnings.warn(f"Unused files: {len(files)} ({'; '.join(parts)}).", DataWarning, stacklevel=2)
+    rest = total - sum(len(some) for _, some in common)
+    counts += [f"other: {rest}"] if rest else []
+    warnings.warn(f"Unused files: {total} ({'; '.join(counts)}).", DataWarning, stacklevel=2)
 
 
-def file_kind(path):
-    """What a file is that is not used."""
+def file_kind(path: Path) -> str:
+    """Describe an unused file."""
     if not path.exists():
         return "broken link"
     if path.is_dir():
         return "circular link"
     if is_image(path):
-        return "picture outside a class folder"
+        return "image outside a class directory"
     return path.suffix.lower() or "no suffix"

@@ -1,19 +1,24 @@
-"""A picture file as a model wants it: one rule for training, evaluation and prediction, and one piece of code.
+"""Read image files with Pillow, by one rule for training, evaluation and prediction.
 
-Upright by its EXIF tag; grey or red, green and blue by ITU-R 601 luma; transparency is composed on white; the largest
-centre of the model's aspect is cut out and resized bilinearly, each output pixel the mean of what it covers.
+1. Rotate the image by its EXIF orientation.
+2. Composite transparent pixels on white.
+3. Convert to grayscale (ITU-R 601 luma) or RGB.
+4. Crop the largest center with the aspect ratio of the image shape.
+5. Resize with antialiased bilinear interpolation.
 """
 
 import re
 import struct
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError, first_line
-from ..files import refuse_endless
+from ..files import refuse_pipe
 
-# The raster formats that Pillow decodes itself. It passes others, such as EPS, to a program that it finds on the PATH.
+# Raster formats that Pillow decodes itself. For others, such as EPS, it starts a program from PATH.
 RASTER = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
@@ -25,16 +30,13 @@ RASTER = {
     "JPEG2000": (".jp2", ".j2k"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-FORMATS = tuple(
-    name for name in RASTER if name in Image.registered_extensions().values()
-)  # AVIF came with Pillow 11.3
-SUFFIXES = {
-    suffix for name in FORMATS for suffix in RASTER[name]
-}  # of the pictures that are looked for in folders
+# AVIF requires Pillow 11.3.
+FORMATS = tuple(name for name in RASTER if name in Image.registered_extensions().values())
+SUFFIXES = {suffix for name in FORMATS for suffix in RASTER[name]}
 GRAY_MODES = ("1", "L", "LA")
-BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
-ORIENTATION, SHORT = 0x0112, 3  # tag and kind of number in EXIF
-TURNS = {  # from each orientation to the upright picture, which is orientation 1
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF tags and a value
+ORIENTATION, SHORT = 0x0112, 3  # EXIF tag and type
+TRANSPOSE = {  # {orientation: operation that gives the upright image}
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -45,66 +47,75 @@ TURNS = {  # from each orientation to the upright picture, which is orientation 
 }
 
 
-def read_image(path, shape, box=None):
-    """Read a picture.
+def read_image(
+    path: str | Path,
+    shape: tuple[int | None, int | None, int],
+    box: Callable[[tuple[int, int]], tuple[float, float, float, float]] | None = None,
+) -> np.ndarray:
+    """Read, crop and resize an image.
 
     Args:
-        path: a file of one of the `FORMATS`, of any size and mode; of an animation the first frame, of a TIFF the first
-            page.
-        shape: (height, width, channels); 1 channel is grey, 3 are red, green and blue. A height or width of None
-            keeps the picture's own.
-        box: what to cut out instead of the centre: a function from the picture's (width, height) to (left, top,
-            right, bottom) in its pixels.
+        path: file in one of the `FORMATS`, of any size and mode. The first frame of an animation
+            and the first page of a TIFF are read.
+        shape: (height, width, channels) of the result. 1 channel is grayscale, 3 channels are RGB.
+            None keeps the height or width of the image.
+        box: function from (width, height) of the image to the crop (left, top, right, bottom), in
+            pixels. Default: the center crop.
 
     Returns:
         uint8 (height, width, channels) of 0-255.
 
     Raises:
-        InputError (a ValueError): not there, or not a picture.
+        InputError (a ValueError): the file does not exist or cannot be decoded.
     """
     height, width, channels = shape
     image = decode_file(path)[0].convert("L" if channels == 1 else "RGB")
     size = (width or image.width, height or image.height)
-    cut = (box or (lambda _: center_box(image.size, size)))(image.size)
-    if cut != (0, 0, *image.size) or size != image.size:
-        image = image.resize(size, Image.Resampling.BILINEAR, box=cut)
+    crop = box(image.size) if box else center_box(image.size, size)
+    if crop != (0, 0, *image.size) or size != image.size:
+        image = image.resize(size, Image.Resampling.BILINEAR, box=crop)
     return np.asarray(image).reshape(size[1], size[0], channels)
 
 
-def open_image(path):
-    """Open a picture with Pillow, whatever its suffix, as one of `FORMATS` only; no other program is started."""
+def open_image(path: str | Path) -> Image.Image:
+    """Open an image with Pillow as one of the `FORMATS`, so that Pillow starts no other program."""
     return Image.open(path, formats=FORMATS)
 
 
-def decode_file(path):
-    """The whole picture, upright and opaque, as a Pillow image of mode "L" or "RGB", and whether it is grey."""
-    refuse_endless(path)
+def decode_file(path: str | Path) -> tuple[Image.Image, bool]:
+    """Decode an image, rotate it upright and remove transparency.
+
+    Returns:
+        The image with mode "L" or "RGB", and whether it is grayscale.
+    """
+    refuse_pipe(path)
     try:
         with open_image(path) as file:
-            image = on_white(in_8_bits(upright(file), file))
-            grey = image.mode in GRAY_MODES
-            return image.convert("L" if grey else "RGB"), grey
+            image = composite_on_white(convert_to_8_bits(rotate_upright(file), file))
+            gray = image.mode in GRAY_MODES
+            return image.convert("L" if gray else "RGB"), gray
     except FileNotFoundError:
-        raise InputError(f"expected an image file, got {path}, which does not exist") from None
+        raise InputError(f"{path} does not exist. Pass an existing image file.") from None
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+    except Exception as error:  # a damaged file can raise any exception
         raise InputError(
-            f"expected an image file such as JPEG or PNG, got {path}: {first_line(error)}"
+            f"{path} cannot be decoded as an image. Received: {first_line(error)}. "
+            "Pass an image file such as JPEG or PNG."
         ) from error
 
 
-def upright(file):
-    """Return the picture that Pillow opened as `file`, turned by its EXIF orientation."""
-    file.load()  # Pillow turns a TIFF here
-    turn = TURNS.get(orientation(file))
-    return file if turn is None else file.transpose(turn)
+def rotate_upright(file: Image.Image) -> Image.Image:
+    """Rotate and mirror an image by its EXIF orientation."""
+    file.load()  # Pillow rotates a TIFF here
+    operation = TRANSPOSE.get(orientation(file))
+    return file if operation is None else file.transpose(operation)
 
 
-def orientation(file):
-    """Return the EXIF orientation of a picture that Pillow opened: 1 to 8, and 1 if it has none.
+def orientation(file: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 to 8. The default is 1.
 
-    Only this tag is read, so damage elsewhere in the EXIF block does not matter.
+    No other tag is read, so damage in other parts of the EXIF block has no effect.
     """
     block = re.sub(b"^(Exif\0\0)+", b"", file.info.get("exif", b""))
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
@@ -116,44 +127,43 @@ def orientation(file):
         for entry in range(start + 2, start + 2 + 12 * count, 12):
             tag, kind, numbers, value = struct.unpack_from(f"{order}HHIH2x", block, entry)
             if tag == ORIENTATION:
-                return value if (kind, numbers) == (SHORT, 1) and value in TURNS else 1
-    except struct.error:  # behind the end of the block
+                return value if (kind, numbers) == (SHORT, 1) and value in TRANSPOSE else 1
+    except struct.error:  # the offset is after the end of the block
         pass
     return 1
 
 
-def in_8_bits(image, file):
-    """Return a gray picture of 16 bits as one of 8, and any other as it is.
+def convert_to_8_bits(image: Image.Image, file: Image.Image) -> Image.Image:
+    """Convert 16-bit grayscale images to 8 bits. Return other images unchanged.
 
     Args:
-        image: the picture, upright.
-        file: the same as Pillow opened it, with its format and tags.
+        image: the upright image.
+        file: the opened file, with format and tags.
 
     Raises:
-        ValueError: 32 bits or floating point, whose range no file states.
+        ValueError: the pixels have 32 bits or are floating point. Files do not state their range.
     """
-    if image.mode in ("I", "F") and not (
-        image.mode == "I" and file.format == "PPM"
-    ):  # Pillow scales PPM to 16 bits
+    scaled_by_pillow = image.mode == "I" and file.format == "PPM"  # to 16 bits
+    if image.mode in ("I", "F") and not scaled_by_pillow:
         raise ValueError(
-            f"The range of its pixels is unknown. Received: mode {image.mode}. Save it with 8 or 16 bits."
+            f"the pixel range is unknown in mode {image.mode}, so save the image with 8 or 16 bits"
         )
     if not image.mode.startswith("I"):
         return image
     tags = getattr(file, "tag_v2", {})
     (bits,) = tags.get(BITS_PER_SAMPLE, (16,))
     values = np.asarray(image)
-    found = (values >> (bits - 8)).astype("uint8")
+    gray = (values >> (bits - 8)).astype("uint8")
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        found = 255 - found
+        gray = 255 - gray
     if "transparency" not in image.info:
-        return Image.fromarray(found)
-    opaque = np.where(values == image.info["transparency"], 0, 255).astype("uint8")
-    return Image.merge("LA", [Image.fromarray(found), Image.fromarray(opaque)])
+        return Image.fromarray(gray)
+    alpha = np.where(values == image.info["transparency"], 0, 255).astype("uint8")
+    return Image.merge("LA", [Image.fromarray(gray), Image.fromarray(alpha)])
 
 
-def on_white(image):
-    """Compose the transparency of a picture on white; what is gray stays gray."""
+def composite_on_white(image: Image.Image) -> Image.Image:
+    """Composite transparent pixels on white. Grayscale images stay grayscale."""
     if not image.has_transparency_data:
         return image
     layer = image.convert("RGBA")
@@ -161,8 +171,16 @@ def on_white(image):
     return opaque.convert("L" if image.mode in GRAY_MODES else "RGB")
 
 
-def center_box(size, target):
-    """The largest box in the middle of a picture of `size` that has the aspect of `target`, both (width, height)."""
+def center_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the largest centered box with the aspect ratio of `target`.
+
+    Args:
+        size: (width, height) of the image in pixels.
+        target: (width, height) with the aspect ratio of the box.
+
+    Returns:
+        (left, top, right, bottom) in pixels.
+    """
     (width, height), (target_width, target_height) = size, target
     cut_width = min(width, round(height * target_width / target_height))
     cut_height = min(height, round(width * target_height / target_width))

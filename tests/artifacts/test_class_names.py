@@ -14,7 +14,7 @@ import keras_arch
 from keras_arch.class_names import (
     LABELS,
     check_class_order,
-    known_labels,
+    find_class_names,
     read_labels,
     read_packed_labels,
     write_labels,
@@ -63,7 +63,7 @@ def test_another_order_is_refused(names, data):
         if other == names:
             check_class_order(artifact, other)
         else:
-            with pytest.raises(keras_arch.InputError, match="in their order"):
+            with pytest.raises(keras_arch.InputError, match="in the same order"):
                 check_class_order(artifact, other)
 
 
@@ -167,9 +167,9 @@ def test_packed_labels_that_cannot_be_read_are_refused(damage, tmp_path):
     damage(path)
     artifact = SimpleNamespace(path=path, kind="tflite", classes=3)
     with pytest.raises(
-        keras_arch.InputError, match=r"labels in .*model\.tflite .* Received: "
+        keras_arch.InputError, match=r"class names in .*model\.tflite .* Received: "
     ) as refused:
-        known_labels(artifact)
+        find_class_names(artifact)
     assert len(str(refused.value).replace(str(tmp_path), "")) < 300
     assert "\n" not in str(refused.value)
 
@@ -178,14 +178,14 @@ def test_a_file_of_labels_that_is_no_utf_8_is_refused(tmp_path):
     (tmp_path / LABELS).write_bytes("rot\ngrün\nblau\n".encode("latin-1"))
     artifact = SimpleNamespace(path=tmp_path / "model.keras", kind="keras", classes=3)
     with pytest.raises(
-        keras_arch.InputError, match=r"labels in .*labels\.txt .* Received: .*utf-8"
+        keras_arch.InputError, match=r"class names in .*labels\.txt .* Received: .*utf-8"
     ):
-        known_labels(artifact)
+        find_class_names(artifact)
 
 
 def test_packed_labels_are_read(tmp_path):
     artifact = SimpleNamespace(path=tmp_path / "model.tflite", kind="tflite", classes=3)
     pack(artifact.path)
-    assert known_labels(artifact) == ("red", "green", "blue")
+    assert find_class_names(artifact) == ("red", "green", "blue")
     artifact.path.write_bytes(b"the flatbuffer of a model")
-    assert known_labels(artifact) is None
+    assert find_class_names(artifact) is None

@@ -1,4 +1,4 @@
-"""Evaluation of data that a model was not trained on: all of it, in the model's classes."""
+"""Evaluation on other data than the training data, with classes matched by name."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ LEVELS = {"dark": 25, "middle": 128, "bright": 230}
 
 
 def save(folder, count, level, seed=0):
-    """Gray pictures of about one level, each another one."""
+    """Save different grayscale images of nearly equal brightness."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         noise = np.random.default_rng([seed, level, number]).integers(-9, 9, (8, 8))
@@ -28,7 +28,7 @@ def save(folder, count, level, seed=0):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run folder: its model tells `LABELS` apart by mean brightness, and has been trained on `pictures` next to it."""
+    """A run directory with its training data `pictures`. The model classifies by brightness."""
     folder = tmp_path_factory.mktemp("run")
     image = keras.Input((8, 8, 1))
     level = keras.layers.GlobalAveragePooling2D()(image)
@@ -49,25 +49,25 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def evaluate(run, script, tmp_path, capfd):
-    """A function that evaluates the run on a folder and returns metrics.json, what is printed and the exit status."""
+    """Function from an image folder to metrics.json, printed text and exit status."""
 
     def evaluate(dataset, *options):
         status = script(
-            "evaluate.py", run, "--dataset", dataset, "--output", tmp_path / "told", *options
+            "evaluate.py", run, "--dataset", dataset, "--output", tmp_path / "evaluation", *options
         )
-        told = capfd.readouterr()
-        path = tmp_path / "told" / "metrics.json"
-        return json.loads(path.read_text()) if path.exists() else None, told, status
+        printed = capfd.readouterr()
+        path = tmp_path / "evaluation" / "metrics.json"
+        return json.loads(path.read_text()) if path.exists() else None, printed, status
 
     return evaluate
 
 
-def test_all_pictures_of_a_folder_count_in_the_classes_of_the_model(evaluate, tmp_path):
-    """The class in the middle is absent, another has a single picture."""
+def test_all_images_of_a_folder_are_evaluated_with_the_classes_of_the_model(evaluate, tmp_path):
+    """Class "dark" is absent, class "middle" has one image."""
     save(tmp_path / "held/bright", 9, LEVELS["bright"], seed=1)
     save(tmp_path / "held/bright", 2, LEVELS["dark"], seed=1)  # two mistakes
     save(tmp_path / "held/middle", 1, LEVELS["middle"], seed=1)
-    metrics, told, status = evaluate(tmp_path / "held")
+    metrics, printed, status = evaluate(tmp_path / "held")
     assert (status, metrics["split"]) == (0, "all")
     (row,) = (one["metrics"] for one in metrics["artifacts"])
     assert (row["images"], row["top1"]) == (12, 10 / 12)
@@ -77,9 +77,9 @@ def test_all_pictures_of_a_folder_count_in_the_classes_of_the_model(evaluate, tm
         "middle": 1,
     }
     assert row["most_confused"] == [{"true": "bright", "predicted": "dark", "images": 2}]
-    assert "held, all splits, 12 images" in told.out
-    assert "Classes without images: dark." in told.out
-    assert told.err == ""
+    assert "held, all splits, 12 images" in printed.out
+    assert "Classes without images: dark." in printed.out
+    assert printed.err == ""
 
 
 def test_a_folder_of_one_class(evaluate, tmp_path):
@@ -92,7 +92,7 @@ def test_a_folder_of_one_class(evaluate, tmp_path):
     ) == (0, 2, 1)
 
 
-def test_a_split_may_lack_a_class(evaluate, tmp_path):
+def test_a_split_can_lack_a_class(evaluate, tmp_path):
     for name in LABELS:
         save(tmp_path / "held/train" / name, 4, LEVELS[name], seed=1)
     save(tmp_path / "held/test/bright", 5, LEVELS["bright"], seed=2)
@@ -110,43 +110,41 @@ def test_a_split_may_lack_a_class(evaluate, tmp_path):
     )
 
 
-def test_unknown_classes_are_refused(evaluate, tmp_path):
+def test_unknown_classes_are_an_error(evaluate, tmp_path):
     save(tmp_path / "held/bright", 2, LEVELS["bright"], seed=1)
     save(tmp_path / "held/brigth", 2, LEVELS["bright"], seed=2)
-    metrics, told, status = evaluate(tmp_path / "held")
+    metrics, printed, status = evaluate(tmp_path / "held")
     assert (status, metrics) == (2, None)
-    (line,) = told.err.splitlines()
+    (line,) = printed.err.splitlines()
     assert "'held' has classes that the model does not have. Received: brigth." in line
 
 
-def test_an_empty_split_is_refused(evaluate, tmp_path):
+def test_an_empty_split_is_an_error(evaluate, tmp_path):
     save(tmp_path / "held/bright", 2, LEVELS["bright"], seed=1)
-    metrics, told, status = evaluate(tmp_path / "held", "--split", "test")
+    metrics, printed, status = evaluate(tmp_path / "held", "--split", "test")
     assert (status, metrics) == (2, None)
-    (line,) = told.err.splitlines()
+    (line,) = printed.err.splitlines()
     assert "no images in its test split" in line
     assert "--split all" in line
 
 
-def test_of_the_training_data_only_the_test_split_is_evaluated(
-    run, evaluate, tmp_path, monkeypatch
-):
+def test_only_the_test_split_of_training_data_is_evaluated(run, evaluate, tmp_path, monkeypatch):
     test_images = keras_arch.load_dataset(run / "pictures").sizes["test"]
     monkeypatch.chdir(run)
     for name in ("pictures", run / "pictures"):
-        metrics, told, status = evaluate(name)
-        assert (status, told.err, metrics["split"]) == (0, "", "test")
+        metrics, printed, status = evaluate(name)
+        assert (status, printed.err, metrics["split"]) == (0, "", "test")
         assert metrics["artifacts"][0]["metrics"]["images"] == test_images
     copy = shutil.copytree(run / "pictures", tmp_path / "copy")
-    metrics, told, _ = evaluate(copy)
+    metrics, printed, _ = evaluate(copy)
     assert metrics["artifacts"][0]["metrics"]["images"] == 60
-    (warning,) = told.err.splitlines()
+    (warning,) = printed.err.splitlines()
     assert "was trained on the same data" in warning
     assert "--split test" in warning
 
 
 @pytest.mark.parametrize("kind", [InMemory, InFiles, InStream])
-def test_classes_are_mapped_by_name_in_every_kind_of_split(run, tmp_path, monkeypatch, kind):
+def test_classes_are_matched_by_name_in_every_kind_of_split(run, tmp_path, monkeypatch, kind):
     path = run / "pictures"
     if kind is InStream:
         every = keras_arch.load_dataset(path)
@@ -178,14 +176,12 @@ def test_classes_are_mapped_by_name_in_every_kind_of_split(run, tmp_path, monkey
     assert max(abs(image.mean() - levels[label]) for image, label in pairs) < 10
 
 
-def test_classes_of_one_name_cannot_be_mapped():
+def test_classes_with_equal_names_are_an_error():
     split = InMemory(np.zeros((2, 4, 4, 1), "uint8"), np.arange(2))
     data = keras_arch.data.dataset.Dataset(
         "birds", split, split, split, ("crane", "heron"), (4, 4, 1)
     )
-    with pytest.raises(
-        keras_arch.InputError, match="Received: crane, which is the name of 2 classes"
-    ):
+    with pytest.raises(keras_arch.InputError, match="Received: crane, the name of 2 classes"):
         with_classes(data, ("crane", "heron", "crane"))
     assert with_classes(data, ("heron", "tern", "tern", "crane")).test.labels.tolist() == [3, 0]
 
@@ -198,7 +194,7 @@ def stream(images, labels):
     )
 
 
-def test_a_single_class_is_refused_for_training(tmp_path):
+def test_a_single_class_is_an_error_for_training(tmp_path):
     save(tmp_path / "one/bright", 9, 230)
     with pytest.raises(keras_arch.InputError, match="two classes or more"):
         keras_arch.load_dataset(tmp_path / "one")

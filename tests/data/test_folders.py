@@ -1,4 +1,4 @@
-"""Folders of pictures and .npz files: found, split, checked, remembered, refused by name."""
+"""Image folders and .npz files: finding, splitting, checking and errors."""
 
 import dataclasses
 import os
@@ -32,7 +32,7 @@ def memory(tmp_path, monkeypatch):
 
 
 def save(path, number=0, size=(20, 12), mode="RGB", **options):
-    """A picture of noise, another for each number."""
+    """Save noise that depends on `number`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3)).astype("uint8")
     Image.fromarray(noise).convert(mode).save(path, **options)
@@ -58,7 +58,7 @@ def names(files):
     return [path.rsplit("/", 1)[1] for path in files.paths]
 
 
-def test_classes_are_folders_and_all_are_in_every_split(folder):
+def test_class_directories_are_in_all_splits(folder):
     class_names, found, pictures = find_files(folder)
     assert class_names == ["eins Ä", "zero"]
     assert len(pictures) == 27
@@ -67,7 +67,7 @@ def test_classes_are_folders_and_all_are_in_every_split(folder):
     assert len(set(together)) == 27
 
 
-def test_given_splits_and_links(tmp_path):
+def test_split_directories_and_links(tmp_path):
     folder = tmp_path / "split"
     for number in range(12):
         save(
@@ -94,17 +94,17 @@ def test_given_splits_and_links(tmp_path):
     assert dataset.test.count == 4
 
 
-def test_too_few_pictures_to_hold_any_out(tmp_path):
+def test_too_few_images_for_held_out_splits(tmp_path):
     for number in range(4):
         save(tmp_path / "ab"[number % 2] / f"{number}.png", number)
     with pytest.raises(
         keras_arch.InputError,
-        match=r"expected three pictures or more in some class of .*, got none for",
+        match=r"needs a class with three images or more.*Received: no images for",
     ):
         keras_arch.load_dataset(tmp_path)
 
 
-def test_only_splits_to_keep_are_read(folder):
+def test_only_kept_splits_are_in_memory(folder):
     dataset = keras_arch.load_dataset(folder, image_size=8, keep=("validation",))
     assert [type(getattr(dataset, split)) for split in ("train", "validation", "test")] == [
         InFiles,
@@ -113,7 +113,7 @@ def test_only_splits_to_keep_are_read(folder):
     ]
 
 
-def test_pixels_come_from_the_files_in_memory_or_not(folder, monkeypatch):
+def test_files_and_memory_have_the_same_pixels(folder, monkeypatch):
     in_memory = keras_arch.load_dataset(folder, image_size=8)
     monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
     in_files = keras_arch.load_dataset(folder, image_size=8)
@@ -143,8 +143,8 @@ def test_pixels_come_from_the_files_in_memory_or_not(folder, monkeypatch):
             np.testing.assert_array_equal(pair[1], other[1])
 
 
-def test_windows_of_jpegs_are_those_of_pillow(tmp_path):
-    """TensorFlow decodes the window alone; Pillow the whole, then cuts: the same pixels up to the resizing's rounding."""
+def test_tensorflow_and_pillow_crop_jpegs_to_the_same_pixels(tmp_path):
+    """TensorFlow decodes only the crop. Pillow decodes all, then crops. Only rounding differs."""
     picture = np.asarray(
         Image.fromarray(
             np.random.default_rng(0).integers(0, 256, (9, 12, 3)).astype("uint8")
@@ -154,7 +154,7 @@ def test_windows_of_jpegs_are_those_of_pillow(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(picture).save(tmp_path / "turned.jpg", quality=95, exif=exif)
-    checked = [check.check(str(tmp_path / name)) for name in ("picture.jpg", "turned.jpg")]
+    checked = [check.check_image(str(tmp_path / name)) for name in ("picture.jpg", "turned.jpg")]
     assert [result.plain_jpeg for result in checked] == [True, False]
     assert [result.size for result in checked] == [(400, 300), (300, 400)]
     sides = []
@@ -169,8 +169,8 @@ def test_windows_of_jpegs_are_those_of_pillow(tmp_path):
     assert np.abs(sides[0] - sides[1]).mean() < 4
 
 
-def test_a_jpeg_that_tensorflow_refuses_is_read_by_pillow(tmp_path, monkeypatch):
-    """A restart marker stands where the file should end: Pillow reads it, and TensorFlow raises InvalidArgumentError."""
+def test_pillow_reads_a_jpeg_that_tensorflow_rejects(tmp_path, monkeypatch):
+    """A restart marker before the end of the file raises InvalidArgumentError in TensorFlow."""
     for number in range(12):
         split = ("train", "validation", "test")[number % 3]
         save(tmp_path / split / "ab"[number // 3 % 2] / f"{number}.jpg", number, quality=95)
@@ -195,15 +195,15 @@ def test_a_jpeg_that_tensorflow_refuses_is_read_by_pillow(tmp_path, monkeypatch)
     assert sorted(same) == [False, False, False, True]
 
 
-def test_grey_and_colour_by_rule(tmp_path):
+def test_grayscale_and_rgb_data(tmp_path):
     for number in range(8):
-        save(tmp_path / "grey" / "ab"[number % 2] / f"{number}.png", number, mode="L")
+        save(tmp_path / "gray" / "ab"[number % 2] / f"{number}.png", number, mode="L")
         save(
             tmp_path / "mixed" / "ab"[number % 2] / f"{number}.png",
             number,
             mode=("RGB", "L", "RGBA", "P")[number % 4],
         )
-    assert keras_arch.load_dataset(tmp_path / "grey").image_shape == (12, 20, 1)
+    assert keras_arch.load_dataset(tmp_path / "gray").image_shape == (12, 20, 1)
     assert keras_arch.load_dataset(tmp_path / "mixed").image_shape == (12, 20, 3)
 
 
@@ -216,7 +216,7 @@ def test_file_names_that_are_not_utf_8(tmp_path, monkeypatch):
         split = ("train", "validation", "test")[number % 3]
         save(folder / split / "ab"[number // 3 % 2] / f"{name} {number}.jpg", number)
     monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
-    for _ in range(2):  # checked and remembered
+    for _ in range(2):  # without and with the cache
         dataset = keras_arch.load_dataset(folder)
         assert dataset.sizes == {"train": 20, "validation": 20, "test": 20}
     recipe = keras_arch.Recipe(
@@ -229,7 +229,7 @@ def test_file_names_that_are_not_utf_8(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "told"), [(b"caf\xe9", r"'caf\\udce9'"), (b"tea\nspoon", r"'tea\\nspoon'")]
 )
-def test_a_class_name_that_cannot_be_a_label_is_refused(name, told, tmp_path):
+def test_a_class_name_that_is_not_a_line_of_utf_8_is_an_error(name, told, tmp_path):
     latin_1_folder(tmp_path, name.decode("latin-1"))
     for number in range(12):
         save(tmp_path / (os.fsdecode(name), "water")[number % 2] / f"{number}.png", number)
@@ -250,49 +250,49 @@ def test_class_names_are_utf_8_in_any_locale(tmp_path):
     assert found.strip() == r"['caf\xe9']"
 
 
-# --- what is wrong with it ---
+# --- errors ---
 
 
-def refusal(folder, **options):
+def error_text(folder, **options):
     with pytest.raises(keras_arch.InputError) as refused:
         keras_arch.load_dataset(folder, image_size=8, **options)
     return "\n".join([str(refused.value), *refused.value.details])
 
 
-def test_unreadable_pictures_are_named_or_left_out(folder):
+def test_unreadable_images_are_listed_or_skipped(folder):
     for number in range(30):
         (folder / "zero" / f"broken {number}.jpg").write_bytes(b"no picture")
     whole = (folder / "zero" / "bild 0 ü.jpg").read_bytes()
     (folder / "zero" / "bild 0 ü.jpg").write_bytes(whole[: len(whole) // 2])
-    text = refusal(folder)
+    text = error_text(folder)
     assert "31 problems" in text
     assert "bild 0 ü.jpg (" in text
     assert text.count("cannot be decoded: ") == 21
     assert "11 more" in text
-    with pytest.warns(DataWarning, match="Unreadable pictures that are not used: 31 "):
+    with pytest.warns(DataWarning, match="Unreadable images that are not used: 31 "):
         assert (
             sum(keras_arch.load_dataset(folder, image_size=8, skip_unreadable=True).sizes.values())
             == 26
         )
 
 
-def test_one_picture_under_two_classes(folder):
+def test_an_image_in_two_classes(folder):
     shutil.copy(folder / "zero" / "bild 0 ü.jpg", folder / "eins Ä" / "copy.jpg")
-    assert "one picture under two classes: " in refusal(folder)
-    assert "copy.jpg and " in refusal(folder, skip_unreadable=True)
+    assert "an image in two classes: " in error_text(folder)
+    assert "copy.jpg and " in error_text(folder, skip_unreadable=True)
 
 
-def test_empty_classes_and_none_at_all(folder, tmp_path):
+def test_empty_classes_and_no_classes(folder, tmp_path):
     (folder / "nothing").mkdir()
-    assert f"an empty class: {folder / 'nothing'}" in refusal(folder)
+    assert f"an empty class: {folder / 'nothing'}" in error_text(folder)
     (tmp_path / "bare" / "a").mkdir(parents=True)
     (tmp_path / "bare" / "b").mkdir()
-    assert "for two classes or more, got 0 folders" in refusal(tmp_path / "bare")
-    assert len(refusal(tmp_path / "bare")) < 150 + len(str(tmp_path))
-    assert "does not exist" in refusal(tmp_path / "none")
+    assert "for two classes or more. Received: 0 class directories" in error_text(tmp_path / "bare")
+    assert len(error_text(tmp_path / "bare")) < 150 + len(str(tmp_path))
+    assert "does not exist" in error_text(tmp_path / "none")
 
 
-def test_a_class_in_one_split_only(tmp_path):
+def test_a_class_in_one_split(tmp_path):
     for number in range(12):
         save(
             tmp_path
@@ -303,20 +303,25 @@ def test_a_class_in_one_split_only(tmp_path):
             number,
         )
     save(tmp_path / "s" / "train" / "c" / "20.png", 20)
-    assert "a class that is not in every split: c (not in test)" in refusal(tmp_path / "s")
+    assert "a class that is not in all splits: c (not in test)" in error_text(tmp_path / "s")
 
 
-def test_many_sizes_need_one(folder):
+def test_different_sizes_require_image_size(folder):
     save(folder / "zero" / "large.png", 77, size=(50, 50))
-    with pytest.raises(keras_arch.InputError, match="--image-size 224 would work"):
+    with pytest.raises(
+        keras_arch.InputError,
+        match=r"`image_size` must be given .* Received: 2 sizes in .* Pass --image-size",
+    ):
         keras_arch.load_dataset(folder)
 
 
-def test_what_was_checked_is_remembered(folder, monkeypatch):
+def test_results_are_cached(folder, monkeypatch):
     find_files(folder)
     looked = []
     monkeypatch.setattr(
-        check, "check", lambda path: looked.append(path) or check.CheckedImage(None, path, (20, 12))
+        check,
+        "check_image",
+        lambda path: looked.append(path) or check.CheckedImage(None, path, (20, 12)),
     )
     find_files(folder)
     assert looked == []
@@ -328,10 +333,10 @@ def test_what_was_checked_is_remembered(folder, monkeypatch):
 
 @pytest.mark.parametrize(
     ("function", "error"),
-    [("read_bytes", PermissionError(13, "Permission denied")), ("decode", None)],
+    [("read_bytes", PermissionError(13, "Permission denied")), ("decode_file", None)],
 )
-def test_errors_are_not_remembered(folder, monkeypatch, function, error):
-    """A file that could not be read once, though it has not changed: no rights, a network drive that was away."""
+def test_errors_are_not_cached(folder, monkeypatch, function, error):
+    """An error can be temporary, such as missing permissions, while the file does not change."""
 
     def fail(path):
         if "bild 0 " in str(path):
@@ -342,7 +347,7 @@ def test_errors_are_not_remembered(folder, monkeypatch, function, error):
     real = getattr(owner, function)
     with monkeypatch.context() as patched:
         patched.setattr(owner, function, fail)
-        text = refusal(folder)
+        text = error_text(folder)
     assert "1 problems" in text
     assert ("Permission denied" if error else "no such codec") in text
     assert len(find_files(folder)[2]) == 27
@@ -352,17 +357,17 @@ def test_errors_are_not_remembered(folder, monkeypatch, function, error):
     "content",
     ["[]", "null", '{"PATH": 1}', '{"PATH": {"stamp": STAMP, "checked": [1]}}', "{", "\x00"],
 )
-def test_a_damaged_memory_is_not_used(folder, content):
+def test_a_damaged_cache_is_ignored(folder, content):
     before, path = find_files(folder), str(folder / "zero" / "bild 0 ü.jpg")
     (memory,) = check.CACHE.iterdir()
-    memory.write_text(content.replace("PATH", path).replace("STAMP", str(check.stamp(path))))
+    memory.write_text(content.replace("PATH", path).replace("STAMP", str(check.file_stamp(path))))
     assert find_files(folder) == before
 
 
 # --- .npz ---
 
 
-def test_npz_as_keras_has_them(tmp_path):
+def test_npz_with_the_arrays_of_keras_datasets(tmp_path):
     digits = load_digits()
     x, y = (digits.images * 15).astype("uint8"), digits.target
     np.savez(
@@ -391,7 +396,7 @@ def test_npz_as_keras_has_them(tmp_path):
 
 
 def test_train_on_a_folder(script, tmp_path, capfd, monkeypatch):
-    """The whole way for somebody with a folder of pictures: dark ones and bright ones."""
+    """Train, export, evaluate and predict with an image folder of dark and bright images."""
     for number in range(60):
         noise = np.random.default_rng(number).integers(0, 100, (16, 16, 3)).astype(
             "uint8"
@@ -426,7 +431,7 @@ def test_train_on_a_folder(script, tmp_path, capfd, monkeypatch):
     assert "dark" in capfd.readouterr().out
     assert script("show_data.py", "pictures", "--augment", "cutmix") == 0
     printed = capfd.readouterr().out
-    assert "pictures: 16x16 pixels, colour" in printed
+    assert "pictures: 16x16 pixels, RGB" in printed
     counts = [int(line.split("│")[2]) for line in printed.splitlines() if line.startswith("│")]
     assert (len(counts), sum(counts)) == (2, sizes["train"])
     with Image.open("data.png") as picture:

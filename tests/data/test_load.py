@@ -1,4 +1,4 @@
-"""Data: digits as scikit-learn has them, splits apart, augmentation by a second way of computing, refusals."""
+"""TFDS data: digits, splits, streams, missing labels and errors."""
 
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ def images_of(split):
     return [image.tobytes() for image, _ in split.examples.as_numpy_iterator()]
 
 
-def test_digits_are_scikit_learns_and_the_splits_are_apart(digits):
+def test_digits_are_those_of_scikit_learn_in_disjoint_splits(digits):
     assert digits.sizes == {"train": 1293, "validation": 144, "test": 360}
     assert digits.class_names == tuple("0123456789")
     assert digits.image_shape == (8, 8, 1)
@@ -38,20 +38,20 @@ def test_digits_are_scikit_learns_and_the_splits_are_apart(digits):
     assert all(expected[image.tobytes()] == label for image, label in found)
 
 
-def test_splits_stay_the_same(digits, tmp_path):
+def test_splits_are_reproducible(digits, tmp_path):
     again = keras_arch.load_dataset("digits", tmp_path)
     for split in ("train", "validation", "test"):
         assert images_of(getattr(again, split)) == images_of(getattr(digits, split))
 
 
 @pytest.mark.parametrize("step", ["_info", "_split_generators", "_download_and_prepare"])
-def test_another_process_prepares_the_same_data_first(tmp_path, monkeypatch, step):
-    """While one process is at a step, the other one does all of its work in the same new folder."""
-    others, own = [], getattr(Digits, step)
+def test_two_processes_can_prepare_the_same_data(tmp_path, monkeypatch, step):
+    """While one process is at a step, another prepares the data in the same directory."""
+    others, original = [], getattr(Digits, step)
 
     def interrupted(*arguments, **options):
-        result = own(*arguments, **options)
-        monkeypatch.setattr(Digits, step, own)
+        result = original(*arguments, **options)
+        monkeypatch.setattr(Digits, step, original)
         others.append(keras_arch.load_dataset("digits", tmp_path))
         return result
 
@@ -63,7 +63,7 @@ def test_another_process_prepares_the_same_data_first(tmp_path, monkeypatch, ste
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
 
 
-def test_data_that_cannot_be_prepared_are_an_error(tmp_path, monkeypatch):
+def test_an_error_during_preparation_is_raised(tmp_path, monkeypatch):
     def fail(builder, dl_manager):
         raise OSError("disk full")
 
@@ -91,14 +91,14 @@ class Split:
         ({"train": 1000}, ("train[:-200]", "train[-200:-100]", "train[-100:]")),
     ],
 )
-def test_rule_for_splits(splits, expected):
+def test_split_instructions(splits, expected):
     assert (
         split_instructions("x", {name: Split(count) for name, count in splits.items()}) == expected
     )
 
 
 @pytest.mark.parametrize("image_size", [None, 12])
-def test_a_set_too_large_for_memory_streams_the_same_examples(data_dir, image_size, monkeypatch):
+def test_streams_have_the_examples_of_memory(data_dir, image_size, monkeypatch):
     held = keras_arch.load_dataset("digits", data_dir, image_size)
     monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
     streamed = keras_arch.load_dataset("digits", data_dir, image_size)
@@ -113,7 +113,7 @@ def test_a_set_too_large_for_memory_streams_the_same_examples(data_dir, image_si
             assert pair[1] == other[1]
 
 
-def test_only_splits_to_keep_are_decoded(data_dir):
+def test_only_kept_splits_are_decoded(data_dir):
     dataset = keras_arch.load_dataset("digits", data_dir, keep=("test",))
     assert [type(getattr(dataset, split)) for split in ("train", "validation", "test")] == [
         InStream,
@@ -138,8 +138,8 @@ def test_fashion_mnist(test_data):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fashion_mnst", "did you mean .*fashion_mnist"),
-        ("mnist:9.9.9", "version and config of 'mnist' that TFDS has"),
+        ("fashion_mnst", "Did you mean .*fashion_mnist"),
+        ("mnist:9.9.9", "does not have this version or config of 'mnist'"),
         ("imdb_reviews", "image classification set"),
     ],
 )
@@ -153,7 +153,7 @@ def test_unknown_names(name, message, tmp_path):
 
 
 class PartlyLabeled(tfds.core.GeneratorBasedBuilder):
-    """Plain images, each of another gray. The labels at `unlabeled`, {split: slice}, are -1."""
+    """Uniform images of different grays. The labels at `unlabeled`, {split: slice}, are -1."""
 
     VERSION = tfds.core.Version("1.0.0")
     counts: ClassVar = {"train": 40, "validation": 10, "test": 8}
@@ -184,7 +184,7 @@ class PartlyLabeled(tfds.core.GeneratorBasedBuilder):
 
 @pytest.fixture
 def partly_labeled(tmp_path, monkeypatch):
-    """A function that loads `PartlyLabeled`, given {split: slice} of the labels that are -1."""
+    """Function that loads `PartlyLabeled`, from {split: slice} of the labels that are -1."""
 
     def load(unlabeled):
         monkeypatch.setattr(PartlyLabeled, "unlabeled", unlabeled)
@@ -236,7 +236,7 @@ def test_splits_without_labels_are_not_used(partly_labeled, unlabeled, sources, 
 
 
 @pytest.mark.parametrize(("unlabeled", "share"), [(slice(None), 0), (slice(7, 8), 1)])
-def test_training_images_without_labels_are_refused(partly_labeled, unlabeled, share, monkeypatch):
+def test_training_images_without_labels_are_an_error(partly_labeled, unlabeled, share, monkeypatch):
     monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", share)
     with pytest.raises(
         keras_arch.InputError, match="train split of 'partly_labeled' has images without a label"
@@ -245,7 +245,7 @@ def test_training_images_without_labels_are_refused(partly_labeled, unlabeled, s
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_labels_of_decoded_splits_are_checked_to_the_last(partly_labeled, split, monkeypatch):
+def test_all_labels_of_decoded_splits_are_checked(partly_labeled, split, monkeypatch):
     monkeypatch.setattr("keras_arch.data.tfds.LABELS_READ", 2)
     with pytest.raises(
         keras_arch.InputError, match=f"{split} split of 'partly_labeled' has images without a label"

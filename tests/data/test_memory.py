@@ -1,4 +1,4 @@
-"""Memory: images are held once, and a container's limit counts."""
+"""Memory: images are not copied, and the limits of containers apply."""
 
 import hashlib
 import tracemalloc
@@ -20,8 +20,8 @@ from keras_arch.machine import total_memory
 GIB = 2**30
 
 
-def test_images_are_held_once():
-    """While a split is trained on and evaluated, the process grows by less than a quarter of its images."""
+def test_images_are_not_copied():
+    """Reading all batches and examples takes less than a quarter of the size of the images."""
     images = memory.empty_array((3000, 128, 128, 3))
     images[:] = np.arange(3000, dtype="uint8").reshape(-1, 1, 1, 1)
     split = InMemory(images, np.arange(3000))
@@ -39,13 +39,13 @@ def test_images_are_held_once():
     "array",
     [np.arange(24).reshape(2, 3, 4), np.arange(5, dtype="uint8")[::2], np.zeros((0, 2, 2, 1))],
 )
-def test_tensors_have_the_values_of_any_array(array):
+def test_shared_tensors_equal_any_array(array):
     array = array.copy()
     array.flags.writeable = False
     np.testing.assert_array_equal(memory.shared_tensor(array), array)
 
 
-def test_arrays_of_our_own_are_shared():
+def test_empty_arrays_are_shared():
     array = memory.empty_array((2, 3), "int64")
     array[:] = 5
     tensor = memory.shared_tensor(array)
@@ -53,8 +53,8 @@ def test_arrays_of_our_own_are_shared():
     np.testing.assert_array_equal(tensor, [[5, 5, 5], [5, 5, 6]])
 
 
-def test_a_folder_is_read_without_a_copy(tmp_path, monkeypatch):
-    """The arrays that NumPy allocates, at their peak: the images, and those that threads have read ahead."""
+def test_an_image_folder_is_read_without_a_copy(tmp_path, monkeypatch):
+    """At its peak, NumPy holds the images and those that threads have just read."""
     monkeypatch.setattr(check, "CACHE", tmp_path / "memory")
     for number in range(40):
         path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.bmp"
@@ -70,19 +70,19 @@ def test_a_folder_is_read_without_a_copy(tmp_path, monkeypatch):
     assert peak < 1.4 * size
 
 
-def test_hash_is_of_the_bytes_without_a_copy():
+def test_hash_of_arrays_is_the_hash_of_their_bytes():
     arrays = [np.arange(6, dtype="float32").reshape(2, 3).T, np.array(7), np.zeros((0, 3))]
     assert (
         hash_of(arrays) == hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
     )
 
 
-# --- how much there is ---
+# --- memory limits ---
 
 
 @pytest.fixture
 def cgroups(tmp_path, monkeypatch):
-    """A function that writes /proc/self/cgroup and files of limits."""
+    """Function that writes /proc/self/cgroup and files of limits."""
 
     def write(own, limits):
         (tmp_path / "own").write_text(own)
@@ -108,7 +108,7 @@ UNLIMITED = "9223372036854771712\n"
             "0::/a/b\n",
             {"a/memory.max": "1073741824\n", "a/b/memory.max": "max\n"},
             GIB,
-        ),  # a group above
+        ),  # a parent group
         ("0::/a/b\n", {"a/memory.max": "2147483648\n", "a/b/memory.max": "1073741824\n"}, GIB),
         (V1, {"memory/memory.limit_in_bytes": "1073741824\n"}, GIB),  # version 1 in a container
         (
@@ -128,12 +128,12 @@ def test_the_limit_of_a_container(cgroups, own, limits, expected):
     assert total_memory() == (expected or psutil.virtual_memory().total)
 
 
-def test_another_operating_system_has_no_cgroups(cgroups):
+def test_no_limit_without_cgroups(cgroups):
     assert total_memory() == psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize(("missing", "kind"), [(0, InMemory), (4, InStream)])
-def test_a_quarter_of_the_limit_decides(cgroups, data_dir, missing, kind):
+def test_images_in_memory_take_at_most_a_quarter_of_the_limit(cgroups, data_dir, missing, kind):
     """Digits take 1,797 x 64 bytes."""
     cgroups("0::/\n", {"memory.max": str(4 * 1797 * 64 - missing)})
     assert isinstance(keras_arch.load_dataset("digits", data_dir).train, kind)

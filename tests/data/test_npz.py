@@ -1,4 +1,4 @@
-"""Labels of .npz files: what they may be, which classes they make, and which of their images validate."""
+"""Labels of .npz files: types, class names and validation images."""
 
 import re
 
@@ -15,7 +15,7 @@ WORDS = np.array(["dog", "ant", "cat"])
 
 @pytest.fixture
 def load(tmp_path):
-    """A function that loads an .npz file of different gray images with the given labels."""
+    """Function that loads an .npz file of different grayscale images with the given labels."""
 
     def load(y_train, y_test, **changes):
         y_train, y_test = np.asarray(y_train), np.asarray(y_test)
@@ -30,7 +30,7 @@ def load(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "uint64", "bool", "float32", "float64"])
-def test_whole_numbers_are_labels_whatever_their_type(load, dtype):
+def test_integers_of_any_type_are_labels(load, dtype):
     labels = np.arange(40) % 2
     dataset = load(labels.astype(dtype), labels[:10].astype(dtype)[:, None])
     assert dataset.class_names == ("0", "1")
@@ -49,7 +49,7 @@ def test_text_labels_are_class_names(load, encode):
 
 
 ONE_HOT = np.eye(3)[CLEAN]
-REFUSED = {
+INVALID = {
     "one-hot": (
         ONE_HOT,
         ONE_HOT[:9],
@@ -62,14 +62,14 @@ REFUSED = {
         {},
         r"y_test .*Received: shape \(9, 3\).*np.argmax\(y_test, axis=1\)",
     ),
-    "fractions": (CLEAN / 2, CLEAN[:9], {}, r"y_train .*whole numbers.*Received: 0.5"),
+    "fractions": (CLEAN / 2, CLEAN[:9], {}, r"y_train .*integers from 0.*Received: 0.5"),
     "no number": (
         np.where(CLEAN, 1, np.nan),
         CLEAN[:9],
         {},
-        r"y_train .*whole numbers.*Received: nan",
+        r"y_train .*integers from 0.*Received: nan",
     ),
-    "infinite": (CLEAN, [np.inf, 1], {}, r"y_test .*whole numbers.*Received: inf"),
+    "infinite": (CLEAN, [np.inf, 1], {}, r"y_test .*integers from 0.*Received: inf"),
     "complex": (CLEAN * 1j, CLEAN[:9], {}, r"y_train .*Received: complex128"),
     "dates": (CLEAN.astype("M8[s]"), CLEAN[:9], {}, r"y_train .*Received: datetime64\[s\]"),
     "objects": (
@@ -135,9 +135,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_other_arrays_are_refused_in_one_line_with_the_fix(load, case, tmp_path):
-    y_train, y_test, changes, message = REFUSED[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_arrays_are_an_error_of_one_line(load, case, tmp_path):
+    y_train, y_test, changes, message = INVALID[case]
     with pytest.raises(keras_arch.InputError, match=message) as refused:
         load(y_train, y_test, **changes)
     (line,) = str(refused.value).splitlines()
@@ -156,13 +156,13 @@ def test_the_fix_for_gaps_works(load):
     assert dataset.test.labels.tolist() == [9, 0]
 
 
-def test_classes_without_images_are_named(load):
-    """Labels from 1: the model has an output that is never right."""
+def test_classes_without_images_cause_a_warning(load):
+    """Labels from 1 make a class 0 without images."""
     with pytest.warns(DataWarning) as warned:
         dataset = load(1 + np.arange(40) % 2, [1])
     assert dataset.class_names == ("0", "1", "2")
     assert [str(one.message) for one in warned] == [
-        "a.npz has classes without images. In x_train: 0. In x_test: 0, 2. Labels count from 0, so there are 3 classes"
+        "a.npz has classes without images. In x_train: 0. In x_test: 0, 2. Labels count from 0, so there are 3 classes."
     ]
     with pytest.warns(DataWarning, match=r"In x_train: zebra\.$"):
         load(WORDS[CLEAN], ["ant", "zebra", "dog", "cat"])
@@ -185,15 +185,15 @@ def test_a_class_of_one_image_stays_in_training(load, repeats):
     assert len(images) == len(labels)
 
 
-def test_small_classes_give_an_image_each(load):
-    """Ten classes of five: a tenth is fewer images than classes."""
+def test_each_small_class_has_a_validation_image(load):
+    """A tenth of ten classes of five images is fewer images than classes."""
     labels = np.arange(50) % 10
     dataset = load(labels, labels[:10])
     assert sorted(dataset.validation.labels) == list(range(10))
     np.testing.assert_array_equal(np.bincount(dataset.train.labels), [4] * 10)
 
 
-def test_validation_is_the_stratified_tenth_of_earlier_versions(load):
+def test_validation_images_do_not_change_between_versions(load):
     labels = np.random.default_rng(0).integers(0, 3, 200)
     dataset = load(labels, labels[:9])
     train, validation = train_test_split(

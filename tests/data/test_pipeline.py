@@ -1,4 +1,4 @@
-"""Batches: the same for the same seed, epoch and example, however they come about; augmentation by a second way."""
+"""Batches are functions of seed, epoch and example. Augmentation is compared with NumPy."""
 
 import dataclasses
 from typing import get_args
@@ -40,32 +40,32 @@ def batches(train, first_epoch=0, **changes):
 def assert_same(found, expected):
     assert len(found) == len(expected)
     for pair, other in zip(found, expected, strict=True):
-        for mine, theirs in zip(pair, other, strict=True):
-            np.testing.assert_array_equal(mine, theirs)
+        for value, other_value in zip(pair, other, strict=True):
+            np.testing.assert_array_equal(value, other_value)
 
 
-# --- repeatable ---
+# --- reproducibility ---
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("kind", ["memory", "stream"])
-def test_same_seed_same_batches_and_a_resumed_run_goes_on_with_them(policy, kind):
+def test_same_seed_gives_same_batches_also_after_resuming(policy, kind):
     def train():
         return InMemory(IMAGES, LABELS) if kind == "memory" else in_stream()
 
-    tf.random.set_seed(0)  # as training scripts do; it must not matter
-    whole = batches(train(), augment=policy)
+    tf.random.set_seed(0)  # the global seed must have no effect
+    expected = batches(train(), augment=policy)
     tf.random.set_seed(1)
-    assert len(whole) == 3 * (100 // 32)
-    assert_same(batches(train(), augment=policy), whole)
-    assert_same(batches(train(), augment=policy, first_epoch=1), whole[3:])
-    assert all(images.shape == (32, 16, 16, 3) for images, _ in whole)
-    np.testing.assert_allclose([labels.sum() for _, labels in whole], 32, rtol=1e-5)
-    assert not np.array_equal(whole[0][0], whole[3][0])  # another epoch
-    assert not np.array_equal(whole[0][0], batches(train(), augment=policy, seed=1)[0][0])
+    assert len(expected) == 3 * (100 // 32)
+    assert_same(batches(train(), augment=policy), expected)
+    assert_same(batches(train(), augment=policy, first_epoch=1), expected[3:])
+    assert all(images.shape == (32, 16, 16, 3) for images, _ in expected)
+    np.testing.assert_allclose([labels.sum() for _, labels in expected], 32, rtol=1e-5)
+    assert not np.array_equal(expected[0][0], expected[3][0])  # another epoch
+    assert not np.array_equal(expected[0][0], batches(train(), augment=policy, seed=1)[0][0])
 
 
-def test_threads_change_nothing():
+def test_number_of_threads_has_no_effect():
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     ours = training_batches(dataset(InMemory(IMAGES, LABELS)), RECIPE)
@@ -74,7 +74,7 @@ def test_threads_change_nothing():
     )
 
 
-def test_memory_and_stream_see_each_example_once_an_epoch():
+def test_each_example_is_in_each_epoch_once():
     for train in (InMemory(IMAGES, LABELS), in_stream()):
         seen = [
             image.tobytes()
@@ -87,8 +87,8 @@ def test_memory_and_stream_see_each_example_once_an_epoch():
             )
 
 
-def test_augmentation_belongs_to_the_example_and_not_to_its_place():
-    """Another batch size is another order in batches; each example still meets the same random numbers."""
+def test_augmentation_depends_on_the_example_and_not_on_its_position():
+    """The batch size does not change the random numbers of an example."""
     train = InMemory(IMAGES, LABELS)
     pixels = [
         {
@@ -101,18 +101,18 @@ def test_augmentation_belongs_to_the_example_and_not_to_its_place():
     assert pixels[0] == pixels[1]
 
 
-def test_order_of_a_stream_with_labels_stays_together():
+def test_a_shuffled_stream_keeps_images_and_labels_together():
     numbered = np.broadcast_to(LABELS[:, None, None, None], IMAGES.shape).astype("uint8")
     stream = InStream(tf.data.Dataset.from_tensor_slices((numbered, LABELS)), 100, (16, 16, 3))
     for images, labels in batches(stream, augment="none"):
         np.testing.assert_array_equal(images[:, 0, 0, 0], labels.argmax(axis=1))
 
 
-def test_recipes_offer_the_policies_there_are():
+def test_recipes_have_all_policies():
     assert get_args(Augment) == tuple(POLICIES)
 
 
-# --- each policy ---
+# --- policies ---
 
 
 def apply(change, images, random=None):
@@ -125,7 +125,7 @@ def apply(change, images, random=None):
 
 
 @pytest.mark.parametrize("policy", ["crop", "flip_crop"])
-def test_crop_cuts_every_image_from_its_padded_self(policy):
+def test_crop_is_a_part_of_the_padded_image(policy):
     (change,) = POLICIES[policy].pixels
     places, mirrored = set(), 0
     for before, after in zip(IMAGES, apply(change, IMAGES), strict=True):
@@ -145,8 +145,8 @@ def test_crop_cuts_every_image_from_its_padded_self(policy):
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 256), (256, 16), (8, 128), (32, 32), (7, 30)])
-def test_crop_pads_each_side_by_an_eighth_of_itself(height, width):
-    """Padded, cut and mirrored one by one in NumPy, from the same random numbers."""
+def test_crop_pads_each_side_by_an_eighth(height, width):
+    """Compare with NumPy code for single images and the same random numbers."""
     images = RNG.integers(1, 256, (40, height, width, 1)).astype("uint8")
     random = RNG.uniform(size=(40, RANDOM_NUMBERS)).astype("float32")
     rows, columns = height // 8, width // 8
@@ -160,7 +160,7 @@ def test_crop_pads_each_side_by_an_eighth_of_itself(height, width):
             np.testing.assert_array_equal(after, cut[:, ::-1] if flipped else cut)
 
 
-def test_inception_box_covers_what_the_paper_says():
+def test_inception_box_has_area_and_aspect_of_the_paper():
     random = RNG.uniform(size=(10_000, RANDOM_NUMBERS)).astype("float32")
     top, left, bottom, right = inception_box(tf.constant(random), 300, 400).numpy().T
     assert min(top.min(), left.min()) >= 0
@@ -168,14 +168,12 @@ def test_inception_box_covers_what_the_paper_says():
     share, aspect = (bottom - top) * (right - left), (right - left) * 400 / ((bottom - top) * 300)
     assert 0.08 <= share.min() < 0.1
     assert 0.9 < share.max() <= 1.0001
-    inner = (bottom - top < 0.99) & (
-        right - left < 0.99
-    )  # a large cut of wrong aspect is cut down to the picture
+    inner = (bottom - top < 0.99) & (right - left < 0.99)  # large crops are limited by the image
     assert 0.749 < aspect[inner].min() < 0.8
     assert 1.3 < aspect[inner].max() < 1.334
 
 
-def test_random_erasing_blanks_a_rectangle_of_every_fourth():
+def test_random_erasing_fills_a_rectangle_in_a_quarter_of_the_images():
     (_, change) = POLICIES["random_erasing"].pixels
     images = np.zeros((4000, 16, 16, 1), "uint8")
     erased = apply(change, images)[..., 0] == 128
@@ -190,7 +188,7 @@ def test_random_erasing_blanks_a_rectangle_of_every_fourth():
         assert np.ptp(np.flatnonzero(rows)) + 1 == rows.sum()
 
 
-def test_mixup_and_cutmix_share_the_label_as_they_share_the_pixels():
+def test_mixup_and_cutmix_mix_labels_like_pixels():
     images = np.concatenate([np.zeros((1, 8, 8, 1)), np.full((1, 8, 8, 1), 200)]).astype("uint8")
     labels = np.eye(2, dtype="float32")
     for policy in ("mixup", "cutmix"):
@@ -203,7 +201,7 @@ def test_mixup_and_cutmix_share_the_label_as_they_share_the_pixels():
             np.testing.assert_allclose(bright, shares[:, 1], atol=1e-5)
 
 
-def test_trivial_augment_does_something_small_or_large_to_nearly_all():
+def test_trivial_augment_changes_most_images():
     change = POLICIES["trivial_augment"].pixels[-1]
     images = np.tile(np.linspace(0, 255, 16, dtype="uint8")[None, :, None, None], (2000, 1, 16, 3))
     changed = apply(change, images)
@@ -211,7 +209,7 @@ def test_trivial_augment_does_something_small_or_large_to_nearly_all():
     same = (changed == images).all(axis=(1, 2, 3))
     assert (
         1 / 12 < same.mean() < 0.5
-    )  # one of twelve operations is the identity, and some do nothing to such an image
+    )  # the identity is one of twelve, and some others do not change such an image
     assert len({image.tobytes() for image in changed}) > 500
 
 
@@ -222,11 +220,11 @@ def test_random_numbers_are_uniform_and_their_columns_independent():
     assert np.abs(np.corrcoef(random.numpy().T) - np.eye(RANDOM_NUMBERS)).max() < 0.06
 
 
-# --- size ---
+# --- resizing ---
 
 
-def test_resize_is_the_rule_of_pictures(tmp_path):
-    """TensorFlow's way, for TFDS and .npz, and Pillow's, for folders and predict, differ by rounding alone."""
+def test_resize_equals_read_image(tmp_path):
+    """TensorFlow (TFDS, .npz) and Pillow (image folders, predict.py) differ only by rounding."""
     from PIL import Image
 
     from keras_arch.images.read import read_image
@@ -241,15 +239,15 @@ def test_resize_is_the_rule_of_pictures(tmp_path):
         assert np.abs(found - expected).mean() < 0.5
 
 
-def test_resize_takes_the_centre():
+def test_resize_crops_the_center():
     wide = np.zeros((10, 30, 1), "uint8")
     wide[:, 10:20] = 200
     np.testing.assert_array_equal(resize(tf.constant(wide), (5, 5, 1)), 200)
     assert resize(tf.constant(wide), (8, 8, 3)).shape == (8, 8, 3)
 
 
-def test_a_stream_is_read_no_further_than_asked():
-    """A few images of a set as large as ImageNet take no pass through all of it."""
+def test_a_stream_is_read_up_to_the_last_index():
+    """A few images of a large data set do not require reading all of it."""
     read = []
 
     def records():

@@ -1,4 +1,4 @@
-"""Which picture goes into which split: no content in two of them, whatever files are called and whatever is added."""
+"""Splits of image folders, copies in two splits, and fingerprints."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,8 @@ import keras_arch
 from keras_arch.data import check
 from keras_arch.data.digits import Digits
 from keras_arch.data.duplicates import warn_of_duplicates
-from keras_arch.data.folders import find_files, hold_out
+from keras_arch.data.folder_splits import hold_out
+from keras_arch.data.folders import find_files
 from keras_arch.data.splits import InStream
 from keras_arch.errors import DataWarning
 
@@ -31,7 +32,7 @@ def memory(tmp_path, monkeypatch):
 
 
 def save(path, number):
-    """A picture of one pixel, whose bytes no version of a library changes."""
+    """Save an image of one pixel. Its bytes do not depend on a library."""
     header = struct.pack(
         "<2sIHHIIiiHHIIiiII", b"BM", 58, 0, 0, 54, 40, 1, 1, 1, 24, 0, 4, 2835, 2835, 0, 0
     )
@@ -40,7 +41,7 @@ def save(path, number):
 
 
 def folder_of(folder, classes):
-    """FOLDER/CLASS/NUMBER.bmp from {class: numbers}."""
+    """Save FOLDER/CLASS/NUMBER.bmp for {class: numbers}."""
     for name, numbers in classes.items():
         for number in numbers:
             save(folder / name / f"{number}.bmp", number)
@@ -48,11 +49,11 @@ def folder_of(folder, classes):
 
 
 def contents(files):
-    """(class number, content) of each picture, sorted."""
+    """Return (label, digest) of each image, sorted."""
     return sorted(zip(files.labels, files.digests, strict=True))
 
 
-# --- held out by content: properties of the rule ---
+# --- properties of hold_out ---
 
 CLASSES = st.dictionaries(
     st.sampled_from("abc"), st.sets(st.integers(0, 10**6), max_size=30), min_size=1
@@ -61,7 +62,7 @@ MISSING = st.sampled_from([("test", "validation"), ("validation",), ("test",), (
 
 
 def divide(classes, missing, seed=0, copies=1):
-    """{split: {class: set of numbers}}; each number is a content, of which there are so many files in any order."""
+    """Return {split: {class: numbers}}. Each number is a content with `copies` files."""
     checked = {
         f"{name}/{number}/{copy}": check.CheckedImage(
             None, hashlib.sha256(f"{name} {number}".encode()).hexdigest()
@@ -84,7 +85,7 @@ def divide(classes, missing, seed=0, copies=1):
 
 @settings(deadline=None)  # the machine may be busy
 @given(CLASSES, MISSING, st.integers(1, 3), st.integers(0, 9))
-def test_every_content_is_in_one_split_whatever_the_order_of_files(classes, missing, copies, seed):
+def test_every_content_is_in_one_split_for_any_order_of_files(classes, missing, copies, seed):
     found = divide(classes, missing, seed, copies)
     assert set(found) == {*missing, "train"}
     for name, numbers in classes.items():
@@ -100,7 +101,7 @@ def test_every_content_is_in_one_split_whatever_the_order_of_files(classes, miss
 
 @settings(deadline=None)  # the machine may be busy
 @given(CLASSES, CLASSES, MISSING)
-def test_what_was_in_training_stays_there_when_pictures_are_added(classes, added, missing):
+def test_new_images_do_not_move_images_out_of_training(classes, added, missing):
     grown = {
         name: classes.get(name, set()) | added.get(name, set()) for name in {**classes, **added}
     }
@@ -120,7 +121,7 @@ def test_a_tenth_is_held_out_on_average():
 
 
 def test_names_in_each_split(tmp_path, memory):
-    """Numbers of the rule, worked out apart from it: in class b, 100 has 0.14 and 103 has 0.62."""
+    """Compare with positions computed separately: in class b, 100 has 0.14 and 103 has 0.62."""
     folder = folder_of(
         tmp_path / "data", {"a": range(24), "b": range(100, 104), "c": range(200, 202)}
     )
@@ -134,7 +135,7 @@ def test_names_in_each_split(tmp_path, memory):
     assert len(names["train"]) == 30 - 7
 
 
-def test_new_names_and_copies_change_nothing(tmp_path, memory):
+def test_names_and_copies_have_no_effect(tmp_path, memory):
     classes = {"a": range(30), "b": range(100, 130)}
     folder, renamed = folder_of(tmp_path / "one", classes), tmp_path / "two"
     for name, numbers in classes.items():
@@ -148,12 +149,12 @@ def test_new_names_and_copies_change_nothing(tmp_path, memory):
     assert sum(len(files.paths) for files in after.values()) == 120
 
 
-# --- splits that the folder has ---
+# --- copies in split directories ---
 
 
 @pytest.fixture
 def copied(tmp_path, memory):
-    """Training has 3 of 4 test pictures of class a and 1 of 4 of validation; validation has 1 of test."""
+    """Class a: train has 3 of 4 test images and 1 of validation, validation has 1 of test."""
     folder = tmp_path / "copied"
     for split, a in {
         "test": range(4),
@@ -164,14 +165,14 @@ def copied(tmp_path, memory):
     return folder
 
 
-def test_a_picture_in_two_splits_is_refused(copied):
+def test_an_image_in_two_splits_is_an_error(copied):
     with pytest.raises(
         keras_arch.InputError, match=r"Received: 5 problems\. Correct them, or pass --allow-dup"
     ) as refused:
         keras_arch.load_dataset(copied)
     assert "--skip-unreadable" not in str(refused.value)
     assert refused.value.details == [
-        f"one picture in two splits: {copied}/{path} and {copied}/{other}"
+        f"an image in two splits: {copied}/{path} and {copied}/{other}"
         for path, other in (
             ("train/a/0.bmp", "test/a/0.bmp"),
             ("train/a/1.bmp", "test/a/1.bmp"),
@@ -182,7 +183,7 @@ def test_a_picture_in_two_splits_is_refused(copied):
     ]
 
 
-def test_copies_are_left_out_of_training_where_asked_for(copied):
+def test_allow_duplicates_removes_copies(copied):
     with pytest.warns(
         DataWarning, match="also in another split: 4 of 7 from train, 1 of 5 from validation"
     ) as warned:
@@ -209,18 +210,18 @@ def sorted_by_content(folder, split, *paths):
     )
 
 
-def test_a_class_of_copies_alone_is_refused(copied):
+def test_a_class_with_only_copies_is_an_error(copied):
     shutil.rmtree(copied / "train" / "b")
     save(copied / "train" / "b" / "1.bmp", 300)
     with pytest.raises(
-        keras_arch.InputError, match=r"without pictures\. Received: 1 classes"
+        keras_arch.InputError, match=r"without images\. Received: 1 classes"
     ) as refused:
         find_files(copied, allow_duplicates=True)
     assert refused.value.details == ["b in train"]
 
 
-def test_an_option_of_the_recipe_reaches_the_data(copied, script, tmp_path, capfd):
-    """Training, export and evaluation read the folder in the same way."""
+def test_scripts_use_allow_duplicates_of_the_recipe(copied, script, tmp_path, capfd):
+    """Training, export and evaluation read the same images."""
     words = (
         "quickstart",
         "--dataset",
@@ -253,7 +254,7 @@ def data_of_run(folder):
     return open_run(folder, ExportSettings())[2]
 
 
-# --- arrays and TFDS sets ---
+# --- copies in .npz and TFDS data ---
 
 
 def arrays(seed=0):
@@ -266,7 +267,7 @@ def arrays(seed=0):
     }
 
 
-def test_npz_with_images_in_two_splits_gets_one_warning(tmp_path):
+def test_npz_with_copies_causes_one_warning(tmp_path):
     parts = arrays()
     np.savez(tmp_path / "clean.npz", **parts)
     clean = keras_arch.load_dataset(tmp_path / "clean.npz")
@@ -281,27 +282,27 @@ def test_npz_with_images_in_two_splits_gets_one_warning(tmp_path):
 
 
 def generate_copies(builder, dl_manager):
-    """80 images to train and 25 to test, of which five are of training."""
+    """Generate 80 training and 25 test images. Five are in both."""
     images = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 1)).astype("uint8")
     examples = [(image, number % 10) for number, image in enumerate(images)]
     parts = {"train": examples[:80], "test": examples[80:] + examples[:5]}
     return {split: builder._generate_examples(part) for split, part in parts.items()}
 
 
-def test_tfds_sets_in_memory_are_compared_and_streams_are_not(tmp_path, monkeypatch):
+def test_tfds_data_in_memory_are_compared_and_streams_are_not(tmp_path, monkeypatch):
     monkeypatch.setattr(Digits, "_split_generators", generate_copies)
     with pytest.warns(DataWarning, match="of 25 test images are also in the") as warned:
         keras_arch.load_dataset("digits", tmp_path)
     (message,) = [str(one.message) for one in warned]
     assert (
         sum(map(int, re.findall("([0-9]+) of 25 test images", message))) == 5
-    )  # TFDS shuffles before we split
+    )  # TFDS shuffles the data before the split
     assert keras_arch.load_dataset("digits", tmp_path, keep=("test",)).test.count == 25
     monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
     assert isinstance(keras_arch.load_dataset("digits", tmp_path).test, InStream)
 
 
-def test_comparing_the_images_of_a_whole_benchmark_is_quick(digits):
+def test_comparing_60000_images_takes_less_than_a_second(digits):
     split = dataclasses.replace(
         digits.train,
         images=np.random.default_rng(0).integers(0, 256, (60_000, 28, 28, 1)).astype("uint8"),
@@ -320,7 +321,7 @@ def test_comparing_the_images_of_a_whole_benchmark_is_quick(digits):
 # --- fingerprints ---
 
 
-def test_fingerprint_of_a_folder_is_of_contents_and_classes(tmp_path, memory):
+def test_fingerprint_of_an_image_folder(tmp_path, memory):
     folder = folder_of(tmp_path / "one", {"a": range(20), "b": range(100, 120)})
     fingerprint = keras_arch.load_dataset(folder).fingerprint
     assert keras_arch.load_dataset(folder, image_size=3, keep=()).fingerprint == fingerprint
@@ -332,7 +333,7 @@ def test_fingerprint_of_a_folder_is_of_contents_and_classes(tmp_path, memory):
     assert len({fingerprint, replaced, keras_arch.load_dataset(folder).fingerprint}) == 3
 
 
-def test_fingerprint_of_arrays_is_of_images_and_labels(tmp_path):
+def test_fingerprint_of_arrays(tmp_path):
     def fingerprint(**changes):
         np.savez(tmp_path / "a.npz", **{**arrays(), **changes})
         return keras_arch.load_dataset(tmp_path / "a.npz").fingerprint
@@ -343,7 +344,7 @@ def test_fingerprint_of_arrays_is_of_images_and_labels(tmp_path):
     assert fingerprint(y_train=1 - parts["y_train"]) != same
 
 
-def test_fingerprint_of_tfds_is_of_name_version_and_sizes(digits, tmp_path, monkeypatch):
+def test_fingerprint_of_tfds_data(digits, tmp_path, monkeypatch):
     before = keras_arch.load_dataset("digits", tmp_path)
     assert (
         before.fingerprint
@@ -356,7 +357,7 @@ def test_fingerprint_of_tfds_is_of_name_version_and_sizes(digits, tmp_path, monk
     assert len(other.fingerprint) == 64
 
 
-def test_a_picture_that_is_replaced_with_its_size_and_time_is_seen(tmp_path, memory):
+def test_a_changed_image_of_equal_size_and_time_is_found(tmp_path, memory):
     folder = folder_of(tmp_path / "one", {"a": range(5), "b": range(100, 105)})
     before, path = keras_arch.load_dataset(folder).fingerprint, folder / "a" / "1.bmp"
     times = path.stat()

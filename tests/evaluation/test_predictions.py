@@ -17,7 +17,7 @@ from PIL import Image
 
 import keras_arch
 from keras_arch.artifacts.artifact import Artifact
-from keras_arch.class_names import labels_or_numbers
+from keras_arch.class_names import class_names_or_numbers
 from keras_arch.evaluation.grad_cam import grad_cam
 from keras_arch.evaluation.metrics import compute_accuracy
 from keras_arch.evaluation.predictions import classify
@@ -92,11 +92,11 @@ def test_labels_of_files_that_others_made(quickstart, tmp_path):
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("labelmap.txt", "a\nb\n")
     artifact = keras_arch.open_artifact(file)
-    assert labels_or_numbers(artifact) == tuple(f"class {number}" for number in range(10))
+    assert class_names_or_numbers(artifact) == tuple(f"class {number}" for number in range(10))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("labels.txt", "a\nb\n")
-    with pytest.raises(keras_arch.InputError, match=r"expected 10 labels in .*, got 2"):
-        labels_or_numbers(artifact)
+    with pytest.raises(keras_arch.InputError, match=r"must have 10 class names.* Received: 2"):
+        class_names_or_numbers(artifact)
 
 
 def model_alone(content):

@@ -250,7 +250,7 @@ def test_a_layer_that_int8_ruins_is_named_and_kept(tmp_path):
     (ruined, taken), (kept, taken_then) = difference(()), difference(("spoiled", "reader"))
     assert (taken, taken_then) == ("uint8", "float32")
     assert kept < 0.2 * ruined
-    with pytest.raises(keras_arch.InputError, match="did you mean spoiled"):
+    with pytest.raises(keras_arch.InputError, match="Did you mean spoiled"):
         difference(("spoilt",))
 
 
@@ -568,7 +568,7 @@ FILE_FAULTS = {  # what happens to model_float32.tflite: name -> (fault, complai
     "emptied": (cut(0), "file: cannot be run"),
     "labels cut off": (
         labels_gone,
-        "file: cannot be read .The labels in .* File is not a zip file",
+        "file: cannot be read .The class names in .* File is not a zip file",
     ),
     "metadata of another normalisation": (
         told_of_another_normalisation,

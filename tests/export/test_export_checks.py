@@ -19,7 +19,7 @@ from scipy.special import expit, softmax
 
 import keras_arch
 from keras_arch.artifacts.open import check_outputs, open_artifact
-from keras_arch.class_names import known_labels
+from keras_arch.class_names import find_class_names
 from keras_arch.evaluation.grad_cam import grad_cam
 from keras_arch.export.model import export_model, quantization_errors
 from keras_arch.export.tflite import full_range
@@ -480,7 +480,7 @@ def test_every_file_has_the_class_names_unchanged(tmp_path):
         np.testing.assert_array_equal(artifact.predict(images).argmax(axis=1), numbers)
         moved = (tmp_path / file).rename(tmp_path / "elsewhere" / file)
         (tmp_path / "labels.txt").unlink(missing_ok=True)
-        assert known_labels(open_artifact(moved)) == STRANGE_NAMES
+        assert find_class_names(open_artifact(moved)) == STRANGE_NAMES
 
 
 @pytest.mark.parametrize("name", ["float32", "saved_model", "onnx"])
@@ -495,14 +495,14 @@ def test_a_folder_that_is_not_utf_8(name, tmp_path):
     np.testing.assert_allclose(
         artifact.predict(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5
     )
-    assert known_labels(artifact) == NAMES
+    assert find_class_names(artifact) == NAMES
 
 
 @pytest.mark.parametrize("folder", ["missing", 3])
 def test_a_folder_that_does_not_exist_is_refused(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        keras_arch.InputError, match=f"`folder` must be an existing folder. Received: {folder}"
+        keras_arch.InputError, match=f"`folder` must be an existing directory. Received: {folder}"
     ):
         export_model(classifier(), folder, NAMES, IMAGES, ONLY_FLOAT32)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures, which folders are splits, and what is said about the rest."""
+"""Images, split directories and unused files of an image folder."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def memory(tmp_path_factory, monkeypatch):
 
 
 def save(folder, *names):
-    """A small picture under each name, each of other pixels and whole whatever its suffix."""
+    """Save different small images. All are PNG files, for any suffix."""
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def save_classes(folder, *classes, count=3):
 
 
 def classes_found(folder, **options):
-    """{class: number of pictures in all splits}."""
+    """Return {class: number of images in all splits}."""
     names, found, _ = find_files(folder, **options)
     return {
         name: sum(files.labels.count(label) for files in found.values())
@@ -48,7 +48,7 @@ def paths_found(folder, split):
     return {str(Path(path).relative_to(folder)) for path in find_files(folder)[1][split].paths}
 
 
-def refusal(folder, **options):
+def error_text(folder, **options):
     with pytest.raises(InputError) as refused:
         find_files(folder, **options)
     assert len(str(refused.value).replace(str(folder), "")) < 300
@@ -64,7 +64,7 @@ def warning(folder, **options):
     return str(only.message)
 
 
-# --- names of split folders ---
+# --- names of split directories ---
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def warning(folder, **options):
         ("training", None, None),
     ],
 )
-def test_usual_names_of_split_folders(tmp_path, names):
+def test_names_of_split_directories(tmp_path, names):
     for name in filter(None, names):
         save_classes(tmp_path / name, "cat", "dog")
     assert classes_found(tmp_path) == {
@@ -92,18 +92,18 @@ def test_usual_names_of_split_folders(tmp_path, names):
 
 
 @pytest.mark.parametrize("pair", [("val", "valid"), ("train", "Training"), ("test", "testing")])
-def test_two_names_for_one_split_are_refused(tmp_path, pair):
+def test_two_directories_for_one_split_are_an_error(tmp_path, pair):
     for name in ("train", *pair):
         save_classes(tmp_path / name, "cat", "dog")
-    text = refusal(tmp_path)
+    text = error_text(tmp_path)
     assert all(name in text for name in pair)
-    assert "more than one folder" in text
+    assert "more than one directory" in text
 
 
-def test_folders_that_are_no_split_are_named(tmp_path):
+def test_other_directories_cause_a_warning(tmp_path):
     for name in ("train/cat", "train/dog", "unlabeled", "holdout/cat"):
         save_classes(tmp_path, name)
-    save(tmp_path / "test", "1.png")  # a test set without labels
+    save(tmp_path / "test", "1.png")  # test images without labels
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "make.py").write_text("")
     text = warning(tmp_path)
@@ -114,37 +114,37 @@ def test_folders_that_are_no_split_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("test", "val"), ("Test", "dev"), ("test",)])
-def test_splits_without_a_training_folder_are_refused(tmp_path, names):
+def test_splits_without_a_training_directory_are_an_error(tmp_path, names):
     for name in names:
         save_classes(tmp_path / name, "cat", "dog")
     save_classes(tmp_path, "cat", "dog")
-    text = refusal(tmp_path)
+    text = error_text(tmp_path)
     assert f"Received: {', '.join(sorted(names))}" in text
 
 
-def test_splits_without_classes_are_refused(tmp_path):
+def test_splits_without_classes_are_an_error(tmp_path):
     save_classes(tmp_path, "Train", "Test")
-    assert "Received: Test, Train" in refusal(tmp_path)
+    assert "Received: Test, Train" in error_text(tmp_path)
 
 
 @pytest.mark.parametrize(
     "classes", [("train", "plane"), ("Training", "running"), ("valid", "invalid"), ("dev", "ops")]
 )
-def test_classes_may_be_called_as_splits_are(tmp_path, classes):
+def test_classes_can_have_names_of_splits(tmp_path, classes):
     save_classes(tmp_path, *classes)
     assert classes_found(tmp_path) == dict.fromkeys(sorted(classes), 3)
 
 
-def test_an_empty_split_is_refused(tmp_path):
+def test_an_empty_split_is_an_error(tmp_path):
     save_classes(tmp_path / "train", "cat", "dog")
     (tmp_path / "test").mkdir()
-    assert "cat (not in test)" in refusal(tmp_path)
+    assert "cat (not in test)" in error_text(tmp_path)
 
 
-# --- files that are not used ---
+# --- unused files ---
 
 
-def test_files_that_are_not_used_are_counted_and_named(tmp_path):
+def test_unused_files_are_counted(tmp_path):
     save_classes(tmp_path, "cat", "dog")
     save(tmp_path, "cat/1.psd", "cat/deep/2.PSD", "dog/notes.txt", "dog/LICENSE", "top.png")
     for hidden in (
@@ -163,20 +163,20 @@ def test_files_that_are_not_used_are_counted_and_named(tmp_path):
     for part in (
         ".txt: 1, such as dog/notes.txt",
         "no suffix: 1, such as dog/LICENSE",
-        f"picture outside a class folder: 1, such as {tmp_path.name}/top.png",
+        f"image outside a class directory: 1, such as {tmp_path.name}/top.png",
     ):
         assert part in text
     with pytest.warns(DataWarning):
         assert classes_found(tmp_path) == {"cat": 3, "dog": 3}
 
 
-def test_pictures_in_a_split_but_in_no_class_are_named(tmp_path):
+def test_images_outside_a_class_are_counted(tmp_path):
     save_classes(tmp_path / "train", "cat", "dog")
     save(tmp_path, "train/1.png", "2.png")
-    assert warning(tmp_path).startswith("Unused files: 2 (picture outside a class folder: 2, ")
+    assert warning(tmp_path).startswith("Unused files: 2 (image outside a class directory: 2, ")
 
 
-def test_many_kinds_stay_one_short_line(tmp_path):
+def test_many_kinds_of_unused_files_are_one_line(tmp_path):
     save_classes(tmp_path, "cat", "dog")
     save(tmp_path / "cat", *(f"{number}.x{number % 20}" for number in range(100)))
     text = warning(tmp_path)
@@ -185,7 +185,7 @@ def test_many_kinds_stay_one_short_line(tmp_path):
     assert len(text) < 300
 
 
-def test_pictures_to_predict_are_found_by_the_same_rule(tmp_path):
+def test_find_images_uses_the_same_rule(tmp_path):
     save(tmp_path, "b/2.png", "a.png", "notes.txt", ".hidden.png", "Thumbs.db")
     (tmp_path / "b" / "link").symlink_to(tmp_path)
     with pytest.warns(
@@ -196,13 +196,13 @@ def test_pictures_to_predict_are_found_by_the_same_rule(tmp_path):
         tmp_path / "a.png",
         tmp_path / "b" / "2.png",
         tmp_path / "notes.txt",
-    ]  # a file is what was asked for
+    ]  # a file is returned unchanged
 
 
 # --- links ---
 
 
-def test_linked_folders_are_followed_at_any_depth(tmp_path):
+def test_links_to_directories_are_followed(tmp_path):
     save_classes(tmp_path / "elsewhere", "more", "bird", "deep/er")
     folder = tmp_path / "pictures"
     save_classes(folder, "cat/some", "dog")
@@ -220,9 +220,9 @@ def test_linked_folders_are_followed_at_any_depth(tmp_path):
     }
 
 
-def test_links_that_go_round_end_and_broken_ones_are_counted(tmp_path):
+def test_circular_and_broken_links_are_counted(tmp_path):
     save_classes(tmp_path, "cat", "dog/inside")
-    (tmp_path / "again").symlink_to(tmp_path)  # what a second `ln -s` leaves
+    (tmp_path / "again").symlink_to(tmp_path)  # a second `ln -s` makes such a link
     (tmp_path / "cat" / "up").symlink_to(tmp_path)
     (tmp_path / "dog" / "inside" / "up").symlink_to("..")
     (tmp_path / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
@@ -236,7 +236,7 @@ def test_links_that_go_round_end_and_broken_ones_are_counted(tmp_path):
         assert classes_found(tmp_path) == {"cat": 3, "dog": 3}
 
 
-def test_a_folder_linked_twice_is_no_circle(tmp_path):
+def test_two_links_to_a_directory_are_not_circular(tmp_path):
     save_classes(tmp_path / "elsewhere", "x")
     save_classes(tmp_path / "pictures", "cat", "dog")
     for name in ("one", "two"):
@@ -248,39 +248,39 @@ def test_a_folder_linked_twice_is_no_circle(tmp_path):
     ]
 
 
-# --- pictures that cannot be decoded ---
+# --- images that cannot be decoded ---
 
 
-def test_a_class_whose_pictures_are_all_left_out_is_refused(tmp_path):
+def test_a_class_without_readable_images_is_an_error(tmp_path):
     save_classes(tmp_path, "cat", "dog")
     for path in (tmp_path / "dog").iterdir():
         path.write_bytes(b"no picture")
-    text = refusal(tmp_path, skip_unreadable=True)
-    assert f"an empty class: {tmp_path / 'dog'} (none of its 3 pictures can be decoded)" in text
+    text = error_text(tmp_path, skip_unreadable=True)
+    assert f"an empty class: {tmp_path / 'dog'} (none of its 3 images can be decoded)" in text
 
 
-def test_a_class_of_a_split_whose_pictures_are_all_left_out_is_refused(tmp_path):
+def test_a_class_of_a_split_without_readable_images_is_an_error(tmp_path):
     for split in ("train", "test"):
         save_classes(tmp_path / split, "cat", "dog")
     for path in (tmp_path / "test" / "cat").iterdir():
         path.write_bytes(b"no picture")
-    assert f"an empty class: {tmp_path / 'test' / 'cat'} (none" in refusal(
+    assert f"an empty class: {tmp_path / 'test' / 'cat'} (none" in error_text(
         tmp_path, skip_unreadable=True
     )
 
 
-def test_pictures_that_are_left_out_are_counted_and_named(tmp_path):
+def test_skipped_images_are_counted(tmp_path):
     save_classes(tmp_path, "cat", "dog", count=8)
     for number in range(5):
         (tmp_path / "dog" / f"{number}.png").write_bytes(b"no picture")
     assert warning(tmp_path, skip_unreadable=True) == (
-        "Unreadable pictures that are not used: 5 (dog/0.png, dog/1.png, dog/2.png and 2 more)."
+        "Unreadable images that are not used: 5 (dog/0.png, dog/1.png, dog/2.png and 2 more)."
     )
     with pytest.warns(DataWarning):
         assert classes_found(tmp_path, skip_unreadable=True) == {"cat": 8, "dog": 3}
 
 
-# --- what a user sees ---
+# --- scripts ---
 
 
 def test_each_command_warns_once(script, tmp_path, capfd, monkeypatch):
@@ -305,8 +305,8 @@ def test_each_command_warns_once(script, tmp_path, capfd, monkeypatch):
         ]
         assert lines == [
             "warning: Unused files: 1 (.txt: 1, such as dark/notes.txt).",
-            "warning: Unreadable pictures that are not used: 1 (dark/broken.png).",
+            "warning: Unreadable images that are not used: 1 (dark/broken.png).",
         ], command[0]
-    assert script("predict.py", "run", "pictures") == 2  # the broken picture
+    assert script("predict.py", "run", "pictures") == 2  # the broken image
     err = capfd.readouterr().err
     assert err.count("warning: Unused files: 1 (.txt: 1, such as dark/notes.txt).") == 1

@@ -1,4 +1,4 @@
-"""One picture: which files are opened, and what becomes of their modes, depths and transparency."""
+"""Reading of image files: formats, depths, EXIF orientation and transparency."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image, ImageOps
 
 import keras_arch
-from keras_arch.data.check import check
+from keras_arch.data.check import check_image
 from keras_arch.errors import DataWarning
 from keras_arch.export.saved_model import Classifier
 from keras_arch.images.decode import decode_image
@@ -23,7 +23,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage
 
 
 def on_white(colors, alpha):
-    """The definition of composition, in real numbers."""
+    """Composite on white in floating point."""
     share = alpha[..., np.newaxis] / 255
     return np.floor(share * colors + (1 - share) * 255 + 0.5)
 
@@ -33,7 +33,7 @@ def on_white(colors, alpha):
 
 @pytest.fixture
 def ghostscript(tmp_path, monkeypatch):
-    """The trace of a program `gs` on the PATH, which is there once the program has been started."""
+    """Path of a file that exists after the program `gs` on PATH was started."""
     from PIL import EpsImagePlugin
 
     program, trace = tmp_path / "bin" / "gs", tmp_path / "started"
@@ -41,31 +41,31 @@ def ghostscript(tmp_path, monkeypatch):
     program.write_text(f"#!/bin/sh\ntouch {trace}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # so that Pillow looks for it
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow searches for it again
     return trace
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.eps"])
-def test_eps_starts_no_program(tmp_path, ghostscript, name):
+def test_eps_does_not_start_a_program(tmp_path, ghostscript, name):
     (tmp_path / name).write_bytes(EPS)
     with pytest.raises(keras_arch.InputError, match="cannot identify image file"):
         read_image(tmp_path / name, (8, 8, 3))
-    assert "cannot identify" in check(str(tmp_path / name)).error
+    assert "cannot identify" in check_image(str(tmp_path / name)).error
     assert not ghostscript.exists()
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
-def test_each_suffix_opens_what_pillow_writes(tmp_path, suffix):
+def test_files_of_each_suffix_are_read(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     mode = "L" if suffix in (".pgm", ".pbm") else "RGB"
     Image.new(mode, (9, 6), "white").save(path)
     assert read_image(path, (None, None, 3)).shape == (6, 9, 3)
     assert read_image(path, (None, None, 3)).min() > 250
     path.rename(tmp_path / "named_otherwise.png")
-    assert check(str(tmp_path / "named_otherwise.png")).size == (9, 6)
+    assert check_image(str(tmp_path / "named_otherwise.png")).size == (9, 6)
 
 
-def test_no_format_of_another_program_or_without_decoder():
+def test_formats_have_a_decoder_in_pillow():
     assert not set(RASTER) & {"EPS", "WMF", "PDF", "FITS", "GRIB", "BUFR", "HDF5", "MPEG"}
     assert set(FORMATS) <= set(RASTER)
     assert {".jpg", ".png", ".tif", ".tiff", ".jfif", ".jpe", ".ppm", ".webp"} <= SUFFIXES
@@ -88,11 +88,11 @@ def test_16_bits_become_8(tmp_path, name):
     np.testing.assert_array_equal(
         read_image(tmp_path / name, (2, 3, 1))[..., 0], [[0, 0, 1], [16, 0xCF, 255]]
     )
-    assert check(str(tmp_path / name)).grey
+    assert check_image(str(tmp_path / name)).gray
 
 
 def test_tiff_of_12_bits_and_of_white_zero(tmp_path):
-    """Bits as the TIFF 6.0 specification packs them: 0xFFF and 0x800 in three bytes; white is zero where its tag is 0."""
+    """TIFF 6.0 packs 0xFFF and 0x800 in three bytes. White is zero if the tag is 0."""
     write_tiff(tmp_path / "12.tif", bits=12, photometric=1, pixels=b"\xff\xf8\x00")
     np.testing.assert_array_equal(read_image(tmp_path / "12.tif", (1, 2, 1)).ravel(), [255, 128])
     write_tiff(tmp_path / "16.tif", bits=16, photometric=0, pixels=b"\xff\xff\x00\x00")
@@ -100,7 +100,7 @@ def test_tiff_of_12_bits_and_of_white_zero(tmp_path):
 
 
 def write_tiff(path, bits, photometric, pixels):
-    """A gray TIFF of two pixels, one row."""
+    """Write a grayscale TIFF of two pixels in one row."""
     tags = {
         256: 2,
         257: 1,
@@ -122,24 +122,24 @@ def write_tiff(path, bits, photometric, pixels):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
-def test_pixels_of_unknown_range_are_refused(tmp_path, dtype):
+def test_pixels_of_unknown_range_are_an_error(tmp_path, dtype):
     Image.fromarray(np.linspace(0, 1000, 16).reshape(4, 4).astype(dtype)).save(tmp_path / "x.tif")
     with pytest.raises(
         keras_arch.InputError,
-        match=r"range of its pixels is unknown\. Received: mode [FI]\. Save it",
+        match=r"the pixel range is unknown in mode [FI], so save the image with 8 or 16 bits",
     ):
         read_image(tmp_path / "x.tif", (4, 4, 1))
-    assert "unknown" in check(str(tmp_path / "x.tif")).error
+    assert "unknown" in check_image(str(tmp_path / "x.tif")).error
 
 
 # --- EXIF ---
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, FLOAT = 1, 2, 3, 4, 5, 11  # kinds of numbers in TIFF
+BYTE, ASCII, SHORT, LONG, RATIONAL, FLOAT = 1, 2, 3, 4, 5, 11  # TIFF types
 SIDEWAYS = (0x0112, SHORT, 1, b"\6\0")  # orientation 6
 
 
 def exif_block(*entries, order="<", count=None, offset=8):
-    """An EXIF block with one directory of `entries`: tag, kind, count, and four bytes for the value or its place."""
+    """Return an EXIF block with one directory of entries: tag, type, count, value or offset."""
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", offset)
     rows = [
         struct.pack(f"{order}HHI", *entry[:3]) + entry[3].ljust(4, b"\0")[:4] for entry in entries
@@ -157,7 +157,7 @@ def orientation_block(value, kind=SHORT, count=1):
 
 
 FAR = struct.pack("<I", 2**31)
-DIRECTORY = struct.pack("<I", 8)  # where the first one is
+DIRECTORY = struct.pack("<I", 8)  # offset of the first one
 ODD_EXIF = {
     "empty": (b"", False),
     "one byte": (b"I", False),
@@ -223,8 +223,8 @@ CONTAINERS = {"jpg": {"quality": 100, "subsampling": 0}, "png": {}, "webp": {"lo
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("suffix", CONTAINERS)
-def test_odd_exif_is_no_reason_to_refuse_a_picture(tmp_path, suffix):
-    """Pictures of 12x6 pixels, white on the left. Sideways means 6x12, white on top: orientation 6 of the standard."""
+def test_images_with_damaged_exif_are_read(tmp_path, suffix):
+    """Images of 12x6 pixels, white on the left. Orientation 6 gives 6x12, white on top."""
     picture = Image.fromarray(
         np.repeat(np.array([[255] * 6 + [0] * 6], "uint8"), 6, axis=0)
     ).convert("RGB")
@@ -235,12 +235,12 @@ def test_odd_exif_is_no_reason_to_refuse_a_picture(tmp_path, suffix):
         assert image.shape == ((12, 6, 3) if sideways else (6, 12, 3)), name
         assert image[:3, :3].min() > 250, name
         assert image[-3:, -3:].max() < 5, name
-        checked = check(str(path))
+        checked = check_image(str(path))
         assert (checked.error, checked.size) == (None, image.shape[1::-1]), name
         assert checked.plain_jpeg == (suffix == "jpg" and not sideways), name
 
 
-# Where the standard (EXIF 2.32, 4.6.4) has the first row and the first column of each orientation.
+# Positions of the first row and column for each orientation (EXIF 2.32, 4.6.4).
 CORNERS = {
     1: "ab cd",
     2: "ba dc",
@@ -256,7 +256,7 @@ CORNERS = {
 @pytest.mark.parametrize("suffix", CONTAINERS)
 @pytest.mark.parametrize("order", "<>")
 def test_the_eight_orientations(tmp_path, suffix, order):
-    """Each quarter of a picture is another gray, a, b in its first row and c, d in its second."""
+    """The quarters of an image are grays a, b in the first row and c, d in the second."""
     grays = {"a": 0, "b": 80, "c": 160, "d": 240}
     quarters = np.kron(np.array([[0, 80], [160, 240]], "uint8"), np.ones((8, 16), "uint8"))
     for orientation, corners in CORNERS.items():
@@ -273,23 +273,25 @@ def test_the_eight_orientations(tmp_path, suffix, order):
         )
 
 
-def test_a_picture_that_makes_pillow_fail_is_named(tmp_path, monkeypatch):
-    """A decoder may raise anything. The file is named all the same."""
+def test_any_exception_of_pillow_is_an_input_error(tmp_path, monkeypatch):
+    """The message has the path of the file."""
 
     def fail(file):
         raise AssertionError
 
     Image.new("L", (4, 4)).save(tmp_path / "x.png")
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load_end", fail)
-    with pytest.raises(keras_arch.InputError, match=r"x\.png: AssertionError"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"x\.png cannot be decoded .* Received: AssertionError"
+    ):
         read_image(tmp_path / "x.png", (4, 4, 1))
-    assert check(str(tmp_path / "x.png")).error == "AssertionError"
+    assert check_image(str(tmp_path / "x.png")).error == "AssertionError"
 
 
 # --- transparency ---
 
 
-def test_transparency_is_composed_on_white(tmp_path):
+def test_transparency_is_composited_on_white(tmp_path):
     Image.fromarray(NOISE).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(
         read_image(tmp_path / "rgba.png", (6, 9, 3)), on_white(NOISE[..., :3], NOISE[..., 3])
@@ -297,8 +299,8 @@ def test_transparency_is_composed_on_white(tmp_path):
     Image.fromarray(NOISE[..., :2]).save(tmp_path / "la.png")
     expected = on_white(NOISE[..., :1], NOISE[..., 1])
     np.testing.assert_array_equal(read_image(tmp_path / "la.png", (6, 9, 1)), expected)
-    assert check(str(tmp_path / "la.png")).grey
-    assert not check(str(tmp_path / "rgba.png")).grey
+    assert check_image(str(tmp_path / "la.png")).gray
+    assert not check_image(str(tmp_path / "rgba.png")).gray
 
 
 def test_transparent_palettes(tmp_path):
@@ -321,7 +323,7 @@ def test_a_transparent_shade_of_gray(tmp_path, depth):
     np.testing.assert_array_equal(
         read_image(tmp_path / "l.png", (2, 2, 1))[..., 0], [[0, 255], [30, 255]]
     )
-    assert check(str(tmp_path / "l.png")).grey
+    assert check_image(str(tmp_path / "l.png")).gray
 
 
 def test_a_transparent_color(tmp_path):
@@ -333,11 +335,11 @@ def test_a_transparent_color(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "rgb.png", (6, 9, 3)), expected)
 
 
-# --- the same by TensorFlow: servers and TFDS ---
+# --- TensorFlow: serve_bytes and TFDS ---
 
 
 def encoded(image, kind, **options):
-    """The bytes of a Pillow image as a file."""
+    """Return the bytes of a file with a Pillow image."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
@@ -416,13 +418,13 @@ def test_tensorflow_decodes_to_the_pixels_of_pillow(tmp_path):
         np.testing.assert_array_equal(by_tensorflow(content), expected, err_msg=name)
 
 
-# The largest differences that were measured, of 255, and a little more: Pillow averages the pixels at the edges of a crop
-# with those beyond it, and TensorFlow does not.
+# Slightly above the measured maximum differences, of 255. At the edges of a crop, Pillow averages
+# with pixels outside the crop and TensorFlow does not.
 INSIDE, EDGE, SHARP_EDGE = 2, 20, 40
 
 
 @pytest.mark.parametrize("shape", [(12, 16, 3), (12, 12, 1), (12, 12, 3), (50, 50, 3)])
-def test_a_server_resizes_as_we_do(tmp_path, shape):
+def test_serve_bytes_resizes_like_read_image(tmp_path, shape):
     for name, answer in zip(ENCODINGS, served(tmp_path, shape, ENCODINGS.values()), strict=True):
         (tmp_path / "picture").write_bytes(ENCODINGS[name])
         difference = np.abs(answer - read_image(tmp_path / "picture", shape))
@@ -436,7 +438,7 @@ def test_a_server_resizes_as_we_do(tmp_path, shape):
 
 
 def served(folder, shape, contents):
-    """What the SavedModel's `serve_bytes` makes of files: each pixel is an output of the model."""
+    """Return the images that `serve_bytes` of a SavedModel gives to its model."""
     image = keras.Input(shape)
     (folder / "labels.txt").write_text("")
     model = keras.Model(image, keras.layers.Flatten()(image))
@@ -449,18 +451,18 @@ def served(folder, shape, contents):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_server_composes_on_white_as_we_do(tmp_path, channels):
+def test_serve_bytes_composites_on_white_like_read_image(tmp_path, channels):
     for name, answer in zip(FILES, served(tmp_path, (6, 9, channels), FILES.values()), strict=True):
         (tmp_path / "picture").write_bytes(FILES[name])
         expected = read_image(tmp_path / "picture", (6, 9, channels)).astype(int)
-        # To gray, TensorFlow cuts where Pillow rounds.
+        # For gray, TensorFlow truncates and Pillow rounds.
         tolerance = channels == 1 and "gray" not in name and name != "la"
         np.testing.assert_allclose(answer, expected, atol=tolerance, err_msg=name)
 
 
 @pytest.fixture
 def tfds_set(tmp_path, monkeypatch):
-    """A function that loads a TFDS set whose three splits have the same files, each of another class."""
+    """Function that loads TFDS data. All splits have the same files, each in its own class."""
 
     def load(shape, encoding, contents, **options):
         with tfds.core.registered.skip_registration():
@@ -503,8 +505,8 @@ def tfds_set(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_tfds_records_are_composed_on_white(tmp_path, channels, tfds_set):
-    """A feature of 1, 3 or 4 channels keeps the files that it was given, transparent or not."""
+def test_tfds_records_are_composited_on_white(tmp_path, channels, tfds_set):
+    """TFDS features of 1, 3 or 4 channels store files unchanged."""
     names = (
         ("la", "gray with a transparent shade", "gray")
         if channels == 1
@@ -519,7 +521,7 @@ def test_tfds_records_are_composed_on_white(tmp_path, channels, tfds_set):
 
 @pytest.mark.parametrize("shape", [(None, None, 3), (36, 48, 3)])
 def test_tfds_jpegs_are_upright(tmp_path, shape, tfds_set):
-    """Also where the set says that all have one size, as those have that are stored sideways."""
+    """The feature can also have a fixed size, which is that of the stored images."""
     contents = [ENCODINGS[f"jpeg, orientation {n}"] for n in range(10)]
     dataset = tfds_set(shape, "jpeg", contents, image_size=(36, 48))
     for image, label in zip(dataset.test.images, dataset.test.labels, strict=True):

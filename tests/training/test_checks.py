@@ -97,7 +97,10 @@ MISTAKES = {  # what -> (how the arguments differ, what the message says)
         {"model": two_images},
         r"both must have one input, the image\. Received: 2 inputs: image, second",
     ),
-    "a large batch": ({"recipe": dataclasses.replace(RECIPE, batch_size=13)}, "12 training images"),
+    "a large batch": (
+        {"recipe": dataclasses.replace(RECIPE, batch_size=13)},
+        "at most 12, the number",
+    ),
 }
 
 
@@ -129,7 +132,7 @@ def test_a_folder_that_does_not_exist_is_refused_before_any_work(name, no_work, 
     for folder in (tmp_path / name, str(tmp_path / name)):
         with pytest.raises(
             keras_arch.InputError,
-            match=rf"`folder` must be an existing folder\. Received: .*{name}",
+            match=rf"`folder` must be an existing directory\. Received: .*{name}",
         ):
             keras_arch.fit(small(), DATA, RECIPE, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["a file"]

@@ -140,13 +140,16 @@ def test_every_option_is_checked_against_its_annotation(options):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optimizer": "adam"}, "expected optimizer, got 'adam'; did you mean adamw"),
+        (
+            {"optimizer": "adam"},
+            "`optimizer` must be one of sgd, adamw, lamb. Received: optimizer='adam'. Did you mean adamw?",
+        ),
         (
             {"class_weights": "balance"},
-            "expected class_weights, got 'balance'; did you mean balanced",
+            "`class_weights` must be one of none, balanced. Received: class_weights='balance'. Did",
         ),
-        ({"freeze": "all"}, "expected freeze, got 'all'; there are none, backbone"),
-        ({"augment": "cut_mix"}, "expected augment, got 'cut_mix'; did you mean cutmix"),
+        ({"freeze": "all"}, "`freeze` must be one of none, backbone. Received: freeze='all'."),
+        ({"augment": "cut_mix"}, "Received: augment='cut_mix'. Did you mean cutmix"),
         ({"kernel_5x5": 4}, "`kernel_5x5` must be one of 3, 5. Received: kernel_5x5=4."),
         ({"epochs": "3"}, "`epochs` must be an integer. Received: epochs='3'."),
         (
@@ -725,7 +728,7 @@ def test_whole_folder_keeps_what_was_there(tmp_path):
             (partial / "run.json").write_text(content)
     assert (folder / "run.json").read_text() == "new"
     with (
-        pytest.raises(keras_arch.InputError, match=r"No space left .*/model\.keras; .* --resume"),
+        pytest.raises(keras_arch.InputError, match=r"No space left .*/model\.keras\. Add --resume"),
         files.atomic_folder(folder, "run.json") as partial,
     ):
         (partial / "model.keras").touch()
@@ -738,7 +741,7 @@ def test_whole_folder_keeps_what_was_there(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
     with (
-        pytest.raises(keras_arch.InputError, match="stays as it is"),
+        pytest.raises(keras_arch.InputError, match=r"has no run\.json, so it is not replaced"),
         files.atomic_folder(tmp_path / "thesis", "run.json"),
     ):
         pass
@@ -777,7 +780,10 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_old_run(tmp_path, data_dir):
             process.kill()
     checkpoint = tmp_path / "run.partial" / "model.keras"
     assert process.returncode == 130
-    kept = f"stopped; the best checkpoint so far is kept in {checkpoint}; the same command with --resume goes on"
+    kept = (
+        f"Stopped. The best checkpoint is kept in {checkpoint}. "
+        "Add --resume to the command to continue."
+    )
     assert errors.split() == kept.split()
     assert keras.models.load_model(checkpoint).output_shape == (None, 10)
     assert (folder / "run.json").read_text() == "precious"

@@ -254,7 +254,7 @@ def test_resume_on_other_data_is_refused(change, message, started, script, tmp_p
     )
     assert script(*words) == 2
     line, kept = capfd.readouterr().err.splitlines()
-    assert kept == f"  the best checkpoint so far is kept in {partial / 'model.keras'}"
+    assert kept == f"  The best checkpoint is kept in {partial / 'model.keras'}"
     assert f"{partial} was started with other data or precision. Received: " in line
     assert message in line
     assert {path.name: path.read_bytes() for path in partial.iterdir()} == before
