@@ -76,7 +76,7 @@ FormatName = Literal["saved_model", "float32", "float16", "dynamic", "int8", "in
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """Settings of an export. Every field is an option of scripts/export.py."""
+    """Settings of an export."""
 
     formats: tuple[FormatName, ...] = (
         "saved_model",
@@ -98,7 +98,7 @@ class ExportSettings:
     keep_float: tuple[str, ...] = ()
     """Float32 layers in the int8 file. See --debug-quantization."""
     calibration_images: Annotated[int, Range(1, 100_000)] = 100
-    """Maximum number of training images for int8 calibration."""
+    """Maximum number of training images for calibration."""
     verification_images: Annotated[int, Range(1, 1_000_000)] = 2000
     """Maximum number of test images for verification."""
     max_drop: Annotated[float, Range(0, 100)] = 1.0

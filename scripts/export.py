@@ -90,8 +90,8 @@ def export(options):
             raise VerificationError(folder, problems)
     add_export(options.run, report)
     if table:
-        say(f"Next: python scripts/predict.py {folder / smallest_file(report)} IMAGE_OR_FOLDER")
-        print("Deploy to Android and iOS: docs/mobile.md")
+        print("Next (to deploy to Android and iOS, see docs/mobile.md):")
+        say(f"  python scripts/predict.py {folder / smallest_file(report)} IMAGE")
 
 
 if __name__ == "__main__":

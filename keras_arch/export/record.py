@@ -11,8 +11,8 @@ from .verification.spec import FileSpec
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Model and images of an export."""
+class ExportInputs:
+    """Model and images that an export used."""
 
     model: str
     """Name of the model."""
@@ -29,7 +29,7 @@ class Subject:
 
 
 def describe_export(
-    subject: Subject,
+    inputs: ExportInputs,
     settings: ExportSettings,
     specs: dict[str, FileSpec],
     results: dict[str, FileVerification],
@@ -37,29 +37,29 @@ def describe_export(
     """Return the content of export.json.
 
     Args:
-        subject: model and images.
+        inputs: model and images that the export used.
         settings: settings of the export.
         specs: {format name: `FileSpec`} of the files that were written.
         results: {format name: `FileVerification`}, also of refused formats.
     """
     return {
-        "model": subject.model,
-        "version": subject.version,
+        "model": inputs.model,
+        "version": inputs.version,
         "license": settings.license,
-        "image_size": list(subject.image_size),
-        "dataset": subject.dataset,
+        "image_size": list(inputs.image_size),
+        "dataset": inputs.dataset,
         "calibration": {
             "split": "train",
-            "images": subject.calibration_images,
+            "images": inputs.calibration_images,
             "seed": settings.seed,
             "augmented": False,
         },
         "verification": {
             "split": "test",
-            "images": subject.verification_images,
+            "images": inputs.verification_images,
             "seed": settings.seed,
             "max_drop": settings.max_drop,
-            "top1": subject.top1,
+            "top1": inputs.top1,
         },
         "keep_float": list(settings.keep_float),
         "artifacts": {

@@ -17,7 +17,7 @@ from ..models import load_keras, plain_model, resize_model, strip_auxiliary_head
 from ..runs.record import data_changes, read_run
 from .model import export_model, quantization_errors, weights_version
 from .quantization import layers_to_keep
-from .record import Subject, describe_export, describe_refusal
+from .record import ExportInputs, describe_export, describe_refusal
 from .verification.verify import Reference, verify
 
 BATCH = 100
@@ -94,7 +94,7 @@ def export_and_verify(
     reference = Reference(images, labels, probabilities, data.class_names, settings.max_drop)
     results = verify(folder, specs, reference, progress)
     results |= {name: describe_refusal(name, reason) for name, reason in refused.items()}
-    subject = Subject(
+    inputs = ExportInputs(
         model=model.name,
         version=weights_version(model),
         dataset=run["recipe"].dataset,
@@ -103,7 +103,7 @@ def export_and_verify(
         verification_images=len(images),
         top1=float(np.mean(probabilities.argmax(axis=1) == labels)),
     )
-    report = describe_export(subject, settings, specs, results)
+    report = describe_export(inputs, settings, specs, results)
     write_json(folder / "export.json", report)
     return report
 

@@ -5,6 +5,7 @@ import dataclasses
 import html
 import io
 import json
+from pathlib import Path
 
 from ..class_names import LABELS, read_labels
 from ..errors import warn_on_failure
@@ -123,7 +124,7 @@ def write_report(folder, mistakes):
     write_page(folder / "report.html", page)
 
 
-def add_export(folder, report):
+def add_export(folder: Path, report: dict) -> None:
     """Add an export to the report.html of its run. It replaces an earlier one.
 
     Args:
@@ -137,7 +138,7 @@ def add_export(folder, report):
         insert_export(path, report)
 
 
-def insert_export(path, report):
+def insert_export(path: Path, report: dict) -> None:
     """Write the section of an export between the two marks of a report.html."""
     before, _, rest = path.read_text(encoding="utf-8").partition(EXPORT_MARK)
     after = rest.rpartition(EXPORT_MARK)[2]
@@ -149,7 +150,7 @@ def insert_export(path, report):
     write_page(path, f"{before}{EXPORT_MARK}\n{section}\n{EXPORT_MARK}{after}")
 
 
-def columns_table(columns):
+def columns_table(columns: dict[str, dict[str, str]]) -> str:
     """Return an HTML table of {name: {title: text}}, a column for each name."""
     titles = dict.fromkeys(title for column in columns.values() for title in column)
     rows = [[title, *(column.get(title, "") for column in columns.values())] for title in titles]

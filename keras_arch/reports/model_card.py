@@ -70,7 +70,7 @@ def model_card(report: dict[str, Any], run: dict[str, Any], class_names: Sequenc
         f"- Checkpoint: epoch {metrics['best_epoch']}, chosen on {images['validation']:,} "
         f"validation images ({validation['top1']:.2%} accuracy)",
         f"- Test accuracy: {test['top1']:.2%} on {test['images']:,} images, evaluated once",
-        f"- Calibration of int8 files: {report['calibration']['images']} training images without "
+        f"- Calibration of integer files: {report['calibration']['images']} training images without "
         "augmentation",
         "- model.keras opens with Keras 3.15 or newer, without keras_arch",
         "",

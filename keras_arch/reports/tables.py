@@ -169,22 +169,24 @@ def short_names(paths):
     return shared or ".", names
 
 
-def verification_table(report):
-    """Return the content of export.json as a table of text, one line for each written file."""
+def verification_table(report: dict) -> str:
+    """Return a table of the content of export.json, one line for each file that was written."""
     rows = [file_row(name, row) for name, row in report["artifacts"].items() if not row["refused"]]
     if not rows:
         return ""
-    widths = {title: max(len(row[title]) for row in rows) for title in rows[0]}
+    lines = [{title: title for title in rows[0]}, *rows]
+    widths = {title: max(len(line[title]) for line in lines) for title in rows[0]}
+    left = ("file", "verdict")  # numbers are aligned to the right
     return "\n".join(
         "  ".join(
-            text.ljust(widths[title]) if title in ("file", "verdict") else text.rjust(widths[title])
-            for title, text in row.items()
+            text.ljust(widths[title]) if title in left else text.rjust(widths[title])
+            for title, text in line.items()
         ).rstrip()
-        for row in [dict(zip(rows[0], rows[0], strict=True)), *rows]
+        for line in lines
     )
 
 
-def file_row(name, row):
+def file_row(name: str, row: dict) -> dict[str, str]:
     """Return {title: text} of one file for the screen."""
     metrics = row["metrics"]
     numbers = dict.fromkeys(("top-1 %", "drop (95%)", "agree %", "max error", "ms"), "-")
@@ -212,7 +214,7 @@ VERIFICATION_LEGEND = (
 )
 
 
-def refusal_lines(report):
+def refusal_lines(report: dict) -> list[str]:
     """Return a line for each format that the converter could not write."""
     return [
         f"{name}: not written. The converter failed: {row['refused']}."
@@ -221,14 +223,14 @@ def refusal_lines(report):
     ]
 
 
-def verification_columns(report):
+def verification_columns(report: dict) -> dict[str, dict[str, str]]:
     """Return {format name: {title: text}} of all metrics in export.json, for report.html."""
     return {
         name: file_column(row) for name, row in report["artifacts"].items() if not row["refused"]
     }
 
 
-def file_column(row):
+def file_column(row: dict) -> dict[str, str]:
     """Return {title: text} of all metrics of one file, for report.html."""
     found = {"file": row["file"], "size": f"{row['bytes'] / 1e6:.2f} MB"}
     if metrics := row["metrics"]:
@@ -254,7 +256,7 @@ def file_column(row):
     return found | {"verdict": "FAILED" if row["problems"] else "ok"}
 
 
-def operator_columns(report):
+def operator_columns(report: dict) -> dict[str, dict[str, str]]:
     """Return {format name: {operator: count}} of the .tflite files, for report.html."""
     files = {name: row["operators"] for name, row in report["artifacts"].items()}
     names = sorted({operator for counts in files.values() for operator in counts or ()})
