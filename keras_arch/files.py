@@ -131,7 +131,7 @@ def refuse_foreign(folder: Path, marker: str) -> None:
 
 
 @contextmanager
-def link_with_suffix(path: Path, suffix: str) -> Iterator[Path]:
+def link_with_suffix(path: str | Path, suffix: str) -> Iterator[Path]:
     """Yield a path to the same file that has only `suffix`, for libraries that read the suffix."""
     if "".join(Path(path).suffixes) == suffix:
         yield Path(path)

@@ -1,47 +1,73 @@
-"""What a trained model can be written as, and how: light enough that `scripts/export.py --help` answers at once."""
+"""Formats and settings of an export. This module imports neither Keras nor TensorFlow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from .errors import InputError
 from .options import PIXELS, SEEDS, Range, check_options
 
+BUILTINS = "TFLITE_BUILTINS"
+BUILTINS_INT8 = "TFLITE_BUILTINS_INT8"
+BUILTINS_INT16 = "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8"
+
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of exported file. Every one takes raw images of 0-255 and gives class probabilities."""
+    """A format of an exported file. Its input is raw images of 0-255, its output probabilities."""
 
     file: str
-    """Its name in the folder of the export."""
+    """Name of the file in the export directory."""
     purpose: str
-    """Where it runs."""
+    """Runtime and hardware."""
+    operators: str | None = None
+    """Name of the converter's operator set, a member of `tf.lite.OpsSet`."""
+    weights: str = "float32"
+    """Type of the weights."""
     input_type: str = "float32"
-    """Number type of `image`."""
+    """Type of `image`."""
     output_type: str = "float32"
-    """Number type of `probabilities`."""
+    """Type of `probabilities`."""
     calibrated: bool = False
-    """Whether ranges of activations are measured on training images."""
+    """Whether calibration images set the ranges of the activations."""
     exact: bool = False
-    """Whether its arithmetic is the model's own, float32: its probabilities are then the model's to 1e-4."""
+    """Whether it computes in float32: its probabilities then match the Keras model's to 1e-4."""
     optional: bool = False
-    """Whether the converter may refuse it, since it does not have the operators for every network."""
+    """Whether an export succeeds without it, if the converter lacks operators for the model."""
+    keep_float: tuple[str, ...] = ()
+    """Layers that stay in float32."""
 
     @property
-    def kind(self):
-        """What runs it: saved_model, tflite or onnx."""
+    def kind(self) -> str:
+        """Runtime of the file: "saved_model", "tflite" or "onnx"."""
         return self.file.rpartition(".")[2]
+
+    @property
+    def integers(self) -> bool:
+        """Whether all operators between input and output compute in integers."""
+        return self.operators == BUILTINS_INT8 and not self.keep_float
 
 
 FORMATS = {
     "saved_model": Format("saved_model", "TensorFlow Serving and Python", exact=True),
-    "float32": Format("model_float32.tflite", "phone CPU, the reference", exact=True),
-    "float16": Format("model_float16.tflite", "phone GPU"),
-    "dynamic": Format("model_dynamic.tflite", "phone CPU, int8 weights without calibration"),
+    "float32": Format("model_float32.tflite", "CPU, the reference", BUILTINS, exact=True),
+    "float16": Format("model_float16.tflite", "GPU", BUILTINS, "float16"),
+    "dynamic": Format("model_dynamic.tflite", "CPU, no calibration", BUILTINS, "int8"),
     "int8": Format(
-        "model_int8.tflite", "phone CPU and NPU, all integers", "uint8", "uint8", calibrated=True
+        "model_int8.tflite",
+        "CPU, NPU and microcontroller, integers only",
+        BUILTINS_INT8,
+        "int8",
+        input_type="uint8",
+        output_type="uint8",
+        calibrated=True,
     ),
     "int16x8": Format(
-        "model_int16x8.tflite", "NPU with 16-bit activations", calibrated=True, optional=True
+        "model_int16x8.tflite",
+        "NPU with 16-bit activations",
+        BUILTINS_INT16,
+        "int8",
+        calibrated=True,
+        optional=True,
     ),
     "onnx": Format("model_float32.onnx", "ONNX Runtime", exact=True),
 }
@@ -50,7 +76,7 @@ FormatName = Literal["saved_model", "float32", "float16", "dynamic", "int8", "in
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """How a run is exported and proven. Every field is an option of scripts/export.py."""
+    """Settings of an export."""
 
     formats: tuple[FormatName, ...] = (
         "saved_model",
@@ -60,39 +86,60 @@ class ExportSettings:
         "int8",
         "int16x8",
     )
-    """What to write; onnx wants the extra "onnx" of keras_arch."""
+    """Formats to write. onnx requires pip install -e '.[onnx]'."""
     height: Annotated[int, PIXELS] | None = None
-    """Of the images in pixels; the model's own if not given."""
+    """Input height in pixels. Requires --width. Default: the model's."""
     width: Annotated[int, PIXELS] | None = None
-    """The same."""
+    """Input width in pixels. Requires --height. Default: the model's."""
     keep_channels: bool = False
-    """Leave a grey model grey in TFLite files, which otherwise take red, green and blue, as cameras give them."""
+    """Grayscale input for TFLite files of a grayscale model, instead of RGB."""
     int8_output: Literal["uint8", "float32"] = "uint8"
     """Type of the int8 file's probabilities."""
     keep_float: tuple[str, ...] = ()
-    """Layers that stay in float32 within the int8 file; see --debug-quantization. Its ends are float32, then, too."""
+    """Float32 layers in the int8 file. See --debug-quantization."""
     calibration_images: Annotated[int, Range(1, 100_000)] = 100
-    """Un-augmented training images that the ranges of int8 are measured on."""
-    proof_images: Annotated[int, Range(1, 1_000_000)] = 2000
-    """Test images that every file has to answer, at most; a slow one as many as it can in a minute."""
+    """Maximum number of training images for calibration."""
+    verification_images: Annotated[int, Range(1, 1_000_000)] = 2000
+    """Maximum number of test images for verification."""
     max_drop: Annotated[float, Range(0, 100)] = 1.0
-    """Points of accuracy that a file may lose on them against the Keras model."""
+    """Maximum drop in top-1 accuracy, in percentage points."""
     seed: Annotated[int, SEEDS] = 0
-    """Of the choice of images."""
+    """Seed for sampling calibration and verification images."""
     license: str = "not stated"
-    """Of the trained weights, for the model card and the files' metadata."""
+    """License of the weights, for MODEL_CARD.md and the TFLite metadata."""
 
     def __post_init__(self):
         check_options(self)
         if (self.height is None) != (self.width is None):
             raise InputError(
-                f"expected a height and a width or neither, got {self.height} and {self.width}"
+                "`height` and `width` must be given together. "
+                f"Received: height={self.height}, width={self.width}. "
+                "Pass --height and --width, or neither."
             )
         if self.keep_float and "int8" not in self.formats:
             raise InputError(
-                f"expected int8 among the formats with keep_float, got {', '.join(self.formats)}"
+                "`keep_float` requires the format int8. "
+                f"Received: formats={', '.join(self.formats)}. Add int8 to --formats."
             )
         if not self.formats:
             raise InputError(
-                f"expected one format or more, got none; there are {', '.join(FORMATS)}"
+                "`formats` must have at least one format. Received: none. "
+                f"Choose from {', '.join(FORMATS)}."
             )
+
+    def selected(self) -> dict[str, Format]:
+        """Return the rows of `FORMATS` to write, with the input and output types of these settings.
+
+        `int8_output` and `keep_float` apply to the int8 file alone. With `keep_float`, its input
+        and output are float32.
+        """
+        selected: dict[str, Format] = {name: FORMATS[name] for name in self.formats}
+        if "int8" in selected:
+            types = ("float32", "float32") if self.keep_float else ("uint8", self.int8_output)
+            selected["int8"] = replace(
+                selected["int8"],
+                input_type=types[0],
+                output_type=types[1],
+                keep_float=self.keep_float,
+            )
+        return selected

@@ -1,4 +1,7 @@
-"""Export a run for servers and phones, and prove every file: python scripts/export.py RUN."""
+"""Export a run to SavedModel, TFLite and ONNX, and verify every file.
+
+python scripts/export.py RUN
+"""
 
 import sys
 from dataclasses import dataclass
@@ -11,75 +14,84 @@ from keras_arch import files
 from keras_arch.cli import announce, parse, print_table, quiet, run, say
 from keras_arch.errors import VerificationError
 from keras_arch.formats import ExportSettings
-from keras_arch.reports.tables import transpose
 
 
 @dataclass
 class Options:
-    """Write RUN/export/, then run each file where keras_arch is not, on test images. Exit status 1: a file fails."""
+    """Export a run to RUN/export and verify every file on test images.
+
+    Each file runs in a process without keras_arch. The exit status is 1 if a file fails.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Run folder that scripts/train.py wrote."""
+    """Run directory that scripts/train.py wrote."""
     settings: ExportSettings
     data_dir: Path | None = None
-    """Folder of prepared TFDS data sets; the one that the run was trained from if not given."""
+    """Directory of TFDS datasets. Default: the directory that the run used."""
     debug_quantization: bool = False
-    """Export nothing; list the layers by what int8 costs in them, and name those to keep in float32."""
+    """Table of int8 errors by layer, instead of an export."""
 
 
 def main():
     options = parse(Options, sys.argv[1:], prog="export.py")
-    with files.shared_lock(
-        options.run
-    ):  # or a training with --overwrite could replace it in the meantime
-        export(options)
+    with files.shared_lock(options.run):  # a training with --overwrite waits
+        if options.debug_quantization:
+            debug(options)
+        else:
+            export(options)
+
+
+def debug(options):
+    """Print the layers with the highest int8 errors."""
+    with quiet():
+        from keras_arch.export.quantization import ERROR_THRESHOLD
+        from keras_arch.export.run import ERROR_LEGEND, debug_quantization, open_run
+
+    _, model, data = open_run(options.run, options.settings, options.data_dir)
+    with quiet():
+        rows, names = debug_quantization(model, data, options.settings)
+    print_table(rows)
+    print(ERROR_LEGEND)
+    if not names:
+        return print(f"No layer adds more than {ERROR_THRESHOLD:.0%}.")
+    print(
+        f"To keep layers that add more than {ERROR_THRESHOLD:.0%}, and their readers, in float32:"
+    )
+    say(f"  --keep-float {' '.join(names)}")
 
 
 def export(options):
+    """Write RUN/export and add it to report.html."""
     with quiet():
         from keras_arch.export.record import list_problems, smallest_file
-        from keras_arch.export.run import (
-            ERROR_LEGEND,
-            debug_quantization,
-            export_and_verify,
-            open_run,
-        )
+        from keras_arch.export.run import export_and_verify, open_run
         from keras_arch.reports.html import add_export
         from keras_arch.reports.model_card import write_model_card
         from keras_arch.reports.tables import (
             VERIFICATION_LEGEND,
-            operator_lines,
+            refusal_lines,
             verification_table,
         )
 
     settings, folder = options.settings, options.run / "export"
     run, model, data = open_run(options.run, settings, options.data_dir)
-    if options.debug_quantization:
-        with quiet():
-            rows, names = debug_quantization(model, data, settings)
-        print_table(rows)
-        print(ERROR_LEGEND)
-        return print(
-            f"Next: the same with --keep-float {' '.join(names)} instead."
-            if names
-            else "No layer does."
-        )
     files.check_writable(folder)
-    say(f"Exporting {options.run / 'model.keras'} to {folder}, then running each file:")
+    say(f"Exporting to {folder} and verifying each file:")
     with files.atomic_folder(folder, "export.json") as partial:
         with quiet():
-            found = export_and_verify(run, model, data, partial, settings, announce)
-        write_model_card(partial, found, run, data.class_names)
-        if table := verification_table(found):
-            print(f"On {found['proof']['images']:,} test images:")
-            print_table(transpose(table))
-        print(VERIFICATION_LEGEND, *operator_lines(found), sep="\n")
-        if problems := list_problems(found):
+            report = export_and_verify(run, model, data, partial, settings, announce)
+        write_model_card(partial, report, run, data.class_names)
+        if table := verification_table(report):
+            print(f"Verified on {report['verification']['images']:,} test images:")
+            print(table, VERIFICATION_LEGEND, sep="\n")
+        for line in refusal_lines(report):
+            print(line)
+        if problems := list_problems(report):
             raise VerificationError(folder, problems)
-    add_export(options.run, table)
-    say(
-        f"Next: python scripts/predict.py {folder / smallest_file(found)} PICTURE_OR_FOLDER, and docs/mobile.md"
-    )
+    add_export(options.run, report)
+    if table:
+        print("Next (to deploy to Android and iOS, see docs/mobile.md):")
+        say(f"  python scripts/predict.py {folder / smallest_file(report)} IMAGE")
 
 
 if __name__ == "__main__":

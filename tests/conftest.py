@@ -97,7 +97,7 @@ def write_tflite(model, path):
     from keras_arch.formats import FORMATS
 
     with trace(build_tflite_model(model, keep_channels=True)) as source:
-        path.write_bytes(convert(source, "float32", FORMATS["float32"], None))
+        path.write_bytes(convert(source, FORMATS["float32"], None))
 
 
 def latin_1_folder(parent, name):

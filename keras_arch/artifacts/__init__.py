@@ -1,1 +1,1 @@
-"""Model files of any kind, opened as one thing: images in, probabilities out."""
+"""Open model files of any kind as an `Artifact`: images in, probabilities out."""

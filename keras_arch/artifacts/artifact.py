@@ -1,8 +1,9 @@
-"""A trained model in one of its forms, and what every form is checked for."""
+"""An opened model file, and checks for all kinds of model files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,86 +13,113 @@ from ..text import VALUE_CELLS, shorten
 
 @dataclass(frozen=True)
 class Artifact:
-    """A trained model in one of its forms.
-
-    `predict` takes images (batch, height, width, channels) of 0-255, any number type, and gives probabilities
-    (batch, classes) as float32, whatever the file's own types are.
-    """
+    """An opened model file. `open_artifact` returns it."""
 
     path: Path
     kind: str
-    image_shape: tuple[int | None, int | None, int]
+    """"keras", "saved_model", "tflite" or "onnx"."""
+    image_shape: tuple[int | None, ...]
+    """(height, width, channels). A height or width of None takes any size."""
     classes: int
-    size: int  # bytes on disk
+    size: int
+    """Bytes on disk."""
     predict: Callable[[np.ndarray], np.ndarray]
+    """Function from images (batch, height, width, channels) of 0-255, of any number type, to
+    float32 probabilities (batch, classes)."""
 
     @property
-    def image_size(self):
-        """(height, width) in pixels where they are fixed, else None."""
-        return None if None in self.image_shape[:2] else self.image_shape[:2]
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels. None if one of them takes any size."""
+        height, width = self.image_shape[:2]
+        return None if height is None or width is None else (height, width)
 
 
-def shape_error(path, shape, image_shape, error=None):
-    """An InputError about images of a shape that a file does not take, or on which it fails with `error`."""
+def shape_error(
+    path: Path, shape: tuple, image_shape: tuple, error: Exception | None = None
+) -> InputError:
+    """Return an InputError for images of a shape that a file does not take.
+
+    Args:
+        path: model file.
+        shape: shape of the images.
+        image_shape: `Artifact.image_shape`.
+        error: exception of the runtime, if any.
+    """
     cause = f" ({first_line(error)})" if error else ""
     return InputError(
-        f"{path} cannot classify images of this shape. Received: {shape}. Use (batch, height, width, channels) with "
-        f"images of {image_shape}, where None is any size that is large enough{cause}."
+        f"{path} cannot classify images of this shape. Received: {shape}. Use (batch, height, "
+        f"width, channels) with images of {image_shape}. None means any size that is large "
+        f"enough{cause}."
     )
 
 
-def predict_in_batches(predict, batch):
-    """Make a function of `batch` images take any number of them.
+def predict_in_batches(
+    predict: Callable[[np.ndarray], np.ndarray], batch: int | None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a predict function that takes any number of images.
 
     Args:
-        predict: a function from images (batch, height, width, channels) to probabilities (batch, classes).
-        batch: how many images it takes at once. None if it takes any number already.
+        predict: function from images (batch, height, width, channels) to probabilities
+            (batch, classes).
+        batch: batch size of `predict`. None if it takes any.
 
     Returns:
-        A function from images (any number of them, height, width, channels) to probabilities. The last batch is
-        filled up with black images.
+        Function from any number of images to their probabilities. It pads the last batch with
+        black images.
     """
     if batch is None:
         return predict
 
     def predict_all(images):
-        answers = []
+        results = []
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
             missing = batch - len(part)
             full = np.pad(part, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else part
-            answers.append(predict(full)[: len(part)])
-        return np.concatenate(answers)
+            results.append(predict(full)[: len(part)])
+        return np.concatenate(results)
 
     return predict_all
 
 
-def cast_images(images, dtype):
-    """Raw pixels of 0-255 in the number type of an input. Integers are rounded, and clipped to what the type holds."""
+def cast_images(images: np.ndarray, dtype: Any) -> np.ndarray:
+    """Cast raw images to the type of an input. Values for integers are rounded and clipped."""
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
         images = np.clip(np.round(images), limits.min, limits.max)
     return np.asarray(images).astype(dtype)
 
 
-def check_number_type(path, dtype, name):
-    """Raise InputError unless pixels of 0-255 fit a number type of NumPy; `name` is what the file calls it."""
+def check_number_type(path: Path, dtype: Any, name: str) -> None:
+    """Raise InputError unless a type can hold pixels of 0-255.
+
+    Args:
+        path: model file.
+        dtype: NumPy type of its input.
+        name: name of the type in the file, for the message.
+    """
     if np.dtype(dtype).kind in "OSUb" or np.array(255).astype(dtype) != 255:
         raise InputError(
             f"{path} must take pixels of 0-255. Received: an input of {name}. Use float32 or uint8."
         )
 
 
-def known(shape):
-    """A shape as a tuple, None for each side that is open. None for a shape of unknown rank."""
+def to_tuple(shape: Any) -> tuple[int | None, ...] | None:
+    """Return a shape as a tuple with None for sides of any size, or None for unknown rank."""
     if getattr(shape, "rank", 0) is None:
         return None
     return tuple(int(side) if isinstance(side, (int, np.integer)) else None for side in shape)
 
 
-def check_signature(path, inputs, outputs):
-    """Raise InputError unless the shapes are those of one image in and one vector of classes out."""
-    inputs, outputs = [known(shape) for shape in inputs], [known(shape) for shape in outputs]
+def check_signature(path: Path, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Raise InputError unless a file has one image as input and one vector of classes as output.
+
+    Args:
+        path: model file.
+        inputs: shapes of the inputs.
+        outputs: shapes of the outputs.
+    """
+    inputs, outputs = [to_tuple(shape) for shape in inputs], [to_tuple(shape) for shape in outputs]
     match inputs, outputs:
         case [[(_, channels, _, side)], _] if channels in (1, 3) and side not in (1, 2, 3, 4):
             problem = ", with channels first"
@@ -107,6 +135,7 @@ def check_signature(path, inputs, outputs):
         for shapes in (inputs, outputs)
     )
     raise InputError(
-        f"{path} must be an image classifier, (batch, height, width, channels) to (batch, classes). Received: {takes} to "
-        f"{gives}{problem}. Convert it again with such an input and output."
+        f"{path} must be an image classifier, (batch, height, width, channels) to (batch, "
+        f"classes). Received: {takes} to {gives}{problem}. "
+        "Convert the model again with such an input and output."
     )

@@ -1,10 +1,13 @@
 """Open a .keras file."""
 
+from pathlib import Path
+
 from ..models import load_keras, plain_model, strip_auxiliary_heads
 from .artifact import Artifact, cast_images, check_number_type, check_signature
 
 
-def open_keras(path):
+def open_keras(path: Path) -> Artifact:
+    """Open a .keras file. See `open_artifact`."""
     import keras
 
     model = plain_model(strip_auxiliary_heads(load_keras(path)))
@@ -13,8 +16,7 @@ def open_keras(path):
     )
     (image,), (probabilities,) = model.inputs, model.outputs
     check_number_type(path, image.dtype, image.dtype)
-
-    structure = getattr(model, "input", image)  # such as a dict; a Sequential may have no `input`
+    structure = getattr(model, "input", image)  # e.g. a dict; a Sequential may have no `input`
 
     def predict(images):
         return model.predict_on_batch(

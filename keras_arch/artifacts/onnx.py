@@ -1,5 +1,7 @@
 """Open an .onnx file."""
 
+from pathlib import Path
+
 import numpy as np
 
 from ..errors import InputError, first_line
@@ -9,8 +11,8 @@ from .artifact import (
     cast_images,
     check_number_type,
     check_signature,
-    known,
     predict_in_batches,
+    to_tuple,
 )
 
 ONNX_TYPES = {
@@ -24,12 +26,13 @@ ONNX_TYPES = {
 }
 
 
-def open_onnx(path):
+def open_onnx(path: Path) -> Artifact:
+    """Open an .onnx file. See `open_artifact`."""
     try:
         import onnxruntime
     except ImportError:
         raise InputError(
-            f"expected onnxruntime to run {path}, got none; pip install -e '.[onnx]' would work"
+            f"{path} requires onnxruntime. Received: no onnxruntime. Run pip install -e '.[onnx]'."
         ) from None
     try:
         with plain_path(path) as plain:
@@ -39,9 +42,11 @@ def open_onnx(path):
         inputs, outputs = session.get_inputs(), session.get_outputs()
         shapes = [
             [tensor.shape for tensor in tensors] for tensors in (inputs, outputs)
-        ]  # names may be no UTF-8
-    except Exception as error:  # of onnxruntime's own kinds, which have no public base
-        raise InputError(f"expected a whole .onnx file, got {path}: {first_line(error)}") from error
+        ]  # raises if names of sides are not UTF-8
+    except Exception as error:  # exceptions of onnxruntime have no public base class
+        raise InputError(
+            f"{path} is not a valid .onnx file. Received: {first_line(error)}. Export it again."
+        ) from error
     check_signature(path, *shapes)
     (image,), (probabilities,) = inputs, outputs
     dtype = ONNX_TYPES.get(image.type, object)
@@ -50,9 +55,12 @@ def open_onnx(path):
     def predict(images):
         return session.run([probabilities.name], {image.name: cast_images(images, dtype)})[0]
 
-    batch, *image_shape = known(image.shape)
-    image_shape = tuple(image_shape)
-    predict = predict_in_batches(predict, batch)
+    batch, *image_shape = to_tuple(image.shape) or ()
     return Artifact(
-        path, "onnx", image_shape, probabilities.shape[-1], path.stat().st_size, predict
+        path,
+        "onnx",
+        tuple(image_shape),
+        probabilities.shape[-1],
+        path.stat().st_size,
+        predict_in_batches(predict, batch),
     )

@@ -1,4 +1,4 @@
-"""Open a .keras file, a SavedModel folder, a .tflite or an .onnx file: images in, probabilities out."""
+"""Open a model file of any kind."""
 
 import reprlib
 from dataclasses import replace
@@ -8,36 +8,42 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import is_path
-from .artifact import shape_error
+from .artifact import Artifact, shape_error
 from .keras import open_keras
 from .onnx import open_onnx
 from .saved_model import open_saved_model
 from .tflite import open_tflite
 
-KINDS = "a .keras file, a SavedModel folder, a .tflite or an .onnx file"
+KINDS = "a .keras file, a SavedModel directory, a .tflite file or an .onnx file"
+OPENERS = {".keras": open_keras, ".tflite": open_tflite, ".onnx": open_onnx}  # by suffix
+ROUNDING = 1e-3  # tolerance of a probability outside 0-1, and of the sum of an image
+STEP = 1 / 256  # step of 8-bit probabilities. Each may add as much to the error of the sum
 
 
-ROUNDING = 1e-3  # by which a probability may leave 0 to 1
-
-
-STEP = 1 / 256  # between the probabilities of an 8-bit file; each may be off by one in the sum
-
-
-def open_artifact(path):
+def open_artifact(path: str | Path) -> Artifact:
     """Open a trained model.
 
     Args:
-        path: a .keras file, a SavedModel folder, a .tflite or an .onnx file, or a run folder for its model.keras. Only what
-            the kind needs is imported: a .tflite file runs without TensorFlow.
+        path: .keras file, SavedModel directory, .tflite file, .onnx file, or a run directory for
+            its model.keras. Only the required runtime is imported: a .tflite file runs without
+            TensorFlow.
 
-    A SavedModel is a program: its graph can read and write files as soon as it is opened or run, as TensorFlow documents
-    (https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md). Open only SavedModels of people whom you trust. .keras
-    and .tflite files of others are safe to open: they hold layers and operators only, and a .keras file with code of its own,
-    such as a Lambda layer, is refused.
+    Returns:
+        An `Artifact`, whose `predict` takes images and returns probabilities.
+
+    A SavedModel is a program. Its graph can read and write files when it is opened or run (see
+    https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md). Open only SavedModels of
+    people whom you trust. .keras and .tflite files are safe to open: they hold layers and
+    operators. A .keras file with code, such as a Lambda layer, is refused.
 
     Raises:
-        InputError (a ValueError): not there, not one of the kinds, damaged, not an image classifier, or a .keras file with
-            code of its own; on `predict`, answers that are no probabilities.
+        InputError (a ValueError): the file does not exist, is damaged, is not an image classifier,
+            or is a .keras file with code. `predict` raises it for outputs that are not
+            probabilities.
+
+    Example:
+        artifact = keras_arch.open_artifact("saved_models/quickstart")
+        probabilities = artifact.predict(images)
     """
     if not is_path(path):
         raise InputError(f"`path` must be the path of {KINDS}. Received: {reprlib.repr(path)}.")
@@ -52,15 +58,15 @@ def open_artifact(path):
         if not len(images):
             return np.zeros((0, artifact.classes), "float32")
         try:
-            answers = artifact.predict(images)
-        except Exception as error:  # each runtime has its own kinds
+            outputs = artifact.predict(images)
+        except Exception as error:  # each runtime has its own exceptions
             raise shape_error(path, images.shape, artifact.image_shape, error) from error
-        return check_outputs(answers, path)
+        return check_outputs(outputs, path)
 
     return replace(artifact, predict=predict)
 
 
-def check_image_shape(images, artifact):
+def check_image_shape(images: np.ndarray, artifact: Artifact) -> None:
     """Raise InputError unless the artifact takes images of this shape."""
     expected = (None, *artifact.image_shape)
     if images.ndim != 4 or any(
@@ -69,31 +75,30 @@ def check_image_shape(images, artifact):
         raise shape_error(artifact.path, images.shape, artifact.image_shape)
 
 
-def check_outputs(answers, path):
-    """Return the answers (images, classes) of a file as float32, or raise InputError unless they can be probabilities."""
-    answers = np.asarray(answers, "float32")
-    low, high = np.min(answers), np.max(answers)
-    sums = np.sum(answers, axis=-1, dtype="float64")
-    off = ROUNDING + STEP * np.shape(answers)[-1]
-    if not (
-        low >= -ROUNDING and high <= 1 + ROUNDING and np.abs(sums - 1).max() <= off
-    ):  # NaN is refused, too
+def check_outputs(outputs: np.ndarray, path: str | Path) -> np.ndarray:
+    """Return outputs (images, classes) as float32, or raise InputError if not probabilities."""
+    outputs = np.asarray(outputs, "float32")
+    low, high = np.min(outputs), np.max(outputs)
+    sums = np.sum(outputs, axis=-1, dtype="float64")
+    tolerance = ROUNDING + STEP * np.shape(outputs)[-1]
+    if not (  # `not` refuses NaN as well
+        low >= -ROUNDING and high <= 1 + ROUNDING and np.abs(sums - 1).max() <= tolerance
+    ):
         raise InputError(
-            f"{path} must give class probabilities. Received: values from {low:.3g} to {high:.3g}, whose sums for each image "
-            f"are {sums.min():.3g} to {sums.max():.3g}. End the model in a softmax"
+            f"{path} must output class probabilities. Received: values from {low:.3g} to "
+            f"{high:.3g} with sums from {sums.min():.3g} to {sums.max():.3g}. "
+            "End the model with a softmax."
         )
-    return answers
+    return outputs
 
 
-def open_kind(path):
+def open_kind(path: Path) -> Artifact:
+    """Open a file with the runtime of its kind."""
     if not path.exists():
-        raise InputError(f"expected {KINDS}, got {path}, which does not exist")
+        raise InputError(f"{path} does not exist. Pass {KINDS}, or a run directory.")
     if path.is_dir() and (path / "saved_model.pb").is_file():
         return open_saved_model(path)
-    if path.suffix == ".keras" and path.is_file():
-        return open_keras(path)
-    if path.suffix == ".tflite" and path.is_file():
-        return open_tflite(path)
-    if path.suffix == ".onnx" and path.is_file():
-        return open_onnx(path)
-    raise InputError(f"expected {KINDS}, got {path}")
+    if path.is_file() and path.suffix in OPENERS:
+        return OPENERS[path.suffix](path)
+    found = "a directory" if path.is_dir() else f"a file with the suffix {path.suffix!r}"
+    raise InputError(f"{path} is not a model. Received: {found}. Pass {KINDS}, or a run directory.")

@@ -1,33 +1,37 @@
-"""The order of computation in a .tflite file, checked before LiteRT runs it.
+"""Check the order of computation in a .tflite file before LiteRT runs it.
 
-LiteRT refuses what is no valid flatbuffer, and most operators with wrong tensors. It does not check the order: the
-process crashes if an operator writes into a constant or into the output of another one, if a required input is absent, or
-if a number is written into a tensor of text.
+LiteRT refuses invalid flatbuffers and most operators with wrong tensors. It does not check the
+order. The process crashes if
+
+- an operator writes to a constant or to the output of another operator,
+- a required input is absent,
+- a number is written to a string tensor.
 """
 
 from ai_edge_litert import schema_py_generated as schema
 
-ABSENT = -1  # stands for an optional input, such as a bias
-REQUIRED = 2  # inputs of an operator that are never optional
-RECURRENT = 10  # inputs; an operator with more is an LSTM, of which only the first is required
+ABSENT = -1  # index of an absent optional input, such as a bias
+REQUIRED = 2  # number of inputs that are never optional
+RECURRENT = 10  # an operator with more inputs is an LSTM, which requires only the first
 
 
-def check_graph(content):
-    """Check that every tensor of a .tflite file has one value before it is read.
+def check_graph(content: bytes) -> None:
+    """Check that every tensor of a .tflite file is written once and before it is read.
 
     Args:
-        content: bytes of the file, a valid flatbuffer.
+        content: the file, a valid flatbuffer.
 
     Raises:
-        ValueError: a tensor is written twice, written although it is constant, read before it is written, or holds text,
-            which no image classifier needs.
+        ValueError: a tensor is written twice, is a constant and written, is read before it is
+            written, or holds strings, which image classifiers do not need.
     """
     model = schema.Model.GetRootAs(content, 0)
     for number in range(model.SubgraphsLength()):
         check_subgraph(model, model.Subgraphs(number))
 
 
-def check_subgraph(model, subgraph):
+def check_subgraph(model: schema.Model, subgraph: schema.SubGraph) -> None:
+    """Check one subgraph. See `check_graph`."""
     tensors = [subgraph.Tensors(number) for number in range(subgraph.TensorsLength())]
     for number, tensor in enumerate(tensors):
         if tensor.Type() == schema.TensorType.STRING:
@@ -51,8 +55,8 @@ def check_subgraph(model, subgraph):
     read(ready, [subgraph.Outputs(number) for number in range(subgraph.OutputsLength())])
 
 
-def has_value(model, tensor):
-    """Whether a tensor has a value before any operator runs: a constant, a variable or an empty tensor."""
+def has_value(model: schema.Model, tensor: schema.Tensor) -> bool:
+    """Return whether a tensor is a constant, a variable or empty, so that no operator writes it."""
     buffer = model.Buffers(tensor.Buffer())
     constant = buffer.DataLength() or buffer.Offset() or buffer.Size() or tensor.ExternalBuffer()
     return (
@@ -62,18 +66,17 @@ def has_value(model, tensor):
     )
 
 
-def read(ready, tensors):
-    """Raise ValueError unless all tensors have a value."""
+def read(ready: set[int], tensors: list[int]) -> None:
+    """Raise ValueError unless all `tensors` are `ready`."""
     for tensor in tensors:
         if tensor not in ready:
             raise ValueError(f"tensor {tensor} is read and has no value")
 
 
-def write(ready, tensors, count):
-    """Give each of `tensors` a value, or raise ValueError unless they are of the `count` tensors and have none."""
+def write(ready: set[int], tensors: list[int], count: int) -> None:
+    """Add `tensors` to `ready`, or raise ValueError if one is ready or not below `count`."""
     for tensor in tensors:
         if tensor in ready or not 0 <= tensor < count:
-            raise ValueError(
-                f"tensor {tensor} is written and {'has a value' if tensor in ready else 'does not exist'}"
-            )
+            problem = "has a value" if tensor in ready else "does not exist"
+            raise ValueError(f"tensor {tensor} is written and {problem}")
         ready.add(tensor)

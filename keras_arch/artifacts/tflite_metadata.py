@@ -1,6 +1,7 @@
-"""TFLite Metadata, read: how pixels are normalized before they enter a .tflite file, and whether files are packed into it.
+"""Read TFLite Metadata: the normalization of the input, and whether a .tflite file contains files.
 
-Read with the flatbuffers library by the field numbers of the published schema, metadata_schema.fbs.
+This module reads the fields of the published schema, metadata_schema.fbs, by number with the
+flatbuffers library.
 """
 
 from dataclasses import dataclass
@@ -10,46 +11,43 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import encode, number_types, packer
 from flatbuffers.table import Table
 
-METADATA = b"TFLITE_METADATA"  # the name of the metadata in a .tflite file
+METADATA = b"TFLITE_METADATA"  # name of the entry in a .tflite file
 
-# Numbers of the schema's fields. Its three larger tables each list associated files.
+# Numbers of the schema's fields. Models, subgraphs and tensors can have associated files.
 SUBGRAPHS, MODEL_FILES = 3, 6
 INPUTS, OUTPUTS, SUBGRAPH_FILES = 2, 3, 4
 PROCESS_UNITS, TENSOR_FILES = 4, 6
 OPTIONS_TYPE, OPTIONS = 0, 1
 MEAN, STD = 0, 1
 
-NORMALIZATION_OPTIONS = 1  # number of the type in its union
+NORMALIZATION_OPTIONS = 1  # number of the type in ProcessUnitOptions
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What the metadata of a .tflite file say about its first input and its files.
-
-    The input of the model is (pixels - mean) / std. Both are float32 arrays of one number, or of one for each channel.
-    """
+    """Normalization of the first input, (pixels - mean) / std, and associated files."""
 
     mean: np.ndarray
+    """float32 (1,) or (channels,)."""
     std: np.ndarray
-    has_files: bool  # such as labels; they lie behind the model as a zip archive
+    """float32 (1,) or (channels,)."""
+    has_files: bool
+    """Whether a zip archive with files such as labels follows the model."""
 
 
 RAW_PIXELS = Metadata(np.zeros(1, "float32"), np.ones(1, "float32"), has_files=False)
 
 
-def read_metadata(content):
-    """Read the metadata in a .tflite file.
+def read_metadata(content: bytes) -> Metadata:
+    """Return the metadata of a .tflite file, or `RAW_PIXELS` if it has none.
 
     Args:
-        content: bytes of the file.
-
-    Returns:
-        A `Metadata`; `RAW_PIXELS` if the file has no metadata.
+        content: the file.
 
     Raises:
-        Whatever the flatbuffers library raises for damaged metadata.
+        Exception: of any type, from the flatbuffers library, if the metadata are damaged.
     """
-    found = metadata_in(content)
+    found = find_metadata(content)
     if found is None:
         return RAW_PIXELS
     model = Table(found, encode.Get(packer.uoffset, found, 0))
@@ -69,8 +67,8 @@ def read_metadata(content):
     return Metadata(mean, std, has_files=bool(files))
 
 
-def metadata_in(content):
-    """The metadata in the bytes of a .tflite file, or None."""
+def find_metadata(content: bytes) -> bytes | None:
+    """Return the bytes of the metadata in a .tflite file, or None."""
     model = schema.Model.GetRootAs(content, 0)
     for number in range(model.MetadataLength()):
         entry = model.Metadata(number)
@@ -79,12 +77,13 @@ def metadata_in(content):
     return None
 
 
-def slot(table, field):
-    """Where a field lies, in bytes from the start of its table; 0 if it is absent."""
+def slot(table: Table, field: int) -> int:
+    """Return the offset of a field in its table in bytes. 0: the field is absent."""
     return table.Offset(4 + 2 * field)
 
 
-def byte(table, field):
+def byte(table: Table, field: int) -> int:
+    """Return a uint8 field. 0 if it is absent."""
     return (
         table.Get(number_types.Uint8Flags, table.Pos + slot(table, field))
         if slot(table, field)
@@ -92,8 +91,8 @@ def byte(table, field):
     )
 
 
-def floats(table, field):
-    """The numbers in a vector of floats; none if the field is absent."""
+def floats(table: Table, field: int) -> np.ndarray:
+    """Return a field with a vector of floats. Empty if it is absent."""
     return (
         table.GetVectorAsNumpy(number_types.Float32Flags, slot(table, field))
         if slot(table, field)
@@ -101,8 +100,8 @@ def floats(table, field):
     )
 
 
-def tables(table, field):
-    """The tables in a vector of tables; none if the field is absent."""
+def tables(table: Table, field: int) -> list[Table]:
+    """Return a field with a vector of tables. Empty if it is absent."""
     if not slot(table, field):
         return []
     start = table.Vector(slot(table, field))

@@ -1,46 +1,48 @@
-"""What an export demands of images and of a model's outputs before it writes anything."""
+"""Check images and models before an export writes anything."""
 
+import keras
 import numpy as np
 
 from ..errors import InputError
 from ..models import all_layers
 
 
-def check_raw_images(images, name):
+def check_raw_images(images: np.ndarray, name: str) -> np.ndarray:
     """Return `images` as an array, or raise InputError unless they are raw images.
 
     Args:
-        images: array-like (count, height, width, channels) of 0-255.
-        name: of the argument, for the message.
+        images: array-like (count, height, width, channels), 0-255.
+        name: name of the argument, for the message.
     """
     images = np.asarray(images)
     if images.ndim != 4 or not images.size or images.dtype.kind not in "uif":
         raise InputError(
-            f"`{name}` must be at least one image, as an array of numbers (count, height, width, channels). "
-            f"Received: shape={images.shape}, dtype={images.dtype}"
+            f"`{name}` must be an array of numbers (count, height, width, channels) with at least "
+            f"one image. Received: shape={images.shape}, dtype={images.dtype}."
         )
     finite = np.isfinite(images).all(axis=(1, 2, 3))
     if not finite.all():
         raise InputError(
-            f"`{name}` must be finite pixels of 0-255. Received: NaN or infinity in {np.sum(~finite)} of {len(images)} "
-            "images. Leave these images out or read them again"
+            f"`{name}` must be finite pixels of 0-255. Received: NaN or infinity in "
+            f"{np.sum(~finite)} of {len(images)} images. Remove these images."
         )
     low, high = images.min(), images.max()
-    normalized = images.dtype.kind == "f" and high <= 1  # integers of 0 and 1 are raw, as of a mask
+    normalized = images.dtype.kind == "f" and high <= 1  # integers of 0 and 1 can be a raw mask
     if low < 0 or high > 255 or normalized:
         raise InputError(
-            f"`{name}` must be pixels of 0-255. Received: pixels from {low:.6g} to {high:.6g}. The model takes raw 0-255 "
-            "pixels and normalizes them itself"
+            f"`{name}` must be pixels of 0-255. Received: pixels from {low:.6g} to {high:.6g}. "
+            "Pass raw 0-255 pixels. The model normalizes them."
         )
     return images
 
 
-def check_precision(model):
-    """Raise InputError unless all layers of `model`, also those of nested models, compute in float32."""
+def check_precision(model: keras.Model) -> None:
+    """Raise InputError unless all layers of a model and its nested models compute in float32."""
     for layer in (model, *all_layers(model)):
         if layer.compute_dtype != "float32":
             raise InputError(
-                f"Converters need layers that compute in float32. Received: `{layer.name}` in {layer.dtype_policy.name}. "
-                'Call keras.config.set_dtype_policy("float32"), build the model again without other dtypes and copy the '
-                "weights."
+                "All layers must compute in float32 for an export. "
+                f"Received: `{layer.name}` in {layer.dtype_policy.name}. "
+                'Call keras.config.set_dtype_policy("float32"), build the model again without '
+                "other dtypes and copy the weights."
             )

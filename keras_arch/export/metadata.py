@@ -1,10 +1,13 @@
-"""TFLite Metadata: what a .tflite file says about itself, and its labels, packed into it.
+"""Write TFLite Metadata and class names into a .tflite file.
 
-Written with the flatbuffers library by the field numbers of the published schema, metadata_schema.fbs, whose generated
-code comes with MediaPipe alone. The labels are a zip archive behind the model, where the schema wants them.
+The metadata follow the published schema, metadata_schema.fbs. This module writes its fields by
+number with the flatbuffers library, because only MediaPipe ships the generated code. The class
+names are a zip archive after the model, as the schema requires.
 """
 
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -14,10 +17,10 @@ from flatbuffers import number_types
 from ..artifacts.tflite_metadata import METADATA
 from ..class_names import LABELS
 
-ALIGNMENT = 16  # bytes; TFLite's schema asks for it for every buffer of weights
+ALIGNMENT = 16  # bytes, for every buffer of weights in TFLite's schema
 
 # Numbers of the schema's enumerations and unions.
-IMAGE_PROPERTIES, RGB, GREY = np.uint8(2), np.int8(1), np.int8(2)
+IMAGE_PROPERTIES, RGB, GRAYSCALE = np.uint8(2), np.int8(1), np.int8(2)
 NORMALIZATION_OPTIONS = np.uint8(1)
 TENSOR_AXIS_LABELS = np.int8(2)
 SCALARS = {
@@ -27,8 +30,13 @@ SCALARS = {
 }
 
 
-def write_table(builder, fields):
-    """Write a flatbuffers table of {field number: numpy scalar, or offset of what was written before}."""
+def write_table(builder: flatbuffers.Builder, fields: dict[int, Any]) -> int:
+    """Write a flatbuffers table and return its offset.
+
+    Args:
+        builder: receives the table.
+        fields: {field number: NumPy scalar, or offset of an object in the builder}.
+    """
     builder.StartObject(max(fields) + 1)
     for slot, value in fields.items():
         if type(value) in SCALARS:
@@ -38,23 +46,25 @@ def write_table(builder, fields):
     return builder.EndObject()
 
 
-def write_vector(builder, offsets):
-    """Write a flatbuffers vector of tables."""
+def write_vector(builder: flatbuffers.Builder, offsets: list[int]) -> int:
+    """Write a flatbuffers vector of tables and return its offset."""
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
     return builder.EndVector()
 
 
-def image_classifier_metadata(name, description, version, license, image_shape):
-    """The bytes of the metadata of a classifier whose normalisation is inside the model.
+def image_classifier_metadata(
+    name: str, description: str, version: str, license: str, image_shape: tuple[int, int, int]
+) -> bytes:
+    """Return the metadata of an image classifier that takes raw pixels of 0-255.
 
     Args:
-        name: of the model.
-        description: a sentence or two.
-        version: of the weights.
-        license: text.
-        image_shape: (height, width, channels) of the input `image`, raw pixels of 0-255.
+        name: name of the model.
+        description: one or two sentences.
+        version: version of the weights.
+        license: license of the weights.
+        image_shape: (height, width, channels) of the input `image`.
     """
     builder = flatbuffers.Builder()
     text = builder.CreateString
@@ -64,29 +74,28 @@ def image_classifier_metadata(name, description, version, license, image_shape):
         return builder.CreateNumpyVector(np.array([value], "float32"))
 
     size = write_table(builder, {0: np.uint32(width), 1: np.uint32(height)})
-    properties = write_table(builder, {0: RGB if channels == 3 else GREY, 1: size})
+    properties = write_table(builder, {0: RGB if channels == 3 else GRAYSCALE, 1: size})
     content = write_table(builder, {0: IMAGE_PROPERTIES, 1: properties})
-    identity = write_table(builder, {0: numbers(0), 1: numbers(1)})  # mean and deviation
-    normalisation = write_table(builder, {0: NORMALIZATION_OPTIONS, 1: identity})
-    stats = write_table(builder, {0: numbers(255), 1: numbers(0)})  # highest and lowest
+    identity = write_table(builder, {0: numbers(0), 1: numbers(1)})  # mean and std
+    normalization = write_table(builder, {0: NORMALIZATION_OPTIONS, 1: identity})
+    stats = write_table(builder, {0: numbers(255), 1: numbers(0)})  # maximum and minimum
     image = {
         0: text("image"),
-        1: text("Raw pixels of 0-255; the model normalises them itself."),
+        1: text("Raw pixels of 0-255. The model normalizes them."),
         3: content,
-        4: write_vector(builder, [normalisation]),
+        4: write_vector(builder, [normalization]),
         5: stats,
     }
     labels = {
         0: text(LABELS),
-        1: text("The class of each probability, in order."),
+        1: text("Name of the class of each probability."),
         2: TENSOR_AXIS_LABELS,
     }
-    feature = write_table(
-        builder, {0: np.uint8(1), 1: write_table(builder, {0: np.uint8(0)})}
-    )  # FeatureProperties, which is empty
+    feature_properties = write_table(builder, {0: np.uint8(0)})  # this table has no fields
+    feature = write_table(builder, {0: np.uint8(1), 1: feature_properties})
     probabilities = {
         0: text("probabilities"),
-        1: text("One probability of 0-1 for each class; they add up to 1."),
+        1: text("Probability of each class, 0-1. They sum to 1."),
         3: feature,
         5: write_table(builder, {0: numbers(1), 1: numbers(0)}),
         6: write_vector(builder, [write_table(builder, labels)]),
@@ -101,22 +110,27 @@ def image_classifier_metadata(name, description, version, license, image_shape):
         2: text(version),
         3: write_vector(builder, [write_table(builder, graph)]),
         5: text(license),
-        7: text("1.0.0"),  # the oldest parser that knows all of these fields
+        7: text("1.0.0"),  # minimum parser version for these fields
     }
     builder.Finish(write_table(builder, fields), file_identifier=b"M001")
     return bytes(builder.Output())
 
 
 class AlignedBuilder(flatbuffers.Builder):
-    """A builder that keeps weights on TFLite's boundaries, which flatbuffers' Python code does not know of."""
+    """A builder that aligns weights for TFLite. The generated Python code does not."""
 
     def CreateNumpyVector(self, x):
         self.Prep(ALIGNMENT, x.nbytes)
         return super().CreateNumpyVector(x)
 
 
-def with_metadata(content, metadata):
-    """A .tflite file's bytes with `metadata` in it, and its one input and one output named in the tensors, too."""
+def add_metadata(content: bytes, metadata: bytes) -> bytes:
+    """Return a .tflite file with metadata and with the names `image` and `probabilities`.
+
+    Args:
+        content: the file. It has one input and one output.
+        metadata: what `image_classifier_metadata` returned.
+    """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
     graph.tensors[graph.inputs[0]].name, graph.tensors[graph.outputs[0]].name = (
@@ -133,15 +147,15 @@ def with_metadata(content, metadata):
     return bytes(builder.Output())
 
 
-def pack_labels(path, labels_file):
-    """Append the file of labels to a .tflite file, without its time: two exports of one run are equal."""
+def pack_labels(path: Path, labels_file: Path) -> None:
+    """Append labels.txt to a .tflite file, without its time, so that exports are reproducible."""
     entry = zipfile.ZipInfo(LABELS)
-    entry.external_attr = 0o644 << 16  # a file that all may read
-    with zipfile.ZipFile(path, "a") as archive:  # not compressed: a phone maps it into memory
+    entry.external_attr = 0o644 << 16  # readable for all
+    with zipfile.ZipFile(path, "a") as archive:  # uncompressed, for memory mapping
         archive.writestr(entry, labels_file.read_bytes())
 
 
-def read_metadata(model):
-    """The bytes of the metadata in an unpacked `schema.ModelT`, or None."""
+def read_metadata(model: schema.ModelT) -> bytes | None:
+    """Return the metadata in an unpacked model, or None."""
     found = [entry.buffer for entry in model.metadata or [] if entry.name == METADATA]
     return bytes(model.buffers[found[0]].data) if found else None

@@ -1,176 +1,237 @@
-"""A trained model as a SavedModel, TFLite and ONNX files, each with a promise that proof.py holds it to."""
+"""Export a trained model to SavedModel, TFLite and ONNX files."""
 
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
+import keras
 import numpy as np
 
 from ..class_names import LABELS, check_class_names, write_labels
-from ..errors import InputError, choose, explain_surroundings, first_line, is_disk_full
+from ..errors import InputError, explain_surroundings, first_line, is_disk_full
 from ..files import check_folder, hash_of
-from ..formats import FORMATS, ExportSettings
+from ..formats import FORMATS, ExportSettings, Format
 from ..models import check_backend, check_probabilities, plain_model, strip_auxiliary_heads
 from .checks import check_precision, check_raw_images
-from .metadata import image_classifier_metadata, pack_labels, with_metadata
+from .metadata import add_metadata, image_classifier_metadata, pack_labels
 from .onnx import check_installed, write_onnx
-from .quantization import convert_keeping, rank_layers
+from .quantization import LayerError, convert_mixed, rank_layers
 from .saved_model import write_saved_model
 from .tflite import build_tflite_model, convert, trace
-from .verification.spec import FileSpec
+from .verification.spec import FileSpec, TensorSpec
 
 CHECKED_IMAGES = 16  # calibration images whose outputs must be probabilities
 
 
 @explain_surroundings()
-def export_model(model, folder, class_names, calibration, settings=ExportSettings()):  # noqa: B008, it is frozen
-    """Write `model` into `folder` for servers and phones.
+def export_model(
+    model: keras.Model,
+    folder: str | Path,
+    class_names: Iterable[str | int],
+    calibration: np.ndarray,
+    settings: ExportSettings = ExportSettings(),  # noqa: B008, it is frozen
+) -> tuple[dict[str, FileSpec], dict[str, str]]:
+    """Export a model to SavedModel, TFLite and ONNX.
 
     Args:
-        model: a `keras.Model` from raw images (batch, height, width, channels) of 0-255 to class probabilities.
-        folder: path of an existing folder. It receives labels.txt and the files that `settings.formats` names.
-        class_names: one for each output, in their order, as text; whole numbers become text.
-        calibration: un-augmented training images (count, height, width, channels) of 0-255, for the ranges of int8.
-        settings: a `keras_arch.formats.ExportSettings`.
+        model: `keras.Model` from raw images (batch, height, width, channels) of 0-255 to class
+            probabilities.
+        folder: existing directory. It receives labels.txt and the files of `settings.formats`.
+        class_names: names of the classes in the order of the outputs. Integers become text.
+        calibration: training images (count, height, width, channels) of 0-255 without
+            augmentation. They set the ranges of the activations in int8 files.
+        settings: an `ExportSettings`.
 
     Returns:
-        {format name: `FileSpec`} of what was written, for `prove`, and {format name: reason} of what the converter refused.
+        {format name: `FileSpec`} of the files that were written, and {format name: error message}
+        of the files that the converter could not write.
 
     Raises:
-        InputError (a ValueError): Keras does not run on TensorFlow; the model has no fixed image
-            size, which a TFLite file needs, or another number of classes or another image shape than
-            class_names and calibration; the folder does not exist; an unknown layer in
-            settings.keep_float; a package is missing that a format takes; the model has several
-            outputs, or computes in mixed precision, or its outputs are not probabilities; the calibration images are none, not finite
-            or not in 0-255.
+        InputError (a ValueError): before any file is written, if
+            - Keras does not run on TensorFlow, or a format requires a missing package;
+            - the model has several outputs, no fixed image size, layers that do not compute in
+              float32, or outputs that are not probabilities;
+            - the number of class names or the shape of the images does not fit the model;
+            - the images are empty, not finite or not in 0-255;
+            - the directory does not exist.
+
+            Also if `settings.keep_float` names an unknown layer, or if the disk is full.
+
+    Example:
+        specs, refused = export_model(model, "export", ["cat", "dog"], train_images[:100])
     """
     check_backend("export_model")
     if not isinstance(settings, ExportSettings):
         raise InputError(
             f"`settings` must be `keras_arch.ExportSettings`. Received: {type(settings).__name__}."
         )
-    forms = {choose("a format", name, list(FORMATS)): FORMATS[name] for name in settings.formats}
-    if "onnx" in forms:
+    formats = settings.selected()
+    if "onnx" in formats:
         check_installed()
-    if "int8" in forms:
-        ends = ("float32", "float32") if settings.keep_float else ("uint8", settings.int8_output)
-        forms["int8"] = replace(forms["int8"], input_type=ends[0], output_type=ends[1])
-    folder, class_names = check_folder(folder), check_class_names(class_names)
+    directory, names = check_folder(folder), check_class_names(class_names)
     calibration = check_raw_images(calibration, "calibration")
     named = strip_auxiliary_heads(model)
     model = plain_model(named)
-    check_model(model, class_names, calibration)
+    check_model(model, len(names), calibration)
     check_precision(model)
     check_probabilities(model, calibration[:CHECKED_IMAGES])
-    phone = build_tflite_model(model, settings.keep_channels)
-    calibration = np.broadcast_to(calibration, (len(calibration), *phone.input_shape[1:]))
-    metadata = build_metadata(named, phone.input_shape[1:], settings.license)
-    labels = folder / LABELS
-    write_labels(labels, class_names)
-    promises, refused = {}, {}
-    with trace(phone) as source:
+    tflite_model = build_tflite_model(model, settings.keep_channels)
+    image_shape = tflite_model.input_shape[1:]
+    calibration = np.broadcast_to(calibration, (len(calibration), *image_shape))
+    metadata = build_metadata(named, image_shape, settings.license)
+    labels = directory / LABELS
+    write_labels(labels, names)
+    with trace(tflite_model) as traced:
 
-        def write(name, form, path):
-            if form.kind == "saved_model":
-                return write_saved_model(model, path, labels, class_names)
-            if form.kind == "onnx":
-                return write_onnx(model, path)
-            if name == "int8" and settings.keep_float:
-                content = convert_keeping(
-                    source, model, form, FORMATS["float32"], calibration, settings.keep_float
-                )
-            else:
-                content = convert(source, name, form, calibration)
-            path.write_bytes(with_metadata(content, metadata))
+        def write_tflite(form: Format, path: Path) -> None:
+            content = convert_format(traced, model, form, calibration)
+            path.write_bytes(add_metadata(content, metadata))
             pack_labels(path, labels)
 
-        for name, form in forms.items():
-            try:
-                write(name, form, folder / form.file)
-                promises[name] = file_spec(form, model, phone, metadata)
-            except InputError:
-                raise
-            except Exception as error:  # the converters have no public exception of their own
-                if is_disk_full(error):
-                    raise InputError(
-                        f"{form.file} could not be written: {first_line(error)}"
-                    ) from error
-                refused[name] = first_line(error)
-    return promises, refused
+        writers: dict[str, Callable[[Format, Path], object]] = {
+            "saved_model": lambda form, path: write_saved_model(model, path, labels, names),
+            "onnx": lambda form, path: write_onnx(model, path),
+            "tflite": write_tflite,
+        }
+        refused = write_files(formats, writers, directory)
+    return {
+        name: build_spec(form, model, tflite_model, metadata)
+        for name, form in formats.items()
+        if name not in refused
+    }, refused
 
 
-def check_model(model, class_names, calibration):
-    """Raise InputError unless the model fits the data and a file of fixed size."""
+def write_files(
+    formats: dict[str, Format], writers: dict[str, Callable[[Format, Path], object]], folder: Path
+) -> dict[str, str]:
+    """Write a file for each format, and return the error messages of those that failed.
+
+    Args:
+        formats: {format name: `Format`}.
+        writers: {`Format.kind`: function that writes a file at a path}.
+        folder: export directory.
+    """
+    refused = {}
+    for name, form in formats.items():
+        try:
+            writers[form.kind](form, folder / form.file)
+        except InputError:
+            raise
+        except Exception as error:  # the converters have no public exceptions
+            if is_disk_full(error):
+                raise InputError(
+                    f"{form.file} cannot be written. Received: {first_line(error)}. "
+                    "Free disk space, then export again."
+                ) from error
+            refused[name] = first_line(error)
+    return refused
+
+
+def convert_format(traced: str, model: keras.Model, form: Format, calibration: np.ndarray) -> bytes:
+    """Return the content of a .tflite file.
+
+    Args:
+        traced: SavedModel that `trace` wrote.
+        model: the model in it.
+        form: a row of `FORMATS`.
+        calibration: images of the shape that the file takes.
+    """
+    if form.keep_float:
+        return convert_mixed(traced, model, form, FORMATS["float32"], calibration)
+    return convert(traced, form, calibration)
+
+
+def check_model(model: keras.Model, classes: int, calibration: np.ndarray) -> None:
+    """Raise InputError unless the model fits the class names and the calibration images."""
     shape = model.input_shape[1:]
     if None in shape:
         raise InputError(
-            f"expected a model with a fixed image size, got {shape}; build it with input_shape=(224, 224, 3)"
+            f"The model must have a fixed image size. Received: image shape {shape}. "
+            "Build it with an input_shape such as (224, 224, 3)."
         )
-    if model.output_shape[-1] != len(class_names):
+    if model.output_shape[-1] != classes:
         raise InputError(
-            f"expected a model of {len(class_names)} classes, as the data has, got {model.output_shape[-1]}"
+            "`class_names` must have one name for each class of the model. "
+            f"Received: {classes} names for {model.output_shape[-1]} classes. "
+            "Use the classes that the model was trained on."
         )
     if calibration.shape[1:] != shape:
         raise InputError(
-            f"expected a model of images {calibration.shape[1:]}, as the data has, got {shape}"
+            f"`calibration` must have the model's image shape {shape}. "
+            f"Received: {calibration.shape[1:]}. Resize the images."
         )
 
 
-def build_metadata(model, image_shape, license):
-    """The metadata of a .tflite file of `model`."""
-    height, width, _ = image_shape
+def build_metadata(model: keras.Model, image_shape: tuple[int, int, int], license: str) -> bytes:
+    """Return the TFLite metadata of a model."""
+    (height, width, _), classes = image_shape, model.output_shape[-1]
     return image_classifier_metadata(
         name=model.name,
-        description=f"Classifies images of {width}x{height} pixels into {model.output_shape[-1]} classes.",
-        version=version_of(model),
+        description=f"Classifies images of {width}x{height} pixels into {classes} classes.",
+        version=weights_version(model),
         license=license,
         image_shape=image_shape,
     )
 
 
-def version_of(model):
-    """The version of a trained model: the first digits of the SHA-256 of its weights."""
+def weights_version(model: keras.Model) -> str:
+    """Return the first 12 digits of the SHA-256 of the weights."""
     return hash_of(model.get_weights())[:12]
 
 
-def file_spec(form, model, phone, metadata):
-    """What the receiver of a file may rely on."""
-    classes = model.output_shape[-1]
-    if form.kind == "tflite":
-        image = {"name": "image", "type": form.input_type, "shape": list(phone.input_shape)}
-        output = {"name": "probabilities", "type": form.output_type, "shape": [1, classes]}
-        if form.input_type == "uint8":
-            image |= {"scale": 1.0, "zero_point": 0}  # the number is the pixel
-        integers = form.input_type == "uint8"
-        return FileSpec(form.file, form.kind, form.exact, [image], [output], integers, metadata)
-    image = {"name": "image", "type": "float32", "shape": list(model.input_shape)}
-    outputs = [{"name": "probabilities", "type": "float32", "shape": [None, classes]}]
-    if form.kind == "saved_model":
-        outputs = [{"name": "classes", "type": "string", "shape": [None]}, *outputs]
-    return FileSpec(form.file, form.kind, form.exact, [image], outputs)
-
-
-def quantization_errors(model, calibration, images, keep_channels=False):
-    """What int8 costs, layer by layer: see `rank_layers`.
+def build_spec(
+    form: Format, model: keras.Model, tflite_model: keras.Model, metadata: bytes | None
+) -> FileSpec:
+    """Return the specification of a file.
 
     Args:
-        model: a `keras.Model` from raw images to class probabilities.
-        calibration: images (count, height, width, channels) of 0-255 that the ranges are measured on.
-        images: such images that the errors are measured on.
+        form: a row of `FORMATS`.
+        model: the exported model.
+        tflite_model: what `build_tflite_model` returned for it.
+        metadata: TFLite metadata.
+    """
+    classes = model.output_shape[-1]
+    if form.kind == "tflite":
+        # With scale 1 and zero point 0, a uint8 input takes the pixels themselves.
+        quantization = (1.0, 0) if form.input_type == "uint8" else (None, None)
+        image = TensorSpec("image", form.input_type, tflite_model.input_shape, *quantization)
+        output = TensorSpec("probabilities", form.output_type, (1, classes))
+        return FileSpec(
+            form.file, form.kind, form.exact, (image,), (output,), form.integers, metadata
+        )
+    image = TensorSpec("image", "float32", tuple(model.input_shape))
+    outputs = [TensorSpec("probabilities", "float32", (None, classes))]
+    if form.kind == "saved_model":
+        outputs.insert(0, TensorSpec("classes", "string", (None,)))
+    return FileSpec(form.file, form.kind, form.exact, (image,), tuple(outputs))
+
+
+def quantization_errors(
+    model: keras.Model,
+    calibration: np.ndarray,
+    images: np.ndarray,
+    keep_channels: bool = False,
+) -> list[LayerError]:
+    """Return the int8 error of each layer. See `rank_layers`.
+
+    Args:
+        model: `keras.Model` from raw images of 0-255 to class probabilities.
+        calibration: images (count, height, width, channels) of 0-255 that set the ranges.
+        images: images (count, height, width, channels) of 0-255 that the errors are measured on.
         keep_channels: as in `ExportSettings`.
 
     Raises:
-        InputError (a ValueError): Keras does not run on TensorFlow; the model has several outputs,
-            or computes in mixed precision; images are none, not finite or not in 0-255.
+        InputError (a ValueError): Keras does not run on TensorFlow; the model has several outputs
+            or layers that do not compute in float32; images are empty, not finite or not in 0-255.
     """
     check_backend("quantization_errors")
     model = plain_model(strip_auxiliary_heads(model))
     check_precision(model)
+    calibration = check_raw_images(calibration, "calibration")
+    images = check_raw_images(images, "images")
+    tflite_model = build_tflite_model(model, keep_channels)
+    image_shape = tflite_model.input_shape[1:]
     calibration, images = (
-        check_raw_images(calibration, "calibration"),
-        check_raw_images(images, "images"),
+        np.broadcast_to(one, (len(one), *image_shape)) for one in (calibration, images)
     )
-    phone = build_tflite_model(model, keep_channels)
-    calibration, images = (
-        np.broadcast_to(one, (len(one), *phone.input_shape[1:])) for one in (calibration, images)
-    )
-    with trace(phone) as source:
-        return rank_layers(source, model, FORMATS["int8"], FORMATS["float32"], calibration, images)
+    with trace(tflite_model) as traced:
+        return rank_layers(traced, model, FORMATS["int8"], FORMATS["float32"], calibration, images)

@@ -1,27 +1,34 @@
-"""An ONNX file, by Keras's own exporter; it wants the extra `onnx`."""
+"""Write ONNX files with Keras's exporter. It requires the extra `onnx`."""
 
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 import keras
 
 from ..errors import InputError
 
 
-def check_installed():
-    """Raise InputError where a package is not there that writing or running ONNX files takes."""
+def check_installed() -> None:
+    """Raise InputError if a package is missing that writes or runs ONNX files."""
     missing = [package for package in ("tf2onnx", "onnxruntime") if find_spec(package) is None]
     if missing:
         raise InputError(
-            f"expected {' and '.join(missing)} for the format onnx, got none; pip install -e '.[onnx]' would work"
+            "The format onnx requires tf2onnx and onnxruntime. "
+            f"Received: no {' and no '.join(missing)}. Run pip install -e '.[onnx]'."
         )
 
 
-def write_onnx(model, path):
-    """Write `model`, from raw images (batch, height, width, channels), with the input `image` and one output."""
+def write_onnx(model: keras.Model, path: Path) -> None:
+    """Write a model as an .onnx file with the input `image` and the output `probabilities`.
+
+    Args:
+        model: `keras.Model` from raw images (batch, height, width, channels) to probabilities.
+        path: file to write.
+    """
     image = keras.Input(model.input_shape[1:], name="image")
     named = keras.Model(image, {"probabilities": model(image)}, name=model.name)
     signature = [keras.InputSpec(shape=image.shape, dtype="float32", name=image.name)]
-    with warnings.catch_warnings():  # Keras asks numpy for a name that is going to be taken
+    with warnings.catch_warnings():  # Keras uses a name that NumPy has deprecated
         warnings.simplefilter("ignore", FutureWarning)
         named.export(path, format="onnx", input_signature=signature, verbose=False)

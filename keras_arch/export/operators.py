@@ -1,37 +1,45 @@
-"""The operators of a .tflite file, and the layer of the Keras model that each of them computes."""
+"""Find the layer of a Keras model that each operator of a .tflite file computes."""
 
 import re
 from collections import Counter
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
+import keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from ..models import layer_of
 
-CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")  # operators that only change the number type
-NUMBER = re.compile(r"_\d+$")  # which Keras and TensorFlow append to the second name of a kind
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")  # operators that only change the type
+NUMBER = re.compile(r"_\d+$")  # suffix of Keras and TensorFlow for a repeated name
 
 
-class Step(NamedTuple):
-    """An operator of a .tflite file that computes something."""
-
-    operator: str
-    inputs: list[int]
-    output: dict[str, Any]  # LiteRT's details of its output tensor
-
-
-class Place(NamedTuple):
-    """A layer and where it is."""
+@dataclass(frozen=True)
+class Operator:
+    """An operator of a .tflite file."""
 
     name: str
-    """Its own name or, if several layers have it, its path, such as "backbone/conv"."""
+    inputs: tuple[int, ...]
+    """Indices of its input tensors."""
+    output: dict[str, Any]
+    """LiteRT's details of its output tensor."""
+
+
+@dataclass(frozen=True)
+class NamedLayer:
+    """A layer and its path in the model."""
+
+    name: str
+    """Name of the layer or, if several layers have it, its path, such as "backbone/conv"."""
     path: tuple[str, ...]
-    """Names of the nested models around it, from the outermost on, and its own."""
+    """Names of the nested models that contain it, from the outermost, then the layer's name."""
     layer: Any = None
+    """None for an operator without a layer."""
 
 
-def start_interpreter(content):
-    """An interpreter that keeps what every operator gave."""
+def start_interpreter(content: bytes) -> Interpreter:
+    """Return an interpreter that keeps the output of every operator."""
     interpreter = Interpreter(
         model_content=content,
         experimental_preserve_all_tensors=True,
@@ -41,66 +49,71 @@ def start_interpreter(content):
     return interpreter
 
 
-def steps_of(interpreter):
-    """Return the steps of a file in order. The last one gives the probabilities, in any number type."""
+def list_operators(interpreter: Interpreter) -> list[Operator]:
+    """Return the operators of a file in order, without type conversions at the end."""
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    steps = [
-        Step(operator["op_name"], list(operator["inputs"]), tensors[operator["outputs"][0]])
-        for operator in interpreter._get_ops_details()
+    operators = [
+        Operator(row["op_name"], tuple(row["inputs"]), tensors[row["outputs"][0]])
+        for row in interpreter._get_ops_details()
     ]
-    while steps[-1].operator in CONVERSIONS:
-        steps.pop()
-    return steps
+    while operators[-1].name in CONVERSIONS:
+        operators.pop()
+    return operators
 
 
-def places_of(steps, model):
-    """Return {name of a step's output tensor: `Place` of the layer that it belongs to}.
+def match_layers(operators: list[Operator], model: keras.Model) -> dict[str, NamedLayer]:
+    """Return the layer of each operator.
 
-    The converter names the last tensor after the signature. It belongs to the layer that gives the
+    The converter names the last tensor after the signature. It belongs to the layer of the
     model's output.
 
     Args:
-        steps: what `steps_of` returned.
+        operators: what `list_operators` returned.
         model: the `keras.Model` in the file.
+
+    Returns:
+        {name of the operator's output tensor: `NamedLayer`}.
     """
-    found = list(layers_with_paths(model))
+    found = list(walk_layers(model))
     counts = Counter(path[-1] for path, _ in found)
-    places = [
-        Place("/".join(path) if counts[path[-1]] > 1 else path[-1], path, layer)
+    layers = [
+        NamedLayer("/".join(path) if counts[path[-1]] > 1 else path[-1], path, layer)
         for path, layer in found
     ]
-    named = {step.output["name"]: place_of(step.output["name"], places) for step in steps}
-    last = layer_of(model.outputs[0])  # which is no layer after `keras.ops.softmax`
-    of_last = (place for place in places if place.layer is last)
-    named[steps[-1].output["name"]] = next(of_last, Place(last.name, (last.name,)))
-    return named
+    matches = {one.output["name"]: match_layer(one.output["name"], layers) for one in operators}
+    last = layer_of(model.outputs[0])  # not in `model.layers` after `keras.ops.softmax`
+    candidates = (layer for layer in layers if layer.layer is last)
+    matches[operators[-1].output["name"]] = next(candidates, NamedLayer(last.name, (last.name,)))
+    return matches
 
 
-def layers_with_paths(model, outside=()):
-    """Yield (path, layer) for every layer, each nested model after its layers."""
+def walk_layers(
+    model: keras.Model, outside: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield (path, layer) for every layer, and each nested model after its layers."""
     for layer in model.layers:
         path = (*outside, layer.name)
         if hasattr(layer, "layers"):
-            yield from layers_with_paths(layer, path)
+            yield from walk_layers(layer, path)
         yield path, layer
 
 
-def place_of(tensor_name, places):
-    """Return the place of the layer that an operator computes.
+def match_layer(tensor_name: str, layers: list[NamedLayer]) -> NamedLayer:
+    """Return the layer that computes a tensor.
 
-    The converter joins the names of what it has fused, such as
-    resnet8_1/stem_conv_relu_1/Relu;resnet8_1/stem_conv_1/convolution. Of several layers, the one
-    with a kernel counts. Without a layer, the place has the tensor's own name.
+    The converter joins the names of fused operators, such as
+    resnet8_1/stem_conv_relu_1/Relu;resnet8_1/stem_conv_1/convolution. A layer with a kernel comes
+    before others. If no layer matches, the result has the name of the tensor.
     """
     parts = [part.split("/") for part in tensor_name.split(";")]
-    found = [place for place in places if any(leads_along(part, place.path) for part in parts)]
+    found = [layer for layer in layers if any(contains_path(part, layer.path) for part in parts)]
     found.sort(
-        key=lambda place: (not hasattr(place.layer, "kernel"), hasattr(place.layer, "layers"))
+        key=lambda layer: (not hasattr(layer.layer, "kernel"), hasattr(layer.layer, "layers"))
     )
-    return found[0] if found else Place(tensor_name, (tensor_name,))
+    return found[0] if found else NamedLayer(tensor_name, (tensor_name,))
 
 
-def leads_along(scopes, path):
-    """Return whether `scopes` hold the names in `path` in this order, with or without a number."""
-    left = iter(scopes)
-    return all(any(name in (scope, NUMBER.sub("", scope)) for scope in left) for name in path)
+def contains_path(scopes: Iterable[str], path: Iterable[str]) -> bool:
+    """Return whether `scopes` contain the names in `path` in this order, ignoring suffixes."""
+    rest = iter(scopes)
+    return all(any(name in (scope, NUMBER.sub("", scope)) for scope in rest) for name in path)

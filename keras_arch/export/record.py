@@ -1,59 +1,70 @@
-"""export.json: what an export says about itself."""
+"""Content of export.json, the record of an export."""
 
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import Any
 
-from ..formats import FORMATS
+from ..formats import FORMATS, ExportSettings
 from ..machine import available_cores, cpu_name, git_commit
+from .verification.result import FileVerification
+from .verification.spec import FileSpec
 
 
-def describe_export(model_name, weights_version, run, settings, images, promises, refused, rows):
-    """The content of export.json.
+@dataclass(frozen=True)
+class ExportInputs:
+    """Model and images that an export used."""
+
+    model: str
+    """Name of the model."""
+    version: str
+    """Version of the weights."""
+    dataset: str
+    """Dataset that the model was trained on."""
+    image_size: tuple[int, int]
+    """Height and width in pixels."""
+    calibration_images: int
+    verification_images: int
+    top1: float
+    """Top-1 accuracy of the Keras model on the verification images, 0-1."""
+
+
+def describe_export(
+    inputs: ExportInputs,
+    settings: ExportSettings,
+    specs: dict[str, FileSpec],
+    results: dict[str, FileVerification],
+) -> dict[str, Any]:
+    """Return the content of export.json.
 
     Args:
-        model_name: what the model is called.
-        weights_version: of `version_of`.
-        run: what `read_run` gave.
-        settings: the `ExportSettings` of the export.
-        images: {"calibration": number of images, "proof": number of images, "top1": of the Keras model on them, "size":
-            (height, width)}.
-        promises, refused: what `export_model` returned.
-        rows: what `prove` returned.
+        inputs: model and images that the export used.
+        settings: settings of the export.
+        specs: {format name: `FileSpec`} of the files that were written.
+        results: {format name: `FileVerification`}, also of refused formats.
     """
-    artifacts = {
-        name: {
-            **rows[name],
-            "purpose": FORMATS[name].purpose,
-            "inputs": promises[name].inputs,
-            "outputs": promises[name].outputs,
-        }
-        for name in promises
-    }
-    for name, reason in refused.items():
-        problems = (
-            [] if FORMATS[name].optional else [f"file: the converter cannot write it ({reason})"]
-        )
-        artifacts[name] = {"file": FORMATS[name].file, "problems": problems, "refused": reason}
     return {
-        "model": model_name,
-        "version": weights_version,
+        "model": inputs.model,
+        "version": inputs.version,
         "license": settings.license,
-        "image_size": images["size"],
-        "dataset": run["recipe"].dataset,
+        "image_size": list(inputs.image_size),
+        "dataset": inputs.dataset,
         "calibration": {
             "split": "train",
-            "images": images["calibration"],
+            "images": inputs.calibration_images,
             "seed": settings.seed,
             "augmented": False,
         },
-        "proof": {
+        "verification": {
             "split": "test",
-            "images": images["proof"],
+            "images": inputs.verification_images,
             "seed": settings.seed,
             "max_drop": settings.max_drop,
-            "top1": images["top1"],
+            "top1": inputs.top1,
         },
         "keep_float": list(settings.keep_float),
-        "artifacts": artifacts,
+        "artifacts": {
+            name: describe_file(name, result, specs.get(name)) for name, result in results.items()
+        },
         "versions": {
             name: version(name) for name in ("keras", "tensorflow", "ai-edge-litert", "numpy")
         },
@@ -62,8 +73,25 @@ def describe_export(model_name, weights_version, run, settings, images, promises
     }
 
 
-def list_problems(report):
-    """All that is wrong, a line each, the file first."""
+def describe_file(name: str, result: FileVerification, spec: FileSpec | None) -> dict[str, Any]:
+    """Return the row of a file in export.json. A refused format has no `spec`."""
+    return {
+        **asdict(result),
+        "purpose": FORMATS[name].purpose,
+        "inputs": [asdict(tensor) for tensor in spec.inputs] if spec else [],
+        "outputs": [asdict(tensor) for tensor in spec.outputs] if spec else [],
+    }
+
+
+def describe_refusal(name: str, reason: str) -> FileVerification:
+    """Return the result for a format that the converter could not write."""
+    form = FORMATS[name]
+    problem = f"file: the converter cannot write it. Received: {reason}."
+    return FileVerification(form.file, problems=() if form.optional else (problem,), refused=reason)
+
+
+def list_problems(report: dict[str, Any]) -> list[str]:
+    """Return all problems in the content of export.json, each after the name of its file."""
     return [
         f"{row['file']}: {problem}"
         for row in report["artifacts"].values()
@@ -71,9 +99,7 @@ def list_problems(report):
     ]
 
 
-def smallest_file(report):
-    """The name of the smallest file that was written."""
-    return min(
-        (row for row in report["artifacts"].values() if "bytes" in row),
-        key=lambda row: row["bytes"],
-    )["file"]
+def smallest_file(report: dict[str, Any]) -> str:
+    """Return the name of the smallest file in the content of export.json."""
+    written = [row for row in report["artifacts"].values() if row["bytes"] is not None]
+    return min(written, key=lambda row: row["bytes"])["file"]

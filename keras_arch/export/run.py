@@ -1,38 +1,56 @@
-"""A whole run folder exported and proven: where data, model, export and proof meet."""
+"""Export a run and verify the files."""
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
+from ..data.dataset import Dataset
 from ..data.load import load_dataset
 from ..errors import InputError
 from ..files import write_json
+from ..formats import ExportSettings
 from ..models import load_keras, plain_model, resize_model, strip_auxiliary_heads
 from ..runs.record import data_changes, read_run
-from .model import export_model, quantization_errors, version_of
-from .quantization import SUSPECT, suspects
-from .record import describe_export
+from .model import export_model, quantization_errors, weights_version
+from .quantization import layers_to_keep
+from .record import ExportInputs, describe_export, describe_refusal
 from .verification.verify import Reference, verify
 
 BATCH = 100
-DEBUG_IMAGES = 100  # that the errors of int8 are measured on
-SHOWN = 20  # layers
+DEBUG_IMAGES = 100  # validation images that int8 errors are measured on
+MAX_ROWS = 20  # layers in the table of int8 errors
 ERROR_LEGEND = (
-    "error: root mean square in the layer's median channel, as a share of the channel's deviation; added: by this layer.\n"
-    "Of a softmax: square root of the share of images whose top class is another.\n"
-    f"A layer that adds more than {SUSPECT:.0%} is worth keeping in float32, with the layers that read it."
+    "error: root mean square of the difference in the layer's median channel, as a\n"
+    "fraction of the channel's standard deviation. added: without the inputs' error.\n"
+    "Softmax: square root of the fraction of images whose top class changes."
 )
 
 
-def open_run(folder, settings, data_dir=None):
-    """What run.json in a run folder says, its model and its data, both of the size that `settings` want.
+def open_run(
+    folder: Path, settings: ExportSettings, data_dir: str | Path | None = None
+) -> tuple[dict[str, Any], keras.Model, Dataset]:
+    """Open a finished run.
+
+    Args:
+        folder: run directory.
+        settings: their height and width replace the image size of the run.
+        data_dir: directory of TFDS datasets. None: the directory that the run used.
+
+    Returns:
+        The content of run.json, the model and the dataset.
 
     Raises:
-        InputError (a ValueError): not a run that has ended; its data are others than it was trained on.
+        InputError (a ValueError): the run is not finished, or its dataset has changed.
     """
     run = read_run(folder)
     if "metrics" not in run:
         raise InputError(
-            f"expected a run that has ended, got {folder}; train.py with --resume would go on with it"
+            f"{folder} is not a finished run. Received: a run.json without metrics. "
+            "Finish the training with train.py --resume."
         )
     model = strip_auxiliary_heads(load_keras(folder / "model.keras"))
     recipe, size = run["recipe"], run["recipe"].image_size
@@ -42,48 +60,73 @@ def open_run(folder, settings, data_dir=None):
     data = load_dataset(recipe.dataset, data_dir or run["data_dir"], size, **recipe.data_options)
     if changed := data_changes(folder, run, data):
         raise InputError(
-            f"{folder} was trained on other data. Received: {recipe.dataset}, where {', '.join(changed)}. Restore the original "
-            "data, or train again"
+            f"{folder} was trained on other data. Received: {recipe.dataset} with "
+            f"{', '.join(changed)}. Restore the original data, or train again."
         )
     return run, model, data
 
 
-def export_and_verify(run, model, data, folder, settings, progress=lambda items, total: items):
-    """Write and verify all files in `folder`, with export.json; return what export.json holds."""
-    # What the GPU makes of float32 by default, where there is one, is ten bits of it.
+def export_and_verify(
+    run: dict[str, Any],
+    model: keras.Model,
+    data: Dataset,
+    folder: Path,
+    settings: ExportSettings,
+    progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
+) -> dict[str, Any]:
+    """Export a model, verify the files and write export.json.
+
+    Args:
+        run, model, data: what `open_run` returned.
+        folder: export directory.
+        settings: settings of the export.
+        progress: see `verify`.
+
+    Returns:
+        The content of export.json.
+    """
+    # By default, GPUs compute float32 in TensorFloat-32, which has 10 bits of mantissa.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     calibration, _ = data.train.sample(settings.calibration_images, settings.seed)
-    promises, refused = export_model(model, folder, data.class_names, calibration, settings)
-    images, labels = data.test.sample(settings.proof_images, settings.seed)
+    specs, refused = export_model(model, folder, data.class_names, calibration, settings)
+    images, labels = data.test.sample(settings.verification_images, settings.seed)
     probabilities = plain_model(model).predict(images, batch_size=BATCH, verbose=0)
-    truth = Reference(images, labels, probabilities, data.class_names, settings.max_drop)
-    rows = verify(folder, promises, truth, progress)
-    about = {
-        "calibration": len(calibration),
-        "proof": len(images),
-        "size": list(images.shape[1:3]),
-        "top1": float(np.mean(probabilities.argmax(axis=1) == labels)),
-    }
-    report = describe_export(
-        model.name, version_of(model), run, settings, about, promises, refused, rows
+    reference = Reference(images, labels, probabilities, data.class_names, settings.max_drop)
+    results = verify(folder, specs, reference, progress)
+    results |= {name: describe_refusal(name, reason) for name, reason in refused.items()}
+    inputs = ExportInputs(
+        model=model.name,
+        version=weights_version(model),
+        dataset=run["recipe"].dataset,
+        image_size=images.shape[1:3],
+        calibration_images=len(calibration),
+        verification_images=len(images),
+        top1=float(np.mean(probabilities.argmax(axis=1) == labels)),
     )
+    report = describe_export(inputs, settings, specs, results)
     write_json(folder / "export.json", report)
     return report
 
 
-def debug_quantization(model, data, settings):
-    """The layers that lose most to int8, as rows of a table, and the names of those to keep in float32."""
+def debug_quantization(
+    model: keras.Model, data: Dataset, settings: ExportSettings
+) -> tuple[list[dict[str, str]], list[str]]:
+    """Return the layers with the highest int8 errors.
+
+    Returns:
+        Rows {title: text} for the screen, and the names of the layers to keep in float32.
+    """
     calibration, _ = data.train.sample(settings.calibration_images, settings.seed)
     images, _ = data.validation.sample(DEBUG_IMAGES, settings.seed)
     ranking = quantization_errors(model, calibration, images, settings.keep_channels)
     rows = [
         {
-            "layer": row["layer"],
-            "operator": row["operator"],
-            "added": f"{row['added']:.1%}",
-            "error": f"{row['error']:.1%}",
-            "read by": ", ".join(row["readers"]),
+            "layer": row.layer,
+            "operator": row.operator,
+            "added": f"{row.added:.1%}",
+            "error": f"{row.error:.1%}",
+            "read by": ", ".join(row.readers),
         }
-        for row in ranking[:SHOWN]
+        for row in ranking[:MAX_ROWS]
     ]
-    return rows, suspects(ranking)
+    return rows, layers_to_keep(ranking)

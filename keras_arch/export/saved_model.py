@@ -1,5 +1,9 @@
-"""A SavedModel for servers: pixels or encoded pictures in, probabilities and class names out."""
+"""Write a SavedModel that takes pixels or encoded images and outputs class names as well."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
 import tensorflow as tf
 
 from ..files import plain_path
@@ -8,15 +12,15 @@ from ..images.resize import resize
 
 
 class Classifier(tf.Module):
-    """A trained model with its labels, as TensorFlow saves it: nothing of Keras or of this package is in there.
+    """A trained model and its class names as a TensorFlow module, without Keras.
 
-    Called with images (batch, height, width, channels) of 0-255 as uint8 or float32, it gives a dict of
-    `probabilities` (batch, classes) and `classes`, the name of the most probable one (batch,).
+    It takes images (batch, height, width, channels) of 0-255, uint8 or float32. It returns a dict
+    of `probabilities` (batch, classes) and `classes` (batch,), the name of the top class.
     """
 
     def __init__(self, model, labels_file, class_names):
-        super().__init__(name="classifier")  # any other name must be an identifier
-        self.weights = [weight.value for weight in model.variables]  # what the saved functions read
+        super().__init__(name="classifier")  # the model's name may not be an identifier
+        self.weights = [weight.value for weight in model.variables]  # the saved functions read them
         self.labels_file = tf.saved_model.Asset(str(labels_file))
         self._shape = model.input_shape[1:]
 
@@ -36,7 +40,7 @@ class Classifier(tf.Module):
 
     @tf.function
     def serve_bytes(self, image):
-        """Encoded JPEG or PNG pictures (batch,) of any size, brought to the model's by the rule of the data stage."""
+        """Classify JPEG or PNG files (batch,) of any size, cropped and resized as for training."""
 
         def read(content):
             return resize(decode_image(content), self._shape)
@@ -46,17 +50,24 @@ class Classifier(tf.Module):
         )
 
 
-def write_saved_model(model, folder, labels_file, class_names):
-    """Write `model` with three signatures, all of one input `image` and the outputs `probabilities` and `classes`.
+def write_saved_model(
+    model: keras.Model, folder: Path, labels_file: Path, class_names: Sequence[str]
+) -> None:
+    """Write a SavedModel with three signatures.
+
+    Each has the input `image` and the outputs `probabilities` and `classes`:
+
+    - `serving_default` takes float32 pixels. JSON requests may have integers.
+    - `serve_uint8` takes uint8 pixels.
+    - `serve_bytes` takes encoded images.
+
+    The loaded object can be called with float32 or uint8 images.
 
     Args:
-        model: a `keras.Model` from raw images (batch, height, width, channels) to probabilities.
-        folder: path to write; it gets the file of labels as an asset.
-        labels_file: one class name a line.
-        class_names: the same, in the order of the model's outputs.
-
-    A signature has one number type: `serving_default` takes float32 (and whole numbers, where they come as JSON),
-    `serve_uint8` uint8, `serve_bytes` encoded pictures. The loaded object itself, called with images, takes both types.
+        model: `keras.Model` from raw images (batch, height, width, channels) to probabilities.
+        folder: SavedModel directory to write. labels.txt becomes an asset.
+        labels_file: path of labels.txt.
+        class_names: names of the classes, in the order of the outputs.
     """
     images = {
         dtype: tf.TensorSpec((None, *model.input_shape[1:]), dtype, name="image")

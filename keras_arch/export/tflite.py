@@ -1,6 +1,7 @@
-"""TFLite files of built-in operators only, one image at a time."""
+"""Convert a model to TFLite with built-in operators and a batch size of 1."""
 
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import keras
@@ -9,37 +10,42 @@ import tensorflow as tf
 from keras import layers
 
 from ..errors import InputError
+from ..formats import Format
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, by which the data stage, too, makes colour grey
-OPERATORS = {
-    "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
-    "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
-}  # and the plain ones for every other format
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as for images that the data stage reads as grayscale
 
 
-def build_tflite_model(model, keep_channels=False):
-    """The model as a phone meets it: one input, `image`, of three channels, and one output, `probabilities`.
+def build_tflite_model(model: keras.Model, keep_channels: bool = False) -> keras.Model:
+    """Build the model to convert, with the input `image` and the output `probabilities`.
+
+    An RGB input replaces the input of a grayscale model, as cameras give RGB. A 1x1 convolution
+    computes the luma. A grayscale image that is repeated in three channels stays the same image.
 
     Args:
-        model: a `keras.Model` from raw images (batch, height, width, channels) to probabilities.
-        keep_channels: leave a model of one channel as it is. A camera gives three, so otherwise a 1x1 convolution that
-            weighs red, green and blue as the eye does stands in front: a grey picture repeated three times is the
-            picture itself.
+        model: `keras.Model` from raw images (batch, height, width, channels) to probabilities.
+        keep_channels: keep the grayscale input of a grayscale model.
     """
     height, width, channels = model.input_shape[1:]
     if channels != 1 or keep_channels:
         image = x = keras.Input((height, width, channels), batch_size=1, name="image")
     else:
         image = keras.Input((height, width, 3), batch_size=1, name="image")
-        grey = layers.Conv2D(1, 1, use_bias=False, name="grey")
-        x = grey(image)
-        grey.set_weights([np.reshape(LUMA, (1, 1, 3, 1))])
+        luma = layers.Conv2D(1, 1, use_bias=False, name="grey")
+        x = luma(image)
+        luma.set_weights([np.reshape(LUMA, (1, 1, 3, 1))])
     return keras.Model(image, {"probabilities": model(x)}, name=model.name)
 
 
 @contextmanager
-def trace(model):
-    """A temporary SavedModel of `phone_model(...)` that converters read, so that it is traced once for all formats."""
+def trace(model: keras.Model) -> Iterator[str]:
+    """Write a temporary SavedModel for the converter, so that all formats share one trace.
+
+    Args:
+        model: what `build_tflite_model` returned.
+
+    Yields:
+        Path of the SavedModel.
+    """
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.track(model)
@@ -52,34 +58,50 @@ def trace(model):
         yield folder
 
 
-def converter_of(saved_model, name, form, calibration):
-    """TensorFlow's converter, set for one of FORMATS; `calibration` are images as the file will take them."""
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
-    converter.target_spec.supported_ops = [OPERATORS.get(name, tf.lite.OpsSet.TFLITE_BUILTINS)]
-    if name != "float32":
+def make_converter(traced: str, form: Format, calibration: np.ndarray) -> tf.lite.TFLiteConverter:
+    """Return TensorFlow's converter with the settings of a format.
+
+    Args:
+        traced: SavedModel that `trace` wrote.
+        form: a row of `FORMATS`.
+        calibration: images of the shape that the file takes.
+    """
+    converter = tf.lite.TFLiteConverter.from_saved_model(traced)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet[form.operators]]
+    if form.weights != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if name == "float16":
+    if form.weights == "float16":  # int8 is the converter's default
         converter.target_spec.supported_types = [tf.float16]
     if form.calibrated:
-        converter.representative_dataset = representative_dataset(full_range(calibration))
+        converter.representative_dataset = representative_dataset(stretch_contrast(calibration))
         converter.inference_input_type = tf.as_dtype(form.input_type)
         converter.inference_output_type = tf.as_dtype(form.output_type)
     return converter
 
 
-def representative_dataset(images):
-    """Images one at a time, as the converter asks for them."""
+def representative_dataset(images: np.ndarray) -> Callable[[], Iterator[list[np.ndarray]]]:
+    """Return images as the converter takes them, one at a time."""
     return lambda: ([image[np.newaxis]] for image in images)
 
 
-def full_range(images):
-    """Stretch the image of most contrast to 0-255, so that an int8 file's input is the pixel: scale 1, zero point 0."""
+def stretch_contrast(images: np.ndarray) -> np.ndarray:
+    """Stretch the image of the highest contrast to 0-255.
+
+    The input of an int8 file then has scale 1 and zero point 0, so that it takes pixels.
+
+    Args:
+        images: (count, height, width, channels), 0-255.
+
+    Returns:
+        float32 images. All others are unchanged.
+    """
     images = images.astype("float32")
     low, high = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
     best = (high - low).argmax()
     if high[best] == low[best]:
         raise InputError(
-            "expected calibration images with something in them, got none but of a single colour each"
+            "`calibration` must have an image with contrast. "
+            "Received: images of a single color each. Pass training images."
         )
     # In float64 the brightest pixel becomes exactly 255. A factor in float32 can give 254.99998.
     images[best] = (
@@ -90,6 +112,6 @@ def full_range(images):
     return images
 
 
-def convert(saved_model, name, form, calibration):
-    """The bytes of a TFLite file in one of FORMATS."""
-    return converter_of(saved_model, name, form, calibration).convert()
+def convert(traced: str, form: Format, calibration: np.ndarray) -> bytes:
+    """Return the content of a .tflite file. See `make_converter` for the arguments."""
+    return make_converter(traced, form, calibration).convert()

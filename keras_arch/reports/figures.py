@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from ..data.dataset import Dataset
 from ..data.pipeline import training_batches
 from ..errors import warn_on_failure
-from ..evaluation.evaluate import find_mistakes
+from ..evaluation.evaluate import Mistake, find_mistakes
 from ..files import atomic_write, lock_path, without_none, write_json
 from ..recipes import Augment, Recipe
 from ..text import shorten
@@ -199,13 +199,12 @@ def draw_reliability(path: FigureFile, calibration: list, ece: float) -> None:
             axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_mistakes(path: FigureFile, mistakes: list[tuple[np.ndarray, str, str, float]]) -> None:
+def draw_mistakes(path: FigureFile, mistakes: Sequence[Mistake]) -> None:
     """Draw misclassified images with their true class, predicted class and confidence.
 
     Args:
         path: PNG file.
-        mistakes: (image, true class, predicted class, confidence) of each, as `find_mistakes`
-            returns them.
+        mistakes: misclassified images, as `find_mistakes` returns them.
     """
     columns = min(max(len(mistakes), 3), MISTAKE_COLUMNS)
     rows = max(1, -(-len(mistakes) // columns))

@@ -20,7 +20,12 @@ from ..runs.folder import data_name
 from ..runs.history import read_history
 from ..text import printable
 from .figures import draw_confusion, draw_curves, draw_mistakes, draw_reliability
-from .tables import balanced_columns
+from .tables import (
+    balanced_columns,
+    operator_columns,
+    refusal_lines,
+    verification_columns,
+)
 
 EXPORT_MARK = "<!-- export -->"  # the place of the table of exported files
 STYLE = """
@@ -177,22 +182,37 @@ def write_report(folder, mistakes):
     write_page(folder / "report.html", page)
 
 
-def add_export(folder, columns):
-    """Put the table of an export, {file: {title: text}}, into the report of its run, in place of an earlier one."""
+def add_export(folder: Path, report: dict) -> None:
+    """Add an export to the report.html of its run. It replaces an earlier one.
+
+    Args:
+        folder: run directory.
+        report: content of export.json.
+    """
     path = folder / "report.html"
-    if not path.exists():  # a run of before there were reports
+    if not path.exists():  # runs of early versions have no report
         return
     with warn_on_failure("The table of exported files in report.html"):
-        insert_export(path, columns)
+        insert_export(path, report)
 
 
-def insert_export(path, columns):
+def insert_export(path: Path, report: dict) -> None:
+    """Write the section of an export between the two marks of a report.html."""
     before, _, rest = path.read_text(encoding="utf-8").partition(EXPORT_MARK)
-    behind = rest.rpartition(EXPORT_MARK)[2]
+    after = rest.rpartition(EXPORT_MARK)[2]
+    section = "<h2>Exported files</h2>" + columns_table(verification_columns(report))
+    if operators := operator_columns(report):
+        section += "<h2>Operators</h2>" + columns_table(operators)
+    for line in refusal_lines(report):
+        section += f"<p>{escape(line)}</p>"
+    write_page(path, f"{before}{EXPORT_MARK}\n{section}\n{EXPORT_MARK}{after}")
+
+
+def columns_table(columns: dict[str, dict[str, str]]) -> str:
+    """Return an HTML table of {name: {title: text}}, a column for each name."""
     titles = dict.fromkeys(title for column in columns.values() for title in column)
     rows = [[title, *(column.get(title, "") for column in columns.values())] for title in titles]
-    section = "<h2>Exported files</h2>" + html_table(["", *columns], rows)
-    write_page(path, f"{before}{EXPORT_MARK}\n{section}\n{EXPORT_MARK}{behind}")
+    return html_table(["", *columns], rows)
 
 
 def html_table(titles, rows, style=""):

@@ -1,73 +1,101 @@
-"""MODEL_CARD.md."""
+"""Write MODEL_CARD.md, the description of exported files."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..runs.folder import data_name
 from ..text import in_markdown
 
-CLASSES_LISTED = 20  # that a model card names all of
+MAX_CLASSES = 20  # classes that a model card lists by name
 
 
-def write_model_card(folder, report, run, class_names):
-    """Write MODEL_CARD.md into the folder of an export; see `model_card`."""
+def write_model_card(
+    folder: Path, report: dict[str, Any], run: dict[str, Any], class_names: Sequence[str]
+) -> None:
+    """Write MODEL_CARD.md into an export directory. See `model_card` for the arguments."""
     (folder / "MODEL_CARD.md").write_text(model_card(report, run, class_names), encoding="utf-8")
 
 
-def model_card(report, run, class_names):
-    """The text of MODEL_CARD.md."""
-    recipe = run["recipe"]
-    dataset = in_markdown(recipe.dataset)
-    metrics = run["metrics"]
-    files = [row for row in report["artifacts"].values() if "top1" in row]
+def model_card(report: dict[str, Any], run: dict[str, Any], class_names: Sequence[str]) -> str:
+    """Return the text of MODEL_CARD.md.
+
+    Args:
+        report: content of export.json.
+        run: content of run.json, as returned by `read_run`.
+        class_names: names of the classes, in the order of the outputs.
+    """
+    recipe, metrics, images = run["recipe"], run["metrics"], run["images"]
+    dataset = in_markdown(data_name(recipe.dataset))
     height, width = report["image_size"]
     names = (
         f": {', '.join(map(in_markdown, class_names))}"
-        if len(class_names) <= CLASSES_LISTED
-        else ", listed in labels.txt"
+        if len(class_names) <= MAX_CLASSES
+        else ". labels.txt lists them"
     )
+    verification, test, validation = report["verification"], metrics["test"], metrics["validation"]
+    files = [file_line(row) for row in report["artifacts"].values() if row["metrics"]]
     lines = [
         f"# {in_markdown(report['model'])} on {dataset}",
         "",
-        f"An image classifier of {len(class_names)} classes{names}.",
-        f"Version {report['version']} (of its weights). License of the weights: {in_markdown(report['license'])}.",
+        f"Image classifier with {len(class_names)} classes{names}.",
+        "",
+        f"- Version of the weights: {report['version']}",
+        f"- License of the weights: {in_markdown(report['license'])}",
         "",
         "## Input and output",
         "",
-        f"`image`: raw pixels of 0-255, {width} wide and {height} high, as the table says; normalisation is inside the model.",
-        "Other pictures: cut out the largest centre of that aspect and resize it bilinearly, averaging what each pixel covers.",
-        "`probabilities`: one for each class, in the order of labels.txt, which is also inside each .tflite file.",
+        f"- `image`: raw pixels of 0-255, {width} wide and {height} high. Do not normalize them. "
+        "Preprocessing is part of the model.",
+        "- `probabilities`: one for each class, in the order of labels.txt. Every .tflite file "
+        "contains labels.txt.",
+        "",
+        "For an image of another size, crop the largest centered rectangle of this aspect ratio. "
+        "Resize it with bilinear interpolation and antialiasing.",
         "",
         "## Files",
         "",
-        "| file | for | image | probabilities | size | test accuracy | drop in points (95%) |",
+        "| file | runs on | image | probabilities | size | test accuracy | drop in points (95%) |",
         "|---|---|---|---|---|---|---|",
-    ]
-    for row in files:
-        image, output = row["inputs"][0], row["outputs"][-1]
-        low, high = row["drop_interval"]
-        lines.append(
-            f"| `{row['file']}` | {row['purpose']} | {describe_tensor(image)} | {describe_tensor(output)} | {row['bytes'] / 1e6:.2f} MB | "
-            f"{row['top1']:.2%} | {row['drop']:.2f} ({low:.2f} to {high:.2f}) |"
-        )
-    lines += [
+        *files,
         "",
-        f"Accuracy: {report['proof']['images']:,} images of the test split, each file run by a process of its own; "
-        f"the Keras model has {report['proof']['top1']:.2%} on them, at this size.",
+        f"Accuracy on {verification['images']:,} images of the test split. Each file ran in its "
+        f"own process. The Keras model has {verification['top1']:.2%} on these images at this "
+        "size.",
         "",
-        "## How it was made",
+        "## Training",
         "",
-        f"Trained on {run['images']['train']:,} images of {dataset}, chosen by {run['images']['validation']:,} for "
-        f"validation (epoch {metrics['best_epoch']}, {metrics['validation']['top1']:.2%}); {in_markdown(recipe.summary)}, seed "
-        f"{recipe.seed}. Integer ranges were measured on {report['calibration']['images']} un-augmented training images.",
-        "The run's model.keras opens with Keras 3.15 or newer, without keras_arch.",
-        f"The test split, evaluated once: {metrics['test']['top1']:.2%} of {metrics['test']['images']:,} images.",
+        f"- Recipe: {in_markdown(recipe.summary)}, seed {recipe.seed}",
+        f"- Training: {images['train']:,} images of {dataset}",
+        f"- Checkpoint: epoch {metrics['best_epoch']}, chosen on {images['validation']:,} "
+        f"validation images ({validation['top1']:.2%} accuracy)",
+        f"- Test accuracy: {test['top1']:.2%} on {test['images']:,} images, evaluated once",
+        f"- Calibration of integer files: {report['calibration']['images']} training images without "
+        "augmentation",
+        "- model.keras opens with Keras 3.15 or newer, without keras_arch",
         "",
-        "## Limits",
+        "## Limitations",
         "",
-        f"It answers with one of its classes whatever it is shown. It has been measured on the test split of "
-        f"{dataset} and on nothing else.",
+        "The output is always one of these classes, for any image. Accuracy was measured only on "
+        f"the test split of {dataset}.",
         "",
     ]
     return "\n".join(lines)
 
 
-def describe_tensor(end):
-    """An input or output as `uint8 1x28x28x3`; n is any number."""
-    return f"{end['type']} {'x'.join('n' if side is None else str(side) for side in end['shape'])}"
+def file_line(row: dict[str, Any]) -> str:
+    """Return the line of a file in the table."""
+    metrics = row["metrics"]
+    low, high = metrics["drop_interval"]
+    image, probabilities = describe_tensor(row["inputs"][0]), describe_tensor(row["outputs"][-1])
+    return (
+        f"| `{row['file']}` | {row['purpose']} | {image} | {probabilities} | "
+        f"{row['bytes'] / 1e6:.2f} MB | {metrics['top1']:.2%} | "
+        f"{metrics['drop']:.2f} ({low:.2f} to {high:.2f}) |"
+    )
+
+
+def describe_tensor(tensor: dict[str, Any]) -> str:
+    """Return an input or output as text, such as `uint8 1x28x28x3`, with n for any size."""
+    sides = ("n" if side is None else str(side) for side in tensor["shape"])
+    return f"{tensor['type']} {'x'.join(sides)}"

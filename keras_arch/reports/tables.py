@@ -243,55 +243,99 @@ def short_names(paths: list[Path] | tuple[Path, ...]) -> tuple[str, list[str]]:
     return shared or ".", names
 
 
-def verification_table(report):
-    """{format name: {title: text}} for the screen."""
+def verification_table(report: dict) -> str:
+    """Return a table of the content of export.json, one line for each file that was written."""
+    rows = [file_row(name, row) for name, row in report["artifacts"].items() if not row["refused"]]
+    if not rows:
+        return ""
+    lines = [{title: title for title in rows[0]}, *rows]
+    widths = {title: max(len(line[title]) for line in lines) for title in rows[0]}
+    left = ("file", "verdict")  # numbers are aligned to the right
+    return "\n".join(
+        "  ".join(
+            text.ljust(widths[title]) if title in left else text.rjust(widths[title])
+            for title, text in line.items()
+        ).rstrip()
+        for line in lines
+    )
+
+
+def file_row(name: str, row: dict) -> dict[str, str]:
+    """Return {title: text} of one file for the screen."""
+    metrics = row["metrics"]
+    numbers = dict.fromkeys(("top-1 %", "drop (95%)", "agree %", "max error", "ms"), "-")
+    if metrics:
+        low, high = metrics["drop_interval"]
+        numbers = {
+            "top-1 %": f"{100 * metrics['top1']:.2f}",
+            "drop (95%)": f"{metrics['drop']:.2f} ±{(high - low) / 2:.2f}",
+            "agree %": f"{100 * metrics['agreement']:.2f}",
+            "max error": f"{metrics['max_difference']:.1e}",
+            "ms": f"{row['latency_ms']['1']['median']:.2f}",
+        }
     return {
-        name: file_row(row) for name, row in report["artifacts"].items() if "refused" not in row
+        "file": name,
+        "size MB": f"{row['bytes'] / 1e6:.2f}",
+        **numbers,
+        "verdict": "FAILED" if row["problems"] else "ok",
     }
 
 
-def file_row(row):
-    """{title: text} of one file."""
-    found = {"size MB": f"{row['bytes'] / 1e6:.2f}"}
-    if "top1" in row:
-        low, high = row["drop_interval"]
-        found |= {
-            "top-1 %": f"{100 * row['top1']:.2f}",
-            "drop": f"{row['drop']:.2f}",
-            "at least": f"{low:.2f}",
-            "at most": f"{high:.2f}",
-            "agrees %": f"{100 * row['agreement']:.2f}",
-            "differs": f"{row['max_difference']:.1e}",
-            "on average": f"{row['mean_difference']:.1e}",
-        }
-        for threads, (median, slow) in row["latency_ms"].items():
-            found |= {
-                f"ms {threads} thread{'s' * (threads != '1')}": f"{median:.2f}",
-                f"p95 {threads}": f"{slow:.2f}",
-            }
-        if row["peak_memory"] is not None:
-            found["memory MB"] = f"{row['peak_memory'] / 1e6:.1f}"
-    return found | {"verdict": "FAILED" if row["problems"] else "ok"}
-
-
 VERIFICATION_LEGEND = (
-    "drop: points of top-1 lost against the Keras model, and its 95% interval. differs: the largest difference of a\n"
-    "probability. ms: one image, median and 95th percentile. memory: the most beyond the empty runtime."
+    "drop: points of top-1 accuracy lost compared with the Keras model, and 95%\n"
+    "interval. agree: images with the Keras model's top class. max error: maximum\n"
+    "absolute error of a probability. ms: median for one image, 1 thread."
 )
 
 
-def operator_lines(report):
-    """A line of operator counts for all .tflite files that have the same, and one for each file that was left out."""
-    alike: dict[str, list[str]] = {}
-    for name, row in report["artifacts"].items():
-        if "operators" in row:
-            counts = ", ".join(
-                f"{operator} {count}" for operator, count in row["operators"].items()
-            )
-            alike.setdefault(counts, []).append(name)
-    lines = [f"{', '.join(names)}: {counts}" for counts, names in alike.items()]
-    return lines + [
-        f"{name}: not written, {row['refused']}"
+def refusal_lines(report: dict) -> list[str]:
+    """Return a line for each format that the converter could not write."""
+    return [
+        f"{name}: not written. The converter failed: {row['refused']}."
         for name, row in report["artifacts"].items()
-        if "refused" in row
+        if row["refused"]
     ]
+
+
+def verification_columns(report: dict) -> dict[str, dict[str, str]]:
+    """Return {format name: {title: text}} of all metrics in export.json, for report.html."""
+    return {
+        name: file_column(row) for name, row in report["artifacts"].items() if not row["refused"]
+    }
+
+
+def file_column(row: dict) -> dict[str, str]:
+    """Return {title: text} of all metrics of one file, for report.html."""
+    found = {"file": row["file"], "size": f"{row['bytes'] / 1e6:.2f} MB"}
+    if metrics := row["metrics"]:
+        low, high = metrics["drop_interval"]
+        found["top-1 accuracy"] = f"{metrics['top1']:.2%}"
+        if metrics["top5"] is not None:
+            found["top-5 accuracy"] = f"{metrics['top5']:.2%}"
+        found |= {
+            "drop in points": f"{metrics['drop']:.2f}",
+            "95% interval": f"{low:.2f} to {high:.2f}",
+            "agreement": f"{metrics['agreement']:.2%}",
+            "maximum absolute error": f"{metrics['max_difference']:.1e}",
+            "mean absolute error": f"{metrics['mean_difference']:.1e}",
+        }
+        for threads, latency in row["latency_ms"].items():
+            unit = "thread" if threads == "1" else "threads"
+            found |= {
+                f"median, {threads} {unit}": f"{latency['median']:.2f} ms",
+                f"95th percentile, {threads} {unit}": f"{latency['p95']:.2f} ms",
+            }
+        if row["peak_memory"] is not None:
+            found["peak memory"] = f"{row['peak_memory'] / 1e6:.1f} MB"
+    return found | {"verdict": "FAILED" if row["problems"] else "ok"}
+
+
+def operator_columns(report: dict) -> dict[str, dict[str, str]]:
+    """Return {format name: {operator: count}} of the .tflite files, for report.html."""
+    files = {name: row["operators"] for name, row in report["artifacts"].items()}
+    names = sorted({operator for counts in files.values() for operator in counts or ()})
+    return {
+        name: {operator: str(counts.get(operator, 0)) for operator in names}
+        for name, counts in files.items()
+        if counts
+    }

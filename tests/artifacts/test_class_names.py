@@ -1,4 +1,4 @@
-"""Class names keep their order on every way: folder, labels.txt, .tflite file, and where two of them are compared."""
+"""Class names keep their order in image folders, labels.txt and .tflite files."""
 
 import tempfile
 import zipfile
@@ -22,7 +22,7 @@ from keras_arch.class_names import (
 from keras_arch.data.folders import find_files
 from keras_arch.export.metadata import pack_labels
 
-# Any text that UTF-8 can hold, in any order; line breaks and byte order marks are refused.
+# Any UTF-8 text in any order, without line breaks and byte order marks.
 NAMES = st.lists(
     st.text(st.characters(codec="utf-8", exclude_characters="\r\n\ufeff"), min_size=1),
     min_size=2,
@@ -41,7 +41,7 @@ FILE_NAMES = st.lists(
 
 @settings(deadline=None)
 @given(names=NAMES)
-def test_any_names_come_back_in_their_order(names):
+def test_names_keep_their_order(names):
     with tempfile.TemporaryDirectory() as path:
         labels, model = Path(path) / LABELS, Path(path) / "model.tflite"
         write_labels(labels, names)
@@ -69,8 +69,8 @@ def test_another_order_is_refused(names, data):
 
 @settings(deadline=None, max_examples=15)
 @given(names=FILE_NAMES)
-def test_a_picture_has_the_number_of_its_folder(names):
-    """Whatever the order in which folders were made; each picture's gray says whose it is."""
+def test_an_image_has_the_label_of_its_folder(names):
+    """The pixels are the number of the folder. The order of creation does not matter."""
     with tempfile.TemporaryDirectory() as path:
         for number, name in enumerate(names):
             (Path(path) / name).mkdir()
@@ -96,8 +96,8 @@ def test_a_name_that_cannot_be_a_line_is_refused(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-EDITED = {  # by whom -> bytes of the file
-    "nobody": "rot\n grün \nx\x85y\n",
+EDITED = {  # editor: text of the file
+    "none": "rot\n grün \nx\x85y\n",
     "an editor of Windows": "rot\r\n grün \r\nx\x85y\r\n",
     "an editor that adds a byte order mark": "\ufeffrot\r\n grün \r\nx\x85y",
     "an editor that ends no last line": "rot\n grün \nx\x85y",
@@ -125,7 +125,7 @@ def with_bad_checksum(path):
 
 
 def with_password(path):
-    """Bit 0 of the flags, in the header of the file and in the directory."""
+    """Set bit 0 of the flags in the header of the file and in the directory."""
     pack(path)
     content = bytearray(path.read_bytes())
     for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):

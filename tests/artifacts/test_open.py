@@ -1,4 +1,4 @@
-"""Files that others made: images of any size, batches of a fixed size, and pixels normalized outside the model."""
+"""Files of other people: any image size, a fixed batch size, normalization outside the model."""
 
 import gc
 import os
@@ -13,16 +13,16 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 import keras_arch
-from keras_arch.export.metadata import image_classifier_metadata, pack_labels, with_metadata
+from keras_arch.export.metadata import add_metadata, image_classifier_metadata, pack_labels
 
 RNG = np.random.default_rng(0)
 
 
-# --- images of any size, batches of a fixed size ---
+# --- any image size, a fixed batch size ---
 
 
 def small_model(shape, batch=None):
-    """A classifier with random weights whose answer depends on where things are and not on the size of the image."""
+    """Return a classifier with random weights for any image size."""
     image = keras.Input(shape, batch_size=batch)
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(x)
@@ -78,8 +78,8 @@ def test_threads_may_share_an_artifact_of_open_size(open_model, open_file):
     artifact = keras_arch.open_artifact(open_file)
     batches = [noise(count, 8 + side, 24 - side) for side in range(12) for count in (1, 3)]
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(artifact.predict, batches))
-    for images, found in zip(batches, answers, strict=True):
+        results = list(pool.map(artifact.predict, batches))
+    for images, found in zip(batches, results, strict=True):
         np.testing.assert_allclose(
             found, open_model(images.astype("float32")).numpy(), rtol=1e-4, atol=1e-6
         )
@@ -97,9 +97,7 @@ def test_images_that_are_too_small_are_refused(open_model, open_file):
     )
 
 
-def test_pictures_of_two_sizes_are_classified_at_their_own(
-    open_model, open_file, script, tmp_path, capsys
-):
+def test_images_of_two_sizes_are_not_resized(open_model, open_file, script, tmp_path, capsys):
     images = [noise(1, 12, 20)[0], noise(1, 30, 9)[0]]
     for name, image in zip("ab", images, strict=True):
         keras.utils.save_img(tmp_path / f"{name}.png", image, scale=False)
@@ -116,7 +114,7 @@ def write_keras(model, path):
 
 
 def write_saved_model(model, path):
-    """With a signature of the model's own batch, which Keras's `export` would open."""
+    """Write a signature with the model's batch size. Keras's `export` would not keep it."""
     serve = tf.function(model).get_concrete_function(tf.TensorSpec(model.input_shape))
     tf.saved_model.save(model, str(path), serve)
 
@@ -126,7 +124,7 @@ def write_tflite(model, path):
 
 
 def write_onnx(model, path):
-    """By hand, from the model's own weights: tf2onnx opens the batch."""
+    """Write the graph from the model's weights. tf2onnx would not keep the batch size."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     (kernel, bias), (weights, offset) = (
@@ -171,7 +169,7 @@ def write_onnx(model, path):
         ("four.onnx", write_onnx),
     ],
 )
-def test_a_file_of_four_images_at_once_takes_any_number(name, write, tmp_path):
+def test_a_file_with_batch_size_4_takes_any_number_of_images(name, write, tmp_path):
     model = small_model((8, 10, 3), batch=4)
     write(model, tmp_path / name)
     artifact = keras_arch.open_artifact(tmp_path / name)
@@ -186,7 +184,7 @@ def test_a_file_of_four_images_at_once_takes_any_number(name, write, tmp_path):
         )
 
 
-def test_a_tflite_file_of_an_open_batch_takes_any_number(tmp_path):
+def test_a_tflite_file_with_any_batch_size_takes_any_number_of_images(tmp_path):
     model = small_model((8, 10, 3))
     write_tflite(model, tmp_path / "open_batch.tflite")
     artifact = keras_arch.open_artifact(tmp_path / "open_batch.tflite")
@@ -201,7 +199,7 @@ def test_a_tflite_file_of_an_open_batch_takes_any_number(tmp_path):
 
 
 def color_model():
-    """Names the channel that is highest after normalization: equal means and deviations leave it as it was."""
+    """Return a model that predicts the channel with the highest normalized mean."""
     image = keras.Input((6, 6, 3), batch_size=1)
     dense = keras.layers.Dense(3, activation="softmax")
     model = keras.Model(
@@ -212,13 +210,13 @@ def color_model():
 
 
 def colors(count=20):
-    """Images (count, 6, 6, 3) of noise about one color each; two channels at least are above 0 after normalization."""
+    """Return noisy images (count, 6, 6, 3) of one color. Two normalized channels are above 0."""
     base = RNG.uniform(140, 240, (count, 1, 1, 3))
     return (base + RNG.normal(0, 10, (count, 6, 6, 3))).clip(0, 255).astype("uint8")
 
 
 def normalized_metadata(mean, std):
-    """The metadata of a file whose input is normalized outside, by the published schema's own code."""
+    """Return metadata with a normalization, written by the generated code of the schema."""
     schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
     image, output, unit = schema.TensorMetadataT(), schema.TensorMetadataT(), schema.ProcessUnitT()
     unit.optionsType, unit.options = (
@@ -226,7 +224,7 @@ def normalized_metadata(mean, std):
         schema.NormalizationOptionsT(),
     )
     unit.options.mean, unit.options.std = mean, std
-    image.name, output.name = "image", "probabilities"  # MediaPipe crashes without
+    image.name, output.name = "image", "probabilities"  # MediaPipe crashes without them
     image.processUnits, image.content = [unit], schema.ContentT()
     image.content.contentPropertiesType = schema.ContentProperties.ImageProperties
     image.content.contentProperties = schema.ImagePropertiesT()
@@ -240,7 +238,7 @@ def normalized_metadata(mean, std):
 
 
 def write_normalized(path, mean, std, dtype="float32", metadata=True):
-    """`color_model` as a file that wants (x - mean) / std, with images of -1 to 1 as calibration."""
+    """Write `color_model` as a file that takes (x - mean) / std, calibrated on -1 to 1."""
     calibration = (colors().astype("float32") - 127.5) / 127.5
     calibration[0, 0, 0], calibration[0, 0, 1] = -1, 1
     integers = {
@@ -249,9 +247,7 @@ def write_normalized(path, mean, std, dtype="float32", metadata=True):
         "inference_input_type": tf.as_dtype(dtype),
     }
     content = convert(color_model(), integers if dtype != "float32" else {})
-    path.write_bytes(
-        with_metadata(content, normalized_metadata(mean, std)) if metadata else content
-    )
+    path.write_bytes(add_metadata(content, normalized_metadata(mean, std)) if metadata else content)
     return path
 
 
@@ -260,13 +256,13 @@ def write_quantized(path, dtype, metadata=True):
 
 
 def mediapipes_probabilities(path, images):
-    """(images, classes) as MediaPipe's own classifier gives them."""
+    """Return the probabilities (images, classes) of MediaPipe's classifier."""
     mediapipe = pytest.importorskip("mediapipe")
     from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=str(path)))
     with vision.ImageClassifier.create_from_options(options) as classifier:
-        answers = []
+        rows = []
         for image in images:
             found = classifier.classify(
                 mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
@@ -274,8 +270,8 @@ def mediapipes_probabilities(path, images):
             scores = {
                 category.index: category.score for category in found.classifications[0].categories
             }
-            answers.append([scores[number] for number in range(3)])
-    return np.array(answers)
+            rows.append([scores[number] for number in range(3)])
+    return np.array(rows)
 
 
 needs_no_statistics = pytest.mark.filterwarnings(
@@ -296,7 +292,7 @@ def test_pixels_are_normalized_as_mediapipe_does(dtype, tmp_path):
 @needs_no_statistics
 @pytest.mark.parametrize(("dtype", "metadata"), [("int8", True), ("uint8", False)])
 def test_pixels_of_an_integer_input(dtype, metadata, tmp_path):
-    """MediaPipe takes no int8 input, and no file without metadata; Keras's model has the answers to compare with."""
+    """MediaPipe takes neither int8 inputs nor files without metadata. The reference is Keras."""
     artifact = keras_arch.open_artifact(write_quantized(tmp_path / "model.tflite", dtype, metadata))
     images = colors()
     expected = color_model()((images.astype("float32") - 127.5) / 127.5).numpy()
@@ -325,24 +321,25 @@ def test_normalization_that_cannot_be_applied_is_refused(mean, std, tmp_path):
 
 @needs_no_statistics
 def test_an_integer_input_that_no_pixel_fits_is_refused(tmp_path):
-    """Without metadata, nobody says how pixels become values of -1 to 1."""
+    """Without metadata, the normalization to -1 to 1 is unknown."""
     path = write_quantized(tmp_path / "model.tflite", "int8", metadata=False)
     with pytest.raises(
-        keras_arch.InputError, match=r"does not say how .* Received: an input of -0.996 to 1"
+        keras_arch.InputError,
+        match=r"does not specify the normalization .* Received: an input of -0.996 to 1",
     ):
         keras_arch.open_artifact(path)
 
 
-def test_labels_are_missed_only_where_the_metadata_name_them(tmp_path):
+def test_missing_labels_are_an_error_only_if_the_metadata_name_them(tmp_path):
     content = convert(color_model())
     path, labels = tmp_path / "model.tflite", tmp_path / "labels.txt"
     labels.write_text("red\ngreen\nblue\n")
-    path.write_bytes(with_metadata(content, normalized_metadata([0.0], [1.0])))
+    path.write_bytes(add_metadata(content, normalized_metadata([0.0], [1.0])))
     assert keras_arch.open_artifact(path).classes == 3
     path.write_bytes(
-        with_metadata(content, image_classifier_metadata("colors", "", "1", "MIT", (6, 6, 3)))
+        add_metadata(content, image_classifier_metadata("colors", "", "1", "MIT", (6, 6, 3)))
     )
-    with pytest.raises(keras_arch.InputError, match="whose labels are cut off"):
+    with pytest.raises(keras_arch.InputError, match="without the labels that its metadata name"):
         keras_arch.open_artifact(path)
     pack_labels(path, labels)
     assert keras_arch.open_artifact(path).classes == 3
@@ -350,18 +347,18 @@ def test_labels_are_missed_only_where_the_metadata_name_them(tmp_path):
 
 def test_damaged_metadata_are_refused(tmp_path):
     path = tmp_path / "model.tflite"
-    path.write_bytes(with_metadata(convert(color_model()), b"\xff" * 64))
+    path.write_bytes(add_metadata(convert(color_model()), b"\xff" * 64))
     with pytest.raises(
         keras_arch.InputError, match=r"The metadata of .*model.tflite are damaged. Received: "
     ):
         keras_arch.open_artifact(path)
 
 
-# --- .keras files that need code of their own ---
+# --- .keras files that need custom code ---
 
 
 class NeedsCode(keras.layers.Layer):
-    """A layer that Keras cannot find when it opens the file."""
+    """A custom layer that is not registered."""
 
     def call(self, x):
         return x
@@ -412,7 +409,7 @@ def test_only_a_damaged_archive_is_called_damaged(tmp_path):
             keras_arch.open_artifact(path)
 
 
-# --- ONNX files that others made ---
+# --- ONNX files of other people ---
 
 
 def write_onnx_mean(path, shape, dtype="FLOAT", output="FLOAT", axes=(1, 2), fixed=None):
@@ -464,7 +461,7 @@ def test_onnx_inputs_of_every_number_type(dtype, tmp_path):
     np.testing.assert_allclose(found, softmax_of_mean_color(images), atol=2e-3)
     almost_white = np.full(
         (1, 8, 8, 3), [0, 254.7, 300]
-    )  # rounded and clipped in integers, which do not wrap around
+    )  # integers are rounded and clipped; they must not overflow
     expected = softmax_of_mean_color(
         almost_white.round().clip(0, 255) if dtype == "UINT8" else almost_white
     )
@@ -490,7 +487,7 @@ def test_onnx_inputs_that_no_image_fits(shape, dtype, message, tmp_path):
 
 
 def test_an_onnx_file_that_cannot_run_is_refused(tmp_path):
-    """Its input takes any number of images, its graph four."""
+    """The input takes any batch size, but the graph has batch size 4."""
     write_onnx_mean(tmp_path / "model.onnx", ("N", 8, 8, 3), fixed=4)
     artifact = keras_arch.open_artifact(tmp_path / "model.onnx")
     assert artifact.predict(noise(4, 8, 8)).shape == (4, 3)
@@ -503,7 +500,7 @@ def test_an_onnx_file_that_cannot_run_is_refused(tmp_path):
     assert "\n" not in text
 
 
-# --- what is no plain classifier ---
+# --- files that are not image classifiers ---
 
 
 def save_saved_model(folder, function, spec):
@@ -568,7 +565,7 @@ def test_saved_models_of_every_number_type(dtype, tmp_path):
     artifact = keras_arch.open_artifact(path)
     images = np.full(
         (2, 8, 8, 3), [0, 100.7, 300]
-    )  # rounded and clipped in integers, which do not wrap around
+    )  # integers are rounded and clipped; they must not overflow
     expected = softmax_of_mean_color(images.round().clip(0, 255) if dtype == "uint8" else images)
     np.testing.assert_allclose(artifact.predict(images), expected, atol=4e-3)
 
@@ -614,7 +611,7 @@ def test_one_output_of_a_dict_opens_and_two_do_not(tmp_path):
 
 @pytest.fixture(scope="module")
 def every_kind(tmp_path_factory):
-    """The same model in each kind of file, for images of 8 x 10 pixels."""
+    """Write a model for images of 8x10 pixels as each kind of file."""
     folder = tmp_path_factory.mktemp("every_kind")
     model = small_model((8, 10, 3), batch=4)
     for name, write in (
@@ -640,7 +637,7 @@ def test_images_of_another_shape_are_refused(name, every_kind):
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_pictures_do_not_have_other_channels(channels, script, tmp_path, capsys):
+def test_predict_refuses_models_with_other_channels(channels, script, tmp_path, capsys):
     image = keras.Input((8, 8, channels))
     pooled = keras.layers.GlobalAveragePooling2D()(image)
     keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(
@@ -670,12 +667,12 @@ def test_a_sequential_model_opens(first, tmp_path):
     np.testing.assert_allclose(found, model(images.astype("float32")).numpy(), atol=1e-6)
 
 
-# --- how many interpreters there are ---
+# --- number of interpreters ---
 
 
 @pytest.fixture
 def interpreters(monkeypatch):
-    """The number of threads of each interpreter that is started, and a weak reference to it."""
+    """List (number of threads, weak reference) of each interpreter that starts."""
     started = []
 
     class Counted(litert.Interpreter):
@@ -693,9 +690,7 @@ def alive(started):
 
 
 def set_machine(monkeypatch, cores, memory):
-    monkeypatch.setattr(
-        os, "cpu_count", lambda: 64
-    )  # of the host, most of which a container may not use
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)  # the host has more cores than the container
     monkeypatch.setattr("keras_arch.artifacts.tflite.available_cores", lambda: cores)
     monkeypatch.setattr("keras_arch.artifacts.tflite.available_memory", lambda: memory)
 
@@ -704,10 +699,10 @@ def set_machine(monkeypatch, cores, memory):
     ("cores", "memory", "count", "workers"),
     [
         (4, 10**12, 200, 4),  # one for each core
-        (64, 10**12, 64, 4),  # each worth its start: 16 images or more
-        (4, 10**12, 20, 0),  # few images go through the interpreter that is there
+        (64, 10**12, 64, 4),  # at least 16 images for each
+        (4, 10**12, 20, 0),  # few images run in the first interpreter
         (4, 10**12, 1, 0),
-        (64, 10**3, 2000, 0),  # memory for none
+        (64, 10**3, 2000, 0),  # not enough memory
         (1, 10**12, 200, 0),  # one core
     ],
 )
@@ -727,7 +722,7 @@ def test_interpreters_by_cores_images_and_memory(
 
 
 def test_interpreters_share_the_memory_there_is(open_file, interpreters, monkeypatch):
-    """Each may need its file and all tensors; a quarter of the memory is for all of them."""
+    """Each may need its file and all tensors. A quarter of the memory is for all of them."""
     model = litert.Interpreter(str(open_file), num_threads=1)
     tensors = sum(int(np.prod(tensor["shape"])) * 4 for tensor in model.get_tensor_details())
     interpreters.clear()

@@ -1,4 +1,4 @@
-"""A .keras file of somebody else cannot run code: it is refused with one line. A SavedModel can, as its docstring says."""
+"""A .keras file with code is refused. A SavedModel can run code, as documented."""
 
 import json
 import re
@@ -20,14 +20,14 @@ def classifier(layer):
 
 
 def write_lambda(path, mark):
-    """A Lambda layer: Python code in the file."""
+    """Write a Lambda layer, Python code in the file."""
     name = str(mark)
     classifier(keras.layers.Lambda(lambda x: (open(name, "w").close(), x)[1])).save(path)
-    mark.unlink(missing_ok=True)  # Keras has called it when the model was built
+    mark.unlink(missing_ok=True)  # Keras calls it when it builds the model
 
 
 def write_activation(path, mark):
-    """An activation that is any function of any module."""
+    """Write a function of another module as activation."""
     change_layer(
         path,
         activation={
@@ -40,7 +40,7 @@ def write_activation(path, mark):
 
 
 def write_class(path, mark):
-    """A layer that is any class of any module."""
+    """Write a class of another module as layer."""
     change_layer(
         path,
         module="subprocess",
@@ -51,7 +51,7 @@ def write_class(path, mark):
 
 
 def write_graph(path, mark):
-    """A layer that is a SavedModel in another folder."""
+    """Write a SavedModel in another directory as layer."""
     config = {
         "filepath": str(mark),
         "call_endpoint": "serve",
@@ -65,7 +65,7 @@ def write_graph(path, mark):
 
 
 def change_layer(path, activation=None, **changes):
-    """Write a plain model, then change what its config.json says of its Activation layer."""
+    """Write a model, then change its Activation layer in config.json."""
     classifier(keras.layers.Activation("relu")).save(path)
     with zipfile.ZipFile(path) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
@@ -116,7 +116,7 @@ def test_scripts_refuse_code_with_one_line(tmp_path, script, capfd):
 
 
 def test_a_saved_model_runs_what_it_holds_as_documented(tmp_path):
-    """The warning is true: a graph writes a file when the model is used."""
+    """A graph writes a file when the model runs."""
 
     class Writer(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 1), name="image")])

@@ -1,4 +1,4 @@
-"""What an export demands of a model and of images before it writes anything, and the input of an int8 file."""
+"""Checks of models and images before an export, and the input of an int8 file."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ from keras_arch.artifacts.open import check_outputs, open_artifact
 from keras_arch.class_names import find_class_names
 from keras_arch.evaluation.grad_cam import grad_cam
 from keras_arch.export.model import export_model, quantization_errors
-from keras_arch.export.tflite import full_range
+from keras_arch.export.tflite import stretch_contrast
 from keras_arch.export.verification.verify import Reference, verify
 from keras_arch.formats import ExportSettings
 from keras_arch.models import resize_model, strip_auxiliary_heads
@@ -54,7 +54,7 @@ def test_every_span_is_stretched_to_exactly_255(dtype):
             image = np.arange(low, low + span + 1).astype(dtype)[
                 np.newaxis, :, np.newaxis, np.newaxis
             ]
-            stretched = full_range(image)
+            stretched = stretch_contrast(image)
             assert stretched.dtype == np.float32
             assert (stretched.min(), stretched.max()) == (0, 255), (low, span)
 
@@ -63,7 +63,7 @@ def test_every_span_is_stretched_to_exactly_255(dtype):
 @settings(max_examples=200, deadline=None)
 def test_any_calibration_images_span_0_to_255(images):
     before = images.copy()
-    stretched = full_range(images)
+    stretched = stretch_contrast(images)
     assert (stretched.min(), stretched.max()) == (0, 255)
     assert (images == before).all()
     kept = np.arange(3) != np.ptp(images, axis=(1, 2, 3)).argmax()
@@ -73,7 +73,7 @@ def test_any_calibration_images_span_0_to_255(images):
 @given(st.lists(st.floats(0, 255, width=32), min_size=2, max_size=9, unique=True))
 @settings(max_examples=300, deadline=None)
 def test_stretched_fractions_stay_within_0_to_255(pixels):
-    stretched = full_range(np.array(pixels, "float32").reshape(1, -1, 1, 1))
+    stretched = stretch_contrast(np.array(pixels, "float32").reshape(1, -1, 1, 1))
     assert (stretched.min(), stretched.max()) == (0, 255)
 
 
@@ -104,7 +104,7 @@ def classes_and_embedding():
 
 
 def heads_of_another_model():
-    """Names that begin as those of our training heads and are others."""
+    """Names that look like those of auxiliary classifiers."""
     image, x = features()
     names = ("species", "auxiliary_color")
     return keras.Model(
@@ -141,7 +141,7 @@ def test_several_outputs_are_refused_by_name(take, tmp_path):
 
 
 @pytest.mark.parametrize("build", [heads_of_another_model, inside_a_model])
-def test_other_outputs_are_no_training_heads(build):
+def test_other_outputs_are_no_auxiliary_classifiers(build):
     with pytest.raises(keras_arch.InputError, match="Received: 2 outputs"):
         strip_auxiliary_heads(build())
 
@@ -156,7 +156,7 @@ def test_a_file_with_several_outputs_is_refused_by_name(build, tmp_path):
 @pytest.mark.parametrize(
     "wrap", [list, lambda outputs: dict(zip("zya", outputs, strict=True))], ids=["list", "dict"]
 )
-def test_our_training_heads_are_stripped_however_wrapped(wrap):
+def test_auxiliary_classifiers_are_stripped_from_a_list_or_dict(wrap):
     image, x = features()
     heads = ("predictions", "auxiliary_4a", "auxiliary_4d")
     outputs = [layers.Dense(3, activation="softmax", name=name)(x) for name in heads]
@@ -200,7 +200,7 @@ def test_outputs_that_are_no_probabilities_are_refused(activation, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_softmax_behind_logits_makes_probabilities(tmp_path):
+def test_a_softmax_after_logits_makes_probabilities(tmp_path):
     logits = classifier(None)
     model = keras.Model(logits.input, layers.Softmax()(logits.output))
     assert list(export_model(model, tmp_path, NAMES, IMAGES, ONLY_FLOAT32)[0]) == ["float32"]
@@ -210,21 +210,22 @@ SCORES = np.random.default_rng(0).normal(0, 2, (20, 1000))
 
 
 @pytest.mark.parametrize("classes", [2, 10, 1000])
-def test_probabilities_of_8_bits_are_taken(classes):
-    """Their sums are off by what each rounds away: at 1,000 unsure classes everything."""
+def test_8_bit_probabilities_are_accepted(classes):
+    """Each rounds by up to 1/256. With 1,000 similar classes, the sum can be zero."""
     for spread in (0, 1, 20):
         exact = softmax(spread * SCORES[:, :classes], axis=1)
         rounded = np.minimum(np.round(exact * 256), 255) / 256  # as uint8 of scale 1/256
-        for answers in (exact, exact.astype("float16"), rounded):
+        for outputs in (exact, exact.astype("float16"), rounded):
             np.testing.assert_array_equal(
-                check_outputs(answers, "model.tflite"), answers.astype("float32")
+                check_outputs(outputs, "model.tflite"), outputs.astype("float32")
             )
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 1000])
 def test_independent_scores_of_a_file_are_refused(classes):
     with pytest.raises(
-        keras_arch.InputError, match=r"model.keras must give class probabilities\. Received: .*sums"
+        keras_arch.InputError,
+        match=r"model.keras must output class probabilities\. Received: .*sums",
     ):
         check_outputs(expit(SCORES[:, :classes]), "model.keras")
 
@@ -238,15 +239,15 @@ def with_nan(images):
     return images
 
 
-BAD_IMAGES = {  # name -> (images, what the message says)
+BAD_IMAGES = {  # name: (images, part of the message)
     "none": (IMAGES[:0], r"at least one image.*shape=\(0, 8, 8, 3\)"),
     "an empty list": ([], r"at least one image.*shape=\(0,\)"),
     "one image without a batch": (IMAGES[0], r"shape=\(8, 8, 3\)"),
     "text": (IMAGES.astype(str), r"dtype=<U"),
     "NaN": (with_nan(IMAGES), "finite.*Received: NaN or infinity in 1 of 6 images"),
     "infinity": (np.full_like(IMAGES, np.inf, "float32"), "6 of 6 images"),
-    "-1 to 1": (IMAGES / 127.5 - 1, r"Received: pixels from -1 to 1\. .*takes raw 0-255 pixels"),
-    "0 to 1": (IMAGES / 255, r"Received: pixels from 0 to 1\. .*takes raw 0-255 pixels"),
+    "-1 to 1": (IMAGES / 127.5 - 1, r"Received: pixels from -1 to 1\. .*Pass raw 0-255 pixels"),
+    "0 to 1": (IMAGES / 255, r"Received: pixels from 0 to 1\. .*Pass raw 0-255 pixels"),
     "ImageNet's mean and deviation": (
         (IMAGES / 255 - 0.45) / 0.225,
         r"pixels from -2 to 2\.44444\.",
@@ -257,54 +258,52 @@ BAD_IMAGES = {  # name -> (images, what the message says)
 
 @pytest.mark.parametrize("bad", BAD_IMAGES)
 def test_images_of_another_scale_are_refused(bad, tmp_path):
-    images, complaint = BAD_IMAGES[bad]
+    images, message = BAD_IMAGES[bad]
     model = classifier()
-    truth = Reference(
+    reference = Reference(
         np.asarray(images), np.zeros(len(images), int), np.full((len(images), 3), 1 / 3), NAMES
     )
     takers = {
         "calibration": lambda: export_model(model, tmp_path, NAMES, images, ONLY_FLOAT32),
         "calibration ": lambda: quantization_errors(model, images, IMAGES),
         "images": lambda: quantization_errors(model, IMAGES, images),
-        "images ": lambda: verify(tmp_path, {}, truth),
+        "images ": lambda: verify(tmp_path, {}, reference),
     }
     for name, take in takers.items():
-        with pytest.raises(
-            keras_arch.InputError, match=f"`{name.strip()}`.*{complaint}"
-        ) as refused:
+        with pytest.raises(keras_arch.InputError, match=f"`{name.strip()}`.*{message}") as refused:
             take()
         assert len(str(refused.value)) < 300
     assert not any(tmp_path.iterdir())
 
 
 def test_dark_pixels_are_no_normalized_ones(tmp_path):
-    """Whole numbers of 0 and 1 are raw pixels, as of a mask."""
-    promises, _ = export_model(classifier(), tmp_path, NAMES, IMAGES % 2, ONLY_FLOAT32)
-    assert list(promises) == ["float32"]
+    """Integers of 0 and 1 are raw pixels of a mask."""
+    specs, _ = export_model(classifier(), tmp_path, NAMES, IMAGES % 2, ONLY_FLOAT32)
+    assert list(specs) == ["float32"]
 
 
 # --- names of folders and models ---
 
 
 def exported(model, folder, *formats):
-    """The promises of an export of `model` and the rows of its proof."""
-    promises, refused = export_model(model, folder, NAMES, IMAGES, ExportSettings(formats=formats))
+    """Return the specifications of an export of `model` and the results of its verification."""
+    specs, refused = export_model(model, folder, NAMES, IMAGES, ExportSettings(formats=formats))
     assert refused == {}
-    answers = model.predict(IMAGES, verbose=0)
-    return promises, verify(
-        folder, promises, Reference(IMAGES, answers.argmax(axis=1), answers, NAMES)
+    probabilities = model.predict(IMAGES, verbose=0)
+    return specs, verify(
+        folder, specs, Reference(IMAGES, probabilities.argmax(axis=1), probabilities, NAMES)
     )
 
 
 def test_a_folder_may_be_named_as_a_pattern(tmp_path, monkeypatch):
-    """TensorFlow looks for the variables of a SavedModel by a pattern (tensorflow#32614): another run would match it."""
+    """TensorFlow finds the variables of a SavedModel by a pattern (tensorflow#32614)."""
     monkeypatch.setattr("keras_arch.export.verification.verify.THREADS", (1,))
     model, folder, other = classifier(), tmp_path / "a [1]*", tmp_path / "a 1b"
     folder.mkdir()
     other.mkdir()
     export_model(classifier(), other, NAMES, IMAGES, ExportSettings(formats=("saved_model",)))
     _, rows = exported(model, folder, "saved_model", "float32")
-    assert [row["problems"] for row in rows.values()] == [[], []]
+    assert [row.problems for row in rows.values()] == [(), ()]
     for file in ("saved_model", "model_float32.tflite"):
         found = open_artifact(folder / file).predict(IMAGES.astype("float32"))
         np.testing.assert_allclose(found, model.predict(IMAGES, verbose=0), atol=1e-6)
@@ -325,9 +324,9 @@ def named(name):
 def test_any_name_of_a_model_is_exported_and_kept(name, tmp_path):
     model = named(name)
     settings = ExportSettings(formats=("saved_model", "float32"))
-    promises, refused = export_model(model, tmp_path, NAMES, IMAGES, settings)
+    specs, refused = export_model(model, tmp_path, NAMES, IMAGES, settings)
     assert refused == {}
-    assert list(promises) == ["saved_model", "float32"]
+    assert list(specs) == ["saved_model", "float32"]
     assert model.name == name
     assert (
         name.encode() in (tmp_path / "model_float32.tflite").read_bytes()
@@ -356,7 +355,7 @@ def test_layers_that_cannot_be_traced_are_named(tmp_path):
 
 
 def wrapped(kind):
-    """A model with its image and its output in a list or dict."""
+    """Return a model with its input and output in a list or dict."""
     image = keras.Input((8, 8, 3), name="image")
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(layers.Rescaling(1 / 255)(image)))
     output = layers.Dense(3, activation="softmax", name="predictions")(x)
@@ -374,9 +373,9 @@ def test_one_image_and_one_output_may_be_wrapped(kind, tmp_path):
     plain = keras.Model(model.inputs[0], model.outputs[0])
     expected = plain(IMAGES).numpy()
     settings = ExportSettings(formats=("saved_model", "float32"))
-    promises, refused = export_model(model, tmp_path, NAMES, IMAGES, settings)
+    specs, refused = export_model(model, tmp_path, NAMES, IMAGES, settings)
     assert refused == {}
-    assert list(promises) == list(settings.formats)
+    assert list(specs) == list(settings.formats)
     for file in ("saved_model", "model_float32.tflite", "model.keras"):
         found = open_artifact(tmp_path / file).predict(IMAGES.astype("float32"))
         np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -409,16 +408,16 @@ def test_mixed_precision_is_refused(nested, tmp_path):
 def test_numbers_are_class_names(names, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_arch.export.verification.verify.THREADS", (1,))
     model = classifier()
-    promises, refused = export_model(model, str(tmp_path), names, IMAGES, ONLY_FLOAT32)
+    specs, refused = export_model(model, str(tmp_path), names, IMAGES, ONLY_FLOAT32)
     assert refused == {}
     assert (tmp_path / "labels.txt").read_bytes() == b"0\n1\n2\n"
-    answers = model.predict(IMAGES, verbose=0)
-    truth = Reference(IMAGES, answers.argmax(axis=1), answers, names)
-    assert verify(str(tmp_path), promises, truth)["float32"]["problems"] == []
+    probabilities = model.predict(IMAGES, verbose=0)
+    reference = Reference(IMAGES, probabilities.argmax(axis=1), probabilities, names)
+    assert verify(str(tmp_path), specs, reference)["float32"].problems == ()
 
 
-WRONG_NAMES = {  # what -> (class names, what the message says)
-    "a text, which is not its letters": ("abc", "Received: 'abc'"),
+WRONG_NAMES = {  # name: (class names, part of the message)
+    "a string": ("abc", "Received: 'abc'"),
     "None": (["a", None, "c"], "Received: None"),
     "fractions": ([0.5, 1.5, 2.5], "Received: 0.5"),
     "bytes": ([b"a", b"b", b"c"], "Received: b'a'"),
@@ -454,14 +453,14 @@ STRANGE_NAMES = (
 
 
 def test_every_file_has_the_class_names_unchanged(tmp_path):
-    """The model answers class n to an image of pixels n. Two classes may have one name."""
+    """The model outputs class n for an image of pixels n. Two classes may have the same name."""
     numbers = np.arange(len(STRANGE_NAMES))
     image = keras.Input((4, 4, 3), name="image")
     head = layers.Dense(len(numbers), activation="softmax")
     model = keras.Model(image, head(layers.GlobalAveragePooling2D()(image)))
     head.set_weights(
         [np.tile(2 / 3 * numbers, (3, 1)), -1.0 * numbers**2]
-    )  # of -(pixel - n)^2, without what all have
+    )  # logits -(pixel - n)^2 without the common term
     images = np.full((len(numbers), 4, 4, 3), numbers.reshape(-1, 1, 1, 1), "float32")
     _, refused = export_model(
         model, tmp_path, STRANGE_NAMES, images, ExportSettings(("float32", "saved_model"))
@@ -489,9 +488,9 @@ def test_a_folder_that_is_not_utf_8(name, tmp_path):
         pytest.importorskip("tf2onnx")
         pytest.importorskip("onnxruntime")
     folder, model = latin_1_folder(tmp_path, "Köln"), classifier()
-    promises, refused = export_model(model, folder, NAMES, IMAGES, ExportSettings((name,)))
+    specs, refused = export_model(model, folder, NAMES, IMAGES, ExportSettings((name,)))
     assert refused == {}
-    artifact = open_artifact(folder / promises[name].file)
+    artifact = open_artifact(folder / specs[name].file)
     np.testing.assert_allclose(
         artifact.predict(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5
     )

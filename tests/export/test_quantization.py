@@ -1,4 +1,4 @@
-"""Which layers int8 ruins, by their names, and int8 files that keep them in float32: softmax and nested models."""
+"""int8 errors of layers, and int8 files with float32 layers: softmax and nested models."""
 
 import keras
 import numpy as np
@@ -7,8 +7,8 @@ from keras import layers
 
 import keras_arch
 from keras_arch.export.model import export_model, quantization_errors
-from keras_arch.export.operators import CONVERSIONS, start_interpreter, steps_of
-from keras_arch.export.quantization import suspects
+from keras_arch.export.operators import CONVERSIONS, list_operators, start_interpreter
+from keras_arch.export.quantization import layers_to_keep
 from keras_arch.formats import ExportSettings
 
 CLASSES = 1000
@@ -16,15 +16,15 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), dtype="uint8")
 
 
 def exported(model, folder, keep_float):
-    """What an int8 file of `model` answers for the images, and (operator, number type of its output) for each operator."""
+    """Return the probabilities of an int8 file, and (name, output type) of its operators."""
     settings = ExportSettings(formats=("int8",), keep_float=keep_float)
     names = [f"class {number}" for number in range(model.output_shape[-1])]
     _, refused = export_model(model, folder, names, IMAGES, settings)
     assert refused == {}
     path = folder / "model_int8.tflite"
-    steps = steps_of(start_interpreter(path.read_bytes()))
+    operators = list_operators(start_interpreter(path.read_bytes()))
     return keras_arch.open_artifact(path).predict(IMAGES), [
-        (step.operator, step.output["dtype"]) for step in steps
+        (one.name, one.output["dtype"]) for one in operators
     ]
 
 
@@ -50,7 +50,7 @@ def operation(x):
     return keras.ops.softmax(layers.Dense(CLASSES, name="logits")(x))
 
 
-HEADS = [  # and the layer that the softmax belongs to
+HEADS = [  # (head, layer of the softmax)
     (dense_with_softmax, "predictions"),
     (softmax_layer, "predictions"),
     pytest.param(reshaped, "predictions", marks=pytest.mark.slow),
@@ -59,10 +59,10 @@ HEADS = [  # and the layer that the softmax belongs to
 
 
 def with_logits(head, largest):
-    """A classifier whose logit of class 100 * (i + 1) is `largest` for image i; all others are smaller."""
+    """Return a classifier whose highest logit for image i, `largest`, is class 100 * (i + 1)."""
     image = keras.Input((8, 8, 3), name="image")
     model = keras.Model(
-        image, head(layers.Flatten()(layers.Rescaling(1 / 127.5, -1)(image))), name="unsure"
+        image, head(layers.Flatten()(layers.Rescaling(1 / 127.5, -1)(image))), name="uncertain"
     )
     pixels = IMAGES.reshape(len(IMAGES), -1) / 127.5 - 1
     kernel = np.random.default_rng(1).normal(0, 1e-2 * largest, (pixels.shape[1], CLASSES))
@@ -75,39 +75,39 @@ def with_logits(head, largest):
 
 @pytest.mark.parametrize(("head", "layer"), HEADS)
 def test_the_softmax_is_ranked_and_kept_with_its_layer(head, layer, tmp_path):
-    """Int8 has steps of 1/256 and makes smaller probabilities zero: see tensorflow#31229."""
+    """Probabilities below a step of 1/256 become zero (tensorflow#31229)."""
     model, probabilities = with_logits(head, 0.5)
     assert probabilities.max() < 0.002
     ranking = quantization_errors(model, IMAGES, IMAGES)
-    assert (ranking[0]["layer"], ranking[0]["operator"]) == (layer, "SOFTMAX")
-    assert ranking[0]["added"] == pytest.approx(1)
-    kept = suspects(ranking)
+    assert (ranking[0].layer, ranking[0].operator) == (layer, "SOFTMAX")
+    assert ranking[0].added == pytest.approx(1)
+    kept = layers_to_keep(ranking)
     assert kept[0] == layer
-    answers, outputs = exported(model, tmp_path, tuple(kept))
-    np.testing.assert_array_equal(answers.argmax(axis=1), probabilities.argmax(axis=1))
-    np.testing.assert_allclose(answers, probabilities, rtol=0.05)
+    found, outputs = exported(model, tmp_path, tuple(kept))
+    np.testing.assert_array_equal(found.argmax(axis=1), probabilities.argmax(axis=1))
+    np.testing.assert_allclose(found, probabilities, rtol=0.05)
     assert ("SOFTMAX", np.float32) in outputs
 
 
-def test_a_softmax_that_keeps_the_top_class_is_no_suspect():
-    """Most probabilities of a sure classifier become zero, too, which changes no order that counts."""
+def test_a_softmax_that_keeps_the_top_class_is_not_kept_in_float32():
+    """Most probabilities of a confident classifier become zero, but not the highest."""
     model, probabilities = with_logits(dense_with_softmax, 12.0)
     assert np.median(probabilities) < 1 / 512
     assert probabilities.max(axis=1).min() > 0.9
     ranking = quantization_errors(model, IMAGES, IMAGES)
-    (added,) = (row["added"] for row in ranking if row["operator"] == "SOFTMAX")
+    (added,) = (row.added for row in ranking if row.operator == "SOFTMAX")
     assert added == 0
-    assert suspects(ranking) == []
+    assert layers_to_keep(ranking) == []
 
 
-def test_the_share_of_changed_top_classes_counts():
-    """Half of the images are unsure: the square root of 1/2."""
+def test_the_error_of_a_softmax_is_the_fraction_of_changed_top_classes():
+    """Half of the images change: the error is the square root of 1/2."""
     model, _ = with_logits(dense_with_softmax, 0.5)
     kernel, bias = model.get_weights()
     kernel[:, 100:500:100] *= 24
     model.set_weights([kernel, bias])
     ranking = quantization_errors(model, IMAGES, IMAGES)
-    (error,) = (row["error"] for row in ranking if row["operator"] == "SOFTMAX")
+    (error,) = (row.error for row in ranking if row.operator == "SOFTMAX")
     assert error == pytest.approx(0.5**0.5)
 
 
@@ -133,22 +133,22 @@ def two_branches():
     rng = np.random.default_rng(0)
     model.set_weights(
         [rng.uniform(-0.1, 0.3, weights.shape) for weights in model.get_weights()]
-    )  # no ReLU is dead
+    )  # no ReLU is always zero
     return model
 
 
 def test_layers_of_nested_models_are_ranked_and_kept(tmp_path):
-    """One channel is a thousand times as large as the others, so that int8 has no steps for them."""
+    """One channel is 1000 times as large as the others, so that int8 has no steps for them."""
     model = two_branches()
     spoiled = model.get_layer("left").get_layer("conv2")
     spoiled.set_weights(
         [spoiled.get_weights()[0] * np.array([1000, 1, 1, 1]), spoiled.get_weights()[1]]
     )
     ranking = quantization_errors(model, IMAGES, IMAGES)
-    rows = {row["layer"]: row for row in ranking}
-    assert rows["left/conv2"]["added"] > 0.5
-    assert rows["left/conv2"]["readers"] == ["both"]
-    assert max(rows[name]["added"] for name in ("left/conv1", "right/conv1")) < 0.1
+    rows = {row.layer: row for row in ranking}
+    assert rows["left/conv2"].added > 0.5
+    assert rows["left/conv2"].readers == ("both",)
+    assert max(rows[name].added for name in ("left/conv1", "right/conv1")) < 0.1
     assert {"right/conv2", "both", "avg_pool", "predictions"} <= set(rows)
     _, outputs = exported(
         model, tmp_path, ("left/conv2", "head")

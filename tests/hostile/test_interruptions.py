@@ -31,8 +31,16 @@ TRAINING_KILLS, EXPORT_KILLS = 14, 6
 CHAIN = 4  # kills of one run before it may finish
 EPOCHS = 3
 TRAIN = ("train.py", "quickstart", "--epochs", EPOCHS, "--precision", "float32", "--ema", "0.99")
-# Two formats by two converters take a third of the time of all six.
-EXPORT = ("--formats", "saved_model", "int8", "--proof-images", 50, "--calibration-images", 10)
+# Two formats of two converters take a third of the time of all six.
+EXPORT = (
+    "--formats",
+    "saved_model",
+    "int8",
+    "--verification-images",
+    50,
+    "--calibration-images",
+    10,
+)
 LONGEST_LINE = 300
 KB = 1024
 

@@ -236,13 +236,13 @@ def test_report_and_model_card_show_names_as_text(run, noise, probabilities):
         "version": "1",
         "image_size": (4, 4),
         "artifacts": {},
-        "proof": {"images": 1, "top1": 1.0},
+        "verification": {"images": 1, "top1": 1.0},
         "calibration": {"images": 1},
     }
     card = model_card(
         report, {"recipe": run.recipe, "metrics": metrics, "images": noise.sizes}, NAMES
     )
-    assert card.startswith("# \\[/red\\] on /data/\\<b\\> \\$x\\$\n")
+    assert card.startswith("# \\[/red\\] on \\<b\\> \\$x\\$\n")
     assert f": {', '.join(map(in_markdown, NAMES))}." in card
     assert "[x](y)" not in card
 

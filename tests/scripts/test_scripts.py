@@ -89,10 +89,12 @@ def test_report_has_the_results_of_the_run_and_the_latest_export(quickstart, tmp
     assert not re.findall(r"(?:src|href)=.(?!data:)", page)
     assert page.count("<h2>Exported files</h2>") == 1
     shutil.copy(quickstart / "report.html", tmp_path)
-    add_export(tmp_path, {"float32": {"size": "1 MB"}})
+    report = json.loads((quickstart / "export/export.json").read_text())
+    report["artifacts"]["float32"]["bytes"] = 10**6
+    add_export(tmp_path, report)
     again = (tmp_path / "report.html").read_text()
     assert again.count("<h2>Exported files</h2>") == 1
-    assert "<td>1 MB</td>" in again
+    assert "<td>1.00 MB</td>" in again
 
 
 def test_model_file_needs_neither_keras_arch_nor_an_optimizer(quickstart):
@@ -201,22 +203,25 @@ MISTAKES = [
         "train.py cifar10-resnet20 --data-dir NOWHERE",
         "cannot be downloaded. Received: .*--data-dir",
     ),
-    ("export.py EMPTY/seven", "model of 10 classes, as the data has, got 7"),
+    (
+        "export.py EMPTY/seven",
+        "one name for each class of the model. Received: 10 names for 7 classes",
+    ),
     (
         "export.py EMPTY/corrupt",
         "run.json is damaged or from another version: `data_dir` is missing",
     ),
     ("evaluate.py RUN/model.keras --output RUN/run.json", "must be a directory"),
     ("predict.py RUN/model.keras RUN/curves.png --top 0", "`top` must be an integer from 1"),
-    ("evaluate.py EMPTY/cut_variables --dataset digits", "expected a whole SavedModel folder"),
+    ("evaluate.py EMPTY/cut_variables --dataset digits", "is not a valid SavedModel directory"),
     ("export.py", "PATH"),
     ("export.py RUN --formats int9", "int8"),
     ("export.py EMPTY/renamed", "was trained on other data. .*class 0 is '0' instead of 'zero'"),
-    ("export.py EMPTY/unfinished", "expected a run that has ended"),
+    ("export.py EMPTY/unfinished", "is not a finished run"),
     ("export.py RUN --seed -1", "`seed` must be an integer from 0"),
     ("export.py RUN --height 0 --width 0", "`height` must be an integer from 1"),
-    ("export.py RUN --height 9", "a height and a width or neither"),
-    ("export.py RUN --keep-float stem --formats float32", "int8 among the formats with keep_float"),
+    ("export.py RUN --height 9", "`height` and `width` must be given together"),
+    ("export.py RUN --keep-float stem --formats float32", "`keep_float` requires the format int8"),
     (
         "export.py RUN --formats int8 --keep-float stage1_block1_conv3",
         "Did you mean stage1_block1_conv",
@@ -231,12 +236,12 @@ MISTAKES = [
     ("export.py EMPTY", "has no run.json"),
     (
         "evaluate.py RUN/labels.txt",
-        "expected a .keras file, a SavedModel folder, a .tflite or an .onnx file",
+        "is not a model.*a .keras file, a SavedModel directory, a .tflite file or an .onnx file",
     ),
     ("evaluate.py RUN/nothing.keras", "does not exist"),
     ("evaluate.py EMPTY/cut.keras --dataset digits", "cut.keras is damaged"),
-    ("evaluate.py EMPTY/cut.tflite --dataset digits", "expected a whole .tflite file"),
-    ("evaluate.py EMPTY/cut_model --dataset digits", "expected a whole SavedModel folder"),
+    ("evaluate.py EMPTY/cut.tflite --dataset digits", "is not a valid .tflite file"),
+    ("evaluate.py EMPTY/cut_model --dataset digits", "is not a valid SavedModel directory"),
     (
         "evaluate.py EMPTY/seven.keras --dataset digits",
         "must have 10 classes, as data set 'digits' has. Received: 7 classes",
@@ -335,7 +340,7 @@ def test_truncated_files_are_refused(quickstart, tmp_path, name, share):
     content = (quickstart / name).read_bytes()
     cut = tmp_path / (quickstart / name).name
     cut.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(keras_arch.InputError, match=r"expected a whole|is damaged"):
+    with pytest.raises(keras_arch.InputError, match=r"is not a (valid|complete)|is damaged"):
         keras_arch.open_artifact(cut)
 
 

@@ -1,97 +1,137 @@
-"""What is wrong with the answers of an exported file."""
+"""Compare an exported file with its specification and with the Keras model."""
 
-import dataclasses
+from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 
 from ...evaluation.metrics import compute_accuracy, compute_agreement
-from ...files import without_none
+from .result import PredictionMetrics
+from .spec import FileSpec, TensorSpec
 
-TOLERANCE = 1e-4  # between probabilities that are computed in float32
-CONFIDENCE = 0.05  # that the probability of a class may move by in smaller numbers, on average
+TOLERANCE = 1e-4  # maximum absolute error of probabilities that are computed in float32
+CONFIDENCE = 0.05  # maximum mean error of the top class's probability in other types
+Z = 1.959964  # 97.5% quantile of the normal distribution, for 95% intervals
 
 
-Z = 1.959964  # standard deviations: 95% of a normal distribution are within
+def compare_names(
+    found: Sequence[str], expected: Sequence[str], what: str = "labels", place: str = "output"
+) -> list[str]:
+    """Return the first difference between two lists of class names as a problem, or none.
 
-
-def compare_labels(labels, class_names):
-    """What is wrong with the labels in a file."""
-    for number, (found, expected) in enumerate(zip(labels, class_names, strict=False)):
-        if found != expected:
-            return [f"labels: expected {expected!r} for output {number}, got {found!r}"]
-    if len(labels) != len(class_names):
-        return [f"labels: expected {len(class_names)}, got {len(labels)}"]
+    Args:
+        found: class names in an exported file.
+        expected: class names of the model.
+        what: what the names are, for the message.
+        place: what a name belongs to, for the message.
+    """
+    for number, (name, right) in enumerate(zip(found, expected, strict=False)):
+        if name != right:
+            return [f"{what}: {place} {number} must be {right!r}. Received: {name!r}."]
+    if len(found) != len(expected):
+        return [f"{what}: expected {len(expected)} names. Received: {len(found)}."]
     return []
 
 
-def check_tensors(answer, promise):
-    """What is wrong with the names, types and shapes of the inputs and outputs."""
-    problems = []
-    for kind, expected in (("inputs", promise.inputs), ("outputs", promise.outputs)):
-        found, names = answer[kind], [end["name"] for end in expected]
-        if [end["name"] for end in found] != names:
-            problems.append(f"{kind[:-1]}: expected {names}, got {[end['name'] for end in found]}")
-        elif answer.get("signature", {kind: names})[kind] != names:
-            problems.append(
-                f"{kind[:-1]}: expected {names} in the signature, got {answer['signature'][kind]}"
-            )
-        else:
-            pairs = zip(expected, found, strict=True)
-            problems += [
-                f"{kind[:-1]}: expected {field} {end[field]} of {end['name']}, got {other[field]}"
-                for end, other in pairs
-                for field in end
-                if end[field] != other[field]
-            ]
-    return problems
-
-
-def check_server(answer, truth):
-    """What is wrong with the other ways into a SavedModel, and with its class names."""
-    problems = [
-        f"signature: {name} answers otherwise than serving_default, by up to {difference:.2g}"
-        for name, difference in answer["differences"].items()
-        if not difference <= TOLERANCE
-    ]
-    best = truth.probabilities[: len(answer["classes"])].argmax(axis=1)
-    named = compare_labels(answer["classes"], [truth.class_names[number] for number in best])
-    problems += [
-        problem.replace("labels: ", "classes: ").replace("output", "image") for problem in named
-    ]
-    return problems + compare_labels(answer["labels"], truth.class_names)
-
-
-def compare_answers(probabilities, truth):
-    """How right the answers are, and how far from the model's own."""
-    differences = np.abs(probabilities - truth.probabilities)
-    best = truth.probabilities.argmax(axis=1)
-    before, after = (
-        one.argmax(axis=1) == truth.labels for one in (truth.probabilities, probabilities)
-    )
-    return {
-        **dataclasses.asdict(
-            compute_accuracy(probabilities, truth.labels), dict_factory=without_none
-        ),
-        "drop": 100 * float(before.mean() - after.mean()),
-        "drop_interval": [100 * side for side in drop_interval(before, after)],
-        "agreement": compute_agreement(probabilities, truth.probabilities),
-        "max_difference": float(differences.max()),
-        "mean_difference": float(differences.mean()),
-        "confidence_difference": float(
-            np.take_along_axis(differences, best[:, np.newaxis], axis=1).mean()
-        ),
-    }
-
-
-def drop_interval(before, after):
-    """95% interval of the loss in accuracy from one classifier to another on the same images.
+def compare_tensors(
+    what: str,
+    found: Sequence[TensorSpec],
+    expected: Sequence[TensorSpec],
+    signature: Sequence[str] | None = None,
+) -> list[str]:
+    """Return the differences between the inputs or outputs of a file and its specification.
 
     Args:
-        before: (images,) truths: whether the first was right.
-        after: the same of the second.
+        what: "input" or "output", for the message.
+        found: tensors in the file.
+        expected: tensors in the specification.
+        signature: names in the signature of a .tflite file.
+    """
+    names = [tensor.name for tensor in expected]
+    for place, received in (("", [tensor.name for tensor in found]), ("signature ", signature)):
+        if received is not None and list(received) != names:
+            return [f"{what}: {place}names must be {names}. Received: {list(received)}."]
+    return [
+        f"{what}: {field.name} of {right.name} must be {getattr(right, field.name)}. "
+        f"Received: {getattr(tensor, field.name)}."
+        for right, tensor in zip(expected, found, strict=True)
+        for field in fields(TensorSpec)
+        if getattr(right, field.name) not in (None, getattr(tensor, field.name))
+    ]
 
-    Reference: Agresti and Min 2005, Simple improved confidence intervals for comparing matched proportions: half an
-    image more in each of the four cells, so that no disagreement does not mean no doubt.
+
+def check_server(
+    differences: dict[str, float],
+    classes: Sequence[str],
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+) -> list[str]:
+    """Return the problems of the signatures and class names of a SavedModel.
+
+    Args:
+        differences: {signature: maximum absolute error compared with `serving_default`}.
+        classes: the output `classes` for the first images.
+        labels: class names in the SavedModel's asset.
+        probabilities: the Keras model's (images, classes).
+        class_names: names of the classes.
+    """
+    problems = [
+        f"signature: {name} differs from serving_default by up to {difference:.2g}. "
+        f"The limit is {TOLERANCE:g}."
+        for name, difference in differences.items()
+        if not difference <= TOLERANCE
+    ]
+    best = probabilities[: len(classes)].argmax(axis=1)
+    top_names = [class_names[number] for number in best]
+    problems += compare_names(classes, top_names, "classes", "image")
+    return problems + compare_names(labels, class_names)
+
+
+def measure_predictions(
+    probabilities: np.ndarray, reference: np.ndarray, labels: np.ndarray
+) -> PredictionMetrics:
+    """Return the accuracy of a file and its differences from the Keras model.
+
+    Args:
+        probabilities: the file's (images, classes).
+        reference: the Keras model's (images, classes).
+        labels: (images,) integer classes.
+    """
+    differences = np.abs(probabilities - reference)
+    best = reference.argmax(axis=1)
+    before, after = (one.argmax(axis=1) == labels for one in (reference, probabilities))
+    low, high = drop_interval(before, after)
+    top = compute_accuracy(probabilities, labels)
+    return PredictionMetrics(
+        images=top.images,
+        top1=top.top1,
+        top5=top.top5,
+        drop=100 * float(before.mean() - after.mean()),
+        drop_interval=(100 * low, 100 * high),
+        agreement=compute_agreement(probabilities, reference),
+        max_difference=float(differences.max()),
+        mean_difference=float(differences.mean()),
+        confidence_difference=float(
+            np.take_along_axis(differences, best[:, np.newaxis], axis=1).mean()
+        ),
+    )
+
+
+def drop_interval(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """Return the 95% interval of the loss of accuracy from one classifier to another.
+
+    Args:
+        before: (images,) booleans, whether the first classifier is correct.
+        after: (images,) booleans, whether the second classifier is correct on the same images.
+
+    Returns:
+        Lower and upper bound as fractions.
+
+    Reference:
+        Agresti and Min 2005, Simple improved confidence intervals for comparing matched
+        proportions. It adds half an image to each of the four cells, so that the interval is not
+        empty if the classifiers never disagree.
     """
     images = len(before) + 2
     lost, won = (np.sum(before & ~after) + 0.5) / images, (np.sum(after & ~before) + 0.5) / images
@@ -99,30 +139,29 @@ def drop_interval(before, after):
     return float(lost - won - error), float(lost - won + error)
 
 
-def check_answers(row, promise, truth):
-    """What is wrong with the answers to the held-out images."""
+def check_predictions(metrics: PredictionMetrics, spec: FileSpec, max_drop: float) -> list[str]:
+    """Return the problems of a file's predictions on the held-out images."""
     problems = []
-    if promise.exact and not row["max_difference"] <= TOLERANCE:
+    if spec.exact and not metrics.max_difference <= TOLERANCE:
         problems.append(
-            f"probabilities: differ from the model's by up to {row['max_difference']:.2g}; at most {TOLERANCE:g} is "
-            "rounding"
+            f"probabilities: the maximum absolute error is {metrics.max_difference:.2g}. "
+            f"The limit is {TOLERANCE:g}."
         )
-    if promise.exact and row["agreement"] < 1:
-        others = round((1 - row["agreement"]) * row["images"])
+    if spec.exact and metrics.agreement < 1:
+        others = round((1 - metrics.agreement) * metrics.images)
         problems.append(
-            f"top class: differs from the model's on {others} of {row['images']} images"
+            f"top class: {others} of {metrics.images} images differ from the Keras model."
         )
-    if not promise.exact and not row["confidence_difference"] <= CONFIDENCE:
+    if not spec.exact and not metrics.confidence_difference <= CONFIDENCE:
         problems.append(
-            f"probabilities: that of the model's class differs by {row['confidence_difference']:.2g} on average; at most "
-            f"{CONFIDENCE:g} is rounding"
+            "probabilities: the mean absolute error of the top class is "
+            f"{metrics.confidence_difference:.2g}. The limit is {CONFIDENCE:g}."
         )
-    if not row["drop"] <= truth.max_drop:
-        low, high = row["drop_interval"]
+    if not metrics.drop <= max_drop:
+        low, high = metrics.drop_interval
+        fix = " Find the layers to keep in float32 with --debug-quantization."
         problems.append(
-            f"accuracy: drops by {row['drop']:.2f} points (95%: {low:.2f} to {high:.2f}); at most {truth.max_drop:g} is "
-            "allowed"
-            + "; --debug-quantization names the layers to keep in float32"
-            * promise.integers
+            f"accuracy: the drop is {metrics.drop:.2f} points (95%: {low:.2f} to {high:.2f}). "
+            f"The limit is {max_drop:g}.{fix if spec.integers else ''}"
         )
     return problems

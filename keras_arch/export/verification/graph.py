@@ -1,37 +1,38 @@
-"""The graph of a .tflite file: operators, types and batch normalization that was not folded."""
+"""Check the graph of a .tflite file: operators, types and unfolded batch normalization."""
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from ...class_names import read_packed_labels
 from ..metadata import read_metadata
-from .checks import compare_labels
+from .checks import compare_names
+from .spec import FileSpec
 
 OPERATOR_NAMES = {
     code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)
 }
-CONSTANT_STEPS = {"MUL", "ADD", "SUB", "DIV"}  # what an unfolded batch norm consists of
-SQUARES = {"SQUARED_DIFFERENCE", "SQUARE"}  # whose mean is a variance
-WEIGHTED = {
-    "CONV_2D",
-    "DEPTHWISE_CONV_2D",
-    "FULLY_CONNECTED",
-}  # what it could have been folded into
+ARITHMETIC = {"MUL", "ADD", "SUB", "DIV"}  # operators of an unfolded batch norm
+SQUARES = {"SQUARED_DIFFERENCE", "SQUARE"}  # their mean is a variance
+WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}  # a batch norm folds into these
 
 
-def read_tflite(path, promise, class_names):
-    """{operator: count} of a .tflite file, and what is wrong with it before it is run."""
+def read_tflite(
+    path: Path, spec: FileSpec, class_names: Sequence[str]
+) -> tuple[dict[str, int], list[str]]:
+    """Return {operator: count} of a .tflite file, and its problems."""
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     custom, names = operator_names(model)
     graph = model.subgraphs[0]
     operators = Counter(names[operator.opcodeIndex] for operator in graph.operators)
-    problems = [f"operator: {name} is not built into the runtime" for name in custom if name]
-    problems += [f"batch norm: {name} is left" for name in batch_norms(model)]
-    if not model.metadata or read_metadata(model) != promise.metadata:
-        problems.append("metadata: not what was written")
-    if promise.integers:
+    problems = [f"operator: {name} is not built into the runtime." for name in custom if name]
+    problems += [f"batch norm: {name} is not folded." for name in find_batch_norms(model)]
+    if not model.metadata or read_metadata(model) != spec.metadata:
+        problems.append("metadata: differs from the metadata that was written.")
+    if spec.integers:
         ends = {*graph.inputs, *graph.outputs}
         floats = {
             number
@@ -42,48 +43,52 @@ def read_tflite(path, promise, class_names):
             names[one.opcodeIndex] for one in graph.operators if floats & {*one.outputs} - ends
         ]
         problems += [
-            f"operator: {name} computes in float32 within an int8 file"
+            f"operator: {name} computes in float32 in an int8 file."
             for name in dict.fromkeys(inside)
         ]
-    problems += compare_labels(read_packed_labels(path), class_names)
+    problems += compare_names(read_packed_labels(path), class_names)
     return dict(sorted(operators.items())), problems
 
 
 def operator_names(model):
-    """Return two lists of names of a file's operator codes: the custom ones, else None; and all.
+    """Return two lists of names of a file's operator codes.
 
     Args:
         model: an unpacked `schema.ModelT`.
+
+    Returns:
+        Names of custom operators, None for built-in ones; and names of all operators.
     """
     custom = [code.customCode.decode() if code.customCode else None for code in model.operatorCodes]
     builtin = [
         OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
         for code in model.operatorCodes
-    ]  # old codes, below 127, stand in the deprecated field
+    ]  # codes below 127 are in the deprecated field
     return custom, [own or name for own, name in zip(custom, builtin, strict=True)]
 
 
-def batch_norms(model):
-    """Yield the operators of a batch norm that the converter should have folded away.
+def find_batch_norms(model):
+    """Yield the operators of batch norms that the converter should have folded.
 
-    The converter can fold a constant for each channel into a convolution or dense layer that has no
-    activation and no other reader. A norm behind an activation or an addition stays, as in
-    pre-activation ResNets. Layer, instance and group normalization stay, too: their statistics are
-    not over the batch. What stays is not a fault.
+    The converter folds a constant for each channel into a convolution or dense layer without
+    activation whose output has no other reader. These are not yielded:
+
+    - a batch norm after an activation or an addition, as in pre-activation ResNets;
+    - layer, instance and group normalization, whose statistics are not over the batch.
 
     Args:
         model: an unpacked `schema.ModelT`.
     """
     graph, (_, names) = model.subgraphs[0], operator_names(model)
-    makers = {output: operator for operator in graph.operators for output in operator.outputs}
+    producers = {output: operator for operator in graph.operators for output in operator.outputs}
     readers = Counter(tensor for operator in graph.operators for tensor in operator.inputs)
 
     def name_of(tensor):
-        return names[makers[tensor].opcodeIndex] if tensor in makers else None
+        return names[producers[tensor].opcodeIndex] if tensor in producers else None
 
     def data(tensor):
-        if name_of(tensor) == "DEQUANTIZE":  # a float16 file's weights
-            tensor = makers[tensor].inputs[0]
+        if name_of(tensor) == "DEQUANTIZE":  # weights of a float16 file
+            tensor = producers[tensor].inputs[0]
         return model.buffers[graph.tensors[tensor].buffer].data
 
     def for_each_channel(tensor):
@@ -95,7 +100,7 @@ def batch_norms(model):
         if name_of(tensor) not in WEIGHTED or readers[tensor] > 1:
             return False
         return (
-            makers[tensor].builtinOptions.fusedActivationFunction
+            producers[tensor].builtinOptions.fusedActivationFunction
             == schema.ActivationFunctionType.NONE
         )
 
@@ -105,10 +110,10 @@ def batch_norms(model):
 
     for operator in graph.operators:
         name, inputs = names[operator.opcodeIndex], list(operator.inputs)
-        if name in CONSTANT_STEPS and foldable(inputs[0]) and for_each_channel(inputs[1]):
-            yield f"{name} behind a convolution ({output_name(graph, operator)})"
+        if name in ARITHMETIC and foldable(inputs[0]) and for_each_channel(inputs[1]):
+            yield f"{name} after a convolution ({output_name(graph, operator)})"
         if name == "MEAN" and name_of(inputs[0]) in SQUARES and over_batch(*inputs):
-            yield f"{name_of(inputs[0])}, statistics of the batch ({output_name(graph, operator)})"
+            yield f"{name_of(inputs[0])} over the batch ({output_name(graph, operator)})"
 
 
 def output_name(graph, operator):

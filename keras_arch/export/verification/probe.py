@@ -1,9 +1,10 @@
-"""Run one exported file as a stranger would: started by proof.py as a process of its own, without keras_arch.
+"""Run one exported file without keras_arch. verify.py starts this file as a process.
 
     python -P probe.py < job.json
 
-A .tflite file runs on ai_edge_litert alone, an .onnx file on onnxruntime, a SavedModel on TensorFlow without Keras. The
-job names the file, the images, the threads and where probabilities go; the answer is JSON on stdout.
+A .tflite file runs on ai_edge_litert, an .onnx file on onnxruntime, a SavedModel on TensorFlow
+without Keras. The job names the file, the images, the number of threads and the output file for
+probabilities. The result is JSON on stdout.
 """
 
 import importlib
@@ -23,13 +24,13 @@ for module in ("keras_arch", "keras", "tensorflow"):
     if module != RUNTIMES[job["kind"]]:
         sys.modules[module] = None  # type: ignore[assignment]  # an import of it now fails
 
-WARMUP = 5  # images before the clock runs
-BATCH = 100  # images at once where the file takes them
-MOST = 10  # seconds that latency is measured for, about
+WARMUP = 5  # images before the latency is measured
+BATCH = 100  # batch size of files that take any
+LATENCY_SECONDS = 10  # approximate time limit of the latency measurement
 
 
-def end(name, dtype, shape, **quantization):
-    """One input or output as JSON; free sides are null."""
+def describe_tensor(name, dtype, shape, **quantization):
+    """Return an input or output as a dict. Sides of any size are None."""
     return {
         "name": name,
         "type": dtype,
@@ -39,6 +40,7 @@ def end(name, dtype, shape, **quantization):
 
 
 def open_tflite(path, threads):
+    """Return a predict function, the inputs and outputs, and the batch size of a .tflite file."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=threads)
@@ -48,15 +50,13 @@ def open_tflite(path, threads):
     def predict(images):
         interpreter.set_tensor(inputs[0]["index"], images.astype(inputs[0]["dtype"]))
         interpreter.invoke()
-        values, (scale, zero) = (
-            interpreter.get_tensor(outputs[0]["index"]),
-            outputs[0]["quantization"],
-        )
-        return (values.astype("float32") - zero) * np.float32(scale) if scale else values
+        values = interpreter.get_tensor(outputs[0]["index"])
+        scale, zero_point = outputs[0]["quantization"]
+        return (values.astype("float32") - zero_point) * np.float32(scale) if scale else values
 
-    def ends(tensors):
+    def describe(tensors):
         return [
-            end(
+            describe_tensor(
                 tensor["name"],
                 np.dtype(tensor["dtype"]).name,
                 tensor["shape"].tolist(),
@@ -67,10 +67,12 @@ def open_tflite(path, threads):
         ]
 
     (signature,) = interpreter.get_signature_list().values()
-    return predict, {"inputs": ends(inputs), "outputs": ends(outputs), "signature": signature}, 1
+    tensors = {"inputs": describe(inputs), "outputs": describe(outputs), "signature": signature}
+    return predict, tensors, 1
 
 
 def open_onnx(path, threads):
+    """Return a predict function, the inputs and outputs, and the batch size of an .onnx file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -81,17 +83,18 @@ def open_onnx(path, threads):
     def predict(images):
         return session.run([outputs[0].name], {inputs[0].name: images.astype("float32")})[0]
 
-    def ends(tensors):
+    def describe(tensors):
         names = {"tensor(float)": "float32"}
         return [
-            end(tensor.name, names.get(tensor.type, tensor.type), tensor.shape)
+            describe_tensor(tensor.name, names.get(tensor.type, tensor.type), tensor.shape)
             for tensor in tensors
         ]
 
-    return predict, {"inputs": ends(inputs), "outputs": ends(outputs)}, BATCH
+    return predict, {"inputs": describe(inputs), "outputs": describe(outputs)}, BATCH
 
 
 def open_saved_model(path, threads):
+    """Return a predict function, the inputs and outputs, and the batch size of a SavedModel."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -103,35 +106,34 @@ def open_saved_model(path, threads):
     def predict(images):
         return default(**{image.name: tf.constant(images, tf.float32)})["probabilities"].numpy()
 
-    ends = {
-        "inputs": [end(image.name, image.dtype.name, image.shape.as_list())],
+    tensors = {
+        "inputs": [describe_tensor(image.name, image.dtype.name, image.shape.as_list())],
         "outputs": [
-            end(name, output.dtype.name, output.shape.as_list())
+            describe_tensor(name, output.dtype.name, output.shape.as_list())
             for name, output in sorted(outputs.items())
         ],
     }
-    return predict, ends, BATCH
+    return predict, tensors, BATCH
 
 
-def ask_server(path, predict, images):
-    """The other ways into a SavedModel beside its default signature, and the names in it."""
+def run_signatures(path, predict, images):
+    """Compare the other signatures of a SavedModel with the default one, and read its names."""
     import tensorflow as tf
 
     module = tf.saved_model.load(path)
-    pictures = [bytes.fromhex(picture) for picture in job["pictures"]]
-    resized = np.array(job["resized"], "uint8")  # what the pictures should become
-    reference = predict(resized)
+    encoded = [bytes.fromhex(image) for image in job["encoded"]]
+    resized = np.array(job["resized"], "uint8")  # the expected pixels of the encoded images
+    expected = predict(resized)
     others = {
         "serve_uint8": module.signatures["serve_uint8"](image=tf.constant(resized)),
-        "serve_bytes": module.signatures["serve_bytes"](image=tf.constant(pictures)),
+        "serve_bytes": module.signatures["serve_bytes"](image=tf.constant(encoded)),
         "the loaded object": module(tf.constant(resized)),
     }
-    differences = {
-        name: float(np.abs(answer["probabilities"] - reference).max())
-        for name, answer in others.items()
-    }
     return {
-        "differences": differences,
+        "differences": {
+            name: float(np.abs(outputs["probabilities"] - expected).max())
+            for name, outputs in others.items()
+        },
         "classes": [
             name.decode()
             for start in range(0, len(images), BATCH)
@@ -147,8 +149,8 @@ def ask_server(path, predict, images):
     }
 
 
-def memory():
-    """The most memory that this process has had, in bytes; None where the system is not Linux."""
+def peak_memory():
+    """Return the peak memory of this process in bytes, or None outside Linux."""
     try:
         with open("/proc/self/status") as status:
             kilobytes = next(line.split()[1] for line in status if line.startswith("VmHWM"))
@@ -157,11 +159,11 @@ def memory():
     return 1024 * int(kilobytes)
 
 
-def latency(predict, images, runs):
-    """Median and 95th percentile in milliseconds of one image at a time."""
+def measure_latency(predict, images, runs):
+    """Return the median and the 95th percentile in milliseconds at batch size 1."""
     milliseconds: list[float] = []
     for run in range(WARMUP + runs):
-        if sum(milliseconds) > 1000 * MOST and run > 2 * WARMUP:
+        if sum(milliseconds) > 1000 * LATENCY_SECONDS and run > 2 * WARMUP:
             break
         image = images[run % len(images)][np.newaxis]
         started = time.perf_counter()
@@ -170,31 +172,32 @@ def latency(predict, images, runs):
     return np.percentile(milliseconds[WARMUP:], [50, 95]).tolist()
 
 
-def main(answer):
+def main(result):
+    """Run the job and add what it finds to `result`."""
     importlib.import_module(RUNTIMES[job["kind"]])
-    before = memory()
-    opened = {"tflite": open_tflite, "onnx": open_onnx, "saved_model": open_saved_model}[
-        job["kind"]
-    ]
-    predict, ends, batch = opened(job["path"], job["threads"])
-    answer |= ends
+    before = peak_memory()
+    openers = {"tflite": open_tflite, "onnx": open_onnx, "saved_model": open_saved_model}
+    predict, tensors, batch = openers[job["kind"]](job["path"], job["threads"])
+    result |= tensors
     images = np.load(job["images"], mmap_mode="r")
-    answer["latency_ms"] = latency(predict, images[: job["latency_runs"]], job["latency_runs"])
-    answer["peak_memory"] = before and memory() - before
+    result["latency_ms"] = measure_latency(
+        predict, images[: job["latency_runs"]], job["latency_runs"]
+    )
+    result["peak_memory"] = before and peak_memory() - before
     if job["predict"]:
         if job["kind"] == "saved_model":
-            answer |= ask_server(job["path"], predict, images)
-        answers, started = [], time.perf_counter()
+            result |= run_signatures(job["path"], predict, images)
+        batches, started = [], time.perf_counter()
         for start in range(0, len(images), batch):
-            answers.append(predict(images[start : start + batch]))
+            batches.append(predict(images[start : start + batch]))
             if time.perf_counter() - started > job["seconds"]:
                 break
-        np.save(job["predict"], np.concatenate(answers))
+        np.save(job["predict"], np.concatenate(batches))
 
 
-answer: dict = {}
+result: dict = {}
 try:
-    main(answer)
-except Exception as error:  # whatever is wrong with the file, the one who asks has to know
-    answer["error"] = f"{type(error).__name__}: {error}"
-json.dump(answer, sys.stdout)
+    main(result)
+except Exception as error:  # verify.py reports it, whatever it is
+    result["error"] = f"{type(error).__name__}: {error}"
+json.dump(result, sys.stdout)

@@ -1,17 +1,37 @@
-"""What the receiver of an exported file may rely on."""
+"""Specification of an exported file: its inputs and outputs, which verification checks."""
 
 from dataclasses import dataclass
-from typing import Any
+
+Shape = tuple[int | None, ...]  # None: any size
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of an exported file."""
+
+    name: str
+    type: str
+    """Name of the NumPy type, or "string"."""
+    shape: Shape
+    scale: float | None = None
+    """Quantization scale. None: not specified."""
+    zero_point: int | None = None
+    """Quantization zero point. None: not specified."""
 
 
 @dataclass(frozen=True)
 class FileSpec:
-    """What the receiver of a file may rely on."""
+    """Specification of an exported file."""
 
     file: str
-    kind: str  # "saved_model", "tflite" or "onnx"
-    exact: bool  # whether its arithmetic is float32
-    inputs: list[dict[str, Any]]
-    outputs: list[dict[str, Any]]
-    integers: bool = False  # whether nothing but its ends may be anything else
+    """Name in the export directory."""
+    kind: str
+    """Runtime: "saved_model", "tflite" or "onnx"."""
+    exact: bool
+    """Whether it computes in float32."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    integers: bool = False
+    """Whether all operators between input and output compute in integers."""
     metadata: bytes | None = None
+    """TFLite metadata."""

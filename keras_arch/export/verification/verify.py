@@ -1,10 +1,11 @@
-"""The proof: each exported file is run on held-out images by a process without keras_arch, and judged by its answers."""
+"""Verify exported files: run each on held-out images in a process without keras_arch."""
 
 import io
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,129 +20,191 @@ from ...files import check_folder, plain_path, size_of
 from ...images.resize import resize
 from ...models import are_probabilities
 from ..checks import check_raw_images
-from .checks import check_answers, check_server, check_tensors, compare_answers, compare_labels
+from .checks import (
+    check_predictions,
+    check_server,
+    compare_names,
+    compare_tensors,
+    measure_predictions,
+)
 from .graph import read_tflite
+from .result import FileVerification, Latency
+from .spec import FileSpec, TensorSpec
 
 PROBE = Path(__file__).with_name("probe.py")
-
-
-LATENCY_RUNS = 50  # images one at a time
-SECONDS = 60  # that a slow file answers for, about
+LATENCY_RUNS = 50  # images at batch size 1
+SECONDS = 60  # approximate time limit for the predictions of one file
 THREADS = (1, 2)
-PICTURES = 8  # held-out images that a server gets as larger PNGs, too
+ENCODED_IMAGES = 8  # held-out images that `serve_bytes` receives as larger PNG files
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What every file is held against."""
+    """Held-out images and the Keras model's probabilities for them."""
 
-    images: np.ndarray  # held-out, (count, height, width, channels) of 0-255, uint8
-    labels: np.ndarray  # (count,)
-    probabilities: np.ndarray  # (count, classes), the model's own, from Keras
-    class_names: tuple[str, ...]
-    max_drop: float = 1.0  # points of accuracy that a file may lose, 0-100
-
-    def first(self, count):
-        """The same of the first images alone, which are all that a slow file answered."""
-        return replace(
-            self,
-            images=self.images[:count],
-            labels=self.labels[:count],
-            probabilities=self.probabilities[:count],
-        )
+    images: np.ndarray
+    """uint8 (count, height, width, channels), 0-255."""
+    labels: np.ndarray
+    """(count,) integer classes."""
+    probabilities: np.ndarray
+    """(count, classes)."""
+    class_names: Sequence[str]
+    max_drop: float = 1.0
+    """Maximum drop in top-1 accuracy, in percentage points, 0-100."""
 
 
-def verify(folder, promises, truth, progress=lambda items, total: items):
-    """Run every file of an export where keras_arch is not, and say what is wrong with it.
+def verify(
+    folder: str | Path,
+    specs: dict[str, FileSpec],
+    reference: Reference,
+    progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
+) -> dict[str, FileVerification]:
+    """Verify every file of an export.
 
     Args:
-        folder: path of an export.
-        promises: {format name: `FileSpec`}, what `export_model` returned.
-        truth: a `Reference`.
-        progress: a function of the files and their number that gives the files on, and may count them.
+        folder: export directory.
+        specs: {format name: `FileSpec`}, as returned by `export_model`.
+        reference: images and probabilities to compare with.
+        progress: function of the items of `specs` and their number that returns the items.
 
     Returns:
-        {format name: row}; a row is a dict of "file", "bytes", "problems" (sentences; none where the file keeps its
-        promise) and, where it ran, "images", "top1", "top5" with more than five classes, "drop" of top-1 in points and its
-        95% "drop_interval", "agreement" of the top class with the model's, "max_difference" and "mean_difference" of
-        probabilities, "confidence_difference", the mean one of the model's top class, "latency_ms" {threads: [median, 95th
-        percentile]} at batch 1, "peak_memory" in bytes beyond the empty process, and "operators" of a .tflite file.
+        {format name: `FileVerification`}.
+
+    Raises:
+        InputError (a ValueError): the directory does not exist, the images are not raw images, or
+            the reference does not hold probabilities.
     """
     folder = check_folder(folder)
-    truth = replace(truth, class_names=check_class_names(truth.class_names))
-    check_raw_images(truth.images, "images")
-    if not are_probabilities(truth.probabilities):
+    reference = replace(reference, class_names=check_class_names(reference.class_names))
+    check_raw_images(reference.images, "images")
+    if not are_probabilities(reference.probabilities):
         raise InputError(
-            "expected a model that gives probabilities, got one whose answers do not add up to 1"
+            "`reference` must hold probabilities. Received: rows that do not sum to 1. "
+            "End the model with a softmax."
         )
     with tempfile.TemporaryDirectory() as scratch:
         return {
-            name: verify_file(folder / promise.file, promise, truth, Path(scratch))
-            for name, promise in progress(promises.items(), len(promises))
+            name: verify_file(folder / spec.file, spec, reference, Path(scratch))
+            for name, spec in progress(specs.items(), len(specs))
         }
 
 
-def verify_file(path, promise, truth, scratch):
-    row: dict[str, Any] = {"file": promise.file, "bytes": size_of(path), "problems": []}
-    beside = path.with_name(LABELS)  # which an app may read instead of those in the file
-    row["problems"] += compare_labels(
-        read_labels(beside) if beside.exists() else (), truth.class_names
-    )
-    if promise.kind == "tflite":
-        try:
-            row["operators"], problems = read_tflite(path, promise, truth.class_names)
-            row["problems"] += problems
-        except Exception as error:  # a damaged file raises whatever its bytes happen to mean
-            row["problems"].append(f"file: cannot be read ({first_line(error)})")
-    *_, channels = promise.inputs[0]["shape"]
-    answers = {
-        threads: run_probe(path, promise.kind, threads, truth.images, channels, scratch)
+def verify_file(
+    path: Path, spec: FileSpec, reference: Reference, scratch: Path
+) -> FileVerification:
+    """Verify one file. `scratch` is a temporary directory."""
+    problems, operators = check_contents(path, spec, reference.class_names)
+    result = FileVerification(spec.file, size_of(path), operators=operators)
+    file = save_images(reference.images, spec.inputs[0].shape[-1], scratch)
+    output = scratch / "probabilities.npy"
+    runs = {
+        threads: run_probe(
+            path,
+            spec.kind,
+            threads,
+            file,
+            reference.images,
+            output if threads == THREADS[-1] else None,
+        )
         for threads in THREADS
     }
-    answer = answers[THREADS[-1]]
-    if "outputs" in answer:
-        row["problems"] += check_tensors(answer, promise)
-    if errors := [one["error"] for one in answers.values() if "error" in one]:
+    last = runs[THREADS[-1]]
+    if "outputs" in last:
+        names = last.get("signature", {})
+        for what, expected in (("input", spec.inputs), ("output", spec.outputs)):
+            found = [read_tensor(tensor) for tensor in last[f"{what}s"]]
+            problems += compare_tensors(what, found, expected, names.get(f"{what}s"))
+    if errors := [run["error"] for run in runs.values() if "error" in run]:
         if is_disk_full(errors[-1]):
-            raise InputError(f"{path} cannot be run: {first_line(errors[-1])}")
-        row["problems"].append(f"file: cannot be run ({first_line(errors[-1])})")
-        return row
-    if promise.kind == "saved_model":
-        row["problems"] += check_server(answer, truth)
-    probabilities = np.load(scratch / "probabilities.npy")
-    if (
-        probabilities.shape[1:] != truth.probabilities.shape[1:]
-        or not np.isfinite(probabilities).all()
-    ):
-        row["problems"].append(
-            f"output: expected {truth.probabilities.shape[1]} finite numbers for each image"
+            raise InputError(f"{path} cannot run. Received: {first_line(errors[-1])}.")
+        problems.append(f"file: cannot run. Received: {first_line(errors[-1])}.")
+        return replace(result, problems=tuple(problems))
+    if spec.kind == "saved_model":
+        problems += check_server(
+            last["differences"],
+            last["classes"],
+            last["labels"],
+            reference.probabilities,
+            reference.class_names,
         )
-        return row
-    row |= compare_answers(probabilities, truth.first(len(probabilities)))
-    row["problems"] += check_answers(row, promise, truth)
-    row["latency_ms"] = {str(threads): answers[threads]["latency_ms"] for threads in THREADS}
-    row["peak_memory"] = answer["peak_memory"]
-    return row
+    probabilities, expected_shape = np.load(output), reference.probabilities.shape[1:]
+    if probabilities.shape[1:] != expected_shape or not np.isfinite(probabilities).all():
+        problems.append(
+            f"output: must be {expected_shape[0]} finite numbers for each image. "
+            f"Received: shape={probabilities.shape}."
+        )
+        return replace(result, problems=tuple(problems))
+    count = len(probabilities)  # a slow file reaches the time limit before the last image
+    metrics = measure_predictions(
+        probabilities, reference.probabilities[:count], reference.labels[:count]
+    )
+    problems += check_predictions(metrics, spec, reference.max_drop)
+    return replace(
+        result,
+        problems=tuple(problems),
+        metrics=metrics,
+        latency_ms={str(threads): Latency(*run["latency_ms"]) for threads, run in runs.items()},
+        peak_memory=last["peak_memory"],
+    )
 
 
-def run_probe(path, kind, threads, images, channels, scratch):
-    """What the file answers to a stranger: what probe.py prints, and probabilities.npy where all images were asked for."""
+def check_contents(
+    path: Path, spec: FileSpec, class_names: Sequence[str]
+) -> tuple[list[str], dict[str, int] | None]:
+    """Return the problems of a file before it runs, and the operators of a .tflite file."""
+    labels = path.with_name(LABELS)  # an app may read it instead of the labels in the file
+    problems = compare_names(read_labels(labels) if labels.exists() else (), class_names)
+    if spec.kind != "tflite":
+        return problems, None
+    try:
+        operators, more = read_tflite(path, spec, class_names)
+    except Exception as error:  # a damaged file can raise any exception
+        return [*problems, f"file: cannot be read. Received: {first_line(error)}."], None
+    return problems + more, operators
+
+
+def read_tensor(tensor: dict[str, Any]) -> TensorSpec:
+    """Return an input or output that probe.py printed as a `TensorSpec`."""
+    return TensorSpec(**{**tensor, "shape": tuple(tensor["shape"])})
+
+
+def save_images(images: np.ndarray, channels: int | None, scratch: Path) -> Path:
+    """Save images for probe.py, grayscale ones repeated in the channels of an RGB input."""
     file = scratch / f"{channels}.npy"
     if not file.exists():
-        np.save(
-            file, np.broadcast_to(images, (*images.shape[:3], channels))
-        )  # a grey image for a colour input
+        np.save(file, np.broadcast_to(images, (*images.shape[:3], channels or images.shape[3])))
+    return file
+
+
+def run_probe(
+    path: Path,
+    kind: str,
+    threads: int,
+    file: Path,
+    images: np.ndarray,
+    output: Path | None,
+) -> dict[str, Any]:
+    """Run probe.py on an exported file and return what it prints.
+
+    Args:
+        path: exported file.
+        kind: "saved_model", "tflite" or "onnx".
+        threads: number of threads.
+        file: images that `save_images` has saved.
+        images: the same images.
+        output: .npy file for the probabilities of all images. None: only the latency is measured.
+    """
     job = {
         "kind": kind,
         "threads": threads,
         "images": str(file),
         "latency_runs": LATENCY_RUNS,
         "seconds": SECONDS,
-        "predict": str(scratch / "probabilities.npy") if threads == THREADS[-1] else None,
+        "predict": str(output) if output else None,
     }
-    if kind == "saved_model" and job["predict"]:
-        larger = [enlarge(image) for image in images[:PICTURES]]
-        job["pictures"] = [encode_png(image).hex() for image in larger]
+    if kind == "saved_model" and output:
+        larger = [enlarge(image) for image in images[:ENCODED_IMAGES]]
+        job["encoded"] = [encode_png(image).hex() for image in larger]
         job["resized"] = np.stack(
             [resize(tf.constant(image), images.shape[1:]) for image in larger]
         ).tolist()
@@ -151,20 +214,20 @@ def run_probe(path, kind, threads, images, channels, scratch):
         done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
     try:
         return json.loads(done.stdout)
-    except ValueError:  # it crashed
+    except ValueError:  # the process crashed
         return {"error": f"its process ended with status {done.returncode}: {done.stderr[-500:]}"}
 
 
-def enlarge(image):
-    """A picture (height, width, channels) three times as large and wider than it was, as those that a server gets."""
+def enlarge(image: np.ndarray) -> np.ndarray:
+    """Return an image (height, width, channels) three times as large, with wider borders."""
     width = image.shape[1]
     return np.pad(
         image.repeat(3, axis=0).repeat(3, axis=1), ((0, 0), (width, 2 * width), (0, 0)), "edge"
     )
 
 
-def encode_png(image):
-    """The bytes of an image (height, width, channels) as a PNG file."""
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode an image (height, width, channels) as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
     return file.getvalue()
