@@ -353,5 +353,5 @@ def test_models_without_feature_maps_are_refused_in_one_line(
     build(parts(gray()), True, functional)
     assert script("predict.py", tmp_path / "model.keras", DIGIT, "--explain", tmp_path / "why") == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert "no feature maps larger than one pixel" in line
+    assert "needs feature maps larger than one pixel" in line
     assert not (tmp_path / "why").exists()
