@@ -54,9 +54,9 @@ def open_run(
         )
     model = strip_auxiliary_heads(load_keras(folder / "model.keras"))
     recipe, size = run["recipe"], run["recipe"].image_size
-    if settings.height is not None:
+    if settings.height is not None and settings.width is not None:
         size = (settings.height, settings.width)
-        model = resize_model(model, *size)
+        model = resize_model(model, settings.height, settings.width)
     data = load_dataset(recipe.dataset, data_dir or run["data_dir"], size, **recipe.data_options)
     if changed := data_changes(folder, run, data):
         raise InputError(
