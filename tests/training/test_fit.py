@@ -231,7 +231,7 @@ def test_nan_stops_with_one_line_and_leaves_nothing(
     lines = capfd.readouterr().err.splitlines()
     assert status == 2
     assert len(lines) == 1
-    assert lines[0].startswith("error: expected a finite loss")
+    assert lines[0].startswith("error: The loss must be finite")
     assert where in lines[0]
     assert list(tmp_path.iterdir()) == []
 
