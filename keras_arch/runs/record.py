@@ -40,7 +40,7 @@ def start_run(folder, recipe, precision, data_dir, dataset):
             changed.append(f"precision {precision.name} instead of {before['precision']}")
         if changed:
             raise InputError(
-                f"{folder} was started with other data or precision. Received: "
+                f"{folder} has other data or precision. Received: "
                 f"{', '.join(changed)}. Use the original ones, or pass --overwrite to start again."
             )
         return

@@ -80,7 +80,8 @@ def fit(
     Example:
         >>> dataset = keras_arch.load_dataset("digits")
         >>> model = keras_arch.ResNet8(input_shape=dataset.image_shape, classes=10)
-        >>> history = keras_arch.fit(model, dataset, keras_arch.RECIPES["quickstart"], ".")
+        >>> Path("my_run").mkdir()
+        >>> history = keras_arch.fit(model, dataset, keras_arch.RECIPES["quickstart"], "my_run")
     """
     check_arguments(model, dataset, recipe, folder)
     folder = Path(folder)

@@ -1,4 +1,4 @@
-"""Numbers of an evaluation, against other ways of computing them."""
+"""Metrics, compared with independent computations."""
 
 import json
 import math
@@ -40,8 +40,8 @@ from keras_arch.reports.tables import class_rows, confusions_line, evaluation_ro
 RNG = np.random.default_rng(0)
 
 
-def test_measures_by_hand():
-    """Six images of three classes; what is expected is counted on fingers."""
+def test_metrics_by_hand():
+    """Six images of three classes. The expected values are counted by hand."""
     probabilities = np.array(
         [
             [0.9, 0.1, 0],
@@ -63,12 +63,12 @@ def test_measures_by_hand():
     assert found.confusion == [(0, 0, 2), (0, 1, 1), (1, 0, 1), (1, 1, 1), (2, 2, 1)]
     assert found.classes["a"] == ClassMetrics(2 / 3, 2 / 3, pytest.approx(2 / 3), 3)
     assert found.most_confused == [Confusion("a", "b", 1), Confusion("b", "a", 1)]
-    # Bins of a fifteenth: .9 alone and right; two of .8, right; .7 right and wrong; .6 wrong.
+    # Bins of 1/15: 0.9 (right), two of 0.8 (right), two of 0.7 (one right), 0.6 (wrong).
     assert found.ece == pytest.approx((0.1 + 2 * 0.2 + 2 * 0.2 + 0.6) / 6, abs=1e-6)
 
 
 def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
-    """3,000 classes: a matrix of them in JSON takes over 100 MB, counts of the pairs that occur take less than 2."""
+    """With 3,000 classes, a full matrix in JSON has over 100 MB, a sparse one less than 2 MB."""
     monkeypatch.setattr("keras_arch.reports.figures.draw_confusion", lambda *_: None)
     rng, classes = np.random.default_rng(0), 3000
     labels = rng.integers(0, classes, 1000)
@@ -94,7 +94,7 @@ def test_metrics_of_many_classes_are_a_small_file(tmp_path, monkeypatch):
     ].tolist()
 
 
-def test_the_picture_of_confusions_shows_the_counts(tmp_path, monkeypatch):
+def test_figure_of_the_confusion_matrix_shows_the_counts(tmp_path, monkeypatch):
     shown = {}
     monkeypatch.setattr(Axes, "imshow", lambda axes, image, **options: shown.update(image=image))
     draw_confusion(tmp_path / "a.png", [[0, 0, 3], [0, 2, 1], [2, 2, 5]], ("a", "b", "c"))
@@ -113,7 +113,7 @@ SIX = np.array(
             0.00,
             0.00,
             0.00,
-        ],  # an integer file: of five zeros the true one comes first
+        ],  # integer file: the true class is the first of five zeros
     ],
     "float32",
 )
@@ -126,8 +126,8 @@ def test_top5_by_hand():
     assert compute_accuracy(SIX[3:], np.array([5])).top5 == 0
 
 
-def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
-    """The first is right about 0 to 4 alone, the second about 4 to 9 alone."""
+def test_models_are_compared_with_the_first(digits, monkeypatch):
+    """The first model is right for classes 0 to 4, the second for classes 4 to 9."""
     labels = digits.test.labels
 
     def artifact(name, known):
@@ -164,15 +164,15 @@ def test_artifacts_are_compared_with_the_first(digits, monkeypatch):
     ]
 
 
-def test_intervals_are_published_ones():
-    """Wilson's for 81 of 263 is 0.2553 to 0.3662 (Newcombe 1998, table I, method 3)."""
+def test_wilson_interval_equals_published_values():
+    """The interval for 81 of 263 is 0.2553 to 0.3662 (Newcombe 1998, table I, method 3)."""
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
     assert wilson_interval(10, 10)[1] == 1
 
 
-def test_mcnemar_is_a_coin():
-    """Nine of ten disagreements on one side: 2 * (1 + 10) / 2^10."""
+def test_mcnemar_by_hand():
+    """With nine of ten disagreements on one side, p is 2 * (1 + 10) / 2^10."""
     right, other = np.ones(50, bool), np.ones(50, bool)
     right[:1], other[1:10] = False, False
     assert mcnemar_test(right, other) == McNemar(9, 1, pytest.approx(22 / 1024))
@@ -186,7 +186,7 @@ def test_a_calibrated_model_has_no_calibration_error():
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_mistakes_are_the_surest_wrong_answers(streamed):
+def test_mistakes_are_sorted_by_confidence(streamed):
     import tensorflow as tf
 
     images = np.arange(60, dtype="uint8")[:, None, None, None] * np.ones((1, 4, 4, 1), "uint8")
@@ -209,7 +209,7 @@ def test_mistakes_are_the_surest_wrong_answers(streamed):
     assert len(set(sample[:, 0, 0, 0].tolist())) == 7
 
 
-def test_grey_images_go_into_colour_models(digits):
+def test_rgb_model_takes_grayscale_images(digits):
     seen = []
 
     def predict(images):
@@ -226,7 +226,7 @@ def test_grey_images_go_into_colour_models(digits):
         check_match(Artifact("this", "keras", (9, 8, 3), 10, 0, predict), digits)
 
 
-def test_logits_are_no_probabilities(tmp_path):
+def test_logits_are_rejected(tmp_path):
     image = keras.Input((4, 4, 1))
     keras.Model(
         image, keras.layers.Dense(3, bias_initializer="ones")(keras.layers.Flatten()(image))
@@ -236,7 +236,7 @@ def test_logits_are_no_probabilities(tmp_path):
         artifact.predict(np.full((1, 4, 4, 1), 200, "float32"))
 
 
-def test_classes_with_other_names_are_refused(quickstart, script, tmp_path, digits, capfd):
+def test_other_class_names_are_rejected(quickstart, script, tmp_path, digits, capfd):
     names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     for label, name in enumerate(names):
         (tmp_path / "words" / name).mkdir(parents=True)
@@ -250,12 +250,12 @@ def test_classes_with_other_names_are_refused(quickstart, script, tmp_path, digi
     )
 
 
-def test_evaluation_writes_pictures(quickstart, script, tmp_path, capfd, monkeypatch):
+def test_evaluation_writes_figures(quickstart, script, tmp_path, capfd, monkeypatch):
     files = [quickstart / "export/model_float32.tflite", quickstart / "export/model_int8.tflite"]
     monkeypatch.chdir(quickstart.parent)
     files.append(
         quickstart.relative_to(quickstart.parent)
-    )  # the folder of a run, beside whole paths
+    )  # a relative run directory next to absolute paths
     assert script("evaluate.py", *files, "--output", tmp_path / "told") == 0
     printed = capfd.readouterr().out
     assert re.search("float32 .* int8 .* quickstart", printed)

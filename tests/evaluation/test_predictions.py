@@ -1,4 +1,4 @@
-"""What predict.py tells, and where a model looked."""
+"""Predictions of predict.py and Grad-CAM heat maps."""
 
 import csv
 import io
@@ -22,11 +22,11 @@ from keras_arch.evaluation.grad_cam import grad_cam
 from keras_arch.evaluation.metrics import compute_accuracy
 from keras_arch.evaluation.predictions import classify
 
-DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
+DIGIT = ROOT / "examples" / "digit.png"  # a 7 of the test split
 
 
 def test_folders_and_formats(quickstart, script, tmp_path, capfd):
-    """A .tflite file outside its run knows its labels; pictures come in the order of their names, one line each."""
+    """A .tflite file outside its run has class names. Images are sorted by name, one per line."""
     file = shutil.copy(quickstart / "export/model_int8.tflite", tmp_path)
     (tmp_path / "pictures/deeper").mkdir(parents=True)
     for name in ("b.png", "a.PNG", "deeper/c.png"):
@@ -54,7 +54,7 @@ def test_folders_and_formats(quickstart, script, tmp_path, capfd):
     assert [line.rpartition(": ")[0] for line in told["table"].splitlines()] == names
 
 
-def test_hidden_and_damaged_pictures_do_not_end_a_folder(quickstart, script, tmp_path, capfd):
+def test_hidden_and_damaged_images_are_skipped(quickstart, script, tmp_path, capfd):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for name in ("a.png", "c.png"):
@@ -70,7 +70,7 @@ def test_hidden_and_damaged_pictures_do_not_end_a_folder(quickstart, script, tmp
     assert error == "error: 1 of 3 images cannot be read."
 
 
-def test_a_reader_that_has_seen_enough_is_no_mistake(quickstart):
+def test_closed_pipe_is_not_an_error(quickstart):
     command = [
         sys.executable,
         ROOT / "scripts/predict.py",
@@ -85,8 +85,8 @@ def test_a_reader_that_has_seen_enough_is_no_mistake(quickstart):
         assert process.stderr.read() == ""
 
 
-def test_labels_of_files_that_others_made(quickstart, tmp_path):
-    """Behind a .tflite file may be a zip archive with other names."""
+def test_labels_of_foreign_files(quickstart, tmp_path):
+    """A zip archive with other class names may follow a .tflite file."""
     file = tmp_path / "other.tflite"
     file.write_bytes(model_alone((quickstart / "export/model_int8.tflite").read_bytes()))
     with zipfile.ZipFile(file, "a") as archive:
@@ -100,12 +100,12 @@ def test_labels_of_files_that_others_made(quickstart, tmp_path):
 
 
 def model_alone(content):
-    """The bytes of a .tflite file in front of its archive of labels."""
+    """Return the bytes of a .tflite file without its archive of labels."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return content[: archive.infolist()[0].header_offset]
 
 
-def test_explained_pictures(quickstart, script, tmp_path, capfd):
+def test_heat_maps_are_written(quickstart, script, tmp_path, capfd):
     assert script("predict.py", quickstart, DIGIT, "--explain", tmp_path / "why") == 0
     with Image.open(tmp_path / "why/0000_digit.png") as picture:
         assert picture.size == (256, 256)
@@ -114,8 +114,8 @@ def test_explained_pictures(quickstart, script, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.6])
-def test_grad_cam_finds_the_pixels_that_count(weight):
-    """However sure it is. A model that sums the left half's brightness into class 0: there is the evidence, and nowhere else."""
+def test_grad_cam_finds_the_relevant_pixels(weight):
+    """The model sums the brightness of the left half into class 0, at any confidence."""
     image = keras.Input((8, 8, 1))
     maps = layers.Conv2D(2, 1, use_bias=False, name="maps")(image)
     position = np.zeros((8, 8, 2), "float32")
@@ -132,8 +132,8 @@ def test_grad_cam_finds_the_pixels_that_count(weight):
     np.testing.assert_allclose(heat[:, :, 4:], 0, atol=1e-6)
 
 
-def test_the_first_of_equally_probable_classes_is_named_first(tmp_path):
-    """Integer files give many classes the same probability; `evaluate` counts the first, too."""
+def test_first_of_equally_probable_classes_comes_first(tmp_path):
+    """Integer files give many classes the same probability. `evaluate` also counts the first."""
     Image.new("L", (2, 2)).save(tmp_path / "black.png")
     shares = np.array([0, 64, 0, 128, 64, 0, 0], "float32") / 256
     artifact = Artifact(
@@ -147,7 +147,7 @@ def test_the_first_of_equally_probable_classes_is_named_first(tmp_path):
     assert [one.top5 for one in told] == [name in top5 for name in "abcdefg"]
 
 
-# --- which feature maps Grad-CAM looks at ---
+# --- feature maps of Grad-CAM ---
 
 
 def gray():
@@ -183,7 +183,7 @@ MODELS = [sequential, nested, preprocessing_inside, one_pixel_at_the_end, convol
 
 @pytest.fixture
 def build(tmp_path):
-    """A function that builds a classifier from layers and optionally saves and loads it."""
+    """Return a function that builds a classifier and optionally saves and loads it."""
 
     def build(parts, loaded, functional):
         image, *parts = [*parts, layers.Dense(3, "softmax")]
@@ -195,7 +195,7 @@ def build(tmp_path):
         else:
             model = keras.Sequential([image, *parts])
         for weight in model.trainable_weights:
-            if weight.ndim > 1:  # positive kernels: no ReLU is dead
+            if weight.ndim > 1:  # positive kernels, so that no ReLU is dead
                 weight.assign(np.random.default_rng(0).uniform(0, 0.01, weight.shape))
         if not loaded:
             return model
@@ -208,8 +208,8 @@ def build(tmp_path):
 @pytest.mark.parametrize("functional", [False, True])
 @pytest.mark.parametrize("loaded", [False, True])
 @pytest.mark.parametrize("parts", MODELS)
-def test_grad_cam_takes_the_last_maps_larger_than_a_pixel(build, parts, loaded, functional):
-    """The maps are those of a second way: the model cut in two by hand at its last layer of several pixels."""
+def test_grad_cam_uses_the_last_maps_larger_than_a_pixel(build, parts, loaded, functional):
+    """Compare with a model that is split by hand at its last layer of several pixels."""
     model = build(parts(gray()), loaded, functional)
     images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 1)).astype("uint8")
     heat = grad_cam(model, images)
@@ -260,7 +260,7 @@ def in_functional(shape, parts):
 
 
 GRAY, MAPS = (8, 8, 1), (6, 6, 4)
-NESTED = {  # how the layers of `flat` and a dense layer are divided among nested models
+NESTED = {  # distribution of the layers among nested models
     "classifier": lambda parts: [parts[0], in_functional(GRAY, parts[1:])],
     "classifier in a Sequential": lambda parts: [parts[0], in_sequential(GRAY, parts[1:])],
     "backbone with pooling": lambda parts: [in_functional(GRAY, parts[:-1]), parts[-1]],
@@ -273,8 +273,8 @@ NESTED = {  # how the layers of `flat` and a dense layer are divided among neste
 
 
 @pytest.mark.parametrize("name", NESTED)
-def test_grad_cam_looks_into_nested_models(build, name, tmp_path):
-    """The same layers without nested models have the same heat."""
+def test_grad_cam_of_nested_models(build, name, tmp_path):
+    """The heat map equals that of the same layers without nesting."""
     images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 1)).astype("uint8")
     plain = build([gray(), *flat()], False, True)
     expected = grad_cam(plain, images)
@@ -288,8 +288,8 @@ def test_grad_cam_looks_into_nested_models(build, name, tmp_path):
         np.testing.assert_allclose(grad_cam(model, images), expected, atol=1e-5)
 
 
-def test_grad_cam_looks_into_one_output_of_several():
-    """Each nested model takes a dict and has maps as its other output. Their layers have the same names."""
+def test_grad_cam_of_nested_models_with_several_outputs():
+    """Each nested model takes a dict and also outputs maps. Their layer names are equal."""
     rng = np.random.default_rng(0)
 
     def pooled(image, name):
@@ -324,7 +324,7 @@ def pixels_alone(image):
 
 @keras.saving.register_keras_serializable()
 class Subclassed(keras.Model):
-    """A classifier without a graph that could be looked into."""
+    """A classifier without a graph of layers."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -347,7 +347,7 @@ def subclassed(image):
 
 @pytest.mark.parametrize("functional", [False, True])
 @pytest.mark.parametrize("parts", [dense_alone, pixels_alone, subclassed])
-def test_models_without_feature_maps_are_refused_in_one_line(
+def test_models_without_feature_maps_are_a_one_line_error(
     build, parts, functional, script, tmp_path, capfd
 ):
     build(parts(gray()), True, functional)

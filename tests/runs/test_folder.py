@@ -1,4 +1,4 @@
-"""Where results may be written: not among the data, and not at links that lead back to themselves."""
+"""Outputs must not be inside the data or at circular links."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ DIGIT = ROOT / "examples" / "digit.png"
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, data_dir):
-    """A folder to work in: a data set `pictures`, a finished run that holds the data `owner/data`, and links."""
+    """Return a directory with a data set, a finished run that holds data, and links."""
     rng = np.random.default_rng(0)
     for folder in (tmp_path / "pictures", tmp_path / "owner" / "data"):
         for number in range(12):
@@ -63,9 +63,7 @@ TYPED = [
 
 
 @pytest.mark.parametrize(("typed", "message"), TYPED, ids=[typed for typed, _ in TYPED])
-def test_outputs_that_are_refused_before_anything_is_written(
-    typed, message, place, model, script, capfd
-):
+def test_rejected_output_writes_nothing(typed, message, place, model, script, capfd):
     before = contents(place)
     assert script(*typed.replace("MODEL", str(model)).split()) == 2
     (line,) = capfd.readouterr().err.splitlines()
@@ -86,8 +84,8 @@ def model(tmp_path_factory):
     return path
 
 
-def test_outputs_next_to_the_data_are_written(place, model, script, capfd):
-    """A folder whose name begins with that of the data is not inside it, nor is one that holds the data."""
+def test_output_next_to_the_data_is_written(place, model, script, capfd):
+    """The output may have the name of the data as a prefix, or contain the data."""
     assert script("evaluate.py", model, "--dataset", "pictures", "--output", "pictures-told") == 0
     assert (place / "pictures-told" / "metrics.json").is_file()
     assert script("predict.py", model, "pictures/a", "--explain", "pictures") == 0

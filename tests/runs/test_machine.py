@@ -1,4 +1,4 @@
-"""What a run records about the code that it ran with."""
+"""The git commit in run.json."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ from keras_arch.machine import git_commit
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A Git repository with one commit, and a function that runs git in it."""
+    """Return a git repository with one commit and a function that runs git in it."""
 
     def git(*arguments):
         identity = [
@@ -34,7 +34,7 @@ def repository(tmp_path, monkeypatch):
 
 
 def installed(folder, monkeypatch):
-    """Copy runs.py to `folder` and let `runs` believe that it was imported from there."""
+    """Copy the module to `folder` and simulate an import from there."""
     folder.mkdir(parents=True)
     monkeypatch.setattr(machine, "__file__", shutil.copy(machine.__file__, folder))
 
@@ -48,7 +48,7 @@ def test_a_package_inside_another_repository_has_no_commit(repository, monkeypat
     assert git_commit() is None
 
 
-def test_a_checkout_has_its_commit_and_a_plus_where_it_differs(repository, monkeypatch):
+def test_checkout_has_its_commit_and_a_plus_for_changes(repository, monkeypatch):
     folder, git = repository
     installed(folder / "keras_arch", monkeypatch)
     git("add", ".")

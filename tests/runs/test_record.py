@@ -1,4 +1,4 @@
-"""Run folders that were edited or damaged: one line that names the file and the field."""
+"""Damaged run directories: the one-line error names the file and the field."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy,seconds\n1,2,.5,2.5,.4,1\n2
 
 
 def changed(path, value):
-    """RUN with another value at a dotted path, or without it."""
+    """Return RUN as JSON with another value at a dotted path, or without it for KeyError."""
     run = json.loads(json.dumps(RUN))
     *above, last = path.split(".")
     place = run
@@ -173,7 +173,7 @@ def assert_matches(line, file, message):
     assert re.search(rf"/{file} is damaged or from another version: .*({message})", line), line
 
 
-def test_what_train_writes_is_read(folder):
+def test_run_json_and_history_are_read(folder):
     run = read_run(folder())
     assert run == {**RUN, "recipe": Recipe("resnet8", "digits", epochs=2, learning_rate=0.1)}
     assert read_history(folder()) == {
@@ -206,7 +206,7 @@ def test_compare_names_the_damaged_run(folder, script, tmp_path, tmp_path_factor
     assert not (tmp_path / "both.png").exists()
 
 
-def test_labels_that_are_no_text_are_refused(tmp_path):
+def test_labels_must_be_text(tmp_path):
     (tmp_path / "labels.txt").write_bytes("caf\xe9\n".encode("latin-1"))
     with pytest.raises(
         keras_arch.InputError, match=r"labels.txt cannot be read.*must be UTF-8 text"

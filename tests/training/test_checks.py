@@ -1,4 +1,4 @@
-"""What `fit` is given by mistake is one error, before any work; what it can take, it takes."""
+"""Arguments of `fit`: wrong ones raise one error before any work, unusual ones are accepted."""
 
 import dataclasses
 
@@ -54,7 +54,7 @@ class Subclassed(keras.Model):
         return images[:, 0, :3, 0]
 
 
-MISTAKES = {  # what -> (how the arguments differ, what the message says)
+MISTAKES = {  # case -> (changed arguments, message)
     "a tuple": (
         {"dataset": (IMAGES, LABELS)},
         r"`dataset` must be a `keras_arch.Dataset`\. Received: tuple\.",
@@ -106,7 +106,7 @@ MISTAKES = {  # what -> (how the arguments differ, what the message says)
 
 @pytest.fixture
 def no_work(monkeypatch):
-    """The first work is to measure the precision and to look at images."""
+    """Fail on the first work of `fit`: choosing the precision and reading images."""
 
     def work(*arguments):
         raise AssertionError("work began")
@@ -116,7 +116,7 @@ def no_work(monkeypatch):
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_error_before_any_work(mistake, no_work, tmp_path):
+def test_wrong_argument_raises_before_any_work(mistake, no_work, tmp_path):
     change, message = MISTAKES[mistake]
     arguments = {"model": small, "dataset": DATA, "recipe": RECIPE, **change}
     arguments["model"] = arguments["model"]()
@@ -127,7 +127,7 @@ def test_a_mistake_is_one_error_before_any_work(mistake, no_work, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing", "a file"])
-def test_a_folder_that_does_not_exist_is_refused_before_any_work(name, no_work, tmp_path):
+def test_missing_directory_raises_before_any_work(name, no_work, tmp_path):
     (tmp_path / "a file").touch()
     for folder in (tmp_path / name, str(tmp_path / name)):
         with pytest.raises(
@@ -138,7 +138,7 @@ def test_a_folder_that_does_not_exist_is_refused_before_any_work(name, no_work, 
     assert [path.name for path in tmp_path.iterdir()] == ["a file"]
 
 
-def test_any_name_and_wrapped_ends(tmp_path):
+def test_any_model_name_and_wrapped_input_and_output(tmp_path):
     image = keras.Input((8, 8, 1), name="image")
     x = layers.Flatten()(layers.Rescaling(1 / 255)(image))
     scores = layers.Dense(3, activation="softmax", name="predictions")(x)
@@ -155,7 +155,7 @@ def test_any_name_and_wrapped_ends(tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_a_folder_may_be_text_and_image_sides_open(tmp_path):
+def test_directory_as_string_and_open_image_size(tmp_path):
     history = keras_arch.fit(small((None, None, 1)), DATA, RECIPE, str(tmp_path))
     assert len(history["loss"]) == 1
     assert {path.name for path in tmp_path.iterdir()} == {

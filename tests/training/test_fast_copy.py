@@ -1,4 +1,4 @@
-"""The copy that is trained: the mathematics of stock Keras, in other kernels and precisions."""
+"""The fast copy computes the same as stock Keras, with other kernels and precisions."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ LABELS = np.eye(10, dtype="float32")[np.arange(8)]
 @pytest.mark.parametrize(
     "options", [{}, {"scale": False}, {"center": False}, {"momentum": 0.5, "epsilon": 0.1}]
 )
-def test_fused_batch_norm_is_that_of_keras(training, options):
+def test_fused_batch_norm_equals_keras(training, options):
     images = RNG.normal(3, 2, (4, 5, 6, 7)).astype("float32")
     towards = RNG.normal(size=images.shape).astype("float32")
     values = [RNG.uniform(0.5, 2, 7).astype("float32") for _ in range(4)]
@@ -35,14 +35,12 @@ def test_fused_batch_norm_is_that_of_keras(training, options):
         gradients = tape.gradient(loss, [pixels, *layer.trainable_variables])
         found.append([outputs, *gradients, *layer.weights])
     for theirs, mine in zip(*found, strict=True):
-        largest = np.abs(
-            theirs
-        ).max()  # sums over all pixels cancel, and are as exact as their largest terms
+        largest = np.abs(theirs).max()  # sums with cancellation are as exact as their largest terms
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * largest)
 
 
-def test_variance_is_that_of_the_population():
-    """Four pixels, so that Bessel's correction would make a third more of it."""
+def test_variance_is_the_population_variance():
+    """With four pixels, the sample variance would be larger by a third."""
     layer = FusedBatchNormalization(momentum=0)
     layer(np.array([1, 2, 3, 6], "float32").reshape(1, 2, 2, 1), training=True)
     assert float(layer.moving_mean[0]) == pytest.approx(3)
@@ -67,9 +65,9 @@ def models():
 
 
 def rounding(model, precision):
-    """How far a probability may be off: every convolution rounds, and the errors add up as random steps do.
+    """Return the tolerance of a probability: rounding errors add up like random steps.
 
-    In float32 the order of long sums counts, too; 16-bit kernels add up in float32 and round once.
+    In float32, the order of long sums also matters. 16-bit kernels add in float32 and round once.
     """
     unit = {"float32": 8 * 2**-24, "mixed_bfloat16": 2**-8, "mixed_float16": 2**-11}[precision]
     return unit * sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) ** 0.5
@@ -77,7 +75,7 @@ def rounding(model, precision):
 
 @pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_copies_answer_as_the_model_does(models, name, precision):
+def test_copy_reproduces_the_model(models, name, precision):
     model = models[name]
     copy = fast_copy(model, precision)
     assert [weight.path for weight in copy.weights] == [weight.path for weight in model.weights]
@@ -104,7 +102,7 @@ def nested_head():
 
 @pytest.mark.parametrize("build", [nested_classifier, nested_head])
 def test_probabilities_of_a_nested_model_are_exact(build):
-    """In bfloat16, they would be off by up to 1/256."""
+    """In bfloat16, the error would be up to 1/256."""
     copy = fast_copy(build(), "mixed_bfloat16")
     assert copy.output.dtype == "float32"
     np.testing.assert_allclose(copy(IMAGES[:, :8, :8]).numpy().sum(axis=1), 1, atol=1e-6)
@@ -112,7 +110,7 @@ def test_probabilities_of_a_nested_model_are_exact(build):
     assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
 
 
-def test_training_the_copy_is_training_the_model():
+def test_training_the_copy_equals_training_the_model():
     model = keras_arch.ResNet8(input_shape=(32, 32, 3))
     copy = fast_copy(model, "float32")
     for trained in (model, copy):
@@ -147,7 +145,7 @@ def test_the_fused_kernel_is_used():
 
 
 @pytest.mark.parametrize(("cards", "expected"), [([], False), (["a GPU"], True)])
-def test_repeatable_asks_for_one_order_on_a_gpu(cards, expected, monkeypatch):
+def test_make_repeatable_enables_determinism_on_a_gpu(cards, expected, monkeypatch):
     asked = []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: cards)
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))

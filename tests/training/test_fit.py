@@ -1,4 +1,4 @@
-"""Training: schedules by hand, the best epoch kept, plain files, NaN and Ctrl-C."""
+"""Training: options, schedules, saved files, transfer of weights, NaN and Ctrl-C."""
 
 import dataclasses
 import errno
@@ -63,8 +63,8 @@ def test_constant_schedule():
     np.testing.assert_allclose(rates(4, schedule="constant", warmup_epochs=0), 0.5)
 
 
-def test_weight_decay_spares_biases_and_batch_norm():
-    """A step of zero gradient shrinks kernels by learning rate times decay and leaves everything else."""
+def test_weight_decay_excludes_biases_and_batch_norm():
+    """A step with zero gradients shrinks only kernels, by learning rate times decay."""
     model = keras_arch.ResNet8(input_shape=(8, 8, 1))
     recipe = dataclasses.replace(RECIPE, weight_decay=0.1, schedule="constant", warmup_epochs=0)
     optimizer = build_optimizer(recipe, 1)
@@ -97,7 +97,7 @@ def test_weight_decay_spares_biases_and_batch_norm():
         ),
     ],
 )
-def test_recipes_refuse_nonsense(change, message):
+def test_recipe_rejects_invalid_values(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(RECIPE, **change)
 
@@ -106,7 +106,7 @@ def test_recipes_refuse_nonsense(change, message):
     "options", [RECIPE, keras_arch.ExportSettings()], ids=["Recipe", "ExportSettings"]
 )
 def test_every_option_is_checked_against_its_annotation(options):
-    """Each field refuses what its annotation does not have, and each word of a Literal is taken."""
+    """Each field rejects values outside its annotation and accepts each value of a Literal."""
     wrong = {
         str: [3, None],
         bool: [1, None, "no"],
@@ -158,13 +158,13 @@ def test_every_option_is_checked_against_its_annotation(options):
         ),
     ],
 )
-def test_a_wrong_word_or_number_is_named(change, message):
+def test_error_names_the_wrong_value(change, message):
     with pytest.raises(keras_arch.InputError, match=re.escape(message)):
         dataclasses.replace(RECIPE, **change)
 
 
-def test_numbers_of_numpy_become_plain(tmp_path):
-    """They could not be written as JSON otherwise."""
+def test_numpy_numbers_become_python_numbers(tmp_path):
+    """JSON cannot hold NumPy numbers."""
     recipe = dataclasses.replace(
         RECIPE,
         **{
@@ -191,8 +191,8 @@ def test_one_cycle_schedule():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
-def test_gradients_are_clipped_together(optimizer):
-    """The first step from gradients of length 100 is that from the same gradients of length 1."""
+def test_gradients_are_clipped_by_their_global_norm(optimizer):
+    """Gradients with a global norm of 100 give the same step as with a norm of 1."""
     steps = []
     for length, clip_norm in ((1, None), (100, 1)):
         recipe = dataclasses.replace(
@@ -215,7 +215,7 @@ def test_gradients_are_clipped_together(optimizer):
 @pytest.mark.parametrize(
     ("batch_size", "where"), [("32", "in epoch 1 at step"), ("1293", "in validation after epoch 1")]
 )
-def test_nan_stops_with_one_line_and_leaves_nothing(
+def test_nan_loss_is_a_one_line_error_without_files(
     script, tmp_path, data_dir, capfd, batch_size, where
 ):
     status = script(
@@ -234,7 +234,7 @@ def test_nan_stops_with_one_line_and_leaves_nothing(
     lines = capfd.readouterr().err.splitlines()
     assert status == 2
     assert len(lines) == 1
-    assert lines[0].startswith("error: expected a finite loss")
+    assert lines[0].startswith("error: The loss must be finite")
     assert where in lines[0]
     assert list(tmp_path.iterdir()) == []
 
@@ -254,14 +254,14 @@ def test_the_test_split_is_not_touched(digits, tmp_path):
         "seconds",
     ]
     assert len(history["val_loss"]) == 2
-    assert history["learning_rate"][0] == pytest.approx(0.1)  # of the last step of the warm-up
+    assert history["learning_rate"][0] == pytest.approx(0.1)  # at the last step of the warm-up
 
 
 HEADS = ("predictions", "auxiliary_4a")
 
 
 def small_model(activations):
-    """A model with a head for each of `activations`, which computes independent scores of random images."""
+    """Build a small model with one head per activation."""
     image = keras.Input((8, 8, 1), name="image")
     flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
     heads = [
@@ -280,8 +280,8 @@ def small_model(activations):
         (["softmax", "linear"], "auxiliary_4a"),
     ],
 )
-def test_outputs_that_are_no_probabilities_are_refused(few, tmp_path, activations, head):
-    """The loss would take logits for probabilities and teach nothing."""
+def test_outputs_must_be_probabilities(few, tmp_path, activations, head):
+    """The loss would treat logits as probabilities."""
     model = small_model(activations)
     before = model.get_weights()
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
@@ -295,8 +295,8 @@ def test_outputs_that_are_no_probabilities_are_refused(few, tmp_path, activation
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_other_outputs_than_training_heads_are_refused(few, tmp_path):
-    """They would be trained on the classes, too, without a word."""
+def test_outputs_other_than_auxiliary_classifiers_are_rejected(few, tmp_path):
+    """They would be trained on the class labels."""
     model = small_model(["softmax", "softmax"])
     other = keras.Model(
         model.input,
@@ -308,8 +308,8 @@ def test_other_outputs_than_training_heads_are_refused(few, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
-    """Heads as GoogLeNet has them, on a network that is quick to trace."""
+def test_auxiliary_heads_learn_and_the_main_head_is_measured(tmp_path):
+    """A small network with the heads of GoogLeNet."""
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
     split = InMemory(images, np.arange(16) % 2)
     data = Dataset("x", split, split, split, ("a", "b"), (8, 8, 1))
@@ -337,7 +337,7 @@ def test_auxiliary_heads_learn_and_the_first_counts(tmp_path):
 
 
 def train(data, folder, model=None, **changes):
-    """A short training in this process: the model, its history."""
+    """Train for a short time and return (model, history)."""
     keras.utils.set_random_seed(0)
     recipe = dataclasses.replace(
         keras_arch.RECIPES["quickstart"], **{"epochs": 2, "precision": "float32", **changes}
@@ -349,16 +349,16 @@ def train(data, folder, model=None, **changes):
 
 @pytest.fixture(scope="module")
 def few(digits):
-    """Four batches of digits."""
+    """Digits with four training batches."""
     return dataclasses.replace(
         digits, train=InMemory(digits.train.images[:128], digits.train.labels[:128])
     )
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_what_is_saved_is_the_average_of_the_weights(few, tmp_path, monkeypatch, precision):
-    """The average by a second way: NumPy over the weights of every step, at the decay that TensorFlow documents."""
-    steps, decay = [], 0.4  # which the warm-up reaches at the sixth of eight steps
+def test_ema_weights_are_saved(few, tmp_path, monkeypatch, precision):
+    """Compare with an average in NumPy over the weights of all steps, with TensorFlow's decay."""
+    steps, decay = [], 0.4  # reached at the sixth of eight steps
 
     class Watch(callbacks.PrintProgress):
         def on_train_batch_end(self, batch, logs=None):
@@ -379,8 +379,8 @@ def test_what_is_saved_is_the_average_of_the_weights(few, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
-def test_the_average_forgets_the_random_weights(optimizer):
-    """A weight that leaves its random value after the first step: a tenth of it is left at most after thirty steps."""
+def test_ema_warm_up_discards_the_initial_weights(optimizer):
+    """After thirty steps, the initial value has at most a tenth of the average."""
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer, ema=0.999, weight_decay=0)
     weight = keras.Variable([100.0])
     built = build_optimizer(recipe, 100)
@@ -393,8 +393,8 @@ def test_the_average_forgets_the_random_weights(optimizer):
     assert 0 <= float(average[0]) < 0.1
 
 
-def test_classes_that_are_rare_count_as_much(few, tmp_path):
-    """The first loss is that of NumPy with scikit-learn's weights."""
+def test_balanced_class_weights(few, tmp_path):
+    """The first loss equals a loss in NumPy with the weights of scikit-learn."""
     labels = np.repeat([0, 1, 2], [80, 40, 8])
     data = dataclasses.replace(
         few, train=InMemory(few.train.images, labels), class_names=tuple("abc")
@@ -416,8 +416,8 @@ def test_classes_that_are_rare_count_as_much(few, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
-def test_balanced_accuracy_is_that_of_scikit_learn():
-    """Over batches of other sizes and one class without images, of soft labels, too."""
+def test_balanced_accuracy_equals_scikit_learn():
+    """Batches have different sizes, one class has no images, and labels may be soft."""
     random = np.random.default_rng(0)
     labels, outputs = (
         random.choice(5, 500, p=[0.7, 0.2, 0.08, 0.02, 0]),
@@ -437,24 +437,22 @@ def test_balanced_accuracy_is_that_of_scikit_learn():
     )
 
 
-def test_with_class_weights_the_epoch_is_chosen_by_mean_recall():
+def test_class_weights_select_the_epoch_by_balanced_accuracy():
     plain = {
         "loss": [1.0] * 4,
         "val_accuracy": [0.95, 0.90, 0.90, 0.90],
         "val_loss": [0.2, 0.4, 0.3, 0.5],
     }
     balanced = {**plain, "val_balanced_accuracy": [0.60, 0.80, 0.80, 0.70]}
-    assert (
-        best_epoch(plain) == 0
-    )  # of runs without class weights, and of those from before the column was there
+    assert best_epoch(plain) == 0  # without the column val_balanced_accuracy
     assert best_epoch(balanced) == 2
     assert patience_is_over(plain, 2)
     assert not patience_is_over(balanced, 2)
 
 
-def test_class_weights_add_the_column_and_keep_its_best_model(few, tmp_path):
-    """Of a validation split with a rare class; the kept model has the column's value by scikit-learn."""
-    labels = few.train.labels % 2 * (np.arange(128) % 5 == 0)  # some 6% of class 1
+def test_class_weights_save_the_epoch_of_best_balanced_accuracy(few, tmp_path):
+    """The validation split has a rare class. The saved model has the best value by scikit-learn."""
+    labels = few.train.labels % 2 * (np.arange(128) % 5 == 0)  # about 6% in class 1
     rare = InMemory(few.train.images, labels)
     data = dataclasses.replace(few, train=rare, validation=rare, class_names=("often", "rarely"))
     changes = {"epochs": 3, "class_weights": "balanced", "augment": "none", "precision": "float32"}
@@ -469,8 +467,8 @@ def test_class_weights_add_the_column_and_keep_its_best_model(few, tmp_path):
     assert list(history)[-2:] == ["learning_rate", "seconds"]
 
 
-def test_class_weights_show_the_mean_recall(script, digits, data_dir, tmp_path, capfd):
-    """On the screen, in run.json and the report, and beside runs that do not have it."""
+def test_class_weights_report_balanced_accuracy(script, digits, data_dir, tmp_path, capfd):
+    """On the screen, in run.json, in the report, and compared with runs without class weights."""
     run, command = (
         tmp_path / "run",
         ("train.py", "quickstart", "--epochs", "1", "--data-dir", data_dir),
@@ -498,8 +496,8 @@ def test_class_weights_show_the_mean_recall(script, digits, data_dir, tmp_path, 
     assert set(found) - set(other) == {"balanced validation accuracy", "balanced test accuracy"}
 
 
-def test_explosion_is_of_one_step_and_validation_may_be_far_off():
-    """Keras tells the mean of the epoch so far; a step of 300 hides in it."""
+def test_divergence_of_one_step_raises_but_a_large_validation_loss_does_not():
+    """Keras reports the mean of the epoch, which hides a single step with a loss of 300."""
     stop = callbacks.StopAtNaN(RECIPE, guessing=2.3)
     stop.on_epoch_begin(0)
     for batch in range(99):
@@ -523,7 +521,7 @@ def test_patience_ends_training(few, tmp_path):
 
 
 def test_loss_is_scaled_in_float16(few, tmp_path):
-    """Gradients too small for float16 survive: training in it ends where float32 does, to rounding."""
+    """Small gradients do not underflow: the result equals that of float32 up to rounding."""
     found = [
         train(few, tmp_path / precision, precision=precision)
         for precision in ("float32", "mixed_float16")
@@ -536,16 +534,16 @@ def test_loss_is_scaled_in_float16(few, tmp_path):
     saved = keras.models.load_model(tmp_path / "mixed_float16" / "model.keras")
     assert {layer.dtype_policy.name for layer in saved.layers} == {
         "float32"
-    }  # and stock layers in float32 are saved
+    }  # the saved layers are float32
     assert {type(layer).__module__.split(".")[0] for layer in saved.layers} == {"keras"}
 
 
-def test_tensorboard_gets_its_logs(few, tmp_path):
+def test_tensorboard_logs_are_written(few, tmp_path):
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
     folder = latin_1_folder(tmp_path, "Köln")
     keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1)), few, recipe, folder, tensorboard=True)
     (log,) = (folder / "tensorboard" / "validation").glob("events.*")
-    copy = str(shutil.copy(log, tmp_path / "log"))  # TensorFlow takes no path that is not UTF-8
+    copy = str(shutil.copy(log, tmp_path / "log"))  # TensorFlow needs UTF-8 paths
     tags = {
         value.tag
         for event in tf.compat.v1.train.summary_iterator(copy)
@@ -554,12 +552,12 @@ def test_tensorboard_gets_its_logs(few, tmp_path):
     assert "epoch_accuracy" in tags
 
 
-# --- beginning where another training ended ---
+# --- initial weights from another run ---
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    """A run folder with a ResNet-8 in it."""
+    """Return a run directory with a ResNet-8."""
     folder = tmp_path_factory.mktemp("run")
     keras_arch.ResNet8(input_shape=(8, 8, 1)).save(folder / "model.keras")
     return folder
@@ -599,7 +597,7 @@ def test_a_frozen_backbone_may_be_a_nested_model(build):
 
 
 def test_fine_tuning_a_new_head_on_a_frozen_backbone(other, few, tmp_path):
-    data = dataclasses.replace(few, class_names=tuple("abcdefghijk"))  # one more than the run has
+    data = dataclasses.replace(few, class_names=tuple("abcdefghijk"))  # one class more than the run
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=11)
     assert keras_arch.transfer_weights(model, other, "resnet8") == {"predictions"}
     before = {layer.name: layer.get_weights() for layer in model.layers}
@@ -613,10 +611,10 @@ def test_fine_tuning_a_new_head_on_a_frozen_backbone(other, few, tmp_path):
         )
     }
     assert changed == {"predictions"}
-    assert all(layer.trainable for layer in model.layers)  # whoever loads the file can train it all
+    assert all(layer.trainable for layer in model.layers)  # the saved model is not frozen
 
 
-def test_transfer_takes_all_where_the_classes_are_the_same(other):
+def test_transfer_of_all_weights_for_the_same_classes(other):
     model = keras_arch.ResNet8(input_shape=(8, 8, 1))
     assert keras_arch.transfer_weights(model, other / "model.keras", "resnet8") == set()
     trained = keras.models.load_model(other / "model.keras")
@@ -625,7 +623,7 @@ def test_transfer_takes_all_where_the_classes_are_the_same(other):
 
 
 CLASSES = tuple("abcdefghij")
-OTHER_CLASSES = {  # of as many classes -> (their names, what the warning says)
+OTHER_CLASSES = {  # same number of classes -> (class names, warning)
     "of another task": (("a", *"BCDEFGHIJ"), "Class 1 of .* is 'b' and not 'B'"),
     "in another order": (tuple("bacdefghij"), "Class 0 of .* is 'a' and not 'b'"),
 }
@@ -658,8 +656,8 @@ def test_the_head_of_other_classes_starts_from_scratch(kind, file, tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_a_head_of_unknown_classes_is_taken(other):
-    """A bare file of Keras does not say what its classes are called."""
+def test_head_without_class_names_is_used(other):
+    """A .keras file outside a run has no class names."""
     model = keras_arch.ResNet8(input_shape=(8, 8, 1))
     assert keras_arch.transfer_weights(model, other, "resnet8", CLASSES) == set()
 
@@ -685,7 +683,7 @@ def test_train_starts_the_head_of_other_classes_from_scratch(script, tmp_path, c
     assert ", random: predictions)" in told.out
 
 
-def test_transfer_refuses_another_network_and_leaves_the_model(other, tmp_path):
+def test_transfer_from_another_network_raises_and_keeps_the_model(other, tmp_path):
     model = keras_arch.ResNet20(input_shape=(8, 8, 1))
     before = model.get_weights()
     with pytest.raises(keras_arch.InputError, match="missing: stage1_block2_conv1"):
@@ -705,8 +703,8 @@ def test_transfer_refuses_another_network_and_leaves_the_model(other, tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_training_heads_start_anew(tmp_path):
-    """GoogLeNet with its heads from one without."""
+def test_auxiliary_heads_are_initialized_from_scratch(tmp_path):
+    """GoogLeNet with auxiliary heads gets the weights of one without."""
     keras_arch.GoogLeNet(input_shape=(20, 20, 1), classes=3, stem="cifar", width=0.1).save(
         tmp_path / "plain.keras"
     )
@@ -718,10 +716,10 @@ def test_training_heads_start_anew(tmp_path):
     assert {"auxiliary_4a", "auxiliary_4a_dense", "auxiliary_4d_conv"} < anew
 
 
-# --- nothing is lost ---
+# --- atomic directories ---
 
 
-def test_whole_folder_keeps_what_was_there(tmp_path):
+def test_atomic_folder_keeps_existing_files(tmp_path):
     folder = tmp_path / "run"
     for content in ("old", "new"):
         with files.atomic_folder(folder, "run.json") as partial:
@@ -766,7 +764,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_old_run(tmp_path, data_dir):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        # Tests that a shell has sent to the background ignore Ctrl-C, and what they start would inherit that.
+        # Background processes ignore Ctrl-C, and child processes inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with process:

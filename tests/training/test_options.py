@@ -1,6 +1,6 @@
-"""Every documented training option, trained on digits: none costs more than 3 points of validation accuracy.
+"""Train every documented option on digits: none loses more than 3 points of validation accuracy.
 
-An option that the documentation or `Recipe` names and that no table here has fails the first test.
+The first test fails if a documented option or a field of `Recipe` is missing in the tables below.
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ from keras_arch.cli import parse
 from keras_arch.recipes import EXPECTED
 from keras_arch.runs.history import best_epoch
 
-# A run of about two seconds that reaches 99% in validation. Precision and seed are fixed.
+# Trains for about two seconds to 99% validation accuracy, with fixed precision and seed.
 BASE = keras_arch.Recipe(
     "small", "digits", 5, learning_rate=0.1, batch_size=32, precision="float32"
 )
-LOSES = 0.03  # of 144 images: four
+LOSES = 0.03  # four of 144 images
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One option, which is the first of `changes`, on top of a base run without it."""
+    """One option, the first of `changes`, compared with a base run without it."""
 
     changes: dict
-    base: dict = dataclasses.field(default_factory=dict)  # of the trial, too
+    base: dict = dataclasses.field(default_factory=dict)  # changes of both runs
     loses: float = LOSES
 
     @property
@@ -42,9 +42,9 @@ class Trial:
         return "{}={}".format(*self.option)
 
 
-# Mirrored digits are other shapes, which takes more epochs to learn.
+# Mirrored digits take more epochs to learn.
 MIRRORED = {"augment": "flip_crop", "epochs": 30}
-# Adaptive optimizers have learning rates of their own.
+# Adaptive optimizers need other learning rates.
 QUICK = [
     Trial({"ema": 0.999}),
     Trial({"schedule": "onecycle", "warmup_epochs": 2}),
@@ -65,7 +65,7 @@ SLOW = [
     Trial({"patience": 10}, {"epochs": 30}),
     Trial({"image_size": 16}),
     Trial({"augment": "crop"}),
-    Trial({"augment": "flip_crop"}, {"epochs": 30}, loses=0.05),  # a 2 in the mirror is no 2
+    Trial({"augment": "flip_crop"}, {"epochs": 30}, loses=0.05),  # a mirrored 2 is not a 2
     Trial({"augment": "inception_crop"}, MIRRORED),
     Trial({"augment": "trivial_augment"}, MIRRORED),
     Trial({"augment": "random_erasing"}, MIRRORED),
@@ -78,7 +78,7 @@ SLOW = [
         {"model": "googlenet", "stem": "cifar", "width": 0.125, "image_size": 16},
     ),
 ]
-# Options, or values of them, that are not trained here, and why.
+# Options or values that are not trained here, with the reason.
 NOT_TRAINED = {
     "model": "names the network: tests/test_contract.py",
     "stem": "builds another network: tests/test_architectures.py",
@@ -98,20 +98,20 @@ NOT_TRAINED = {
 
 
 def kind_of(option):
-    """The annotation of a field of `Recipe`, without None."""
+    """Return the annotation of a field of `Recipe` without None."""
     annotation = typing.get_type_hints(keras_arch.Recipe)[option]
     kinds = typing.get_args(annotation)
     return kinds[0] if types.NoneType in kinds else annotation
 
 
 def values_of(option):
-    """The words of an option's Literal; none if it has another type."""
+    """Return the values of a Literal option; () for other types."""
     kind = kind_of(option)
     return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 def documented(text):
-    """{(option, value)} of train.py in the code of a Markdown text; the value is None where none follows."""
+    """Return {(option, value or None)} of train.py in the code of a Markdown text."""
     blocks = re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE)
     inline = re.findall(
         r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
@@ -134,7 +134,7 @@ def typed(value, option):
 
 
 def claims():
-    """What the documentation and the fields of `Recipe` promise, as {(option, value or None)}."""
+    """Return {(option, value or None)} of the documentation and the fields of `Recipe`."""
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     found = set().union(*(documented(page.read_text()) for page in pages))
     for option in keras_arch.Recipe.__dataclass_fields__:
@@ -143,7 +143,7 @@ def claims():
 
 
 def missing(claimed):
-    """Those of `claimed` that no table has and that are not the base's."""
+    """Return the entries of `claimed` that are in no table and differ from the base."""
     tried = {trial.option for trial in QUICK + SLOW}
     return sorted(
         f"{option}={value}"
@@ -169,7 +169,7 @@ def test_every_documented_option_is_in_a_table():
 
 
 def small_network(input_shape, classes):
-    """Two convolutions with batch norm: learns digits in seconds."""
+    """Build a network of two convolutions that learns digits in seconds."""
     x = image = keras.Input(input_shape, name="image")
     x = keras.layers.Rescaling(1 / 255)(x)
     for number, filters in enumerate((32, 64)):
@@ -185,7 +185,7 @@ def small_network(input_shape, classes):
 
 @pytest.fixture(scope="module")
 def trained(data_dir, tmp_path_factory):
-    """A function of the changes to BASE: the folder of the run and its validation accuracy, trained once each."""
+    """Return a cached function from changes of BASE to (run directory, validation accuracy)."""
 
     @functools.cache
     def train(changes):
@@ -214,7 +214,7 @@ def trained(data_dir, tmp_path_factory):
         *(pytest.param(trial, id=trial.name, marks=pytest.mark.slow) for trial in SLOW),
     ],
 )
-def test_a_documented_option_costs_no_accuracy(trained, trial):
+def test_documented_option_keeps_the_accuracy(trained, trial):
     _, without = trained(trial.base)
     _, found = trained({**trial.base, **trial.changes})
     assert without >= 0.95
@@ -222,7 +222,7 @@ def test_a_documented_option_costs_no_accuracy(trained, trial):
 
 
 @pytest.mark.parametrize("name", ["train.py quickstart", "evaluate.py", "predict.py", "compare.py"])
-def test_help_fits_the_screen_and_shows_no_none(name, script, capfd, monkeypatch):
+def test_help_is_80_columns_wide_without_none(name, script, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     file, *recipe = name.split()
     assert script(file, *recipe, "--help") == 0
@@ -231,7 +231,7 @@ def test_help_fits_the_screen_and_shows_no_none(name, script, capfd, monkeypatch
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_recipes_are_listed_with_what_to_expect(script, capfd):
+def test_help_lists_recipes_with_expected_results(script, capfd):
     assert script("train.py", "--help") in (0, None)
     text = capfd.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
@@ -244,7 +244,7 @@ def test_recipes_are_listed_with_what_to_expect(script, capfd):
     assert "6.61 +- 0.16%" in " ".join(text.split())
 
 
-def test_an_option_of_a_recipe_can_be_reset_to_none():
+def test_option_can_be_reset_to_none():
     default = keras_arch.RECIPES["cifar10-resnet20-modern"]
     recipe = parse(keras_arch.Recipe, ["--ema", "None", "--kernel-5x5", "3"], default=default)
     assert (recipe.ema, recipe.kernel_5x5) == (None, 3)

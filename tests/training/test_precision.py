@@ -1,4 +1,4 @@
-"""The precision of training: measured once for each machine, remembered, and kept by a run that is resumed."""
+"""Training precision: measured once per machine, cached, and kept by resumed runs."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from keras_arch.training.precision import choose_precision
 
 @pytest.fixture(autouse=True)
 def fresh(tmp_path, monkeypatch):
-    """A machine on which nothing has been measured yet."""
+    """Start without cached measurements."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     precision.remembered_speeds.cache_clear()
     yield
@@ -27,7 +27,7 @@ def fresh(tmp_path, monkeypatch):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Let probes find what the list says; return the list, whose rest has not been asked for."""
+    """Return a function that fakes the speeds of probes and returns the list of unused ones."""
 
     def let(*speeds):
         left = [dict(zip(("float32", "bfloat16"), pair, strict=True)) for pair in speeds]
@@ -46,14 +46,14 @@ def measured(monkeypatch):
         (100, 116, "mixed_bfloat16"),
     ],
 )
-def test_auto_is_what_is_faster_by_a_margin(measured, float32, bfloat16, expected):
+def test_auto_needs_a_margin_for_bfloat16(measured, float32, bfloat16, expected):
     measured((float32, bfloat16))
     assert choose_precision("auto") == precision.Precision(
         expected, {"float32": float32, "bfloat16": bfloat16}
     )
 
 
-def test_what_is_asked_for_or_recorded_is_not_measured(measured):
+def test_given_or_recorded_precision_is_not_measured(measured):
     measured()
     assert choose_precision("mixed_float16").name == "mixed_float16"
     assert choose_precision("mixed_float16", recorded="float32").name == "mixed_float16"
@@ -64,11 +64,11 @@ def test_a_machine_is_measured_once(measured, monkeypatch):
     left = measured((1, 2), (2, 1), (1, 2))
     for _ in range(2):
         assert choose_precision("auto").name == "mixed_bfloat16"
-        precision.remembered_speeds.cache_clear()  # as in another process
+        precision.remembered_speeds.cache_clear()  # simulates another process
     assert len(left) == 2
     monkeypatch.setattr(
         precision, "available_cores", lambda: 1000
-    )  # another machine with the same home
+    )  # another machine with the same home directory
     assert choose_precision("auto").name == "float32"
     assert len(json.loads((cache_folder() / "precision.json").read_text())) == 2
     precision.remembered_speeds.cache_clear()
@@ -76,7 +76,7 @@ def test_a_machine_is_measured_once(measured, monkeypatch):
     assert choose_precision("auto").name == "mixed_bfloat16"
 
 
-def test_a_cache_that_cannot_be_written_is_no_matter(measured, tmp_path):
+def test_cache_that_is_not_writable_is_a_warning(measured, tmp_path):
     left = measured((1, 2), (2, 1))
     (tmp_path / "cache").write_text("a file where the folder would be")
     warn_without_cache.cache_clear()
@@ -89,7 +89,7 @@ def test_a_cache_that_cannot_be_written_is_no_matter(measured, tmp_path):
     ("float32", "bfloat16", "expected"),
     [(0.01, 0.002, "mixed_bfloat16"), (0.002, 0.01, "float32"), (0.002, None, "float32")],
 )
-def test_the_probe_sees_what_is_slower_or_missing(monkeypatch, float32, bfloat16, expected):
+def test_probe_with_slow_or_missing_types(monkeypatch, float32, bfloat16, expected):
     seconds = {tf.float32: float32, tf.bfloat16: bfloat16}
 
     def step(kind):
@@ -104,12 +104,10 @@ def test_the_probe_sees_what_is_slower_or_missing(monkeypatch, float32, bfloat16
     assert choose_precision("auto").name == expected
 
 
-def test_the_probe_takes_about_a_second_and_counts_right():
+def test_probe_takes_about_a_second_and_counts_flop():
     started = time.perf_counter()
     speeds = precision.measure_speeds()
-    assert (
-        time.perf_counter() - started < 30
-    )  # of a busy machine that computes in bfloat16 by software
+    assert time.perf_counter() - started < 30  # on a busy machine with bfloat16 in software
     assert speeds["float32"] > 0.1
     image = keras.Input((precision.SIZE, precision.SIZE, precision.FILTERS))
     network = keras.Model(
@@ -126,7 +124,9 @@ def test_the_probe_takes_about_a_second_and_counts_right():
         ({}, "float32"),
     ],
 )
-def test_a_gpu_is_judged_by_its_compute_capability(monkeypatch, measured, details, expected):
+def test_precision_of_a_gpu_depends_on_its_compute_capability(
+    monkeypatch, measured, details, expected
+):
     measured()
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda card: details)
@@ -134,7 +134,7 @@ def test_a_gpu_is_judged_by_its_compute_capability(monkeypatch, measured, detail
 
 
 def test_a_resumed_run_keeps_its_precision(measured, monkeypatch, digits, tmp_path):
-    """Whatever has been measured since: a run in two precisions would not be the run of one sitting."""
+    """New measurements do not change the precision of a started run."""
     data = dataclasses.replace(
         digits, train=InMemory(digits.train.images[:64], digits.train.labels[:64])
     )
@@ -156,7 +156,7 @@ def test_a_resumed_run_keeps_its_precision(measured, monkeypatch, digits, tmp_pa
     assert len(left) == 1  # the resumed run did not measure
 
 
-def test_run_json_says_what_decided(quickstart):
+def test_run_json_records_the_speeds(quickstart):
     run = json.loads((quickstart / "run.json").read_text())
     assert run["precision"] == (
         "mixed_bfloat16" if precision.prefers_bfloat16(run["precision_gflops"]) else "float32"

@@ -1,4 +1,4 @@
-"""A run that was killed goes on as if it had not been: real kills of a real process, and every bit compared."""
+"""Resumed runs: processes are killed, and the results are compared bit by bit."""
 
 import csv
 import dataclasses
@@ -32,11 +32,11 @@ COMMAND = [ROOT / "scripts" / "train.py", "quickstart", "--epochs", "5", "--ema"
 
 
 class Killed(BaseException):
-    """Nothing of ours catches it."""
+    """An exception that the package does not catch."""
 
 
-def test_state_is_the_same_to_the_bit(digits, tmp_path, monkeypatch):
-    """Weights, what the optimizer keeps, averages, dropout's random state and history, with all that has a state on."""
+def test_resumed_state_is_bit_identical(digits, tmp_path, monkeypatch):
+    """Weights, optimizer, EMA, random state of dropout and history, with all stateful options."""
     data = dataclasses.replace(
         digits, train=InMemory(digits.train.images[:128], digits.train.labels[:128])
     )
@@ -54,7 +54,7 @@ def test_state_is_the_same_to_the_bit(digits, tmp_path, monkeypatch):
     def train(folder, resume=False):
         keras.utils.set_random_seed(
             3 if resume else 0
-        )  # what was drawn before the kill does not matter
+        )  # random draws before the kill have no effect
         model = keras_arch.NetworkInNetwork(input_shape=(8, 8, 1))
         folder.mkdir(exist_ok=True)
         keras_arch.fit(model, data, recipe, folder, resume)
@@ -85,7 +85,7 @@ def test_state_is_the_same_to_the_bit(digits, tmp_path, monkeypatch):
     assert histories[0] == histories[1]
 
 
-def test_damaged_and_foreign_checkpoints_are_refused(digits, tmp_path):
+def test_damaged_and_foreign_checkpoints_raise(digits, tmp_path):
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
     keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1)), digits, recipe, tmp_path)
     with pytest.raises(
@@ -103,7 +103,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(digits, tmp_path):
 
 
 def result(folder):
-    """What must be the same: the hash of the weights, the metrics and the history, without the times."""
+    """Return what must be equal: hash of the weights, metrics and history, without times."""
     metrics = json.loads((folder / "run.json").read_text())["metrics"]
     del metrics["training_seconds"]
     with (folder / "history.csv").open() as file:
@@ -111,7 +111,7 @@ def result(folder):
 
 
 def run(folder, data_dir, *options, until=None):
-    """Run the command; kill it the moment that `until(its folder of work)` holds."""
+    """Run the command. Kill it as soon as `until(partial directory)` is true."""
     partial = folder.with_name(folder.name + ".partial")
     command = [sys.executable, *COMMAND, "--output", folder, "--data-dir", data_dir, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -133,16 +133,16 @@ def epochs_in(partial):
 
 
 def is_trained(partial):
-    """Whether the state behind the last epoch is written, which comes after the history."""
+    """Return whether the checkpoint of the last epoch is written, which follows the history."""
     history, checkpoint = partial / "history.csv", partial / "checkpoint.npz"
     return epochs_in(partial) == 5 and checkpoint.stat().st_mtime_ns > history.stat().st_mtime_ns
 
 
-def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(script, tmp_path, data_dir):
+def test_run_that_is_killed_three_times_ends_the_same(script, tmp_path, data_dir):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert script("train.py", *COMMAND[1:], "--output", whole, "--data-dir", data_dir) == 0
     moments = [
-        # While a file takes the place of one before.
+        # While a file is replaced.
         lambda partial: epochs_in(partial) >= 1 and any(partial.glob("partial-*-model.keras")),
         lambda partial: epochs_in(partial) >= 2 and any(partial.glob("partial-*-checkpoint.npz")),
         is_trained,  # while the test split is evaluated
@@ -156,10 +156,10 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(script, tm
         path.name for path in whole.iterdir()
     )
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("whole", "killed")] == []
-    assert "Everything about the run is in" in output
+    assert "Run saved to" in output
 
 
-def test_resume_wants_the_same_recipe(script, tmp_path, data_dir, capfd):
+def test_resume_needs_the_same_recipe(script, tmp_path, data_dir, capfd):
     arguments = ("train.py", "quickstart", "--output", tmp_path / "run", "--data-dir", data_dir)
     partial = tmp_path / "run.partial"
     partial.mkdir()
@@ -174,10 +174,7 @@ def test_resume_wants_the_same_recipe(script, tmp_path, data_dir, capfd):
     (partial / "checkpoint.npz").touch()
     assert script(*arguments, "--resume") == 2
     error = capfd.readouterr().err
-    assert (
-        "was started with other data or precision. Received: 1293 train images instead of None"
-        in error
-    )
+    assert "has other data or precision. Received: 1293 train images" in error
     assert " instead of int4. Use" in error
     assert script(*arguments, "--resume", "--learning-rate", "0.3") == 2
     assert "was started with other options" in capfd.readouterr().err
@@ -191,7 +188,7 @@ def test_resume_wants_the_same_recipe(script, tmp_path, data_dir, capfd):
 
 
 def save_pictures(folder, seed):
-    """24 pictures of 8x8 pixels in three splits of two classes: the same names and sizes in bytes for every seed."""
+    """Save 24 images of 8x8 pixels in three splits of two classes."""
     for number, image in enumerate(
         np.random.default_rng(seed).integers(0, 256, (24, 8, 8, 3)).astype("uint8")
     ):
@@ -216,7 +213,7 @@ def replace_all_pictures(folder):
 
 @pytest.fixture
 def started(tmp_path, monkeypatch):
-    """A folder of pictures, and what a run on it that was killed leaves."""
+    """Return an image folder and the partial directory of an interrupted run on it."""
     monkeypatch.setattr(check, "CACHE", tmp_path / "memory")
     folder, partial = tmp_path / "pictures", tmp_path / "run.partial"
     save_pictures(folder, seed=0)
@@ -237,7 +234,7 @@ def started(tmp_path, monkeypatch):
         (replace_all_pictures, "pictures with the same number of images but other contents"),
     ],
 )
-def test_resume_on_other_data_is_refused(change, message, started, script, tmp_path, capfd):
+def test_resume_with_other_data_raises(change, message, started, script, tmp_path, capfd):
     folder, partial = started
     before = {path.name: path.read_bytes() for path in partial.iterdir()}
     change(folder)
@@ -255,12 +252,12 @@ def test_resume_on_other_data_is_refused(change, message, started, script, tmp_p
     assert script(*words) == 2
     line, kept = capfd.readouterr().err.splitlines()
     assert kept == f"  The best checkpoint is kept in {partial / 'model.keras'}"
-    assert f"{partial} was started with other data or precision. Received: " in line
+    assert f"{partial} has other data or precision. Received: " in line
     assert message in line
     assert {path.name: path.read_bytes() for path in partial.iterdir()} == before
 
 
-def test_resume_on_the_same_data_goes_on(started):
+def test_resume_with_the_same_data_continues(started):
     folder, partial = started
     recipe = read_run(partial)["recipe"]
     (folder / "train" / "a" / "0.bmp").rename(folder / "train" / "a" / "renamed.bmp")
@@ -272,7 +269,7 @@ def test_resume_on_the_same_data_goes_on(started):
 def test_runs_without_a_fingerprint_are_compared_by_class_names_and_sizes(started):
     folder, partial = started
     run = json.loads((partial / "run.json").read_text())
-    del run["data_fingerprint"]  # as earlier versions wrote it
+    del run["data_fingerprint"]  # as in earlier versions
     (partial / "run.json").write_text(json.dumps(run))
     recipe, precision = read_run(partial)["recipe"], choose_precision("auto")
     replace_all_pictures(folder)
@@ -290,7 +287,7 @@ METRICS = {"best_epoch": 1, "training_seconds": 1.0, "validation": RIGHT, "test"
 
 
 @pytest.mark.parametrize("change", [rename_a_class, replace_all_pictures])
-def test_export_with_other_data_is_refused(change, started):
+def test_export_with_other_data_raises(change, started):
     folder, partial = started
     run = json.loads((partial / "run.json").read_text())
     (partial / "run.json").write_text(json.dumps({**run, "metrics": METRICS}))
@@ -320,8 +317,8 @@ def test_evaluation_on_changed_data_gets_a_warning(started):
     assert len(warned) == 1
 
 
-def test_two_processes_do_not_share_a_folder(tmp_path):
-    """A lock of another open file is as one of another process."""
+def test_two_processes_cannot_write_one_directory(tmp_path):
+    """A lock through another open file acts like that of another process."""
     with files.atomic_folder(tmp_path / "run", "run.json") as partial:
         (partial / "model.keras").touch()
         with (
@@ -334,8 +331,8 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of processes are POSIX's")
-def test_a_full_disk_is_one_line(tmp_path, data_dir):
-    """No file may be larger than 200 kB: the first checkpoint is."""
+def test_full_disk_is_a_one_line_error(tmp_path, data_dir):
+    """With a limit of 200 kB per file, the first checkpoint is too large."""
     command = " ".join(
         map(str, [sys.executable, *COMMAND, "--output", tmp_path / "run", "--data-dir", data_dir])
     )
