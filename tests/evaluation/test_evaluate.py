@@ -232,7 +232,9 @@ def test_logits_are_rejected(tmp_path):
         image, keras.layers.Dense(3, bias_initializer="ones")(keras.layers.Flatten()(image))
     ).save(tmp_path / "logits.keras")
     artifact = keras_arch.open_artifact(tmp_path / "logits.keras")
-    with pytest.raises(keras_arch.InputError, match=r"logits.keras must give class probabilities"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"logits.keras must output class probabilities"
+    ):
         artifact.predict(np.full((1, 4, 4, 1), 200, "float32"))
 
 

@@ -116,7 +116,9 @@ def verify_file(
             problems += compare_tensors(what, found, expected, names.get(f"{what}s"))
     if errors := [run["error"] for run in runs.values() if "error" in run]:
         if is_disk_full(errors[-1]):
-            raise InputError(f"{path} cannot run. Received: {first_line(errors[-1])}.")
+            raise InputError(
+                f"{path} cannot run. Received: {first_line(errors[-1])}. Free disk space."
+            )
         problems.append(f"file: cannot run. Received: {first_line(errors[-1])}.")
         return replace(result, problems=tuple(problems))
     if spec.kind == "saved_model":
