@@ -52,7 +52,7 @@ def weights_of(model):
 def test_one_by_one_convolution_computes_costs_and_draws_a_plot(
     example, small_digits, tmp_path, capsys
 ):
-    picture = tmp_path / "plot.svg"
+    figure = tmp_path / "plot.svg"
     arguments = [
         "--batch",
         "1",
@@ -63,7 +63,7 @@ def test_one_by_one_convolution_computes_costs_and_draws_a_plot(
         "--seeds",
         "1",
         "--output",
-        str(picture),
+        str(figure),
     ]
     difference, shrunk, networks = example("one_by_one_convolution").main(arguments)
     assert difference < 1e-4
@@ -84,7 +84,7 @@ def test_one_by_one_convolution_computes_costs_and_draws_a_plot(
     )
     assert nin["parameters"] < plain["parameters"]
     assert nin["accuracies"].shape == plain["accuracies"].shape == (1, 1)
-    assert picture.read_text().endswith("</svg>\n")
+    assert figure.read_text().endswith("</svg>\n")
     assert "1,260,682" in capsys.readouterr().out
 
 
@@ -118,18 +118,18 @@ def test_plain_cnn_normalizes_as_network_in_network_does(example):
 def test_why_resnets_work_records_losses_and_gradient_norms(
     example, small_digits, monkeypatch, tmp_path, capsys
 ):
-    why, picture = example("why_resnets_work"), tmp_path / "curves.svg"
+    why, figure = example("why_resnets_work"), tmp_path / "curves.svg"
     monkeypatch.setattr(
         keras_arch, "load_dataset", lambda name, data_dir: {"digits": small_digits}[name]
     )
     for title in ("plain 56", "residual 56", "residual 56, zero"):
         monkeypatch.delitem(why.NETWORKS, title)
-    rows = why.main(["--images", "64", "--epochs", "2", "--output", str(picture)])
+    rows = why.main(["--images", "64", "--epochs", "2", "--output", str(figure)])
     assert [(row["network"], len(row["loss"]), len(row["gradient_norms"])) for row in rows] == [
         ("plain 20", 2, 19),  # the stem and nine blocks of two
         ("residual 20", 2, 19),
     ]
-    assert picture.read_text().endswith("</svg>\n")
+    assert figure.read_text().endswith("</svg>\n")
     printed = capsys.readouterr().out
     assert "the residual one's answer is at most 0 away" in printed
     assert "the plain one's answer is at most 0," in printed
@@ -171,9 +171,9 @@ def test_gradient_grows_with_depth_only_without_skip_connections(example, digits
 
 
 def test_inception_cost_computes_costs_and_draws_a_plot(example, tmp_path, capsys):
-    picture = tmp_path / "bars.png"
+    figure = tmp_path / "bars.png"
     rows = example("inception_cost").main(
-        ["--batch", "1", "--rounds", "2", "--output", str(picture)]
+        ["--batch", "1", "--rounds", "2", "--output", str(figure)]
     )
     pixels = 28 * 28
     assert [row["multiply_adds"] for row in rows] == [
@@ -184,7 +184,7 @@ def test_inception_cost_computes_costs_and_draws_a_plot(example, tmp_path, capsy
     ]
     assert [row["channels"] for row in rows] == [32, 32, 64 + 128 + 32 + 192, 64 + 128 + 32 + 32]
     assert [row["share_of_time"] for row in rows][::2] == [1, 1]
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert figure.read_bytes().startswith(b"\x89PNG")
     assert "120,422,400" in capsys.readouterr().out
 
 
