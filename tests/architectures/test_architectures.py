@@ -1,5 +1,6 @@
 """Builders: published numbers, options and error messages."""
 
+import functools
 import inspect
 import math
 import re
@@ -102,10 +103,31 @@ def small(name, **options):
     return keras_arch.build(name, **{"input_shape": SHAPE, "classes": 10, **options})
 
 
+classifier = functools.cache(small)  # for tests that do not change it
+
+
 # --- published numbers ---
 
 
-@pytest.fixture(scope="module", params=keras_arch.available())
+# They differ in depth alone from ones that are built here: resnet50, resnet50v2, resnet56 and resnet56v2.
+DEEP = (
+    "resnet101",
+    "resnet152",
+    "resnet101v2",
+    "resnet152v2",
+    "resnet110",
+    "resnet110v2",
+    "resnet164v2",
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name
+        for name in keras_arch.available()
+    ],
+)
 def published(request):
     """Return every registered model with its default options."""
     return keras_arch.build(request.param)
@@ -164,7 +186,7 @@ def test_cifar_parameters_by_hand():
 def test_features_without_top(name):
     features = small(name, include_top=False)
     assert len(features.output_shape) == 4
-    assert features.count_params() < small(name).count_params()
+    assert features.count_params() < classifier(name).count_params()
 
 
 @pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
@@ -186,9 +208,10 @@ def test_pooled_features(name, tmp_path):
     ("name", "options"),
     [
         pytest.param("googlenet", {"batch_norm": False}, marks=pytest.mark.slow),
-        ("resnet8", {"squeeze_excitation_ratio": 1 / 4}),
-        ("resnet8", {"stochastic_depth_rate": 0.2}),
-        ("resnet8", {"variant": "d"}),
+        (
+            "resnet8",
+            {"squeeze_excitation_ratio": 1 / 4, "stochastic_depth_rate": 0.2, "variant": "d"},
+        ),
         ("resnet20v2", {"variant": "d"}),
     ],
 )
@@ -347,7 +370,7 @@ def test_zero_init_residual_makes_every_block_the_identity(name):
         np.testing.assert_array_equal(
             leaving if name.endswith("v2") else np.maximum(leaving, 0), entering
         )
-    plain = small(name)
+    plain = classifier(name)
     assert not any(
         np.all(layer.gamma == 0)
         for layer in plain.layers
@@ -383,7 +406,7 @@ def test_stochastic_depth_grows_linearly_and_drops_complete_branches(name):
     assert {0.0, 2.0} == set(values.ravel())  # dropped, or scaled up by 1 / (1 - 0.5)
     assert (values == values[:, :1]).all()
     assert 400 < (values[:, 0] == 0).sum() < 600
-    assert len(small(name).layers) == len(model.layers) - len(drops)
+    assert len(classifier(name).layers) == len(model.layers) - len(drops)
 
 
 def test_googlenets_options():

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -525,7 +526,7 @@ def test_another_backend_is_refused(take, tmp_path, monkeypatch):
 
 ON_ANOTHER_BACKEND = """
 import pathlib, sys
-from test_export_inputs import NEED_TENSORFLOW, TAKERS, classifier, keras_arch
+from test_export_checks import NEED_TENSORFLOW, TAKERS, classifier, keras_arch
 for take in NEED_TENSORFLOW:
     try:
         TAKERS[take](classifier(), pathlib.Path(sys.argv[1]))
@@ -539,7 +540,11 @@ for take in NEED_TENSORFLOW:
 def test_another_backend_is_refused_in_its_own_process(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: pip install {backend}")
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{Path(__file__).parent}",
+    }
     command = [sys.executable, "-c", ON_ANOTHER_BACKEND, tmp_path]
     lines = subprocess.check_output(command, env=environment, text=True).splitlines()
     start = "`{}` needs Keras on TensorFlow. Received: the backend {}."

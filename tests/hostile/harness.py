@@ -148,7 +148,7 @@ def world(digits, data_dir):
         for number, pixels in enumerate(
             np.random.default_rng(0).integers(0, 256, (8, 8, 8), "uint8")
         ):
-            path = folder / "pictures" / f"class{number % 2}" / f"{number}.png"
+            path = folder / "images" / f"class{number % 2}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
         yield folder

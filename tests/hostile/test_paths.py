@@ -8,29 +8,29 @@ import pkgutil
 import pytest
 from harness import check_refused, give_away, parameters, start_working, without_permissions, world  # noqa: F401
 
-ARTIFACT, PICTURES, STORE, FOLDER, FILE = "artifact", "pictures", "store", "folder", "file"
-READ = (ARTIFACT, PICTURES)
+ARTIFACT, IMAGES, STORE, FOLDER, FILE = "artifact", "images", "store", "folder", "file"
+READ = (ARTIFACT, IMAGES)
 WRITE = (FOLDER, FILE)  # outputs
 ALL = (*READ, STORE, *WRITE)  # a store is read, or created if it does not exist
 
 OPTIONS = [  # (command, use of the path BAD, suffixes that make a difference)
-    ("train.py quickstart --dataset BAD", PICTURES, ("", ".npz")),
+    ("train.py quickstart --dataset BAD", IMAGES, ("", ".npz")),
     ("train.py quickstart --weights BAD", ARTIFACT, ("", ".keras", ".weights.h5")),
     ("train.py quickstart --data-dir BAD", STORE, ("",)),
     ("train.py quickstart --output BAD", FOLDER, ("",)),
     ("predict.py BAD digit.png", ARTIFACT, ("", ".keras", ".tflite", ".onnx")),
-    ("predict.py run BAD", PICTURES, ("", ".png")),
+    ("predict.py run BAD", IMAGES, ("", ".png")),
     ("predict.py run digit.png --explain BAD", FOLDER, ("",)),
     ("evaluate.py BAD", ARTIFACT, ("", ".keras", ".tflite", ".onnx")),
     ("evaluate.py run BAD", ARTIFACT, ("",)),
-    ("evaluate.py run --dataset BAD", PICTURES, ("", ".npz")),
+    ("evaluate.py run --dataset BAD", IMAGES, ("", ".npz")),
     ("evaluate.py run --data-dir BAD", STORE, ("",)),
     ("evaluate.py run --output BAD", FOLDER, ("",)),
     ("export.py BAD", ARTIFACT, ("",)),
     ("export.py run --data-dir BAD", STORE, ("",)),
     ("compare.py run BAD", ARTIFACT, ("",)),
     ("compare.py run other --output BAD", FILE, (".png",)),
-    ("show_data.py BAD", PICTURES, ("", ".npz")),
+    ("show_data.py BAD", IMAGES, ("", ".npz")),
     ("show_data.py digits --data-dir BAD", STORE, ("",)),
     ("show_data.py digits --output BAD", FILE, (".png",)),
 ]
@@ -91,16 +91,16 @@ BEFORE_OUTPUT = {  # work that must not start before the output is checked
 }
 
 INSIDE = [  # outputs inside inputs, and inputs inside outputs
-    "train.py quickstart --dataset pictures --output pictures",
-    "train.py quickstart --dataset pictures --output pictures/run",
-    "train.py quickstart --dataset pictures --output .",
-    "train.py quickstart --dataset pictures/class0/0.png --output pictures/class0",
-    "predict.py run pictures --explain pictures",
-    "predict.py run pictures --explain pictures/class0",
-    "evaluate.py run --dataset pictures --output pictures",
-    "evaluate.py run --dataset pictures --output pictures/class0/new",
-    "show_data.py pictures --output pictures/class0/data.png",
-    "show_data.py pictures --output pictures/data.png",
+    "train.py quickstart --dataset images --output images",
+    "train.py quickstart --dataset images --output images/run",
+    "train.py quickstart --dataset images --output .",
+    "train.py quickstart --dataset images/class0/0.png --output images/class0",
+    "predict.py run images --explain images",
+    "predict.py run images --explain images/class0",
+    "evaluate.py run --dataset images --output images",
+    "evaluate.py run --dataset images --output images/class0/new",
+    "show_data.py images --output images/class0/data.png",
+    "show_data.py images --output images/data.png",
     "compare.py run run",
     "compare.py run run/../run",
     "compare.py run run/",

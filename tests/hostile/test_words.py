@@ -48,7 +48,7 @@ CONTRADICTIONS = [
     "train.py quickstart --dataset digits:9.9.9",
     "train.py quickstart --output run",
     "train.py quickstart --output run --resume",
-    "train.py quickstart --output pictures --overwrite",
+    "train.py quickstart --output images --overwrite",
     "train.py quickstart --weights imagenet",
     "export.py run --height 8",
     "export.py run --width 8",

@@ -49,8 +49,10 @@ def weights_of(model):
     return {variable.path: variable.numpy() for variable in model.variables}
 
 
-def test_one_by_one_convolution(example, small_digits, tmp_path, capsys):
-    picture = tmp_path / "plot.svg"
+def test_one_by_one_convolution_computes_costs_and_draws_a_plot(
+    example, small_digits, tmp_path, capsys
+):
+    figure = tmp_path / "plot.svg"
     arguments = [
         "--batch",
         "1",
@@ -61,7 +63,7 @@ def test_one_by_one_convolution(example, small_digits, tmp_path, capsys):
         "--seeds",
         "1",
         "--output",
-        str(picture),
+        str(figure),
     ]
     difference, shrunk, networks = example("one_by_one_convolution").main(arguments)
     assert difference < 1e-4
@@ -82,7 +84,7 @@ def test_one_by_one_convolution(example, small_digits, tmp_path, capsys):
     )
     assert nin["parameters"] < plain["parameters"]
     assert nin["accuracies"].shape == plain["accuracies"].shape == (1, 1)
-    assert picture.read_text().endswith("</svg>\n")
+    assert figure.read_text().endswith("</svg>\n")
     assert "1,260,682" in capsys.readouterr().out
 
 
@@ -113,19 +115,21 @@ def test_plain_cnn_normalizes_as_network_in_network(example):
     np.testing.assert_allclose(plain(images), ours(images), atol=0.02)
 
 
-def test_why_resnets_work(example, small_digits, monkeypatch, tmp_path, capsys):
-    why, picture = example("why_resnets_work"), tmp_path / "curves.svg"
+def test_why_resnets_work_records_losses_and_gradient_norms(
+    example, small_digits, monkeypatch, tmp_path, capsys
+):
+    why, figure = example("why_resnets_work"), tmp_path / "curves.svg"
     monkeypatch.setattr(
         keras_arch, "load_dataset", lambda name, data_dir: {"digits": small_digits}[name]
     )
     for title in ("plain 56", "residual 56", "residual 56, zero"):
         monkeypatch.delitem(why.NETWORKS, title)
-    rows = why.main(["--images", "64", "--epochs", "2", "--output", str(picture)])
+    rows = why.main(["--images", "64", "--epochs", "2", "--output", str(figure)])
     assert [(row["network"], len(row["loss"]), len(row["gradient_norms"])) for row in rows] == [
         ("plain 20", 2, 19),  # the stem and nine blocks of two
         ("residual 20", 2, 19),
     ]
-    assert picture.read_text().endswith("</svg>\n")
+    assert figure.read_text().endswith("</svg>\n")
     printed = capsys.readouterr().out
     assert "residual block: maximum |output - input| is 0\n" in printed
     assert "plain block: maximum |output| is 0\n" in printed
@@ -166,10 +170,10 @@ def test_gradient_grows_with_depth_without_skips_alone(example, digits):
     assert first["plain56"] > 20 * first["resnet56"]
 
 
-def test_inception_cost(example, tmp_path, capsys):
-    picture = tmp_path / "bars.png"
+def test_inception_cost_computes_costs_and_draws_a_plot(example, tmp_path, capsys):
+    figure = tmp_path / "bars.png"
     rows = example("inception_cost").main(
-        ["--batch", "1", "--rounds", "2", "--output", str(picture)]
+        ["--batch", "1", "--rounds", "2", "--output", str(figure)]
     )
     pixels = 28 * 28
     assert [row["multiply_adds"] for row in rows] == [
@@ -180,7 +184,7 @@ def test_inception_cost(example, tmp_path, capsys):
     ]
     assert [row["channels"] for row in rows] == [32, 32, 64 + 128 + 32 + 192, 64 + 128 + 32 + 32]
     assert [row["share_of_time"] for row in rows][::2] == [1, 1]
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert figure.read_bytes().startswith(b"\x89PNG")
     assert "120,422,400" in capsys.readouterr().out
 
 

@@ -168,8 +168,8 @@ def test_compare_prints_a_table_and_draws_curves(quickstart, script, tmp_path, c
     printed = capfd.readouterr().out
     for title in ("parameters .* 75,002 .* 75,002", "epochs .* 30 .* 30", "test .*%", "size .* MB"):
         assert re.search(title, printed)
-    with Image.open(tmp_path / "both.png") as picture:
-        assert picture.size == (1080, 420)
+    with Image.open(tmp_path / "both.png") as figure:
+        assert figure.size == (1080, 420)
 
 
 # --- user errors: (command, regular expression that the message must match) ---

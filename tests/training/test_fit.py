@@ -4,19 +4,16 @@ import dataclasses
 import errno
 import json
 import math
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import typing
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, latin_1_folder
+from conftest import latin_1_folder
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -746,38 +743,30 @@ def test_atomic_folder_keeps_existing_files(tmp_path):
     assert (tmp_path / "thesis" / "thesis.tex").exists()
 
 
-def test_ctrl_c_keeps_the_checkpoint_and_the_old_run(tmp_path, data_dir):
-    folder = tmp_path / "run"
+def test_ctrl_c_keeps_the_checkpoint_and_the_old_run(
+    script, tmp_path, data_dir, capfd, monkeypatch
+):
+    folder, print_epoch = tmp_path / "run", callbacks.PrintProgress.on_epoch_end
     folder.mkdir()
     (folder / "run.json").write_text("precious")
-    command = [
-        sys.executable,
-        ROOT / "scripts" / "train.py",
-        "quickstart",
-        "--epochs",
-        "1000",
-        "--overwrite",
-    ]
-    process = subprocess.Popen(
-        [*command, "--output", folder, "--data-dir", data_dir],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        # Background processes ignore Ctrl-C, and child processes inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    with process:
-        for line in process.stdout:
-            if line.startswith("  3/1000"):
-                break
-        process.send_signal(signal.SIGINT)
-        try:
-            _, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
+
+    def interrupt(callback, epoch, logs=None):
+        print_epoch(callback, epoch, logs)
+        if epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(callbacks.PrintProgress, "on_epoch_end", interrupt)
+    # Tests that a shell has sent to the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    words = ("train.py", "quickstart", "--epochs", "1000", "--overwrite")
+    try:
+        status = script(*words, "--output", folder, "--data-dir", data_dir)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    printed, errors = capfd.readouterr()
     checkpoint = tmp_path / "run.partial" / "model.keras"
-    assert process.returncode == 130
+    assert status == 130
+    assert "\n  3/1000" in printed
     kept = (
         f"Stopped. The best checkpoint is kept in {checkpoint}. "
         "Add --resume to the command to continue."

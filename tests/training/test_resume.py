@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,7 +29,8 @@ from keras_arch.runs.record import read_run, start_run
 from keras_arch.training import callbacks
 from keras_arch.training.precision import choose_precision
 
-COMMAND = [ROOT / "scripts" / "train.py", "quickstart", "--epochs", "5", "--ema", "0.99"]
+EPOCHS = 3
+COMMAND = [ROOT / "scripts" / "train.py", "quickstart", "--epochs", str(EPOCHS), "--ema", "0.99"]
 
 
 class Killed(BaseException):
@@ -37,14 +39,13 @@ class Killed(BaseException):
 
 def test_resumed_state_is_bit_identical(digits, tmp_path, monkeypatch):
     """Weights, optimizer, EMA, random state of dropout and history, with all stateful options."""
-    data = dataclasses.replace(
-        digits, train=InMemory(digits.train.images[:128], digits.train.labels[:128])
-    )
+    few = InMemory(digits.train.images[:64], digits.train.labels[:64])
+    data = dataclasses.replace(digits, train=few, validation=few)
     recipe = keras_arch.Recipe(
         *("nin", "digits"),
-        epochs=4,
+        epochs=3,
         learning_rate=1e-3,
-        batch_size=32,
+        batch_size=16,
         optimizer="adamw",
         ema=0.9,
         augment="mixup",
@@ -81,7 +82,7 @@ def test_resumed_state_is_bit_identical(digits, tmp_path, monkeypatch):
             np.testing.assert_array_equal(mine[name], theirs[name])
         histories = [json.loads(str(file["history"])) for file in (mine, theirs)]
     for history in histories:
-        assert len(history.pop("seconds")) == 4
+        assert len(history.pop("seconds")) == recipe.epochs
     assert histories[0] == histories[1]
 
 
@@ -110,19 +111,18 @@ def result(folder):
         return metrics, [{**row, "seconds": None} for row in csv.DictReader(file)]
 
 
-def run(folder, data_dir, *options, until=None):
+def kill(folder, data_dir, *options, until):
     """Run the command. Kill it as soon as `until(partial directory)` is true."""
     partial = folder.with_name(folder.name + ".partial")
     command = [sys.executable, *COMMAND, "--output", folder, "--data-dir", data_dir, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while until and process.poll() is None:
+    while process.poll() is None:
         if until(partial):
             process.send_signal(signal.SIGKILL)
             break
         time.sleep(0.0005)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == (-signal.SIGKILL if until else 0), output
-    return output
+    assert process.returncode == -signal.SIGKILL, output
 
 
 def epochs_in(partial):
@@ -135,12 +135,16 @@ def epochs_in(partial):
 def is_trained(partial):
     """Return whether the checkpoint of the last epoch is written, which follows the history."""
     history, checkpoint = partial / "history.csv", partial / "checkpoint.npz"
-    return epochs_in(partial) == 5 and checkpoint.stat().st_mtime_ns > history.stat().st_mtime_ns
+    return (
+        epochs_in(partial) == EPOCHS and checkpoint.stat().st_mtime_ns > history.stat().st_mtime_ns
+    )
 
 
-def test_run_that_is_killed_three_times_ends_the_same(script, tmp_path, data_dir):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert script("train.py", *COMMAND[1:], "--output", whole, "--data-dir", data_dir) == 0
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
+    script, tmp_path, data_dir, capfd
+):
+    whole, killed, folder = tmp_path / "whole", tmp_path / "killed", ("--data-dir", data_dir)
+    assert script("train.py", *COMMAND[1:], "--output", whole, *folder) == 0
     moments = [
         # While a file is replaced.
         lambda partial: epochs_in(partial) >= 1 and any(partial.glob("partial-*-model.keras")),
@@ -148,9 +152,11 @@ def test_run_that_is_killed_three_times_ends_the_same(script, tmp_path, data_dir
         is_trained,  # while the test split is evaluated
     ]
     for number, moment in enumerate(moments):
-        run(killed, data_dir, *(["--resume"] if number else []), until=moment)
+        kill(killed, data_dir, *(["--resume"] if number else []), until=moment)
         assert not killed.exists()
-    output = run(killed, data_dir, "--resume")
+    capfd.readouterr()
+    assert script("train.py", *COMMAND[1:], "--output", killed, *folder, "--resume") == 0
+    output = capfd.readouterr().out
     assert result(killed) == result(whole)
     assert sorted(path.name for path in killed.iterdir()) == sorted(
         path.name for path in whole.iterdir()
@@ -331,15 +337,15 @@ def test_two_processes_cannot_write_one_directory(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of processes are POSIX's")
-def test_full_disk_is_a_one_line_error(tmp_path, data_dir):
+def test_full_disk_is_a_one_line_error(script, digits, tmp_path, data_dir, capfd):
     """With a limit of 200 kB per file, the first checkpoint is too large."""
-    command = " ".join(
-        map(str, [sys.executable, *COMMAND, "--output", tmp_path / "run", "--data-dir", data_dir])
-    )
-    process = subprocess.run(
-        ["bash", "-c", f"ulimit -f 200; exec {command}"], capture_output=True, text=True
-    )
-    assert process.returncode == 2
-    assert len(process.stderr.splitlines()) == 1
-    assert process.stderr.startswith("error: ")
-    assert "File too large" in process.stderr
+    command = ("train.py", *COMMAND[1:], "--output", tmp_path / "run", "--data-dir", data_dir)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        assert script(*command) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "File too large" in line
