@@ -342,7 +342,7 @@ def test_notebook(monkeypatch, capsys, data_dir):
     ]
     assert printed[-1].startswith("7 ")  # the digit in examples/digit.png
     assert printed[-2].count("; ok") == 2
-    assert namespace["found"]["top1"] > 0.9
+    assert namespace["metrics"].top1 > 0.9
 
 
 def test_short_examples():
