@@ -74,9 +74,8 @@ def main():
         check_class_order(artifact, dataset.class_names)
     rows, outputs, labels = compare(artifacts, dataset, split, progress)
     metrics = rows[0].metrics
-    say(
-        f"{folder}: {name}, {'all splits' if split == 'all' else f'{split} split'}, {metrics.images:,} images"
-    )
+    splits = "all splits" if split == "all" else f"{split} split"
+    say(f"{folder}: {name}, {splits}, {metrics.images:,} images")
     print_table(
         transpose({short: evaluation_row(row) for short, row in zip(names, rows, strict=True)})
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..artifacts.artifact import Artifact
     from ..data.dataset import Dataset
 
-Split = Literal["train", "validation", "test", "all"]
+SplitName = Literal["train", "validation", "test", "all"]
 
 BATCH = 256
 LATENCY_RUNS = 50  # the median is reported
@@ -138,7 +138,7 @@ def check_match(artifact, dataset):
 
 
 @explain_surroundings()
-def evaluate(artifact: "Artifact", dataset: "Dataset", split: Split = "test") -> Accuracy:
+def evaluate(artifact: "Artifact", dataset: "Dataset", split: SplitName = "test") -> Accuracy:
     """Return the accuracy of a model on one split.
 
     Args:

@@ -77,7 +77,8 @@ class StopAtNaN(keras.callbacks.Callback):
             bound = "" if math.isinf(limit) else f" and below {limit:.0f}"
             raise InputError(
                 f"The loss must be finite{bound}. Received: {loss:g} {where}. Pass a "
-                f"--learning-rate below {self.recipe.learning_rate:g}, a longer --warmup-epochs or --clip-norm 1."
+                f"--learning-rate below {self.recipe.learning_rate:g}, a longer --warmup-epochs or "
+                "--clip-norm 1."
             )
 
 
