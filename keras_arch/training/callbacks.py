@@ -20,7 +20,8 @@ LOSS_LIMIT = 100  # times the loss of guessing, far above the loss of a bad init
 class SwapAverages(keras.callbacks.Callback):
     """Swap the weights for their EMA during validation, so that the EMA is validated and saved.
 
-    The statistics of batch norm are moving averages already and stay as they are.
+    The statistics of batch norm are moving averages already and stay as they are. Keras's
+    `SwapEMAWeights` swaps by addition, which changes the last bits of the weights.
     """
 
     def on_test_begin(self, logs=None):
@@ -51,6 +52,7 @@ class StopAtNaN(keras.callbacks.Callback):
 
     A training loss must be below 100 times the loss of guessing. A validation loss must be finite.
     It may be large in the first epochs of a small data set, when batch norm has seen few batches.
+    Keras's `TerminateOnNaN` detects only NaN and infinity, in the mean loss of the epoch.
 
     Args:
         recipe: a `keras_arch.Recipe`.
@@ -86,6 +88,8 @@ class SaveProgress(keras.callbacks.Callback):
     """Save the history, the best model and the checkpoint after each epoch.
 
     The checkpoint is saved last. If the process is killed before, a resumed run repeats the epoch.
+    Keras's `ModelCheckpoint` and `BackupAndRestore` save the compiled copy and not the plain
+    model.
 
     Args:
         plain: `keras.Model` to save. It gets the validated weights.
