@@ -60,8 +60,8 @@ def open_run(
     data = load_dataset(recipe.dataset, data_dir or run["data_dir"], size, **recipe.data_options)
     if changed := data_changes(folder, run, data):
         raise InputError(
-            f"{folder} was trained on other data. Received: {recipe.dataset} with "
-            f"{', '.join(changed)}. Restore the original data, or train again."
+            f"{folder} was trained on other data. Received: {', '.join(changed)}. Restore the "
+            "original data, or train again."
         )
     return run, model, data
 

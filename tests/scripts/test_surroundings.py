@@ -167,7 +167,7 @@ def test_ulimit_v_limits_the_memory():
     assert total == 2_000_000 * 1024
     assert abs(total - taken - available) < 10e6
     assert (
-        "`ulimit -v` must be at least 4194304 for TensorFlow. Received: 2000000."
+        "`ulimit -v` must be at least 4194304 (kB) for TensorFlow. Received: 2000000."
         in found.stderr.splitlines()[-1]
     )
 
@@ -273,7 +273,8 @@ def test_an_invalid_data_dir_is_an_input_error(folder, problem, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(
-        keras_arch.InputError, match=rf"'digits' cannot be prepared.*{problem}.*Pass --data-dir"
+        keras_arch.InputError,
+        match=rf"'digits' cannot be prepared.*{problem}.*Pass another --data-dir",
     ):
         keras_arch.load_dataset("digits", folder)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

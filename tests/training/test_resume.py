@@ -301,7 +301,8 @@ def test_export_with_other_data_raises(change, started):
     assert open_run(partial, ExportSettings())[2].fingerprint == run["data_fingerprint"]
     change(folder)
     with pytest.raises(
-        keras_arch.InputError, match=r"was trained on other data\. Received: .*pictures, where "
+        keras_arch.InputError,
+        match=r"was trained on other data\. Received: (class 1 is 'c'|pictures with the same number)",
     ):
         open_run(partial, ExportSettings())
 
