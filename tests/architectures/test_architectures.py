@@ -212,7 +212,7 @@ def test_pooled_features(name, tmp_path):
             "resnet8",
             {"squeeze_excitation_ratio": 1 / 4, "stochastic_depth_rate": 0.2, "variant": "d"},
         ),
-        ("resnet20v2", {"variant": "d"}),
+        pytest.param("resnet20v2", {"variant": "d"}, marks=pytest.mark.slow),
     ],
 )
 def test_options_convert_and_round_trip(name, options, tmp_path):

@@ -29,7 +29,7 @@ KINDS = [
     "resnet50",
     "resnet50v2",
 ]
-QUICK_TO_CONVERT = ["googlenet", "nin", "resnet8"]  # tests/export converts resnet20v2
+QUICK_TO_CONVERT = ["nin", "resnet8"]  # tests/export converts resnet20v2
 
 
 @functools.cache
@@ -92,8 +92,11 @@ assert "keras_arch" not in sys.modules
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 @pytest.mark.parametrize(
     "names",
-    [KINDS, pytest.param(sorted(set(keras_arch.available()) - set(KINDS)), marks=pytest.mark.slow)],
-    ids=["kinds", "others"],
+    [
+        ["resnet8", "resnet20v2", "nin"],
+        pytest.param(keras_arch.available(), marks=pytest.mark.slow),
+    ],
+    ids=["small", "all"],
 )
 def test_files_open_with_keras_alone(tmp_path, backend, names):
     if importlib.util.find_spec(backend) is None:

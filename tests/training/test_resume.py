@@ -140,17 +140,28 @@ def is_trained(partial):
     )
 
 
-def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
-    script, tmp_path, data_dir, capfd
-):
+def replaces_model(partial):
+    return epochs_in(partial) >= 1 and any(partial.glob("partial-*-model.keras"))
+
+
+def replaces_checkpoint(partial):
+    return epochs_in(partial) >= 2 and any(partial.glob("partial-*-checkpoint.npz"))
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param([replaces_checkpoint], id="once"),
+        pytest.param(
+            [replaces_model, replaces_checkpoint, is_trained],  # the last one during evaluation
+            id="three times",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_killed_run_ends_as_one_that_is_not_killed(moments, script, tmp_path, data_dir, capfd):
     whole, killed, folder = tmp_path / "whole", tmp_path / "killed", ("--data-dir", data_dir)
     assert script("train.py", *COMMAND[1:], "--output", whole, *folder) == 0
-    moments = [
-        # While a file is replaced.
-        lambda partial: epochs_in(partial) >= 1 and any(partial.glob("partial-*-model.keras")),
-        lambda partial: epochs_in(partial) >= 2 and any(partial.glob("partial-*-checkpoint.npz")),
-        is_trained,  # while the test split is evaluated
-    ]
     for number, moment in enumerate(moments):
         kill(killed, data_dir, *(["--resume"] if number else []), until=moment)
         assert not killed.exists()
