@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from keras_arch.keras_graph import operation_of
+from keras_arch.keras_private import operation_of
 
 
 def to_torch(model):

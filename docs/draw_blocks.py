@@ -12,7 +12,7 @@ import pydot
 from keras import layers
 
 import keras_arch
-from keras_arch.keras_graph import operation_of
+from keras_arch.keras_private import operation_of
 
 IMAGES = Path(__file__).parent / "images"
 FONT = {"fontname": "Helvetica", "fontsize": 11}

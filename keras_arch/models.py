@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import NAMES_SHOWN, InputError, explain_surroundings, first_line
 from .files import link_with_suffix
-from .keras_graph import input_tensors, operation_of, output_index
+from .keras_private import input_tensors, operation_of, output_index
 from .text import VALUE_CELLS, brief, shorten
 
 if TYPE_CHECKING:

@@ -20,14 +20,15 @@ from keras_arch.formats import ExportSettings
 class Options:
     """Export a run to RUN/export and verify every file on test images.
 
-    Each file runs in a process without keras_arch. The exit status is 1 if a file fails.
+    Each file runs in a process without keras_arch.
+    The exit status is 1 if a file fails.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory that scripts/train.py wrote."""
     settings: ExportSettings
     data_dir: Path | None = None
-    """Directory of TFDS datasets. Default: the directory that the run used."""
+    """Directory of prepared TFDS data. Default: that of the run."""
     debug_quantization: bool = False
     """Table of int8 errors by layer, instead of an export."""
 
@@ -45,13 +46,14 @@ def debug(options):
     """Print the layers with the highest int8 errors."""
     with quiet():
         from keras_arch.export.quantization import ERROR_THRESHOLD
-        from keras_arch.export.run import ERROR_LEGEND, debug_quantization, open_run
+        from keras_arch.export.run import debug_quantization, open_run
+        from keras_arch.reports.tables import QUANTIZATION_LEGEND, quantization_rows
 
     _, model, data = open_run(options.run, options.settings, options.data_dir)
     with quiet():
-        rows, names = debug_quantization(model, data, options.settings)
-    print_table(rows)
-    print(ERROR_LEGEND)
+        ranking, names = debug_quantization(model, data, options.settings)
+    print_table(quantization_rows(ranking))
+    print(QUANTIZATION_LEGEND)
     if not names:
         return print(f"No layer adds more than {ERROR_THRESHOLD:.0%}.")
     print(

@@ -20,7 +20,7 @@ class Options:
     artifact: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Run directory, .keras file, SavedModel directory, .tflite file or .onnx file."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
-    """Image files of any size (JPEG, PNG, BMP, GIF, WebP), or directories of them."""
+    """Image files of any size (formats: docs/data.md), or directories of them."""
     top: Annotated[int, Range(1, 1_000_000)] = 5
     """Number of classes per image."""
     format: Literal["table", "json", "csv"] = "table"

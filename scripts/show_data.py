@@ -16,16 +16,16 @@ from keras_arch.text import shorten
 
 @dataclass
 class Options:
-    """Plot a grid of training images with labels, and print classes, counts and image shape."""
+    """Plot training images with their labels, and count the images of each class."""
 
-    dataset: Annotated[str, tyro.conf.Positional]
+    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
     """"digits", a TFDS name, an image folder or an .npz file."""
     augment: Augment = "none"
     """Augmentation policy, see docs/data.md."""
     data_dir: Path | None = None
-    """Directory of prepared TFDS data (TFDS's own if None)."""
+    """Directory of prepared TFDS data. Default: that of TFDS."""
     image_size: Annotated[int, PIXELS] | None = None
-    """Height and width of the images in pixels (original size if None)."""
+    """Height and width of the images in pixels. Default: the original size."""
     skip_unreadable: bool = False
     """Skip images of an image folder that cannot be decoded."""
     allow_duplicates: bool = False

@@ -55,7 +55,7 @@ class Dataset:
 
     @cached_property
     def all(self) -> Split:
-        """The images of all three splits as one split. The three must have the same class."""
+        """The images of all three splits as one split. All three must have the same type."""
         splits: list[Any] = [self.train, self.validation, self.test]
         return type(self.train).join(splits)
 

@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from ..errors import InputError
-from ..keras_graph import input_tensors, operation_of, output_index
+from ..keras_private import input_tensors, operation_of, output_index
 from ..models import check_backend, strip_auxiliary_heads
 
 

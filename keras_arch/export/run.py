@@ -16,18 +16,12 @@ from ..formats import ExportSettings
 from ..models import load_keras, plain_model, resize_model, strip_auxiliary_heads
 from ..runs.record import data_changes, read_run
 from .model import export_model, quantization_errors, weights_version
-from .quantization import layers_to_keep
+from .quantization import LayerError, layers_to_keep
 from .record import ExportInputs, describe_export, describe_refusal
 from .verification.verify import Reference, verify
 
 BATCH = 100
 DEBUG_IMAGES = 100  # validation images that int8 errors are measured on
-MAX_ROWS = 20  # layers in the table of int8 errors
-ERROR_LEGEND = (
-    "error: root mean square of the difference in the layer's median channel, as a\n"
-    "fraction of the channel's standard deviation. added: without the inputs' error.\n"
-    "Softmax: square root of the fraction of images whose top class changes."
-)
 
 
 def open_run(
@@ -110,23 +104,9 @@ def export_and_verify(
 
 def debug_quantization(
     model: keras.Model, data: Dataset, settings: ExportSettings
-) -> tuple[list[dict[str, str]], list[str]]:
-    """Return the layers with the highest int8 errors.
-
-    Returns:
-        Rows {title: text} for the screen, and the names of the layers to keep in float32.
-    """
+) -> tuple[list[LayerError], list[str]]:
+    """Return the int8 errors of the layers, highest first, and the layers to keep in float32."""
     calibration, _ = data.train.sample(settings.calibration_images, settings.seed)
     images, _ = data.validation.sample(DEBUG_IMAGES, settings.seed)
     ranking = quantization_errors(model, calibration, images, settings.keep_channels)
-    rows = [
-        {
-            "layer": row.layer,
-            "operator": row.operator,
-            "added": f"{row.added:.1%}",
-            "error": f"{row.error:.1%}",
-            "read by": ", ".join(row.readers),
-        }
-        for row in ranking[:MAX_ROWS]
-    ]
-    return rows, layers_to_keep(ranking)
+    return ranking, layers_to_keep(ranking)

@@ -15,9 +15,16 @@ from ..text import shorten
 if TYPE_CHECKING:
     import keras
 
+    from ..export.quantization import LayerError
     from ..recipes import Recipe
 
 CLASSES_SHOWN = 20  # rows of the table of classes
+LAYERS_SHOWN = 20  # in the table of int8 errors
+QUANTIZATION_LEGEND = (
+    "error: root mean square of the difference in the layer's median channel, as a\n"
+    "fraction of the channel's standard deviation. added: without the inputs' error.\n"
+    "Softmax: square root of the fraction of images whose top class changes."
+)
 SIGNIFICANCE = 0.05  # a difference with a lower p-value is significant
 
 
@@ -210,7 +217,9 @@ def recipe_table(recipes, expected):
         for name, found in expected.items()
         if found.note
     ]
-    return "\n".join([*lines, "", "Times are for 2 CPU cores without a GPU. Notes:", *notes])
+    return "\n".join(
+        [*lines, "", "Times: 2 cores of an AMD EPYC with AVX2, float32, no GPU. Notes:", *notes]
+    )
 
 
 def transpose(columns: dict[str, dict[str, str]]) -> list[dict[str, str]]:
@@ -339,3 +348,21 @@ def operator_columns(report: dict) -> dict[str, dict[str, str]]:
         for name, counts in files.items()
         if counts
     }
+
+
+def quantization_rows(ranking: list[LayerError]) -> list[dict[str, str]]:
+    """Return {title: text} of the 20 layers with the highest int8 errors.
+
+    Args:
+        ranking: errors of the layers, highest first, from `debug_quantization`.
+    """
+    return [
+        {
+            "layer": row.layer,
+            "operator": row.operator,
+            "added": f"{row.added:.1%}",
+            "error": f"{row.error:.1%}",
+            "read by": ", ".join(row.readers),
+        }
+        for row in ranking[:LAYERS_SHOWN]
+    ]

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from ..keras_private import learning_rate_at, moving_averages
+
 MOMENTUM = 0.9
 # Initial learning rate of onecycle, as a share of the peak, with the value of PyTorch and fastai
 # (Smith and Topin 2017, arXiv:1708.07120).
@@ -47,15 +49,12 @@ def unwrap(optimizer):
 
 def rate_of(optimizer, step):
     """Return the learning rate of a step, counted from 0."""
-    return float(unwrap(optimizer)._learning_rate(step))
+    return learning_rate_at(unwrap(optimizer), step)
 
 
 def averaged_variables(optimizer):
     """Return a list of (trainable weight, its moving average)."""
-    optimizer = unwrap(optimizer)
-    return list(
-        zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
-    )
+    return moving_averages(unwrap(optimizer))
 
 
 class WarmUpAverage(keras.optimizers.Optimizer):

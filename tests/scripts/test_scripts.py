@@ -214,7 +214,7 @@ MISTAKES = [
     ("evaluate.py RUN/model.keras --output RUN/run.json", "must be a directory"),
     ("predict.py RUN/model.keras RUN/curves.png --top 0", "`top` must be an integer from 1"),
     ("evaluate.py EMPTY/cut_variables --dataset digits", "is not a valid SavedModel directory"),
-    ("export.py", "PATH"),
+    ("export.py", "RUN"),
     ("export.py RUN --formats int9", "int8"),
     ("export.py EMPTY/renamed", "was trained on other data. .*class 0 is '0' instead of 'zero'"),
     ("export.py EMPTY/unfinished", "is not a finished run"),

@@ -80,20 +80,20 @@ SLOW = [
 ]
 # Options or values that are not trained here, with the reason.
 NOT_TRAINED = {
-    "model": "names the network: tests/test_contract.py",
-    "stem": "builds another network: tests/test_architectures.py",
-    "width": "builds another network: tests/test_architectures.py",
-    "kernel_5x5": "builds another network: tests/test_architectures.py",
-    "dataset": "names the data: tests/test_data.py, tests/test_folders.py",
-    "skip_unreadable": "changes the data: tests/test_folders.py",
-    "allow_duplicates": "changes the data: tests/test_splits.py",
+    "model": "names the network: tests/architectures/test_contract.py",
+    "stem": "builds another network: tests/architectures/test_architectures.py",
+    "width": "builds another network: tests/architectures/test_architectures.py",
+    "kernel_5x5": "builds another network: tests/architectures/test_architectures.py",
+    "dataset": "names the data: tests/data/test_load.py, tests/data/test_folders.py",
+    "skip_unreadable": "changes the data: tests/data/test_folders.py",
+    "allow_duplicates": "changes the data: tests/data/test_splits.py",
     "image_size=64": "digits are of 8 pixels; 16 is trained",
     "image_size=224": "digits are of 8 pixels; 16 is trained",
-    "weights=imagenet": "needs a download: tests/test_torchvision.py",
+    "weights=imagenet": "needs a download: tests/weights/test_weights.py",
     "augment=POLICY": "stands for each policy",
     "epochs": "is how long a run takes",
-    "precision": "is fixed here: tests/test_fast.py, tests/test_training.py",
-    "seed": "is fixed here: tests/test_pipeline.py",
+    "precision": "is fixed here: tests/training/test_fast_copy.py, tests/training/test_fit.py",
+    "seed": "is fixed here: tests/data/test_pipeline.py",
 }
 
 

@@ -1,7 +1,6 @@
-"""Graphs of functional Keras models.
+"""Private attributes of Keras: the graph of a functional model, and the state of an optimizer.
 
-Keras has no public functions for these questions. This module alone reads its private attributes
-`_keras_history` and `_inbound_nodes`.
+Keras has no public functions for these questions. Only this module reads private attributes.
 """
 
 from __future__ import annotations
@@ -26,3 +25,14 @@ def input_tensors(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     """Return the symbolic tensors from which an operation computes `tensor`. An input has none."""
     operation, node, _ = tensor._keras_history
     return operation._inbound_nodes[node].input_tensors
+
+
+def learning_rate_at(optimizer: keras.Optimizer, step: int) -> float:
+    """Return the learning rate of a step, counted from 0."""
+    return float(optimizer._learning_rate(step))
+
+
+def moving_averages(optimizer: keras.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Return (trainable weight, its moving average) for an optimizer with `use_ema=True`."""
+    averages = optimizer._model_variables_moving_average
+    return list(zip(optimizer._trainable_variables, averages, strict=True))
