@@ -20,8 +20,7 @@ from keras_arch.formats import ExportSettings
 class Options:
     """Export a run to RUN/export and verify every file on test images.
 
-    Each file runs in a process without keras_arch.
-    The exit status is 1 if a file fails.
+    Each file runs without keras_arch. Exit status 1: a file fails.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
