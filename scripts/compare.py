@@ -32,7 +32,6 @@ def main():
         raise InputError(
             f"Pass different run directories. Received: {' '.join(map(str, options.runs))}."
         )
-    from keras_arch.reports.figures import draw_curves
     from keras_arch.reports.tables import comparison_row
     from keras_arch.runs.history import read_history
     from keras_arch.runs.record import read_run
@@ -43,6 +42,7 @@ def main():
     with quiet():
         from keras_arch import cost, strip_auxiliary_heads
         from keras_arch.models import load_keras
+        from keras_arch.reports.figures import draw_curves
 
         costs = [
             cost(strip_auxiliary_heads(load_keras(folder / "model.keras")))

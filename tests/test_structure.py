@@ -165,3 +165,22 @@ def test_scripts_import_only_keras_arch_tyro_and_the_standard_library():
 def test_every_recipe_says_what_to_expect():
     assert list(EXPECTED) == list(keras_arch.RECIPES)
     assert all(one.accuracy or one.note for one in EXPECTED.values())
+
+
+def imports_outside_quiet(path):
+    """Return the import statements of a script that no `with quiet()` block contains."""
+    tree = ast.parse(path.read_text())
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
+    hidden = {id(node) for block in blocks for node in ast.walk(block)}
+    return [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and id(node) not in hidden
+    ]
+
+
+def test_scripts_import_tensorflow_only_where_its_notices_are_hidden():
+    scripts = sorted((ROOT / "scripts").glob("*.py"))
+    statements = [line for path in scripts for line in imports_outside_quiet(path)]
+    code = "\n".join([*statements, "import sys", "print('tensorflow' in sys.modules)"])
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
