@@ -4,7 +4,7 @@ This module imports neither Keras nor TensorFlow, so that `scripts/train.py --he
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from .errors import InputError
 from .options import PIXELS, SEEDS, Range, check_options
@@ -87,15 +87,7 @@ class Recipe:
             )
 
     @property
-    def summary(self):
-        """Model, data set, epochs, optimizer and learning rate in one line."""
-        return (
-            f"{self.model} on {self.dataset}, {self.epochs} epochs, "
-            f"{self.optimizer} at {self.learning_rate:g}"
-        )
-
-    @property
-    def builder_options(self):
+    def builder_options(self) -> dict[str, Any]:
         """Keyword arguments for the builder, except input_shape and classes."""
         options = {
             name: getattr(self, name) for name in ("stem", "auxiliary_heads", "width", "kernel_5x5")
@@ -103,7 +95,7 @@ class Recipe:
         return {name: value for name, value in options.items() if value}
 
     @property
-    def data_options(self):
+    def data_options(self) -> dict[str, bool]:
         """Keyword arguments for `load_dataset`, except name, data_dir and image_size."""
         return {"skip_unreadable": self.skip_unreadable, "allow_duplicates": self.allow_duplicates}
 

@@ -65,7 +65,8 @@ def model_card(report: dict[str, Any], run: dict[str, Any], class_names: Sequenc
         "",
         "## Training",
         "",
-        f"- Recipe: {in_markdown(recipe.summary)}, seed {recipe.seed}",
+        f"- Recipe: {recipe.model}, {recipe.epochs} epochs, {recipe.optimizer} at "
+        f"{recipe.learning_rate:g}, seed {recipe.seed}",
         f"- Training: {images['train']:,} images of {dataset}",
         f"- Checkpoint: epoch {metrics['best_epoch']}, chosen on {images['validation']:,} "
         f"validation images ({validation['top1']:.2%} accuracy)",
