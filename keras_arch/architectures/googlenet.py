@@ -22,7 +22,7 @@ from .layers import (
     ANY_SIZE,
     as_real,
     build_model,
-    check_arguments,
+    check_builder_arguments,
     check_classes,
     classifier_head,
     conv_bn_relu,
@@ -148,7 +148,7 @@ def no_norm(x, name):
     return x
 
 
-def imagenet_stem(x, conv, norm):
+def googlenet_stem(x, conv, norm):
     """Build the first rows of table 1. They reduce 224 pixels to 28."""
     x = conv(x, 64, 7, 2, name="stem_conv1")
     x = max_pool_ceil(x, 3, 2, name="stem_pool1")
@@ -159,7 +159,7 @@ def imagenet_stem(x, conv, norm):
     return max_pool_ceil(x, 3, 2, name="stem_pool2")
 
 
-def cifar_stem(x, conv, norm, stride=1):
+def googlenet_cifar_stem(x, conv, norm, stride=1):
     """Build the convolutions of the stem without pools, for images of about 32 pixels."""
     x = conv(x, 64, 3, stride, name="stem_conv1")
     x = norm(x, "stem_norm1")
@@ -168,15 +168,15 @@ def cifar_stem(x, conv, norm, stride=1):
     return norm(x, "stem_norm2")
 
 
-class Stem(NamedTuple):
+class GoogLeNetStem(NamedTuple):
     build: Callable
     stride: int
 
 
 STEMS = {
-    "imagenet": Stem(imagenet_stem, 8),
-    "cifar": Stem(cifar_stem, 1),
-    "cifar_stride2": Stem(partial(cifar_stem, stride=2), 2),
+    "imagenet": GoogLeNetStem(googlenet_stem, 8),
+    "cifar": GoogLeNetStem(googlenet_cifar_stem, 1),
+    "cifar_stride2": GoogLeNetStem(partial(googlenet_cifar_stem, stride=2), 2),
 }
 
 
@@ -272,7 +272,7 @@ def GoogLeNet(
         model.compile("sgd", loss, loss_weights=[1, 0.3, 0.3])
         model.fit(images, [labels] * 3)
     """
-    check_arguments(
+    check_builder_arguments(
         include_top, weights, pooling, classes, classifier_activation, name, "googlenet"
     )
     entrance = STEMS[choose("stem", stem, STEMS)]

@@ -15,7 +15,7 @@ from keras import layers
 
 from ..errors import InputError
 from ..weights.files import check_source
-from ..weights.torchvision import IMAGENET, Normalization
+from ..weights.torchvision import IMAGENET_NORMALIZATION, Normalization
 from ..weights.transfer import load_weights
 
 ImageShape = tuple[int | None, int | None, int]  # (height, width, channels)
@@ -24,7 +24,7 @@ Activation = str | Callable | None
 ANY_SIZE: ImageShape = (None, None, 3)  # default without the head, as in keras.applications
 
 
-def check_arguments(
+def check_builder_arguments(
     include_top: bool,
     weights: str | Path | None,
     pooling: str | None,
@@ -51,7 +51,7 @@ def image_input(
     smallest: int,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
-    default: Normalization = IMAGENET,
+    default: Normalization = IMAGENET_NORMALIZATION,
 ) -> keras.KerasTensor:
     """Build the input and the normalization of an architecture.
 

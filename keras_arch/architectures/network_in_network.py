@@ -21,7 +21,7 @@ from keras import layers
 from .layers import (
     ANY_SIZE,
     build_model,
-    check_arguments,
+    check_builder_arguments,
     check_classes,
     conv,
     conv_relu,
@@ -119,7 +119,9 @@ def NetworkInNetwork(
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         model.fit(images, labels)  # raw images of 0-255
     """
-    check_arguments(include_top, weights, pooling, classes, classifier_activation, name, "nin")
+    check_builder_arguments(
+        include_top, weights, pooling, classes, classifier_activation, name, "nin"
+    )
     first, second, third = TABLE
     default_shape = (32, 32, 3) if include_top else ANY_SIZE
     x = images = image_input(

@@ -71,7 +71,7 @@ def export_model(
     calibration = check_raw_images(calibration, "calibration")
     named = strip_auxiliary_heads(model)
     model = plain_model(named)
-    check_model(model, len(names), calibration)
+    check_exportable(model, len(names), calibration)
     check_precision(model)
     check_probabilities(model, calibration[:CHECKED_IMAGES])
     tflite_model = build_tflite_model(model, settings.keep_channels)
@@ -140,7 +140,7 @@ def convert_format(traced: str, model: keras.Model, form: Format, calibration: n
     return convert(traced, form, calibration)
 
 
-def check_model(model: keras.Model, classes: int, calibration: np.ndarray) -> None:
+def check_exportable(model: keras.Model, classes: int, calibration: np.ndarray) -> None:
     """Raise InputError unless the model fits the class names and the calibration images."""
     shape = model.input_shape[1:]
     if None in shape:

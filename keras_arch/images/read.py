@@ -31,8 +31,8 @@ RASTER = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
 # AVIF requires Pillow 11.3.
-FORMATS = tuple(name for name in RASTER if name in Image.registered_extensions().values())
-SUFFIXES = {suffix for name in FORMATS for suffix in RASTER[name]}
+PILLOW_FORMATS = tuple(name for name in RASTER if name in Image.registered_extensions().values())
+SUFFIXES = {suffix for name in PILLOW_FORMATS for suffix in RASTER[name]}
 GRAY_MODES = ("1", "L", "LA")
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF tags and a value
 ORIENTATION, SHORT = 0x0112, 3  # EXIF tag and type
@@ -55,7 +55,7 @@ def read_image(
     """Read, crop and resize an image.
 
     Args:
-        path: file in one of the `FORMATS`, of any size and mode. The first frame of an animation
+        path: file in one of the `PILLOW_FORMATS`, of any size and mode. The first frame of an animation
             and the first page of a TIFF are read.
         shape: (height, width, channels) of the result. 1 channel is grayscale, 3 channels are RGB.
             None keeps the height or width of the image.
@@ -78,8 +78,8 @@ def read_image(
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Open an image with Pillow as one of the `FORMATS`, so that Pillow starts no other program."""
-    return Image.open(path, formats=FORMATS)
+    """Open an image with Pillow as one of the `PILLOW_FORMATS`, so that Pillow starts no other program."""
+    return Image.open(path, formats=PILLOW_FORMATS)
 
 
 def decode_file(path: str | Path) -> tuple[Image.Image, bool]:

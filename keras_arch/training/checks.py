@@ -14,7 +14,7 @@ from ..recipes import Recipe
 from .precision import gpus
 
 
-def check_arguments(model, dataset, recipe, folder):
+def check_fit_arguments(model, dataset, recipe, folder):
     """Raise InputError unless `fit` can train `model` on `dataset` and write into `folder`."""
     if not is_functional(model):
         raise InputError(
@@ -37,7 +37,7 @@ def check_arguments(model, dataset, recipe, folder):
     strip_auxiliary_heads(model)  # raises for outputs other than auxiliary classifiers
     # plain_model raises for several inputs and for layer names that TensorFlow cannot trace.
     name, model = model.name, plain_model(model)
-    check_shapes(model, dataset)
+    check_model_shapes(model, dataset)
     check_memory(name, model, dataset, recipe)
     images, _ = dataset.train.sample(2, recipe.seed)
     # The untrained model may overflow. If the overflow remains, the NaN loss stops training.
@@ -53,7 +53,7 @@ def is_functional(model):
     )
 
 
-def check_shapes(model, dataset):
+def check_model_shapes(model, dataset):
     """Raise InputError unless the model has the image shape and the classes of the data."""
     classes = {output.shape[-1] for output in model.outputs}
     if classes != {len(dataset.class_names)}:

@@ -24,7 +24,7 @@ from .callbacks import (
     progress_bar,
 )
 from .checkpoint import load_checkpoint, recorded_precision
-from .checks import check_arguments
+from .checks import check_fit_arguments
 from .fast_copy import fast_copy
 from .metrics import BalancedAccuracy
 from .optimizers import build_optimizer
@@ -83,7 +83,7 @@ def fit(
         >>> Path("my_run").mkdir()
         >>> history = keras_arch.fit(model, dataset, keras_arch.RECIPES["quickstart"], "my_run")
     """
-    check_arguments(model, dataset, recipe, folder)
+    check_fit_arguments(model, dataset, recipe, folder)
     folder = Path(folder)
     recorded = recorded_precision(folder) if resume else None
     recipe = replace(recipe, precision=choose_precision(recipe.precision, recorded).name)

@@ -21,7 +21,7 @@ KERAS, WEIGHTS, KERAS_2 = ".keras", ".weights.h5", ".h5"
 SAFETENSORS, TORCH = ".safetensors", ".pth"
 
 AUXILIARY_PREFIX = "auxiliary_"  # of layer names in auxiliary classifiers
-NAMES_SHOWN = 1  # tensors or layers of each kind that an error lists
+NAMES_LISTED = 1  # tensors or layers of each kind that an error lists
 
 
 def find_weights_file(option: str, value: Any) -> Path:
@@ -93,9 +93,9 @@ def check_source(source: Any) -> None:
 def list_differences(missing: list[str], unexpected: list[str], misshapen: list[str]) -> list[str]:
     """Return the problems of a weights file as texts, with the first names of each kind."""
     kinds = {"of another shape": misshapen, "missing": missing, "unexpected": unexpected}
-    return [f"{kind}: {join_first(names)}" for kind, names in kinds.items() if names]
+    return [f"{kind}: {join_names(names)}" for kind, names in kinds.items() if names]
 
 
-def join_first(names: list[str]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+def join_names(names: list[str]) -> str:
+    more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
+    return ", ".join(names[:NAMES_LISTED]) + more

@@ -43,7 +43,7 @@ class Normalization(NamedTuple):
 
 
 # Of ImageNet's training images.
-IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET_NORMALIZATION = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # -1 to 1
 # Numbers of parameters without the classifier.
 PARAMETERS = {
@@ -55,7 +55,9 @@ PARAMETERS = {
     "googlenet": 5_599_904,
 }
 IMAGENET_CLASSES = 1000
-TRAINED_WITH = {name: HALVES if name == "googlenet" else IMAGENET for name in PUBLISHED}
+TRAINED_WITH = {
+    name: HALVES if name == "googlenet" else IMAGENET_NORMALIZATION for name in PUBLISHED
+}
 
 CACHE_DIR = None  # the default of Keras, ~/.keras
 
@@ -337,33 +339,33 @@ def download_for(model: keras.Model, architecture: str, fits_any: bool = False) 
     if architecture in PUBLISHED:  # otherwise `download` raises InputError
         check_shortcuts(model, "imagenet")
         check_normalization(model, architecture)
-        check_shapes(model, architecture, fits_any)
+        check_tensor_shapes(model, architecture, fits_any)
     return download(architecture)
 
 
-def check_shapes(model: keras.Model, architecture: str, fits_any: bool) -> None:
+def check_tensor_shapes(model: keras.Model, architecture: str, fits_any: bool) -> None:
     """Raise InputError unless the model has the number of parameters of torchvision's network."""
     channels, classes = model.input_shape[-1], model.outputs[0].shape[-1]
     if channels != 3 and not (fits_any and channels == 1):
-        raise shape_error(
+        raise tensor_shape_error(
             f"images of {channels} channel{'s' * (channels > 1)}", "images of 3 channels"
         )
     if has_head(model) and not fits_any and classes != IMAGENET_CLASSES:
-        raise shape_error(
+        raise tensor_shape_error(
             f"classes={classes}",
             "classes=1000, or keras_arch.transfer_weights for a new classifier",
         )
     found = count_backbone_parameters(model)
     if found != PARAMETERS[architecture]:
         default = " and kernel_5x5=3" if architecture == "googlenet" else ""
-        raise shape_error(
+        raise tensor_shape_error(
             f"a {architecture} with {found:,} parameters without its classifier instead of "
             f"{PARAMETERS[architecture]:,}",
             f"the builder's default options{default}",
         )
 
 
-def shape_error(received: str, fix: str) -> InputError:
+def tensor_shape_error(received: str, fix: str) -> InputError:
     return InputError(
         f"weights='imagenet' needs the network of its training. Received: {received}. Use {fix}."
     )

@@ -15,7 +15,7 @@ from keras_arch.data.check import check_image
 from keras_arch.errors import DataWarning
 from keras_arch.export.saved_model import Classifier
 from keras_arch.images.decode import decode_image
-from keras_arch.images.read import FORMATS, RASTER, SUFFIXES, read_image
+from keras_arch.images.read import PILLOW_FORMATS, RASTER, SUFFIXES, read_image
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (6, 9, 4)).astype("uint8")
@@ -67,7 +67,7 @@ def test_files_of_each_suffix_are_read(tmp_path, suffix):
 
 def test_formats_have_a_decoder_in_pillow():
     assert not set(RASTER) & {"EPS", "WMF", "PDF", "FITS", "GRIB", "BUFR", "HDF5", "MPEG"}
-    assert set(FORMATS) <= set(RASTER)
+    assert set(PILLOW_FORMATS) <= set(RASTER)
     assert {".jpg", ".png", ".tif", ".tiff", ".jfif", ".jpe", ".ppm", ".webp"} <= SUFFIXES
     assert (".avif" in SUFFIXES) == (".avif" in Image.registered_extensions())
 

@@ -33,7 +33,7 @@ from ..layers import (
     as_real,
     bn_relu,
     build_model,
-    check_arguments,
+    check_builder_arguments,
     classifier_head,
     image_input,
 )
@@ -188,7 +188,7 @@ def make_builder(title: str, network: Network) -> Builder:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> keras.Model:
-        check_arguments(
+        check_builder_arguments(
             include_top, weights, pooling, classes, classifier_activation, name, default_name
         )
         replaced = VARIANTS[choose("variant", variant, VARIANTS)]
