@@ -12,6 +12,7 @@ from .errors import InputError, first_line
 from .files import find_in_run
 from .text import brief, shorten
 
+LABELS = "labels.txt"  # in a run directory, and packed into its .tflite files
 # Characters that a name in labels.txt cannot have. Editors add carriage returns and byte order
 # marks. Surrogate characters represent bytes that are not UTF-8.
 NOT_IN_LABELS = re.compile("[\r\n\ufeff\ud800-\udfff]")
@@ -45,9 +46,6 @@ def check_class_names(class_names: Iterable[str | int]) -> tuple[str, ...]:
             f"Received: {shorten(repr(invalid[0]))}. Rename the class."
         )
     return texts
-
-
-LABELS = "labels.txt"  # in a run directory, and packed into its .tflite files
 
 
 def write_labels(path: Path, class_names: Iterable[str | int]) -> None:

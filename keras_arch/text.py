@@ -14,7 +14,6 @@ INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"  # format characters that Persian, Indic scripts and emoji need
 NAME_CELLS = 40  # width of a name in a table, in terminal columns
 VALUE_CELLS = 60  # width of a value in a message, in terminal columns
-NAMES_IN_WARNING = 3  # files, directories or classes
 
 
 def file_name_text(name: str) -> str:
@@ -51,10 +50,10 @@ def brief(value) -> str:
     return shorten(reprlib.repr(value), VALUE_CELLS)
 
 
-def join_first(names: Sequence[str]) -> str:
-    """Return the first three names in one line, and the number of the others."""
-    more = len(names) - NAMES_IN_WARNING
-    return ", ".join(names[:NAMES_IN_WARNING]) + (f" and {more} more" if more > 0 else "")
+def join_first(names: Sequence[str], count: int = 3) -> str:
+    """Return the first `count` names in one line, and the number of the others."""
+    more = len(names) - count
+    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
 
 
 def in_markdown(text) -> str:

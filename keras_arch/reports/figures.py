@@ -23,6 +23,16 @@ from ..text import shorten
 FigureFile = str | Path | IO[bytes]
 GRID_COLUMNS, GRID_ROWS = 8, 4
 GRID_NAME_CELLS = 16  # width of a class name above an image, in characters
+FEW_CLASSES = 30  # a larger confusion matrix has no room for names and numbers
+SHORT_NAME_CELLS = 3  # width of a class name that fits below a column, in characters
+MISTAKE_COLUMNS = 6
+MISTAKE_NAME_CELLS = 14  # width of a class name above a small image, in characters
+# Fonts with Chinese, Japanese and Korean characters. Figures use those that are installed.
+CJK_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC"),
+    *("WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo"),
+    *("Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS"),
+)
 
 
 def draw_grid(path: FigureFile, dataset: Dataset, augment: Augment, seed: int) -> None:
@@ -85,14 +95,6 @@ def draw_curves(path: FigureFile, histories: dict[str, dict[str, list[float]]]) 
             axes.legend(frameon=False, fontsize="small")
 
 
-# Fonts with Chinese, Japanese and Korean characters. Figures use those that are installed.
-CJK_FONTS = (
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC"),
-    *("WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo"),
-    *("Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS"),
-)
-
-
 @contextmanager
 def save_figure(path: FigureFile, size: tuple[float, float], dpi: int = 100) -> Iterator[Figure]:
     """Yield a new `matplotlib.figure.Figure` and save it when the block ends.
@@ -121,12 +123,6 @@ def figure_label(name: str, cells: int = 24) -> str:
     matplotlib reads text between dollar signs as a formula.
     """
     return shorten(name, cells).replace("$", r"\$")
-
-
-FEW_CLASSES = 30  # a larger confusion matrix has no room for names and numbers
-SHORT_NAME_CELLS = 3  # width of a class name that fits below a column, in characters
-MISTAKE_COLUMNS = 6
-MISTAKE_NAME_CELLS = 14  # width of a class name above a small image, in characters
 
 
 def draw_confusion(path: FigureFile, counts: list[list[int]], class_names: Sequence[str]) -> None:

@@ -25,6 +25,11 @@ QUANTIZATION_LEGEND = (
     "fraction of the channel's standard deviation. added: without the inputs' error.\n"
     "Softmax: square root of the fraction of images whose top class changes."
 )
+VERIFICATION_LEGEND = (
+    "drop: points of top-1 accuracy lost compared with the Keras model, and 95%\n"
+    "interval. agree: images with the Keras model's top class. max error: maximum\n"
+    "absolute error of a probability. ms: median for one image, 1 thread."
+)
 SIGNIFICANCE = 0.05  # a difference with a lower p-value is significant
 
 
@@ -288,13 +293,6 @@ def file_row(name: str, row: dict) -> dict[str, str]:
         **numbers,
         "verdict": "FAILED" if row["problems"] else "ok",
     }
-
-
-VERIFICATION_LEGEND = (
-    "drop: points of top-1 accuracy lost compared with the Keras model, and 95%\n"
-    "interval. agree: images with the Keras model's top class. max error: maximum\n"
-    "absolute error of a probability. ms: median for one image, 1 thread."
-)
 
 
 def refusal_lines(report: dict) -> list[str]:

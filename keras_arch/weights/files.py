@@ -12,6 +12,7 @@ import h5py
 
 from ..errors import InputError
 from ..files import is_path
+from ..text import join_first
 
 if TYPE_CHECKING:
     import keras
@@ -21,7 +22,6 @@ KERAS, WEIGHTS, KERAS_2 = ".keras", ".weights.h5", ".h5"
 SAFETENSORS, TORCH = ".safetensors", ".pth"
 
 AUXILIARY_PREFIX = "auxiliary_"  # of layer names in auxiliary classifiers
-NAMES_LISTED = 1  # tensors or layers of each kind that an error lists
 
 
 def find_weights_file(option: str, value: Any) -> Path:
@@ -76,6 +76,7 @@ def detect_kind_by_contents(path: str | Path, start: bytes) -> str | None:
 
 
 def has_head(model: keras.Model) -> bool:
+    """Return whether a model of a builder has its classifier (`include_top=True`)."""
     return any(layer.name == "predictions" for layer in model.layers)
 
 
@@ -91,11 +92,6 @@ def check_source(source: Any) -> None:
 
 
 def list_differences(missing: list[str], unexpected: list[str], misshapen: list[str]) -> list[str]:
-    """Return the problems of a weights file as texts, with the first names of each kind."""
+    """Return the problems of a weights file as texts, with the first name of each kind."""
     kinds = {"of another shape": misshapen, "missing": missing, "unexpected": unexpected}
-    return [f"{kind}: {join_names(names)}" for kind, names in kinds.items() if names]
-
-
-def join_names(names: list[str]) -> str:
-    more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
-    return ", ".join(names[:NAMES_LISTED]) + more
+    return [f"{kind}: {join_first(names, 1)}" for kind, names in kinds.items() if names]
