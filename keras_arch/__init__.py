@@ -6,6 +6,8 @@ effects. Public names are imported at first use, so `--help` of a script does no
 
 import importlib
 
+__version__ = "0.1.0"
+
 # {module: public names}. __init__.pyi has the same names for editors.
 _PUBLIC = {
     "architectures.registry": ("available", "build"),

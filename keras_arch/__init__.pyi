@@ -1,5 +1,7 @@
 """The public names of the package, for editors and type checkers. A test compares them with `__init__.py`."""
 
+__version__: str
+
 from .architectures.googlenet import GoogLeNet as GoogLeNet
 from .architectures.googlenet import Inception as Inception
 from .architectures.googlenet import inception_module as inception_module

@@ -22,7 +22,8 @@ from .errors import (
     is_disk_full,
     one_line,
 )
-from .options import check_ranges
+from .extras import require
+from .options import Metavar, Positional, check_ranges
 from .text import printable, shorten
 
 MAX_ARGUMENT = 4096  # characters, the limit of a path on Linux
@@ -116,29 +117,27 @@ def fail(message, status: int = 2) -> int:
     return status
 
 
-def parse(command, arguments, **options):
+def program() -> str:
+    """Return the name of the running script or command, such as "train.py"."""
+    return os.path.basename(sys.argv[0])
+
+
+def parse(command, arguments, extra=None, **options):
     """Return an instance of the dataclass `command`, parsed from `arguments`. Errors are one line.
 
     Args:
         command: dataclass of options, whose docstrings are the help texts.
         arguments: list of str.
+        extra: extra of the package that the script needs. It is checked after --help.
         **options: arguments of `tyro.cli`.
     """
-    import tyro
-
+    require(extra or "predict", ["tyro"])
     check_command_line(arguments)
 
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            parsed = tyro.cli(
-                command,
-                args=arguments,
-                # --epochs, not --recipe.epochs, and no --no-overwrite
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-                registry=help_without_none(),
-                **options,
-            )
+            parsed = parse_with_tyro(command, arguments, **{"prog": program(), **options})
     except SystemExit as stop:
         if stop.code:
             body = errors.getvalue().split("\n", 1)[-1]  # the body repeats the title of the box
@@ -149,7 +148,23 @@ def parse(command, arguments, **options):
             )
         raise stop from None
     check_ranges(parsed)
+    if extra:
+        require(extra)
     return parsed
+
+
+def parse_with_tyro(command, arguments, **options):
+    """Return what `tyro.cli` parses, with the settings of all scripts."""
+    import tyro
+
+    return tyro.cli(
+        command,
+        args=arguments,
+        # --epochs, not --recipe.epochs, and no --no-overwrite
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        registry=help_without_none(),
+        **options,
+    )
 
 
 def help_without_none():
@@ -178,6 +193,7 @@ def help_without_none():
 
 def omit_none(annotation):
     """Return the annotation of an option, with notes for tyro on what its help shows."""
+    from tyro.conf import Positional as TyroPositional
     from tyro.conf import arg
     from tyro.constructors import (
         ConstructorRegistry,
@@ -192,11 +208,13 @@ def omit_none(annotation):
     kind, *notes = get_args(annotation) if is_annotated else (annotation,)
     if dataclasses.is_dataclass(kind):  # a group of options
         return annotation
-    metavar = None  # as tyro writes it
-    if NoneType in get_args(kind):  # X | None
+    metavar = next((note.text for note in notes if isinstance(note, Metavar)), None)
+    if metavar is None and NoneType in get_args(kind):  # X | None
         info = PrimitiveTypeInfo.make(get_args(kind)[0], set())
         spec = ConstructorRegistry.get_primitive_spec(info)
         metavar = spec.metavar if isinstance(spec, PrimitiveConstructorSpec) else None
+    if any(isinstance(note, Positional) for note in notes):
+        notes = [*notes, TyroPositional]
     return Annotated[(kind, arg(metavar=metavar, help_behavior_hint=hint), *notes)]
 
 

@@ -72,7 +72,8 @@ def is_disk_full(error: BaseException) -> bool:
 def explain_surroundings():
     """Raise InputError if the block fails because of the user's machine or settings.
 
-    Such failures are a lack of memory and a Keras backend that cannot be imported.
+    Such failures are a lack of memory, an optional package that is not installed, and a Keras
+    backend that cannot be imported.
     """
     try:
         yield
@@ -81,6 +82,10 @@ def explain_surroundings():
     except Exception as error:
         if is_out_of_memory(error):
             raise memory_error(error) from error
+        if isinstance(error, ModuleNotFoundError):
+            from .extras import explain_missing_module  # extras imports this module
+
+            explain_missing_module(error, keras_failed())
         if keras_failed():
             raise InputError(
                 f"Keras cannot be imported. Received: {first_line(error)}. "

@@ -86,7 +86,7 @@ class ExportSettings:
         "int8",
         "int16x8",
     )
-    """Formats to write. onnx requires pip install -e '.[onnx]'."""
+    """Formats to write. onnx needs the extra keras_arch[onnx]."""
     height: Annotated[int, PIXELS] | None = None
     """Input height in pixels. Requires --width. Default: the model's."""
     width: Annotated[int, PIXELS] | None = None

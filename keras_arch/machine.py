@@ -5,8 +5,6 @@ import platform
 import subprocess
 from pathlib import Path
 
-import psutil
-
 from .errors import InputError
 
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -20,11 +18,15 @@ def total_memory() -> int:
     The limit is the smallest of the machine's memory, the limits of the process's control groups
     (cgroups) and the limit of its address space (`ulimit -v`).
     """
+    import psutil
+
     return min([psutil.virtual_memory().total, *cgroup_limits(), *address_limits()])
 
 
 def available_memory() -> int:
     """Return the bytes of memory that this process may still allocate."""
+    import psutil
+
     used = psutil.Process().memory_info()
     groups = [limit - used.rss for limit in cgroup_limits()]
     addresses = [limit - used.vms for limit in address_limits()]

@@ -35,6 +35,17 @@ class Range:
         return f"from {self.low} to {self.high}"
 
 
+@dataclass(frozen=True)
+class Metavar:
+    """Note in an annotation: what --help shows for the value of an option."""
+
+    text: str
+
+
+class Positional(Metavar):
+    """Note in an annotation: a positional argument and its name in --help."""
+
+
 SEEDS = Range(0, 2**32 - 1)  # limits of NumPy's and TensorFlow's generators
 PIXELS = Range(1, 8192)  # height or width of an image
 

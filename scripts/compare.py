@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from keras_arch import files
 from keras_arch.cli import parse, print_table, quiet, run, say
 from keras_arch.errors import InputError
+from keras_arch.options import Metavar, Positional
 from keras_arch.reports.tables import short_names, transpose
 
 
@@ -17,14 +16,14 @@ from keras_arch.reports.tables import short_names, transpose
 class Options:
     """Print a table of cost and accuracy of training runs and plot their curves."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
+    runs: Annotated[tuple[Path, ...], Positional("RUN...")]
     """Two or more run directories of scripts/train.py."""
-    output: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("comparison.png")
+    output: Annotated[Path, Metavar("FILE")] = Path("comparison.png")
     """Image file for the plot of the curves."""
 
 
 def main():
-    options = parse(Options, sys.argv[1:], prog="compare.py")
+    options = parse(Options, sys.argv[1:], "train")
     if len(options.runs) < 2:
         raise InputError(f"Pass two or more run directories. Received: {len(options.runs)}.")
     files.check_image_output(options.output)

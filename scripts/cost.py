@@ -4,11 +4,9 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import tyro
-
 from keras_arch.cli import parse, print_table, quiet, run
 from keras_arch.errors import InputError, choose
-from keras_arch.options import PIXELS
+from keras_arch.options import PIXELS, Positional
 
 NUMBERS = ("parameters", "multiply_adds", "activations")
 
@@ -17,7 +15,7 @@ NUMBERS = ("parameters", "multiply_adds", "activations")
 class Options:
     """Count parameters, multiply-adds and activations for one image."""
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    models: Annotated[tuple[str, ...], Positional("MODEL")]
     """Architectures, such as resnet50. Two or more are compared by their totals."""
     image_size: Annotated[int, PIXELS] | None = None
     """Image height and width in pixels. Default: size of the paper."""
@@ -28,7 +26,7 @@ class Options:
 
 
 def main():
-    options = parse(Options, sys.argv[1:], prog="cost.py")
+    options = parse(Options, sys.argv[1:])
     if not options.models:
         raise InputError(
             "At least one MODEL is needed. Received: none. Pass, for example, resnet50."

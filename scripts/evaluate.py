@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from keras_arch import files
 from keras_arch.cli import parse, print_table, progress, quiet, run, say
 from keras_arch.errors import InputError
+from keras_arch.options import Metavar, Positional
 from keras_arch.reports.tables import short_names, transpose
 
 
@@ -17,20 +16,20 @@ from keras_arch.reports.tables import short_names, transpose
 class Options:
     """Print size, accuracy, calibration and latency of models and compare them."""
 
-    artifacts: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL...")]
+    artifacts: Annotated[tuple[Path, ...], Positional("MODEL...")]
     """Run directories, .keras files, SavedModel directories, .tflite and .onnx files."""
-    dataset: Annotated[str | None, tyro.conf.arg(metavar="DATASET")] = None
+    dataset: Annotated[str | None, Metavar("DATASET")] = None
     """Name, image folder or .npz file. Default: training data of the first model."""
-    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    data_dir: Annotated[Path | None, Metavar("DIRECTORY")] = None
     """Directory of prepared TFDS data sets. Default: that of the training run."""
     split: Literal["train", "validation", "test", "all"] | None = None
     """Split to evaluate. Default: all for a new image folder without splits, else test."""
-    output: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    output: Annotated[Path | None, Metavar("DIRECTORY")] = None
     """Output directory for metrics.json and figures."""
 
 
 def main():
-    options = parse(Options, sys.argv[1:], prog="evaluate.py")
+    options = parse(Options, sys.argv[1:], "train")
     if not options.artifacts:
         raise InputError("Pass at least one model, such as saved_models/quickstart/model.keras.")
     if options.output:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from keras_arch import files
 from keras_arch.cli import announce, parse, print_table, quiet, run, say
 from keras_arch.errors import VerificationError
 from keras_arch.formats import ExportSettings
+from keras_arch.options import Positional
 
 
 @dataclass
@@ -23,7 +22,7 @@ class Options:
     Each file runs without keras_arch. Exit status 1: a file fails.
     """
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run: Annotated[Path, Positional("RUN")]
     """Run directory that scripts/train.py wrote."""
     settings: ExportSettings
     data_dir: Path | None = None
@@ -33,7 +32,7 @@ class Options:
 
 
 def main():
-    options = parse(Options, sys.argv[1:], prog="export.py")
+    options = parse(Options, sys.argv[1:], "export")
     with files.shared_lock(options.run):  # a training with --overwrite waits
         if options.debug_quantization:
             debug(options)

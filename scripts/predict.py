@@ -5,32 +5,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from keras_arch import files
 from keras_arch.cli import parse, quiet, run
 from keras_arch.errors import InputError
-from keras_arch.options import Range
+from keras_arch.options import Metavar, Positional, Range
 
 
 @dataclass
 class Options:
     """Print the most probable classes of each image."""
 
-    artifact: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    artifact: Annotated[Path, Positional("MODEL")]
     """Run directory, .keras file, SavedModel directory, .tflite file or .onnx file."""
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
+    images: Annotated[tuple[Path, ...], Positional("IMAGE...")]
     """Image files of any size (formats: docs/data.md), or directories of them."""
     top: Annotated[int, Range(1, 1_000_000)] = 5
     """Number of classes per image."""
     format: Literal["table", "json", "csv"] = "table"
     """Output format. json prints one object per line."""
-    explain: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    explain: Annotated[Path | None, Metavar("DIRECTORY")] = None
     """Output directory for Grad-CAM heat maps (.keras files only)."""
 
 
 def main():
-    options = parse(Options, sys.argv[1:], prog="predict.py")
+    options = parse(Options, sys.argv[1:], "predict")
     from keras_arch import open_artifact
     from keras_arch.class_names import class_names_or_numbers
     from keras_arch.evaluation.predictions import classify, explain

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from keras_arch import files
 from keras_arch.cli import parse, print_table, quiet, run, say
-from keras_arch.options import PIXELS, SEEDS
+from keras_arch.options import PIXELS, SEEDS, Positional
 from keras_arch.recipes import Augment
 from keras_arch.text import shorten
 
@@ -18,7 +16,7 @@ from keras_arch.text import shorten
 class Options:
     """Plot training images with their labels, and count the images of each class."""
 
-    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    dataset: Annotated[str, Positional("DATASET")]
     """"digits", a TFDS name, an image folder or an .npz file."""
     augment: Augment = "none"
     """Augmentation policy, see docs/data.md."""
@@ -37,7 +35,7 @@ class Options:
 
 
 def main():
-    options = parse(Options, sys.argv[1:], prog="show_data.py")
+    options = parse(Options, sys.argv[1:], "train")
     files.check_image_output(options.output)
     files.refuse_inside(options.output, [options.dataset])
     with quiet():

@@ -6,11 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from keras_arch import files
-from keras_arch.cli import parse, print_table, quiet, run, say
+from keras_arch.cli import parse, print_table, program, quiet, run, say
 from keras_arch.errors import choose
+from keras_arch.options import Metavar
 from keras_arch.recipes import EXPECTED, RECIPES, Recipe
 from keras_arch.reports.tables import describe_training, recipe_table, run_row
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
@@ -22,9 +21,9 @@ class Options:
     """Train a model, evaluate it on the test split and write a run directory."""
 
     recipe: Recipe
-    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    data_dir: Annotated[Path | None, Metavar("DIRECTORY")] = None
     """Directory of prepared TFDS data sets. Default: that of TFDS."""
-    output: Annotated[Path | None, tyro.conf.arg(metavar="DIRECTORY")] = None
+    output: Annotated[Path | None, Metavar("DIRECTORY")] = None
     """Run directory. Default: saved_models/<model>-<dataset>."""
     overwrite: bool = False
     """Replace an existing run directory."""
@@ -39,7 +38,9 @@ def main():
     if not arguments or arguments[0] in ("-h", "--help"):
         return print(recipe_table(RECIPES, EXPECTED))
     name = choose("a recipe as the first word", arguments[0], list(RECIPES))
-    options = parse(Options, arguments[1:], default=Options(RECIPES[name]), prog=f"train.py {name}")
+    options = parse(
+        Options, arguments[1:], "train", default=Options(RECIPES[name]), prog=f"{program()} {name}"
+    )
     recipe = resolve_paths(options.recipe)
     output = options.output or default_folder(recipe)
     check = partial(check_run_folder, output, recipe, options.overwrite, options.resume)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, first_line
+from ..extras import require
 from ..files import plain_path
 from .artifact import (
     Artifact,
@@ -28,12 +29,9 @@ ONNX_TYPES = {
 
 def open_onnx(path: Path) -> Artifact:
     """Open an .onnx file. See `open_artifact`."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise InputError(
-            f"{path} requires onnxruntime. Received: no onnxruntime. Run pip install -e '.[onnx]'."
-        ) from None
+    require("onnx", ["onnxruntime"])
+    import onnxruntime
+
     try:
         with plain_path(path) as plain:
             session = onnxruntime.InferenceSession(

@@ -6,20 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, explain_surroundings
 from ..files import is_path
 from .artifact import Artifact, shape_error
-from .keras import open_keras
-from .onnx import open_onnx
-from .saved_model import open_saved_model
-from .tflite import open_tflite
 
 KINDS = "a .keras file, a SavedModel directory, a .tflite file or an .onnx file"
-OPENERS = {".keras": open_keras, ".tflite": open_tflite, ".onnx": open_onnx}  # by suffix
 ROUNDING = 1e-3  # tolerance of a probability outside 0-1, and of the sum of an image
 STEP = 1 / 256  # step of 8-bit probabilities. Each may add as much to the error of the sum
 
 
+@explain_surroundings()
 def open_artifact(path: str | Path) -> Artifact:
     """Open a trained model.
 
@@ -93,12 +89,24 @@ def check_outputs(outputs: np.ndarray, path: str | Path) -> np.ndarray:
 
 
 def open_kind(path: Path) -> Artifact:
-    """Open a file with the runtime of its kind."""
+    """Open a file with the runtime of its kind. Only that runtime is imported."""
     if not path.exists():
         raise InputError(f"{path} does not exist. Pass {KINDS}, or a run directory.")
     if path.is_dir() and (path / "saved_model.pb").is_file():
+        from .saved_model import open_saved_model
+
         return open_saved_model(path)
-    if path.is_file() and path.suffix in OPENERS:
-        return OPENERS[path.suffix](path)
+    if path.is_file() and path.suffix == ".keras":
+        from .keras import open_keras
+
+        return open_keras(path)
+    if path.is_file() and path.suffix == ".tflite":
+        from .tflite import open_tflite
+
+        return open_tflite(path)
+    if path.is_file() and path.suffix == ".onnx":
+        from .onnx import open_onnx
+
+        return open_onnx(path)
     found = "a directory" if path.is_dir() else f"a file with the suffix {path.suffix!r}"
     raise InputError(f"{path} is not a model. Received: {found}. Pass {KINDS}, or a run directory.")

@@ -8,12 +8,13 @@ import numpy as np
 
 from ..class_names import LABELS, check_class_names, write_labels
 from ..errors import InputError, explain_surroundings, first_line, is_disk_full
+from ..extras import require
 from ..files import check_folder, hash_of
 from ..formats import FORMATS, ExportSettings, Format
 from ..models import check_backend, check_probabilities, plain_model, strip_auxiliary_heads
 from .checks import check_precision, check_raw_images
 from .metadata import add_metadata, image_classifier_metadata, pack_labels
-from .onnx import check_installed, write_onnx
+from .onnx import write_onnx
 from .quantization import LayerError, convert_mixed, rank_layers
 from .saved_model import write_saved_model
 from .tflite import build_tflite_model, convert, trace
@@ -66,7 +67,7 @@ def export_model(
         )
     formats = settings.selected()
     if "onnx" in formats:
-        check_installed()
+        require("onnx", ["onnxruntime", "tf2onnx"])
     directory, names = check_folder(folder), check_class_names(class_names)
     calibration = check_raw_images(calibration, "calibration")
     named = strip_auxiliary_heads(model)

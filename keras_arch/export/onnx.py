@@ -1,22 +1,9 @@
 """Write ONNX files with Keras's exporter. It requires the extra `onnx`."""
 
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 import keras
-
-from ..errors import InputError
-
-
-def check_installed() -> None:
-    """Raise InputError if a package is missing that writes or runs ONNX files."""
-    missing = [package for package in ("tf2onnx", "onnxruntime") if find_spec(package) is None]
-    if missing:
-        raise InputError(
-            "The format onnx requires tf2onnx and onnxruntime. "
-            f"Received: no {' and no '.join(missing)}. Run pip install -e '.[onnx]'."
-        )
 
 
 def write_onnx(model: keras.Model, path: Path) -> None:

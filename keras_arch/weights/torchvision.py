@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from ..errors import InputError, first_line, is_disk_full
+from ..extras import require
 from ..models import check_model
 from .files import (
     AUXILIARY_PREFIX,
@@ -274,7 +275,7 @@ def read_file(path: str | Path) -> Any:
     except ImportError:
         raise InputError(
             f"A .pth file needs torch, which is not installed. Received: {path}. "
-            "Run pip install torch, or use a .safetensors file."
+            'Run pip install "keras_arch[torch]", or use a .safetensors file.'
         ) from None
     except Exception as error:  # damaged bytes can raise any exception
         raise InputError(
@@ -395,6 +396,8 @@ def download(name: str) -> str:
             "Use weights=None or a weights file."
         )
     file = PUBLISHED[name]
+    if file.endswith(TORCH):  # before the download
+        require("torch")
     try:
         path = keras.utils.get_file(
             file, TORCHVISION + file, cache_subdir="models/keras_arch", cache_dir=CACHE_DIR

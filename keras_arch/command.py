@@ -1,0 +1,110 @@
+"""The console command `keras-arch`: `keras-arch train ...` runs scripts/train.py.
+
+The scripts are files to read and to copy. A wheel holds them as keras_arch/scripts/.
+"""
+
+import runpy
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Annotated, Union
+
+from . import __version__
+from .cli import parse_with_tyro, run
+from .errors import choose
+from .extras import require
+
+PROGRAM = "keras-arch"
+COMMANDS = {
+    "train": "Train a model, evaluate it and write a run directory.",
+    "export": "Export a run to SavedModel, TFLite and ONNX, and verify every file.",
+    "evaluate": "Evaluate and compare models.",
+    "predict": "Classify images.",
+    "compare": "Compare training runs.",
+    "cost": "Count parameters, multiply-adds and activations of architectures.",
+    "show-data": "Plot training images and count the images of each class.",
+}
+PACKAGE = Path(__file__).parent
+SCRIPTS = PACKAGE / "scripts"
+if not SCRIPTS.is_dir():  # in a clone
+    SCRIPTS = PACKAGE.parent / "scripts"
+COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
+
+
+def main() -> None:
+    """Run the command line `keras-arch COMMAND [options]`."""
+    run(lambda: start(sys.argv[1:]))
+
+
+def start(arguments: list[str]) -> None:
+    """Run the script of a command in this process."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        return print(help_text())
+    if arguments[0] == "--version":
+        return print(PROGRAM, __version__)
+    if arguments[0] in COMPLETION:
+        return complete(arguments)
+    name = choose(f"a command of {PROGRAM}", arguments[0], list(COMMANDS))
+    sys.argv = [f"{PROGRAM} {name}", *arguments[1:]]
+    runpy.run_path(str(script_of(name)), run_name="__main__")
+
+
+def script_of(name: str) -> Path:
+    """Return the path of a command's script."""
+    return SCRIPTS / f"{name.replace('-', '_')}.py"
+
+
+def help_text() -> str:
+    """Return the text of `keras-arch --help`."""
+    rows = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} COMMAND [OPTIONS]",
+            "",
+            "Train a ResNet, a GoogLeNet or a Network in Network in Keras and export it for mobile.",
+            "",
+            *rows,
+            "",
+            f"Options of a command: {PROGRAM} COMMAND --help. Version: {PROGRAM} --version.",
+            f"Completion of commands in bash, zsh or tcsh: {PROGRAM} {COMPLETION[0]} bash",
+        ]
+    )
+
+
+def complete(arguments: list[str]) -> None:
+    """Print or write tyro's completion script for all commands.
+
+    Args:
+        arguments: A flag of `COMPLETION` and its values.
+    """
+    require("predict", ["tyro"])
+    import tyro
+
+    from .recipes import RECIPES
+
+    commands = []
+    for name, text in COMMANDS.items():
+        options = import_script(name).Options
+        if name == "train":
+            recipes = [
+                Annotated[options, tyro.conf.subcommand(recipe, default=options(RECIPES[recipe]))]
+                for recipe in RECIPES
+            ]
+            options = Union[tuple(recipes)]  # noqa: UP007, a union of unknown length
+        commands.append(Annotated[options, tyro.conf.subcommand(name, description=text)])
+    parse_with_tyro(Union[tuple(commands)], arguments, prog=PROGRAM)  # noqa: UP007
+
+
+def import_script(name: str):
+    """Return the module of a command's script."""
+    spec = spec_from_file_location(f"keras_arch.scripts.{name.replace('-', '_')}", script_of(name))
+    assert spec is not None  # for mypy: a .py file has a loader
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # tyro reads docstrings from the source of the module
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    main()
