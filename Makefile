@@ -22,9 +22,9 @@ quickstart: .venv/installed  ## train a small ResNet on digits, export it and ve
 	@$(RUN) scripts/export.py $(QUICKSTART)
 	@printf '\nRun saved to %s. Open %s/report.html in a browser for a summary.\n' $(QUICKSTART) $(QUICKSTART)
 	@printf 'Next steps (first activate the environment: . .venv/bin/activate):\n'
-	@echo "  python scripts/predict.py $(QUICKSTART)/export/model_int8.tflite examples/digit.png"
-	@echo "  python scripts/evaluate.py $(QUICKSTART)/model.keras $(QUICKSTART)/export/model_int8.tflite"
-	@echo "  python scripts/train.py --help"
+	@echo "  keras-arch predict $(QUICKSTART)/export/model_int8.tflite examples/digit.png"
+	@echo "  keras-arch evaluate $(QUICKSTART)/model.keras $(QUICKSTART)/export/model_int8.tflite"
+	@echo "  keras-arch train --help"
 
 test: .venv/installed  ## run the tests
 	@$(RUN) -m pytest

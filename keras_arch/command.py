@@ -3,21 +3,20 @@
 The scripts are files to read and to copy. A wheel holds them as keras_arch/scripts/.
 """
 
-import runpy
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Annotated, Union
 
 from . import __version__
-from .cli import parse_with_tyro, run
+from .cli import parse_with_tyro, run, say
 from .errors import choose
 from .extras import require
 
 PROGRAM = "keras-arch"
 COMMANDS = {
     "train": "Train a model, evaluate it and write a run directory.",
-    "export": "Export a run to SavedModel, TFLite and ONNX, and verify every file.",
+    "export": "Export a run to SavedModel, TFLite and ONNX and verify the files.",
     "evaluate": "Evaluate and compare models.",
     "predict": "Classify images.",
     "compare": "Compare training runs.",
@@ -39,14 +38,18 @@ def main() -> None:
 def start(arguments: list[str]) -> None:
     """Run the script of a command in this process."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        return print(help_text())
+        for line in help_lines():
+            say(line)
+        return
     if arguments[0] == "--version":
-        return print(PROGRAM, __version__)
+        say(f"{PROGRAM} {__version__}")
+        return
     if arguments[0] in COMPLETION:
-        return complete(arguments)
+        complete(arguments)
+        return
     name = choose(f"a command of {PROGRAM}", arguments[0], list(COMMANDS))
     sys.argv = [f"{PROGRAM} {name}", *arguments[1:]]
-    runpy.run_path(str(script_of(name)), run_name="__main__")
+    import_script(name).main()
 
 
 def script_of(name: str) -> Path:
@@ -54,21 +57,19 @@ def script_of(name: str) -> Path:
     return SCRIPTS / f"{name.replace('-', '_')}.py"
 
 
-def help_text() -> str:
-    """Return the text of `keras-arch --help`."""
-    rows = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            f"usage: {PROGRAM} COMMAND [OPTIONS]",
-            "",
-            "Train a ResNet, a GoogLeNet or a Network in Network in Keras and export it for mobile.",
-            "",
-            *rows,
-            "",
-            f"Options of a command: {PROGRAM} COMMAND --help. Version: {PROGRAM} --version.",
-            f"Completion of commands in bash, zsh or tcsh: {PROGRAM} {COMPLETION[0]} bash",
-        ]
-    )
+def help_lines() -> list[str]:
+    """Return the lines of `keras-arch --help`."""
+    return [
+        f"usage: {PROGRAM} COMMAND [OPTIONS]",
+        "",
+        "Train ResNet, GoogLeNet and Network in Network, and export them for mobile.",
+        "",
+        *(f"  {name:<12}{text}" for name, text in COMMANDS.items()),
+        "",
+        f"{PROGRAM} COMMAND --help lists the options of a command.",
+        f"{PROGRAM} --version prints the version.",
+        f"{PROGRAM} {COMPLETION[0]} bash prints the completion script for bash.",
+    ]
 
 
 def complete(arguments: list[str]) -> None:

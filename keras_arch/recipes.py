@@ -1,6 +1,6 @@
 """Training recipes: named rows of one table.
 
-This module imports neither Keras nor TensorFlow, so that `scripts/train.py --help` is fast.
+This module imports neither Keras nor TensorFlow, so that `keras-arch train --help` is fast.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ Augment = Literal[
 
 @dataclass(frozen=True)
 class Recipe:
-    """Options of one training run. Each field is an option of scripts/train.py."""
+    """Options of one training run. Each field is an option of keras-arch train."""
 
     model: str
     """Architecture name, such as resnet50 or googlenet."""
@@ -176,7 +176,7 @@ RECIPES = {
     "imagenet-resnet50": IMAGENET,
     "imagenet-googlenet": replace(IMAGENET, model="googlenet", auxiliary_heads=True),
 }
-"""The named recipes of scripts/train.py: {name: `Recipe`}."""
+"""The named recipes of keras-arch train: {name: `Recipe`}."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Expected:
 
 
 BUSY = "time on a machine with other load"
-# Measured with python scripts/train.py NAME.
+# Measured with keras-arch train NAME.
 EXPECTED = {
     "quickstart": Expected("99.2%", "21 s"),
     "digits": Expected("97.2%", "99 s", f"350 of 360 images; {BUSY}"),

@@ -1,4 +1,4 @@
-"""Compare training runs: python scripts/compare.py RUN RUN..."""
+"""Compare training runs: keras-arch compare RUN RUN..."""
 
 import sys
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Options:
     """Print a table of cost and accuracy of training runs and plot their curves."""
 
     runs: Annotated[tuple[Path, ...], Positional("RUN...")]
-    """Two or more run directories of scripts/train.py."""
+    """Two or more run directories of keras-arch train."""
     output: Annotated[Path, Metavar("FILE")] = Path("comparison.png")
     """Image file for the plot of the curves."""
 

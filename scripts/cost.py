@@ -1,4 +1,4 @@
-"""Count the cost of architectures: python scripts/cost.py MODEL [MODEL...]."""
+"""Count the cost of architectures: keras-arch cost MODEL [MODEL...]."""
 
 import sys
 from dataclasses import dataclass

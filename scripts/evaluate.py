@@ -1,4 +1,4 @@
-"""Evaluate and compare models: python scripts/evaluate.py MODEL..."""
+"""Evaluate and compare models: keras-arch evaluate MODEL..."""
 
 import sys
 from dataclasses import dataclass

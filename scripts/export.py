@@ -1,6 +1,6 @@
 """Export a run to SavedModel, TFLite and ONNX, and verify every file.
 
-python scripts/export.py RUN
+keras-arch export RUN
 """
 
 import sys
@@ -23,7 +23,7 @@ class Options:
     """
 
     run: Annotated[Path, Positional("RUN")]
-    """Run directory that scripts/train.py wrote."""
+    """Run directory that keras-arch train wrote."""
     settings: ExportSettings
     data_dir: Path | None = None
     """Directory of prepared TFDS data. Default: that of the run."""
@@ -91,7 +91,7 @@ def export(options):
     add_export(options.run, report)
     if table:
         print("Next (to deploy to Android and iOS, see docs/mobile.md):")
-        say(f"  python scripts/predict.py {folder / smallest_file(report)} IMAGE")
+        say(f"  keras-arch predict {folder / smallest_file(report)} IMAGE")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Classify images: python scripts/predict.py MODEL IMAGE..."""
+"""Classify images: keras-arch predict MODEL IMAGE..."""
 
 import sys
 from dataclasses import dataclass

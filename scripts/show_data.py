@@ -1,4 +1,4 @@
-"""Show training images and counts: python scripts/show_data.py DATASET [--augment POLICY]."""
+"""Show training images and counts: keras-arch show-data DATASET [--augment POLICY]."""
 
 import sys
 from dataclasses import dataclass

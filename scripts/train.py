@@ -1,4 +1,4 @@
-"""Train a model: python scripts/train.py RECIPE [options]."""
+"""Train a model by a recipe, or repeat a run: keras-arch train RECIPE|RUN [options]."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from keras_arch.options import Metavar
 from keras_arch.recipes import EXPECTED, RECIPES, Recipe
 from keras_arch.reports.tables import describe_training, recipe_table, run_row
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
-from keras_arch.runs.record import finish_run, start_run
+from keras_arch.runs.record import find_recipe, finish_run, start_run
 
 
 @dataclass
@@ -37,10 +37,9 @@ def main():
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         return print(recipe_table(RECIPES, EXPECTED))
-    name = choose("a recipe as the first word", arguments[0], list(RECIPES))
-    options = parse(
-        Options, arguments[1:], "train", default=Options(RECIPES[name]), prog=f"{program()} {name}"
-    )
+    name = arguments[0]
+    default = Options(*find_recipe(name))
+    options = parse(Options, arguments[1:], "train", default=default, prog=f"{program()} {name}")
     recipe = resolve_paths(options.recipe)
     output = options.output or default_folder(recipe)
     check = partial(check_run_folder, output, recipe, options.overwrite, options.resume)
@@ -97,7 +96,7 @@ def main():
         write_figures_and_report(unfinished, mistakes)
     print_table([run_row(recipe, metrics)])
     say(f"Run saved to {folder}. Open {folder / 'report.html'} for a summary.")
-    say(f"Export it: python scripts/export.py {folder}")
+    say(f"Export it: keras-arch export {folder}")
 
 
 if __name__ == "__main__":

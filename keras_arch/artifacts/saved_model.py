@@ -31,7 +31,7 @@ def open_saved_model(path: Path) -> Artifact:
         )
     signature = signatures[SIGNATURE]
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
-    if "probabilities" in outputs:  # SavedModels of scripts/export.py also output class names
+    if "probabilities" in outputs:  # SavedModels of keras-arch export also output class names
         outputs = {"probabilities": outputs["probabilities"]}
     check_signature(
         path, [spec.shape for spec in inputs.values()], [spec.shape for spec in outputs.values()]

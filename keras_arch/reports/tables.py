@@ -34,7 +34,7 @@ SIGNIFICANCE = 0.05  # a difference with a lower p-value is significant
 
 
 def comparison_row(folder: Path, run: dict, history: dict, cost) -> dict[str, str]:
-    """Return {title: text} of a run for the table of scripts/compare.py.
+    """Return {title: text} of a run for the table of keras-arch compare.
 
     Args:
         folder: run directory, a pathlib.Path.
@@ -49,7 +49,7 @@ def comparison_row(folder: Path, run: dict, history: dict, cost) -> dict[str, st
     if metrics is None:
         raise InputError(
             f"{folder} is not a finished run: run.json has no metrics. Finish it with "
-            "scripts/train.py --resume."
+            "keras-arch train --resume."
         )
     return {
         "model": run["recipe"].model,
@@ -73,7 +73,7 @@ def describe_training(
     precision: str,
     random_layers: set[str],
 ) -> str:
-    """Return one line on what scripts/train.py is about to train.
+    """Return one line on what keras-arch train is about to train.
 
     Args:
         recipe: recipe of the run.
@@ -200,7 +200,7 @@ def evaluation_row(row) -> dict[str, str]:
 
 
 def recipe_table(recipes, expected):
-    """Return the usage of scripts/train.py and a table of all recipes, 80 columns wide.
+    """Return the usage of keras-arch train and a table of all recipes, 80 columns wide.
 
     Args:
         recipes: {name: `Recipe`}.
@@ -208,8 +208,8 @@ def recipe_table(recipes, expected):
     """
     row = "{:25}{:11}{:14}{:>6}  {:13}  {}".format
     lines = [
-        "usage: train.py RECIPE [OPTIONS]",
-        "       train.py RECIPE --help     list the options",
+        "usage: keras-arch train RECIPE|RUN [OPTIONS]",
+        "       keras-arch train RECIPE --help     list the options",
         "",
         row("recipe", "model", "data", "epochs", "test accuracy", "time"),
     ]

@@ -7,9 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..class_names import LABELS, first_difference, read_labels, write_labels
-from ..errors import InputError
+from ..errors import InputError, choose
 from ..files import CHECKPOINT, without_none, write_json
 from ..machine import available_cores, cpu_name, git_commit
+from ..recipes import RECIPES
 from ..text import brief
 from .fields import read_record
 from .history import best_epoch
@@ -125,6 +126,28 @@ def finish_run(folder, history, metrics, cost, weights_sha256):
     }
     write_json(folder / "run.json", run)
     return run["metrics"]
+
+
+def find_recipe(name):
+    """Return the recipe to train by, and the directory of prepared TFDS data sets.
+
+    Args:
+        name: name of a recipe, or path of a run directory. The recipe of a run has the precision
+            that the run used, because "auto" may choose another one.
+
+    Returns:
+        A `keras_arch.Recipe`, and a `Path` or None.
+
+    Raises:
+        InputError (a ValueError): `name` is neither.
+    """
+    if name not in RECIPES and Path(name).exists():
+        run = read_run(Path(name))
+        data_dir = None if run["data_dir"] is None else Path(run["data_dir"])
+        return dataclasses.replace(run["recipe"], precision=run["precision"]), data_dir
+    return RECIPES[
+        choose("a recipe or a run directory as the first word", name, list(RECIPES))
+    ], None
 
 
 def read_run(folder):

@@ -14,6 +14,7 @@ WRITE = (FOLDER, FILE)  # outputs
 ALL = (*READ, STORE, *WRITE)  # a store is read, or created if it does not exist
 
 OPTIONS = [  # (command, use of the path BAD, suffixes that make a difference)
+    ("train.py BAD", ARTIFACT, ("",)),
     ("train.py quickstart --dataset BAD", IMAGES, ("", ".npz")),
     ("train.py quickstart --weights BAD", ARTIFACT, ("", ".keras", ".weights.h5")),
     ("train.py quickstart --data-dir BAD", STORE, ("",)),

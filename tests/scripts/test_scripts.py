@@ -177,7 +177,7 @@ def test_compare_prints_a_table_and_draws_curves(quickstart, script, tmp_path, c
 MISTAKES = [
     ("evaluate.py", "at least one model"),
     ("predict.py RUN/model.keras", "at least one image"),
-    ("train.py --epochs 3", "recipe as the first word"),
+    ("train.py --epochs 3", "a recipe or a run directory as the first word"),
     ("train.py digits --seed -1", "`seed` must be an integer from 0 to 4294967295"),
     ("train.py digits --output RUN/labels.txt/here", "cannot be written"),
     ("export.py RUN/model.keras", "no run.json. Pass .*quickstart."),

@@ -111,14 +111,16 @@ def values_of(option):
 
 
 def documented(text):
-    """Return {(option, value or None)} of train.py in the code of a Markdown text."""
+    """Return {(option, value or None)} of keras-arch train in the code of a Markdown text."""
     blocks = re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE)
     inline = re.findall(
         r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     )
     code = [line for block in blocks for line in block.splitlines()] + inline
     code = [
-        line for line in code if "train.py" in line or not re.search(r"\b\w+\.(py|ipynb)\b", line)
+        line
+        for line in code
+        if "keras-arch train" in line or not re.search(r"keras-arch|\b\w+\.(py|ipynb)\b", line)
     ]
     found = set()
     for option, value in re.findall(r"--([a-z][a-z0-9-]*)(?:[ =]([\w./+]+))?", "\n".join(code)):
@@ -156,8 +158,8 @@ def missing(claimed):
 
 
 def test_every_documented_option_is_in_a_table():
-    text = "`--ema 0.9`, `--patience`\n```\npython scripts/train.py digits --ema 0.999 --auxiliary-heads\n"
-    text += "python scripts/export.py RUN --seed 3\n```\n--epochs 7"
+    text = "`--ema 0.9`, `--patience`\n```\nkeras-arch train digits --ema 0.999 --auxiliary-heads\n"
+    text += "keras-arch export RUN --seed 3\n```\n--epochs 7"
     found = documented(text)
     assert found == {("ema", 0.9), ("ema", 0.999), ("patience", None), ("auxiliary_heads", True)}
     assert missing({*found, ("optimizer", "muon"), ("optimizer", "sgd")}) == [
