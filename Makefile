@@ -44,6 +44,11 @@ format: .venv/installed  ## fix lint and formatting
 docs: .venv/installed  ## build the documentation into site/; open site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
+EXTRAS := jax torch all
+
+package: .venv/installed  ## build the wheel and try it in a new environment for each of EXTRAS
+	@bash .ci/package $(EXTRAS)
+
 COMPILE := uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-header --quiet
 
 lock:  ## update requirements.lock to the newest allowed versions
@@ -52,7 +57,7 @@ lock:  ## update requirements.lock to the newest allowed versions
 	@{ echo "# Written by: make lock ($(COMPILE))"; cat requirements.new; } > requirements.lock
 	@rm requirements.new
 
-clean:  ## remove .venv, site and caches, but not saved_models/
-	@rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache *.egg-info
+clean:  ## remove .venv, builds and caches, but not saved_models/
+	@rm -rf .venv dist site .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup quickstart test slowtest check format docs lock clean
+.PHONY: help setup quickstart test slowtest check format docs package lock clean
