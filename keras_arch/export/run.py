@@ -44,7 +44,7 @@ def open_run(
     if "metrics" not in run:
         raise InputError(
             f"{folder} is not a finished run. Received: a run.json without metrics. "
-            "Finish the training with train.py --resume."
+            "Finish the training with keras-arch train --resume."
         )
     model = strip_auxiliary_heads(load_keras(folder / "model.keras"))
     recipe, size = run["recipe"], run["recipe"].image_size
