@@ -274,7 +274,16 @@ def test_broken_download_is_rejected_and_not_kept(state, server, monkeypatch):
     assert same_weights(build("resnet18", weights="imagenet"), state)
 
 
+def test_a_missing_package_is_found_before_the_download(server, monkeypatch):
+    (server / PUBLISHED["resnet18"]).write_bytes(b"\x80")
+    monkeypatch.setattr("keras_arch.extras.find_spec", lambda name: None)
+    with pytest.raises(keras_arch.InputError, match=r'no torch\. Run pip install "keras_arch\[t'):
+        build("resnet18", weights="imagenet")
+    assert list((server.parent / "cache").iterdir()) == []
+
+
 def test_no_network_and_nothing_published(server, monkeypatch):
+    monkeypatch.setitem(PUBLISHED, "resnet18", "resnet18-00000000.safetensors")
     with pytest.raises(
         keras_arch.InputError, match=r"resnet18.* cannot be downloaded\. Received: "
     ):
