@@ -16,6 +16,7 @@ from keras_arch.architectures.googlenet import local_response_norm
 from keras_arch.architectures.layers import conv
 from keras_arch.architectures.registry import BUILDERS
 from keras_arch.architectures.resnet.builders import Builder
+from keras_arch.evaluation.cost import LayerCost
 
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
@@ -547,6 +548,26 @@ def test_naive_inception_module_only_grows():
     by_hand = 28 * 28 * 192 * (64 + 9 * 128 + 25 * 32)
     assert keras_arch.cost(naive).multiply_adds == by_hand == 303_464_448
     assert keras_arch.cost(reduced).multiply_adds == 128_049_152
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("stem_conv1_bn", "stem"),
+        ("stage2_block1_conv1", "stage2"),
+        ("inception_3a_reduce_3x3", "inception_3a"),
+        ("mlpconv1_mlp1_relu", "mlpconv1"),
+        ("pool_4_pad", "pool_4"),
+        ("fire2_squeeze", "fire2"),
+        ("final_bn", "final"),
+        ("avg_pool", "avg_pool"),
+        ("predictions", "predictions"),
+        *((name, name) for name in ("conv2d_1", "max_pooling2d_3", "batch_normalization_2")),
+    ],
+)
+def test_stage_of_a_layer(name, stage):
+    """Names that Keras gives have no stage."""
+    assert LayerCost(name, "Conv2D", (8, 8, 3), 0, 0, 0).stage == stage
 
 
 def test_cost_rejects_other_kernels():
