@@ -7,8 +7,10 @@ import sys
 
 import pytest
 from conftest import ROOT
+from generate import README, TABLE_HEADER, read_table, write_stub
 
 import keras_arch
+from keras_arch.architectures.registry import ARCHITECTURES
 from keras_arch.recipes import EXPECTED
 
 PACKAGE = ROOT / "keras_arch"
@@ -108,6 +110,17 @@ def test_the_stub_file_has_the_public_names():
         for alias in node.names
     }
     assert named == keras_arch._MODULE_OF
+    assert (PACKAGE / "__init__.pyi").read_text() == write_stub(), "run make generate"
+
+
+def test_the_table_of_models_in_the_readme_has_all_rows():
+    """`test_readme_has_the_numbers` compares its numbers with the models."""
+    table = read_table(README.read_text())
+    assert table.startswith(TABLE_HEADER)
+    found = [line.split(" | ") for line in table.removeprefix(TABLE_HEADER).splitlines()]
+    assert [(builder, paper) for builder, _, _, paper in found] == [
+        (f"| `{row.builder}`", f"{row.paper} |") for row in ARCHITECTURES.values()
+    ]
 
 
 def test_the_package_imports_neither_scripts_nor_tests():
@@ -117,7 +130,7 @@ def test_the_package_imports_neither_scripts_nor_tests():
 
 
 def test_import_does_not_import_keras_or_numpy():
-    code = "import sys, keras_arch, keras_arch.recipes; print(*({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))"
+    code = "import sys, keras_arch, keras_arch.recipes; keras_arch.available(); print(*({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == ""
 
 
