@@ -15,7 +15,7 @@ FIRST_LINE = "ARCHITECTURES = {\n"
 @pytest.fixture
 def project(tmp_path):
     """A copy of this project with a new architecture: Network in Network under another name."""
-    for name in ("docs", "keras_arch", "tests"):
+    for name in ("docs", "keras_arch", "scripts", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
