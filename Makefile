@@ -41,6 +41,9 @@ format: .venv/installed  ## fix lint and formatting
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
+generate: .venv/installed  ## write the type stub, the README's table of models and new goldens
+	@$(RUN) docs/generate.py
+
 docs: .venv/installed  ## build the documentation into site/; open site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
@@ -60,4 +63,4 @@ lock:  ## update requirements.lock to the newest allowed versions
 clean:  ## remove .venv, builds and caches, but not saved_models/
 	@rm -rf .venv dist site .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup quickstart test slowtest check format docs package lock clean
+.PHONY: help setup quickstart test slowtest check format generate docs package lock clean

@@ -5,10 +5,10 @@ import re
 import griffe
 
 import keras_arch
+from keras_arch.architectures.registry import ARCHITECTURES
 from keras_arch.cli import quiet
 
 log = griffe.get_logger("griffe_keras_arch")
-BUILDERS = "architectures.resnet.builders"
 SECTION = re.compile(r"^(Examples?|Reference|Note):\n((?: {4,}.*(?:\n|\Z)|\n)+)", re.MULTILINE)
 
 
@@ -18,21 +18,29 @@ class KerasArch(griffe.Extension):
     def on_package(self, *, pkg, loader, **kwargs):
         if pkg.path != "keras_arch":
             return
-        # A factory makes the ResNet builders. Only the imported module has their signatures.
-        module = pkg[BUILDERS]
-        with quiet():
-            inspected = griffe.inspect(f"keras_arch.{BUILDERS}")
-        for name, member in inspected.members.items():
-            static = module.members.get(name)
-            if isinstance(member, griffe.Function) and isinstance(static, griffe.Attribute):
-                format_docstring(member)
-                module.set_member(name, member)
+        for path in {row.module for row in ARCHITECTURES.values()}:
+            add_generated_builders(pkg, f"architectures.{path}")
         for name, path in keras_arch._MODULE_OF.items():
             if not pkg[f"{path}.{name}"].has_docstring:
                 log.warning("keras_arch.%s has no docstring", name)
 
     def on_object(self, *, obj, **kwargs):
         format_docstring(obj)
+
+
+def add_generated_builders(pkg, path):
+    """Add the builders of a module that a factory makes.
+
+    Only the imported module has their signatures.
+    """
+    module = pkg[path]
+    with quiet():
+        inspected = griffe.inspect(f"keras_arch.{path}")
+    for name, member in inspected.members.items():
+        static = module.members.get(name)
+        if isinstance(member, griffe.Function) and isinstance(static, griffe.Attribute):
+            format_docstring(member)
+            module.set_member(name, member)
 
 
 def format_docstring(obj):

@@ -6,32 +6,15 @@ effects. Public names are imported at first use, so `--help` of a script does no
 
 import importlib
 
+from .architectures.registry import ARCHITECTURES
+
 __version__ = "0.1.0"
 
-# {module: public names}. __init__.pyi has the same names for editors.
+# {module: public names} without the builders, which are in the registry.
 _PUBLIC = {
     "architectures.registry": ("available", "build"),
-    "architectures.googlenet": (
-        "GoogLeNet",
-        "Inception",
-        "inception_module",
-        "naive_inception_module",
-    ),
-    "architectures.network_in_network": ("NetworkInNetwork", "mlpconv"),
-    "architectures.resnet.builders": (
-        *("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"),
-        *("ResNet8", "ResNet20", "ResNet32", "ResNet44", "ResNet56", "ResNet110"),
-        *("Plain18", "Plain34", "Plain20", "Plain32", "Plain44", "Plain56"),
-        *(
-            "ResNet20V2",
-            "ResNet56V2",
-            "ResNet110V2",
-            "ResNet164V2",
-            "ResNet50V2",
-            "ResNet101V2",
-            "ResNet152V2",
-        ),
-    ),
+    "architectures.googlenet": ("Inception", "inception_module", "naive_inception_module"),
+    "architectures.network_in_network": ("mlpconv",),
     "architectures.resnet.blocks": (
         *("Parts", "basic_block", "bottleneck_block", "plain_block"),
         *("preactivation_basic_block", "preactivation_bottleneck_block"),
@@ -50,7 +33,8 @@ _PUBLIC = {
     "weights.torchvision": ("load_torchvision_weights",),
     "weights.transfer": ("transfer_weights",),
 }
-_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+_MODULE_OF = {row.builder: f"architectures.{row.module}" for row in ARCHITECTURES.values()}
+_MODULE_OF |= {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = sorted(_MODULE_OF)
 

@@ -1,47 +1,47 @@
-"""The public names of the package, for editors and type checkers. A test compares them with `__init__.py`."""
+"""The public names of the package, for editors and type checkers. Written by make generate."""
+# ruff: noqa: I001
+# fmt: off
 
 __version__: str
 
+from .architectures.resnet.builders import ResNet18 as ResNet18
+from .architectures.resnet.builders import ResNet34 as ResNet34
+from .architectures.resnet.builders import ResNet50 as ResNet50
+from .architectures.resnet.builders import ResNet101 as ResNet101
+from .architectures.resnet.builders import ResNet152 as ResNet152
+from .architectures.resnet.builders import ResNet50V2 as ResNet50V2
+from .architectures.resnet.builders import ResNet101V2 as ResNet101V2
+from .architectures.resnet.builders import ResNet152V2 as ResNet152V2
+from .architectures.resnet.builders import Plain18 as Plain18
+from .architectures.resnet.builders import Plain34 as Plain34
+from .architectures.resnet.builders import ResNet8 as ResNet8
+from .architectures.resnet.builders import ResNet20 as ResNet20
+from .architectures.resnet.builders import ResNet32 as ResNet32
+from .architectures.resnet.builders import ResNet44 as ResNet44
+from .architectures.resnet.builders import ResNet56 as ResNet56
+from .architectures.resnet.builders import ResNet110 as ResNet110
+from .architectures.resnet.builders import ResNet20V2 as ResNet20V2
+from .architectures.resnet.builders import ResNet56V2 as ResNet56V2
+from .architectures.resnet.builders import ResNet110V2 as ResNet110V2
+from .architectures.resnet.builders import ResNet164V2 as ResNet164V2
+from .architectures.resnet.builders import Plain20 as Plain20
+from .architectures.resnet.builders import Plain32 as Plain32
+from .architectures.resnet.builders import Plain44 as Plain44
+from .architectures.resnet.builders import Plain56 as Plain56
 from .architectures.googlenet import GoogLeNet as GoogLeNet
+from .architectures.network_in_network import NetworkInNetwork as NetworkInNetwork
+from .architectures.registry import available as available
+from .architectures.registry import build as build
 from .architectures.googlenet import Inception as Inception
 from .architectures.googlenet import inception_module as inception_module
 from .architectures.googlenet import naive_inception_module as naive_inception_module
-from .architectures.network_in_network import NetworkInNetwork as NetworkInNetwork
 from .architectures.network_in_network import mlpconv as mlpconv
-from .architectures.registry import available as available
-from .architectures.registry import build as build
 from .architectures.resnet.blocks import Parts as Parts
 from .architectures.resnet.blocks import basic_block as basic_block
 from .architectures.resnet.blocks import bottleneck_block as bottleneck_block
 from .architectures.resnet.blocks import plain_block as plain_block
 from .architectures.resnet.blocks import preactivation_basic_block as preactivation_basic_block
-from .architectures.resnet.blocks import (
-    preactivation_bottleneck_block as preactivation_bottleneck_block,
-)
-from .architectures.resnet.builders import Plain18 as Plain18
-from .architectures.resnet.builders import Plain20 as Plain20
-from .architectures.resnet.builders import Plain32 as Plain32
-from .architectures.resnet.builders import Plain34 as Plain34
-from .architectures.resnet.builders import Plain44 as Plain44
-from .architectures.resnet.builders import Plain56 as Plain56
-from .architectures.resnet.builders import ResNet8 as ResNet8
-from .architectures.resnet.builders import ResNet18 as ResNet18
-from .architectures.resnet.builders import ResNet20 as ResNet20
-from .architectures.resnet.builders import ResNet20V2 as ResNet20V2
-from .architectures.resnet.builders import ResNet32 as ResNet32
-from .architectures.resnet.builders import ResNet34 as ResNet34
-from .architectures.resnet.builders import ResNet44 as ResNet44
-from .architectures.resnet.builders import ResNet50 as ResNet50
-from .architectures.resnet.builders import ResNet50V2 as ResNet50V2
-from .architectures.resnet.builders import ResNet56 as ResNet56
-from .architectures.resnet.builders import ResNet56V2 as ResNet56V2
-from .architectures.resnet.builders import ResNet101 as ResNet101
-from .architectures.resnet.builders import ResNet101V2 as ResNet101V2
-from .architectures.resnet.builders import ResNet110 as ResNet110
-from .architectures.resnet.builders import ResNet110V2 as ResNet110V2
-from .architectures.resnet.builders import ResNet152 as ResNet152
-from .architectures.resnet.builders import ResNet152V2 as ResNet152V2
-from .architectures.resnet.builders import ResNet164V2 as ResNet164V2
+from .architectures.resnet.blocks import preactivation_bottleneck_block as preactivation_bottleneck_block
 from .artifacts.open import open_artifact as open_artifact
 from .data.dataset import Dataset as Dataset
 from .data.load import load_dataset as load_dataset

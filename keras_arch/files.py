@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from .datasets import DATASETS, is_folder
 from .errors import DataWarning, InputError, first_line, is_disk_full
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def refuse_inside(output: Path, data: Iterable[str | Path]) -> None:
         data: data set names, as in `keras_arch.load_dataset`. Only directories are compared.
     """
     output = real_path(output)
-    for folder in (Path(name) for name in data if name != "digits" and Path(name).is_dir()):
+    for folder in map(Path, filter(is_folder, data)):
         if folder.resolve() in (output, *output.parents):
             raise InputError(
                 f"{output} must not be inside the data in {folder}. "
@@ -452,6 +453,6 @@ def find_in_run(artifact: str | Path, name: str) -> Path | None:
 
 def resolve_existing(name: str | None) -> str | None:
     """Return the absolute path of an existing file or directory. Return other names unchanged."""
-    if name is None or name in ("digits", "imagenet") or not Path(name).exists():
+    if name is None or name in (*DATASETS, "imagenet") or not Path(name).exists():
         return name
     return str(Path(name).resolve())

@@ -1,5 +1,5 @@
 """Architectures, and the registry of their builders."""
 
-from .registry import BUILDERS, available, build
+from .registry import ARCHITECTURES, available, build
 
-__all__ = ["BUILDERS", "available", "build"]
+__all__ = ["ARCHITECTURES", "available", "build"]

@@ -15,6 +15,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    DOWNLOADS = False  # so `prepare_data` shows no progress
 
     def _info(self):
         return self.dataset_info_from_configs(

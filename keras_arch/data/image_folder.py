@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from ..datasets import is_folder
 from ..errors import DataWarning, InputError
 from ..images.find import children, images_in, is_image, warn_of_unused
 from ..text import file_name_text, join_first
@@ -86,7 +87,7 @@ def split_directories(folder: Path) -> dict[str, Path]:
 
 def is_unsplit(name: str | Path) -> bool:
     """Return whether a data set is an image folder without split directories."""
-    return name != "digits" and Path(name).is_dir() and not split_directories(Path(name))
+    return is_folder(name) and not split_directories(Path(name))
 
 
 def is_class_directory(directory: Path) -> bool:

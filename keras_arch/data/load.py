@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
+from ..datasets import is_folder
 from ..errors import InputError, choose, explain_surroundings
 from ..files import is_path
 from ..machine import check_address_space
@@ -91,7 +92,7 @@ def load_dataset(
     check_address_space()
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
-    if name != "digits" and Path(name).is_dir():
+    if is_folder(name):
         return load_folder(
             name, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes
         )

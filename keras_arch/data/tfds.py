@@ -1,6 +1,7 @@
 """Load data sets of TensorFlow Datasets (TFDS)."""
 
 import contextlib
+import importlib
 import logging
 import re
 import sys
@@ -14,11 +15,11 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
+from ..datasets import DATASETS
 from ..errors import DataWarning, InputError, choose, first_line, is_disk_full
 from ..files import hash_of_json, is_writable, nearest_folder
 from ..images.decode import decode_image
 from .dataset import SPLIT_NAMES, SPLITS, Dataset
-from .digits import Digits
 from .duplicates import warn_of_duplicates
 from .splits import InStream, fits_in_memory, height_and_width, load_into_memory
 
@@ -127,13 +128,14 @@ def unlabeled_error(name: str, split: str) -> InputError:
 
 def find_builder(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuilder:
     """Return the TFDS builder of `name`, without a download."""
-    if name == "digits":
-        return Digits(data_dir=data_dir)
+    if name in DATASETS:
+        module = importlib.import_module(f".{name}", __package__)
+        return getattr(module, DATASETS[name])(data_dir=data_dir)
     base = re.split("[:/]", name)[0]
     choose(
-        "'digits' or the name of a TFDS data set",
+        f"{', '.join(map(repr, DATASETS))} or the name of a TFDS data set",
         base,
-        [*tfds.list_builders(with_community_datasets=False), "digits"],
+        [*tfds.list_builders(with_community_datasets=False), *DATASETS],
     )
     try:
         return tfds.builder(name, data_dir=data_dir)
@@ -163,8 +165,8 @@ def check_data_dir(name: str, builder: tfds.core.DatasetBuilder) -> None:
 
 def prepare_data(name: str, builder: tfds.core.DatasetBuilder) -> None:
     """Download and prepare the data of `builder` if they are not on disk."""
-    if name == "digits":
-        with contextlib.redirect_stdout(None):  # no download, less than a second
+    if not getattr(builder, "DOWNLOADS", True):
+        with contextlib.redirect_stdout(None):
             tfds.disable_progress_bar()
             builder.download_and_prepare()
             tfds.enable_progress_bar()

@@ -11,6 +11,8 @@ from keras import layers
 from ..errors import InputError
 from ..models import check_model
 
+STAGE = re.compile(r"(stem|final|[a-z]+(?:\d+|_\d+[a-z]?))(_|$)")  # begins a layer's name
+
 
 class LayerCost(NamedTuple):
     """The cost of one layer for one image.
@@ -35,8 +37,11 @@ class LayerCost(NamedTuple):
 
     @property
     def stage(self) -> str:
-        """The stage in the layer's name, such as "stage2", or the name if it has none."""
-        part = re.match(r"(stem|stage\d+|inception_\w\w|auxiliary_\w\w|mlpconv\d)(_|$)", self.name)
+        """The stage in the layer's name, or the name if it has none.
+
+        A stage is "stem", "final" or a word with a number, such as "stage2" or "inception_3a".
+        """
+        part = STAGE.match(self.name)
         return part[1] if part else self.name
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..recipes import Expected, Recipe
 from ..runs.folder import data_name
 from ..text import shorten
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import keras
 
     from ..export.quantization import LayerError
-    from ..recipes import Recipe
 
 CLASSES_SHOWN = 20  # rows of the table of classes
 LAYERS_SHOWN = 20  # in the table of int8 errors
@@ -204,7 +204,7 @@ def recipe_table(recipes, expected):
 
     Args:
         recipes: {name: `Recipe`}.
-        expected: {name: `Expected`}.
+        expected: {name: `Expected`} of the recipes with a known result.
     """
     row = "{:25}{:11}{:14}{:>6}  {:13}  {}".format
     lines = [
@@ -214,7 +214,7 @@ def recipe_table(recipes, expected):
         row("recipe", "model", "data", "epochs", "test accuracy", "time"),
     ]
     for name, recipe in recipes.items():
-        found = expected[name]
+        found = expected.get(name, Expected())
         result = found.accuracy or "not run yet", found.time or "-"
         lines.append(row(name, recipe.model, recipe.dataset, recipe.epochs, *result))
     notes = [

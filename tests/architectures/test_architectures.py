@@ -8,57 +8,21 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, write_tflite
-from golden.write_variables import variables_of
+from conftest import write_tflite
+from generate import README, VARIABLES, read_table, variables_of, write_row
+from kinds import HEADS, KINDS
 
 import keras_arch
 from keras_arch.architectures.googlenet import local_response_norm
 from keras_arch.architectures.layers import conv
-from keras_arch.architectures.registry import BUILDERS
+from keras_arch.architectures.registry import ARCHITECTURES
 from keras_arch.architectures.resnet.builders import Builder
+from keras_arch.evaluation.cost import LayerCost
 
+BUILDERS = {name: row.load() for name, row in ARCHITECTURES.items()}
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
-# Trainable parameters: torchvision's for the ImageNet family, counted from section 4.2 for CIFAR.
-TRAINABLE = {
-    "resnet18": 11_689_512,
-    "resnet34": 21_797_672,
-    "resnet50": 25_557_032,
-    "resnet101": 44_549_160,
-    "resnet152": 60_192_808,
-    "resnet20": 269_722,
-    "resnet32": 464_154,
-    "resnet44": 658_586,
-    "resnet56": 853_018,
-    "resnet110": 1_727_962,
-    # Plain networks lack the projections of three stages: 1x1 kernels and batch norms.
-    "plain18": 11_689_512 - (64 * 128 + 128 * 256 + 256 * 512) - 2 * (128 + 256 + 512),
-    "plain34": 21_797_672 - (64 * 128 + 128 * 256 + 256 * 512) - 2 * (128 + 256 + 512),
-    "plain20": 269_722,
-    "plain32": 464_154,
-    "plain44": 658_586,
-    "plain56": 853_018,
-    # keras.applications' ResNet50V2 has 25,568,360, 101V2 44,577,896 and 152V2 60,236,904. They
-    # have biases in four projections, the last convolution of each block and the stem, and no batch
-    # norm after the stem.
-    "resnet50v2": 25_568_360
-    - (256 + 512 + 1024 + 2048)
-    - (3 * 256 + 4 * 512 + 6 * 1024 + 3 * 2048)
-    - 64
-    + 2 * 64,
-    "resnet101v2": 44_577_896
-    - (256 + 512 + 1024 + 2048)
-    - (3 * 256 + 4 * 512 + 23 * 1024 + 3 * 2048)
-    - 64
-    + 2 * 64,
-    "resnet152v2": 60_236_904
-    - (256 + 512 + 1024 + 2048)
-    - (3 * 256 + 8 * 512 + 36 * 1024 + 3 * 2048)
-    - 64
-    + 2 * 64,
-    "googlenet": 7_005_832,
-    "nin": 966_986,
-}
+# Moving statistics of torchvision's models.
 MOVING = {
     "resnet18": 9_600,
     "resnet34": 17_024,
@@ -80,17 +44,6 @@ MULTIPLY_ADDS = {
     "resnet110": "252.9 M",
 }
 
-# One network per kind of block. Deeper networks repeat them.
-KINDS = [
-    "googlenet",
-    "nin",
-    "plain20",
-    "resnet8",
-    "resnet18",
-    "resnet50",
-    "resnet20v2",
-    "resnet50v2",
-]
 SHAPE = (32, 32, 3)
 
 
@@ -130,19 +83,17 @@ DEEP = (
 )
 def published(request):
     """Return every registered model with its default options."""
-    return keras_arch.build(request.param)
+    model = keras_arch.build(request.param)
+    assert model.name == request.param
+    return model
 
 
 def test_parameters_are_those_published(published):
-    if published.name in TRAINABLE:
-        assert count(published.trainable_weights) == TRAINABLE[published.name]
+    expected = ARCHITECTURES[published.name].parameters
+    if expected is not None:
+        assert count(published.trainable_weights) == expected
     if published.name in MOVING:
         assert count(published.non_trainable_weights) == MOVING[published.name]
-    assert published.name in {*TRAINABLE, *UNPUBLISHED}
-
-
-# The papers and other libraries give no exact numbers for these.
-UNPUBLISHED = {"resnet8", "resnet20v2", "resnet56v2", "resnet110v2", "resnet164v2"}
 
 
 def test_cost_is_that_published(published):
@@ -156,9 +107,15 @@ def test_cost_is_that_published(published):
 
 
 def test_names_and_shapes_of_variables_stay(published):
-    """Saved files must stay loadable. tests/golden/write_variables.py rewrites the goldens."""
-    golden = ROOT / "tests" / "golden" / "variables" / f"{published.name}.txt"
+    """Saved files must stay loadable. `make generate` writes the file of a new architecture."""
+    golden = VARIABLES / f"{published.name}.txt"
+    assert golden.exists(), "run make generate"
     assert variables_of(published) == golden.read_text()
+
+
+def test_readme_has_the_numbers(published):
+    row = write_row(ARCHITECTURES[published.name], keras_arch.cost(published))
+    assert row in read_table(README.read_text()), "run make generate"
 
 
 def test_cifar_parameters_by_hand():
@@ -174,7 +131,7 @@ def test_cifar_parameters_by_hand():
         return convolutions + 2 * (16 + 2 * n * (16 + 32 + 64)) + 64 * 10 + 10
 
     assert [by_hand(n) for n in (3, 5, 7, 9, 18)] == [
-        TRAINABLE[f"resnet{depth}"] for depth in (20, 32, 44, 56, 110)
+        ARCHITECTURES[f"resnet{depth}"].parameters for depth in (20, 32, 44, 56, 110)
     ]
     assert count(keras_arch.ResNet8().trainable_weights) == by_hand(1)
 
@@ -189,7 +146,7 @@ def test_features_without_top(name):
     assert features.count_params() < classifier(name).count_params()
 
 
-@pytest.mark.parametrize("name", ["resnet8", "googlenet", "nin"])
+@pytest.mark.parametrize("name", HEADS)
 def test_pooled_features(name, tmp_path):
     features = small(name, include_top=False)
     features.save_weights(tmp_path / "own.weights.h5")
@@ -239,7 +196,7 @@ def test_one_channel_any_size_and_input_tensor(name):
         assert model(np.zeros((1, height, width, 1), "float32")).shape == (1, 10)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet50", "googlenet", "nin"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", *HEADS])
 def test_smallest_image(name):
     with pytest.raises(keras_arch.InputError, match=r"at least \d+x\d+ pixels") as excinfo:
         keras_arch.build(name, input_shape=(3, 3, 3))
@@ -283,12 +240,11 @@ def test_normalization_is_torchvisions():
     ("name", "channels"),
     [
         ("resnet8", 1),
-        ("resnet8", 3),
         ("resnet8", 4),
         ("plain20", 3),
         ("resnet20v2", 3),
-        ("googlenet", 3),
         ("nin", 1),
+        *((name, 3) for name in HEADS),
     ],
 )
 def test_mean_and_std(name, channels):
@@ -549,6 +505,26 @@ def test_naive_inception_module_only_grows():
     assert keras_arch.cost(reduced).multiply_adds == 128_049_152
 
 
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("stem_conv1_bn", "stem"),
+        ("stage2_block1_conv1", "stage2"),
+        ("inception_3a_reduce_3x3", "inception_3a"),
+        ("mlpconv1_mlp1_relu", "mlpconv1"),
+        ("pool_4_pad", "pool_4"),
+        ("fire2_squeeze", "fire2"),
+        ("final_bn", "final"),
+        ("avg_pool", "avg_pool"),
+        ("predictions", "predictions"),
+        *((name, name) for name in ("conv2d_1", "max_pooling2d_3", "batch_normalization_2")),
+    ],
+)
+def test_stage_of_a_layer(name, stage):
+    """Names that Keras gives have no stage."""
+    assert LayerCost(name, "Conv2D", (8, 8, 3), 0, 0, 0).stage == stage
+
+
 def test_cost_rejects_other_kernels():
     images = keras.Input((8, 8, 3))
     with pytest.raises(keras_arch.InputError, match="SeparableConv2D"):
@@ -665,7 +641,7 @@ def test_builders_share_the_arguments_of_keras_applications(name):
 @pytest.mark.parametrize("name", keras_arch.available())
 def test_docstrings_of_builders(name):
     text = inspect.getdoc(BUILDERS[name])
-    assert re.match(r"Build (ResNet-\d+(V2)?|Plain-\d+|GoogLeNet|Network in Network\b.*)\.\n", text)
+    assert re.match(r"Build [A-Z].*\.\n", text)
     sections = re.findall(r"^(\w+):$", text, re.MULTILINE)
     assert sections == ["Args", "Returns", "Raises", "Reference", "Example"]
     documented = re.findall(r"^    (\w+): ", text.partition("Returns:")[0], re.MULTILINE)
@@ -677,7 +653,7 @@ PUBLIC_FUNCTIONS = [
     *(f"preactivation_{kind}_block" for kind in ("basic", "bottleneck")),
     *("inception_module", "naive_inception_module", "mlpconv", "available", "build", "cost"),
     *("load_torchvision_weights", "transfer_weights", "strip_auxiliary_heads"),
-    *("GoogLeNet", "NetworkInNetwork", *(BUILDERS[name].__name__ for name in RESIDUAL_BUILDERS)),
+    *(row.builder for row in ARCHITECTURES.values()),
 ]
 
 

@@ -1,5 +1,7 @@
 """TFDS data: digits, splits, streams, missing labels and errors."""
 
+import sys
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +13,9 @@ import keras_arch
 from keras_arch.data.digits import Digits
 from keras_arch.data.splits import InMemory, InStream
 from keras_arch.data.tfds import split_instructions
+from keras_arch.datasets import DATASETS
 from keras_arch.errors import DataWarning
+from keras_arch.files import refuse_inside, resolve_existing
 
 
 def images_of(split):
@@ -147,6 +151,25 @@ def test_unknown_names(name, message, tmp_path):
     with pytest.raises(keras_arch.InputError, match=message):
         keras_arch.load_dataset(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_data_set_needs_its_file_and_a_row(tmp_path, monkeypatch, capfd):
+    """Its name has precedence over a directory with the same name."""
+    monkeypatch.setitem(DATASETS, "grays", "PartlyLabeled")
+    grays = SimpleNamespace(PartlyLabeled=PartlyLabeled)
+    monkeypatch.setitem(sys.modules, "keras_arch.data.grays", grays)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grays" / "a class").mkdir(parents=True)
+    dataset = keras_arch.load_dataset("grays", tmp_path / "data")
+    assert dataset.sizes == PartlyLabeled.counts
+    np.testing.assert_array_equal(dataset.test.sample(1, seed=0)[0] // 60, 2)
+    assert resolve_existing("grays") == "grays"
+    refuse_inside(tmp_path / "grays" / "output", ["grays"])
+    monkeypatch.delitem(DATASETS, "grays")
+    with pytest.raises(keras_arch.InputError):
+        refuse_inside(tmp_path / "grays" / "output", ["grays"])
+    with pytest.raises(keras_arch.InputError):
+        keras_arch.load_dataset("grays", tmp_path / "data")
 
 
 # --- TFDS splits without labels, such as the test split of imagenet2012 ---

@@ -5,7 +5,7 @@ import test_paths
 import test_words
 
 import keras_arch
-from keras_arch.architectures.registry import BUILDERS
+from keras_arch.architectures.registry import ARCHITECTURES
 
 # Building blocks, whose errors are those of Keras.
 PARTS = {
@@ -32,7 +32,7 @@ def test_each_table_has_at_least_400_bad_inputs():
 def test_every_public_name_is_tested():
     tested = {name for name, _, _ in test_api.CASES}
     assert tested | PARTS | UNCHECKED == set(keras_arch.__all__)
-    assert {builder.__name__ for builder in BUILDERS.values()} <= tested
+    assert {row.builder for row in ARCHITECTURES.values()} <= tested
 
 
 def test_every_path_option_is_tested():

@@ -16,6 +16,7 @@ from conftest import ROOT
 import keras_arch
 from keras_arch.cli import parse
 from keras_arch.recipes import EXPECTED
+from keras_arch.reports.tables import recipe_table
 from keras_arch.runs.history import best_epoch
 
 # Trains for about two seconds to 99% validation accuracy, with fixed precision and seed.
@@ -244,6 +245,11 @@ def test_help_lists_recipes_with_expected_results(script, capfd):
     for line in ("350 of 360", "93.7%", "91.25%", "92.49%", "92.83%", "93.03%", "76.13%", "69.8%"):
         assert line in text
     assert "6.61 +- 0.16%" in " ".join(text.split())
+
+
+def test_a_recipe_needs_no_expected_result():
+    table = recipe_table({"mine": keras_arch.RECIPES["digits"]}, {})
+    assert re.search(r"^mine +resnet20 +digits +60 +not run yet +-$", table, re.MULTILINE)
 
 
 def test_option_can_be_reset_to_none():
