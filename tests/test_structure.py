@@ -40,7 +40,7 @@ ALLOWED = {
     "architectures": {"errors", "weights"},
     "weights": {"class_names", "errors", "files", "models", "text"},
     "images": {"errors", "files"},
-    "artifacts": {"errors", "files", "machine", "models", "text"},
+    "artifacts": {"class_names", "errors", "files", "machine", "models", "text"},
     "data": LEAVES | {"images", "recipes"},
     "runs": LEAVES | {"recipes"},
     "training": LEAVES | {"recipes", "data", "runs"},
