@@ -1,8 +1,10 @@
 """Store, read and compare the class names of a model."""
 
+import ast
+import json
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from numbers import Integral
@@ -12,7 +14,8 @@ from .errors import InputError, first_line
 from .files import find_in_run
 from .text import brief, shorten
 
-LABELS = "labels.txt"  # in a run directory, and packed into its .tflite files
+LABELS = "labels.txt"  # in a run directory, and packed into its .keras and .tflite files
+ONNX_KEY = "names"  # in the metadata of an .onnx file; files of Ultralytics have it, too
 # Characters that a name in labels.txt cannot have. Editors add carriage returns and byte order
 # marks. Surrogate characters represent bytes that are not UTF-8.
 NOT_IN_LABELS = re.compile("[\r\n\ufeff\ud800-\udfff]")
@@ -54,20 +57,48 @@ def write_labels(path: Path, class_names: Iterable[str | int]) -> None:
     Raises:
         InputError (a ValueError): a name is not one line of UTF-8.
     """
-    lines = [f"{name}\n" for name in check_class_names(class_names)]
     # Bytes, because Windows changes the line breaks of text.
-    path.write_bytes("".join(lines).encode())
+    path.write_bytes(to_lines(class_names))
+
+
+def to_lines(class_names: Iterable[str | int]) -> bytes:
+    """Return the content of labels.txt."""
+    return "".join(f"{name}\n" for name in check_class_names(class_names)).encode()
+
+
+def pack_labels(path: str | Path, class_names: Iterable[str | int]) -> None:
+    """Append labels.txt to a .keras or .tflite file.
+
+    A .keras file is a zip archive. In a .tflite file, a zip archive follows the model. The entry
+    has no time, so that files are reproducible.
+
+    Args:
+        path: file without class names.
+        class_names: one name per class, in the order of the outputs.
+
+    Raises:
+        InputError (a ValueError): a name is not one line of UTF-8.
+
+    Example:
+        model.save("model.keras")
+        pack_labels("model.keras", ["cat", "dog"])
+    """
+    entry = zipfile.ZipInfo(LABELS)
+    entry.external_attr = 0o644 << 16  # readable for all
+    content = to_lines(class_names)
+    with zipfile.ZipFile(path, "a") as archive:  # uncompressed, for memory mapping
+        archive.writestr(entry, content)
 
 
 @contextmanager
-def explain_label_errors(path):
-    """Raise InputError if the block cannot read class names from `path`."""
+def explain_label_errors(path, rule="UTF-8 text, one class per line, without a password"):
+    """Raise InputError if the block cannot read class names from `path`, which must be `rule`."""
     try:
         yield
     except Exception as error:  # a damaged archive can raise any exception
         raise InputError(
             f"The class names in {path} cannot be read. Received: {first_line(error)}. "
-            "They must be UTF-8 text, one class per line, without a password."
+            f"They must be {rule}."
         ) from error
 
 
@@ -77,10 +108,12 @@ def read_labels(path: Path) -> tuple[str, ...]:
         return parse_labels(path.read_bytes())
 
 
-def read_packed_labels(path: Path) -> list[str]:
-    """Read the class names that are packed into a .tflite file."""
+def read_packed_labels(path: str | Path) -> tuple[str, ...] | None:
+    """Read the class names that are packed into a .keras or .tflite file. None without names."""
+    if not zipfile.is_zipfile(path):
+        return None
     with explain_label_errors(path), zipfile.ZipFile(path) as archive:
-        return list(parse_labels(archive.read(LABELS)))
+        return parse_labels(archive.read(LABELS)) if LABELS in archive.namelist() else None
 
 
 def parse_labels(content: bytes) -> tuple[str, ...]:
@@ -92,33 +125,47 @@ def parse_labels(content: bytes) -> tuple[str, ...]:
     return tuple(line.removesuffix("\r") for line in lines)
 
 
-def has_labels(path: Path) -> bool:
-    """Return whether class names are packed into a .tflite file."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with explain_label_errors(path), zipfile.ZipFile(path) as archive:
-        return LABELS in archive.namelist()
+def to_onnx_metadata(class_names: Iterable[str | int]) -> dict[str, str]:
+    """Return {key: value} for the metadata of an .onnx file. The value is a JSON list."""
+    return {ONNX_KEY: json.dumps(check_class_names(class_names), ensure_ascii=False)}
+
+
+def parse_onnx_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the class names in the metadata of the .onnx file `path`, or None.
+
+    They are a JSON list, or a Python dict {index: name} in files of Ultralytics.
+    """
+    if ONNX_KEY not in metadata:
+        return None
+    with explain_label_errors(path, "a JSON list of strings"):
+        names = ast.literal_eval(metadata[ONNX_KEY])  # a JSON list of strings is Python, too
+        if isinstance(names, dict):
+            names = [names[number] for number in range(len(names))]
+        return check_class_names(names)
 
 
 def find_class_names(artifact) -> tuple[str, ...] | None:
     """Return the class names of an opened artifact, or None if there are none.
 
-    They are in the file or SavedModel itself, or in labels.txt of its run directory.
+    They are in the file or SavedModel itself, or else in labels.txt of its run directory.
     """
-    asset = artifact.path / "assets" / LABELS  # in a SavedModel
-    path = asset if asset.is_file() else find_in_run(artifact.path, LABELS)
-    if artifact.kind == "tflite" and has_labels(artifact.path):
-        path, labels = artifact.path, tuple(read_packed_labels(artifact.path))
-    elif path is None:
+    if artifact.class_names is not None:
+        return artifact.class_names
+    path = find_in_run(artifact.path, LABELS)
+    if path is None:
         return None
-    else:
-        labels = read_labels(path)
+    labels = read_labels(path)
+    check_number_of_names(path, labels, artifact)
+    return labels
+
+
+def check_number_of_names(path: Path, labels: Sequence[str], artifact) -> None:
+    """Raise InputError unless the class names in `path` are one per class of an artifact."""
     if len(labels) != artifact.classes:
         raise InputError(
             f"{path} must have {artifact.classes} class names, one per class of {artifact.path}. "
             f"Received: {len(labels)}."
         )
-    return labels
 
 
 def class_names_or_numbers(artifact) -> tuple[str, ...]:

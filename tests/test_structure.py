@@ -45,7 +45,7 @@ ALLOWED = {
     "architectures": {"errors", "weights"},
     "weights": {"class_names", "errors", "extras", "files", "models", "text"},
     "images": {"errors", "files"},
-    "artifacts": {"errors", "extras", "files", "machine", "models", "text"},
+    "artifacts": {"class_names", "errors", "extras", "files", "machine", "models", "text"},
     "data": LEAVES | {"images", "recipes"},
     "runs": LEAVES | {"recipes"},
     "training": LEAVES | {"recipes", "data", "runs"},

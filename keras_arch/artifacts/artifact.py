@@ -26,6 +26,8 @@ class Artifact:
     predict: Callable[[np.ndarray], np.ndarray]
     """Function from images (batch, height, width, channels) of 0-255, of any number type, to
     float32 probabilities (batch, classes)."""
+    class_names: tuple[str, ...] | None = None
+    """Class names in the file, in the order of the outputs. None if the file has none."""
 
     @property
     def image_size(self) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..class_names import read_packed_labels
 from ..models import load_keras, plain_model, strip_auxiliary_heads
 from .artifact import Artifact, cast_images, check_number_type, check_signature
 
@@ -24,5 +25,11 @@ def open_keras(path: Path) -> Artifact:
         )
 
     return Artifact(
-        path, "keras", tuple(image.shape[1:]), probabilities.shape[-1], path.stat().st_size, predict
+        path,
+        "keras",
+        tuple(image.shape[1:]),
+        probabilities.shape[-1],
+        path.stat().st_size,
+        predict,
+        read_packed_labels(path),
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..class_names import parse_onnx_metadata
 from ..errors import InputError, first_line
 from ..extras import require
 from ..files import plain_path
@@ -41,6 +42,7 @@ def open_onnx(path: Path) -> Artifact:
         shapes = [
             [tensor.shape for tensor in tensors] for tensors in (inputs, outputs)
         ]  # raises if names of sides are not UTF-8
+        metadata = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # exceptions of onnxruntime have no public base class
         raise InputError(
             f"{path} is not a valid .onnx file. Received: {first_line(error)}. Export it again."
@@ -61,4 +63,5 @@ def open_onnx(path: Path) -> Artifact:
         probabilities.shape[-1],
         path.stat().st_size,
         predict_in_batches(predict, batch),
+        parse_onnx_metadata(path, metadata),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..class_names import check_number_of_names
 from ..errors import InputError, explain_surroundings
 from ..files import is_path
 from .artifact import Artifact, shape_error
@@ -25,7 +26,8 @@ def open_artifact(path: str | Path) -> Artifact:
             TensorFlow.
 
     Returns:
-        An `Artifact`, whose `predict` takes images and returns probabilities.
+        An `Artifact`. Its `predict` takes images and returns probabilities. Its `class_names` are
+        those in the file.
 
     A SavedModel is a program. Its graph can read and write files when it is opened or run (see
     https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md). Open only SavedModels of
@@ -34,12 +36,13 @@ def open_artifact(path: str | Path) -> Artifact:
 
     Raises:
         InputError (a ValueError): the file does not exist, is damaged, is not an image classifier,
-            or is a .keras file with code. `predict` raises it for outputs that are not
-            probabilities.
+            has another number of class names than classes, or is a .keras file with code. `predict`
+            raises it for outputs that are not probabilities.
 
     Example:
         artifact = keras_arch.open_artifact("saved_models/quickstart")
         probabilities = artifact.predict(images)
+        names = [artifact.class_names[number] for number in probabilities.argmax(axis=1)]
     """
     if not is_path(path):
         raise InputError(f"`path` must be the path of {KINDS}. Received: {reprlib.repr(path)}.")
@@ -47,6 +50,8 @@ def open_artifact(path: str | Path) -> Artifact:
     if (path / "model.keras").is_file():
         path = path / "model.keras"
     artifact = open_kind(path)
+    if artifact.class_names is not None:
+        check_number_of_names(path, artifact.class_names, artifact)
 
     def predict(images):
         images = np.asarray(images)

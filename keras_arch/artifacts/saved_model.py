@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..class_names import LABELS, read_labels
 from ..errors import NAMES_SHOWN, InputError, first_line
 from ..files import plain_path, size_of
 from ..text import VALUE_CELLS, shorten
@@ -43,6 +44,7 @@ def open_saved_model(path: Path) -> Artifact:
         pixels = tf.constant(cast_images(images, image.dtype.as_numpy_dtype))
         return signature(**{input_name: pixels})[output_name].numpy()
 
+    labels = path / "assets" / LABELS
     return Artifact(
         path,
         "saved_model",
@@ -50,4 +52,5 @@ def open_saved_model(path: Path) -> Artifact:
         probabilities.shape[-1],
         size_of(path),
         predict_in_batches(predict, image.shape[0]),
+        read_labels(labels) if labels.is_file() else None,
     )

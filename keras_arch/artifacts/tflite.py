@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..class_names import read_packed_labels
 from ..errors import InputError, first_line
 from ..machine import available_cores, available_memory
 from ..text import brief
@@ -82,7 +83,15 @@ def open_tflite(path: Path) -> Artifact:
                 return np.concatenate(list(results))
 
     classes = probabilities["shape"].tolist()[-1]
-    return Artifact(path, "tflite", tuple(image_shape), classes, path.stat().st_size, predict)
+    return Artifact(
+        path,
+        "tflite",
+        tuple(image_shape),
+        classes,
+        path.stat().st_size,
+        predict,
+        read_packed_labels(path),
+    )
 
 
 def allocate(interpreter: Any) -> Any:

@@ -34,7 +34,7 @@ def with_classes(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
     if repeated:
         raise InputError(
             f"Class names of the model must be unique. Received: {shorten(repeated[0])}, the name "
-            f"of {class_names.count(repeated[0])} classes. Edit labels.txt of the model."
+            f"of {class_names.count(repeated[0])} classes. Rename one of them."
         )
     new_labels = np.array([index[name] for name in dataset.class_names], "int64")
     splits = {split: getattr(dataset, split).relabel(new_labels) for split in SPLITS}

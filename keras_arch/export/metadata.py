@@ -5,8 +5,6 @@ number with the flatbuffers library, because only MediaPipe ships the generated 
 names are a zip archive after the model, as the schema requires.
 """
 
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -145,14 +143,6 @@ def add_metadata(content: bytes, metadata: bytes) -> bytes:
     builder = AlignedBuilder(len(content) + len(metadata) + 1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
-
-
-def pack_labels(path: Path, labels_file: Path) -> None:
-    """Append labels.txt to a .tflite file, without its time, so that exports are reproducible."""
-    entry = zipfile.ZipInfo(LABELS)
-    entry.external_attr = 0o644 << 16  # readable for all
-    with zipfile.ZipFile(path, "a") as archive:  # uncompressed, for memory mapping
-        archive.writestr(entry, labels_file.read_bytes())
 
 
 def read_metadata(model: schema.ModelT) -> bytes | None:

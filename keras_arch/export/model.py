@@ -6,14 +6,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ..class_names import LABELS, check_class_names, write_labels
+from ..class_names import LABELS, check_class_names, pack_labels, write_labels
 from ..errors import InputError, explain_surroundings, first_line, is_disk_full
 from ..extras import require
 from ..files import check_folder, hash_of
 from ..formats import FORMATS, ExportSettings, Format
 from ..models import check_backend, check_probabilities, plain_model, strip_auxiliary_heads
 from .checks import check_precision, check_raw_images
-from .metadata import add_metadata, image_classifier_metadata, pack_labels
+from .metadata import add_metadata, image_classifier_metadata
 from .onnx import write_onnx
 from .quantization import LayerError, convert_mixed, rank_layers
 from .saved_model import write_saved_model
@@ -86,11 +86,11 @@ def export_model(
         def write_tflite(form: Format, path: Path) -> None:
             content = convert_format(traced, model, form, calibration)
             path.write_bytes(add_metadata(content, metadata))
-            pack_labels(path, labels)
+            pack_labels(path, names)
 
         writers: dict[str, Callable[[Format, Path], object]] = {
             "saved_model": lambda form, path: write_saved_model(model, path, labels, names),
-            "onnx": lambda form, path: write_onnx(model, path),
+            "onnx": lambda form, path: write_onnx(model, path, names),
             "tflite": write_tflite,
         }
         refused = write_files(formats, writers, directory)

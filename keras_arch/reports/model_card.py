@@ -47,8 +47,8 @@ def model_card(report: dict[str, Any], run: dict[str, Any], class_names: Sequenc
         "",
         f"- `image`: raw pixels of 0-255, {width} wide and {height} high. Do not normalize them. "
         "Preprocessing is part of the model.",
-        "- `probabilities`: one for each class, in the order of labels.txt. Every .tflite file "
-        "contains labels.txt.",
+        "- `probabilities`: one for each class, in the order of labels.txt. Every file contains "
+        "the class names.",
         "",
         "For an image of another size, crop the largest centered rectangle of this aspect ratio. "
         "Resize it with bilinear interpolation and antialiasing.",

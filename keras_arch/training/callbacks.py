@@ -8,6 +8,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..class_names import pack_labels
 from ..errors import InputError
 from ..files import atomic_write
 from ..runs.history import best_epoch, write_history
@@ -97,12 +98,13 @@ class SaveProgress(keras.callbacks.Callback):
         history: {column: [value of each epoch]} of the finished epochs. It is extended in place.
         patience: number of epochs without improvement before training stops, or None.
         precision: name of the training precision, for the checkpoint.
+        class_names: names of the classes, for model.keras.
     """
 
-    def __init__(self, plain, folder, history, patience, precision):
+    def __init__(self, plain, folder, history, patience, precision, class_names):
         super().__init__()
         self.plain, self.folder, self.history, self.patience = plain, folder, history, patience
-        self.precision = precision
+        self.precision, self.class_names = precision, class_names
 
     def on_test_end(self, logs=None):
         self.plain.set_weights(self.model.get_weights())
@@ -111,10 +113,15 @@ class SaveProgress(keras.callbacks.Callback):
         for column, value in logs.items():
             self.history.setdefault(column, []).append(float(value))
         if best_epoch(self.history) == epoch:
-            atomic_write(self.folder / "model.keras", self.plain.save)
+            atomic_write(self.folder / "model.keras", self.save)
         write_history(self.folder / "history.csv", self.history)
         save_checkpoint(self.folder, self.model, self.history, self.precision)
         self.model.stop_training = patience_is_over(self.history, self.patience)
+
+    def save(self, path):
+        """Write the plain model and its class names to a .keras file."""
+        self.plain.save(path)
+        pack_labels(path, self.class_names)
 
 
 def patience_is_over(history, patience):

@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from ..class_names import check_class_names
 from ..data.dataset import Dataset
 from ..data.pipeline import check_batch_size
 from ..errors import InputError
@@ -33,6 +34,7 @@ def check_fit_arguments(model, dataset, recipe, folder):
             "Use one of keras_arch.RECIPES."
         )
     check_folder(folder)
+    check_class_names(dataset.class_names)
     check_batch_size(dataset, recipe)
     strip_auxiliary_heads(model)  # raises for outputs other than auxiliary classifiers
     # plain_model raises for several inputs and for layer names that TensorFlow cannot trace.

@@ -55,7 +55,7 @@ def fit(
         recipe: a `keras_arch.Recipe`. `fit` ignores the fields that define the model and the data,
             such as `model`, `dataset`, `stem` and `weights`.
         folder: path of an existing directory for model.keras, history.csv and checkpoint.npz.
-            Each write is atomic.
+            Each write is atomic. model.keras also holds the class names.
         resume: whether to continue after the last epoch in `folder`. If there is no checkpoint,
             training starts from scratch. On the same machine, the result is bit-identical to that
             of an uninterrupted run.
@@ -70,6 +70,7 @@ def fit(
         InputError (a ValueError): before training, if
 
             - an argument has the wrong type, or `folder` does not exist,
+            - a class name is empty or not one line of UTF-8,
             - the model has other classes or another image shape than the data, or its outputs are
               not probabilities,
             - the batch size is larger than the training split, or memory is not sufficient,
@@ -114,7 +115,14 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
                 if tensorboard
                 else []
             ),
-            SaveProgress(model, folder, history, recipe.patience, recipe.precision),
+            SaveProgress(
+                model,
+                folder,
+                history,
+                recipe.patience,
+                recipe.precision,
+                dataset.class_names,
+            ),
             # After SaveProgress, which copies the validated weights.
             *([SwapAverages()] if recipe.ema is not None else []),
         ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..class_names import LABELS, first_difference, read_labels
+from ..class_names import LABELS, first_difference, read_labels, read_packed_labels
 from ..errors import DataWarning, InputError, first_line
 from ..files import find_in_run, link_with_suffix
 from ..models import check_model, head_names, load_keras
@@ -84,8 +84,8 @@ def transfer_weights(
             or .pth file.
         architecture: Name of the builder in `keras_arch.available()`.
         class_names: Class names of the model, in the order of its outputs. The head is not loaded
-            if labels.txt in the run directory has other names or another order. Without
-            `class_names` or labels.txt, only the numbers of classes are compared.
+            if the .keras file or labels.txt in the run directory has other names or another order.
+            Without names in both, only the numbers of classes are compared.
 
     Returns:
         Names of the layers that keep their initial weights: none, or those of the head and of
@@ -224,10 +224,12 @@ def find_class_difference(
     It is (index, name in the file, name in `class_names`), or None if there is no difference or
     either names are unknown.
     """
-    labels = None if is_published(path) else find_in_run(path, LABELS)
-    if labels is None or class_names is None:
+    if is_published(path) or class_names is None:
         return None
-    return first_difference(read_labels(labels), class_names)
+    labels = read_packed_labels(path) if detect_kind(path) == KERAS else None
+    if labels is None and (file := find_in_run(path, LABELS)):
+        labels = read_labels(file)
+    return None if labels is None else first_difference(labels, class_names)
 
 
 def copy_all(model: keras.Model, path: str | Path, architecture: str) -> set[str]:

@@ -1,10 +1,18 @@
-"""Class names keep their order in image folders, labels.txt and .tflite files."""
+"""Class names keep their order in image folders, labels.txt and model files of every kind."""
 
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,13 +22,17 @@ import keras_arch
 from keras_arch.class_names import (
     LABELS,
     check_class_order,
+    class_names_or_numbers,
     find_class_names,
+    pack_labels,
+    parse_onnx_metadata,
     read_labels,
     read_packed_labels,
+    to_onnx_metadata,
     write_labels,
 )
 from keras_arch.data.folders import find_files
-from keras_arch.export.metadata import pack_labels
+from keras_arch.formats import FORMATS
 
 # Any UTF-8 text in any order, without line breaks and byte order marks.
 NAMES = st.lists(
@@ -47,8 +59,11 @@ def test_names_keep_their_order(names):
         write_labels(labels, names)
         assert read_labels(labels) == tuple(names)
         model.write_bytes(b"the flatbuffer of a model")
-        pack_labels(model, labels)
-        assert read_packed_labels(model) == names
+        pack_labels(model, names)
+        assert read_packed_labels(model) == tuple(names)
+    metadata = to_onnx_metadata(names)
+    assert json.loads(metadata["names"]) == names
+    assert parse_onnx_metadata(model, metadata) == tuple(names)
 
 
 @settings(deadline=None)
@@ -58,7 +73,7 @@ def test_another_order_is_refused(names, data):
     with tempfile.TemporaryDirectory() as path:
         write_labels(Path(path) / LABELS, names)
         artifact = SimpleNamespace(
-            path=Path(path) / "model.keras", kind="keras", classes=len(names)
+            path=Path(path) / "model.keras", class_names=None, classes=len(names)
         )
         if other == names:
             check_class_order(artifact, other)
@@ -110,7 +125,7 @@ def test_edited_labels_are_read(editor, tmp_path):
     (tmp_path / LABELS).write_bytes(content)
     assert read_labels(tmp_path / LABELS) == ("rot", " grün ", "x\x85y")
     pack(tmp_path / "model.tflite", content)
-    assert read_packed_labels(tmp_path / "model.tflite") == ["rot", " grün ", "x\x85y"]
+    assert read_packed_labels(tmp_path / "model.tflite") == ("rot", " grün ", "x\x85y")
 
 
 def pack(path, labels=b"red\ngreen\nblue\n", compression=zipfile.ZIP_STORED):
@@ -165,18 +180,17 @@ def with_damaged_compression(path):
 def test_packed_labels_that_cannot_be_read_are_refused(damage, tmp_path):
     path = tmp_path / "model.tflite"
     damage(path)
-    artifact = SimpleNamespace(path=path, kind="tflite", classes=3)
     with pytest.raises(
         keras_arch.InputError, match=r"class names in .*model\.tflite .* Received: "
     ) as refused:
-        find_class_names(artifact)
+        read_packed_labels(path)
     assert len(str(refused.value).replace(str(tmp_path), "")) < 300
     assert "\n" not in str(refused.value)
 
 
 def test_a_file_of_labels_that_is_no_utf_8_is_refused(tmp_path):
     (tmp_path / LABELS).write_bytes("rot\ngrün\nblau\n".encode("latin-1"))
-    artifact = SimpleNamespace(path=tmp_path / "model.keras", kind="keras", classes=3)
+    artifact = SimpleNamespace(path=tmp_path / "model.keras", class_names=None, classes=3)
     with pytest.raises(
         keras_arch.InputError, match=r"class names in .*labels\.txt .* Received: .*utf-8"
     ):
@@ -184,8 +198,172 @@ def test_a_file_of_labels_that_is_no_utf_8_is_refused(tmp_path):
 
 
 def test_packed_labels_are_read(tmp_path):
-    artifact = SimpleNamespace(path=tmp_path / "model.tflite", kind="tflite", classes=3)
-    pack(artifact.path)
-    assert find_class_names(artifact) == ("red", "green", "blue")
-    artifact.path.write_bytes(b"the flatbuffer of a model")
-    assert find_class_names(artifact) is None
+    path = tmp_path / "model.tflite"
+    pack(path)
+    assert read_packed_labels(path) == ("red", "green", "blue")
+    path.write_bytes(b"the flatbuffer of a model")
+    assert read_packed_labels(path) is None
+
+
+def test_labels_are_packed_without_the_time(tmp_path, monkeypatch):
+    path, packed = tmp_path / "model.tflite", []
+    for seconds in (10**9, 2 * 10**9):
+        monkeypatch.setattr("time.time", lambda seconds=seconds: seconds)
+        path.write_bytes(b"a model")
+        pack_labels(path, ["cat", "dog"])
+        packed.append(path.read_bytes())
+    assert packed[0] == packed[1]
+
+
+ONNX_VALUES = {  # of the metadata `names`: class names or the message
+    '["a b", "c"]': ("a b", "c"),
+    "{0: 'a b', 1: \"it's\"}": ("a b", "it's"),  # of Ultralytics
+    "{1: 'a', 0: 'b'}": ("b", "a"),
+    "{1: 'a', 2: 'b'}": "Received: 0",
+    '["a b", "c"': "Received: ",
+    "['a'] * 2": "Received: ",
+    "a, b": "Received: ",
+    "[1.5]": "Received: .*1.5",
+    '"ab"': "Received: .*'ab'",
+    "[]": "Received: ",
+    "[" * 10**5: "Received: ",
+    "": "Received: ",
+}
+
+
+@pytest.mark.parametrize("value", ONNX_VALUES, ids=lambda value: value[:20])
+def test_names_in_the_metadata_of_an_onnx_file(value):
+    expected, path = ONNX_VALUES[value], Path("model.onnx")
+    if isinstance(expected, tuple):
+        assert parse_onnx_metadata(path, {"names": value}) == expected
+        return
+    message = rf"The class names in model.onnx cannot be read\. {expected}.* a JSON list of strings"
+    with pytest.raises(keras_arch.InputError, match=message) as refused:
+        parse_onnx_metadata(path, {"names": value})
+    assert len(str(refused.value)) < 300
+    assert "\n" not in str(refused.value)
+
+
+# --- a file alone ---
+
+STRANGE_NAMES = (
+    "pizza margherita",
+    " blank at both ends ",
+    '"q", \\n',
+    "it's {0: 'a'}",
+    "猫🐱",
+    "e\u0301",
+    "x\x85y\u2028z",
+    "a\tb",
+    "a\0",
+    "z" * 3000,
+)
+STEP = 20  # the model outputs class n for an image of pixels STEP * n
+KINDS = ["model.keras", *(form.file for form in FORMATS.values())]
+SEVERAL = ["model.keras", "saved_model", "model_int8.tflite", "model_float32.onnx"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A directory with a model of every kind, and images of each class."""
+    folder, numbers = tmp_path_factory.mktemp("files"), np.arange(len(STRANGE_NAMES))
+    image = keras.Input((4, 4, 3), name="image")
+    head = keras.layers.Dense(len(numbers), activation="softmax")
+    model = keras.Model(image, head(keras.layers.GlobalAveragePooling2D()(image)))
+    # Logits -(pixel - STEP * n)^2 / STEP without the common term.
+    head.set_weights([np.tile(2 / 3 * numbers, (3, 1)), -1.0 * STEP * numbers**2])
+    images = np.full((len(numbers), 4, 4, 3), STEP * numbers.reshape(-1, 1, 1, 1), "uint8")
+    model.save(folder / "model.keras")
+    pack_labels(folder / "model.keras", STRANGE_NAMES)
+    has_onnx = all(map(importlib.util.find_spec, ("onnxruntime", "tf2onnx")))
+    formats = tuple(name for name in FORMATS if has_onnx or name != "onnx")
+    settings = keras_arch.ExportSettings(formats)
+    calibration = np.concatenate([images, np.linspace(0, 255, 48).reshape(1, 4, 4, 3)])
+    _, refused = keras_arch.export_model(model, folder, STRANGE_NAMES, calibration, settings)
+    assert refused == {}
+    np.save(folder / "images.npy", images)
+    Image.fromarray(images[4]).save(folder / "cat.png")
+    return folder
+
+
+def copy_alone(source, folder):
+    """Copy a file or directory into a directory and return the path of the copy."""
+    if not source.exists():
+        pytest.skip("tf2onnx is not installed")
+    copy = shutil.copytree if source.is_dir() else shutil.copy
+    return Path(copy(source, folder / source.name))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_alone_has_the_class_names(kind, files, tmp_path, script, capsys):
+    alone, images = copy_alone(files / kind, tmp_path), np.load(files / "images.npy")
+    artifact = keras_arch.open_artifact(alone)
+    assert artifact.predict(images).argmax(axis=1).tolist() == list(range(len(STRANGE_NAMES)))
+    assert artifact.class_names == class_names_or_numbers(artifact) == STRANGE_NAMES
+    words = [alone, files / "cat.png", "--top", "1", "--format", "json"]
+    assert script("predict.py", *words) == 0
+    (found,) = json.loads(capsys.readouterr().out)["classes"]
+    assert found["label"] == "猫🐱"
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_names_in_the_file_precede_those_of_the_run(kind, files, tmp_path):
+    alone = copy_alone(files / kind, tmp_path)
+    write_labels(tmp_path / LABELS, list("abcdefghij"))
+    assert find_class_names(keras_arch.open_artifact(alone)) == STRANGE_NAMES
+
+
+def replace_names(path, names, encoding="utf-8"):
+    """Replace the class names in a model file by the lines `names`."""
+    content = "".join(f"{name}\n" for name in names).encode(encoding)
+    if path.suffix == ".onnx":
+        onnx = pytest.importorskip("onnx")
+        model = onnx.load(path)
+        del model.metadata_props[:]
+        model.metadata_props.add(key="names", value=json.dumps(names))
+        onnx.save(model, path)
+    elif path.is_dir():
+        (path / "assets" / LABELS).write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr(LABELS, content)
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_another_number_of_names_is_refused(kind, files, tmp_path):
+    alone = copy_alone(files / kind, tmp_path)
+    replace_names(alone, ["a", "b"])
+    with pytest.raises(
+        keras_arch.InputError, match=rf"{kind} must have 10 class names, .* Received: 2\.$"
+    ):
+        keras_arch.open_artifact(alone)
+
+
+@pytest.mark.parametrize("kind", SEVERAL[:3])  # JSON in an .onnx file is always UTF-8
+def test_names_that_are_no_utf_8_are_refused(kind, files, tmp_path, script, capfd):
+    alone = copy_alone(files / kind, tmp_path)
+    replace_names(alone, ["grün"] * 10, "latin-1")
+    assert script("predict.py", alone, files / "cat.png") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: The class names in ")
+    assert "cannot be read. Received: 'utf-8' codec" in line
+
+
+OPEN = """
+import sys, keras, numpy as np
+folder = sys.argv[1]
+model = keras.models.load_model(folder + "/model.keras")
+print(keras.backend.backend(), model.predict(np.load(folder + "/images.npy"), verbose=0).argmax(1))
+assert "keras_arch" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_keras_alone_opens_a_file_with_class_names(backend, files, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed: pip install {backend}")
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    command = [sys.executable, "-c", OPEN, files]
+    found = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
+    assert found == f"{backend} {np.arange(10)}\n"

@@ -13,7 +13,8 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 import keras_arch
-from keras_arch.export.metadata import add_metadata, image_classifier_metadata, pack_labels
+from keras_arch.class_names import pack_labels
+from keras_arch.export.metadata import add_metadata, image_classifier_metadata
 
 RNG = np.random.default_rng(0)
 
@@ -332,8 +333,7 @@ def test_an_integer_input_that_no_pixel_fits_is_refused(tmp_path):
 
 def test_missing_labels_are_an_error_only_if_the_metadata_name_them(tmp_path):
     content = convert(color_model())
-    path, labels = tmp_path / "model.tflite", tmp_path / "labels.txt"
-    labels.write_text("red\ngreen\nblue\n")
+    path = tmp_path / "model.tflite"
     path.write_bytes(add_metadata(content, normalized_metadata([0.0], [1.0])))
     assert keras_arch.open_artifact(path).classes == 3
     path.write_bytes(
@@ -341,7 +341,7 @@ def test_missing_labels_are_an_error_only_if_the_metadata_name_them(tmp_path):
     )
     with pytest.raises(keras_arch.InputError, match="without the labels that its metadata name"):
         keras_arch.open_artifact(path)
-    pack_labels(path, labels)
+    pack_labels(path, ["red", "green", "blue"])
     assert keras_arch.open_artifact(path).classes == 3
 
 

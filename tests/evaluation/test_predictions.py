@@ -96,7 +96,7 @@ def test_labels_of_foreign_files(quickstart, tmp_path):
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("labels.txt", "a\nb\n")
     with pytest.raises(keras_arch.InputError, match=r"must have 10 class names.* Received: 2"):
-        class_names_or_numbers(artifact)
+        keras_arch.open_artifact(file)
 
 
 def model_alone(content):

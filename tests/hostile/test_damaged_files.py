@@ -385,14 +385,14 @@ def draw(path):
 
 
 def classify_with_labels(path):
-    """Classify with the model in the directory of labels.txt."""
-    classify(path.parent / "model.onnx")
+    """Classify with a model without names in the directory of labels.txt."""
+    classify(path.parent / "without_names.onnx")
 
 
 # --- files that work ---
 
 
-def write_onnx(path):
+def write_onnx(path, metadata):
     onnx = pytest.importorskip("onnx")
     node, value, real = (
         onnx.helper.make_node,
@@ -420,7 +420,9 @@ def write_onnx(path):
         ],
     )
     opset = onnx.helper.make_opsetid("", 17)
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9)
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, path)
 
 
 def write_run(folder):
@@ -456,18 +458,21 @@ def write_run(folder):
 def write_tflite(model, path):
     from conftest import write_tflite
 
-    from keras_arch.export.metadata import add_metadata, image_classifier_metadata, pack_labels
+    from keras_arch.class_names import pack_labels
+    from keras_arch.export.metadata import add_metadata, image_classifier_metadata
 
     write_tflite(model, path)
     metadata = image_classifier_metadata("small", "A test.", "1", "MIT", (SIDE, SIDE, 3))
     path.write_bytes(add_metadata(path.read_bytes(), metadata))
-    pack_labels(path, path.with_name("labels.txt"))
+    pack_labels(path, LABELS)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A run directory with a model in every format."""
     import keras
+
+    from keras_arch.class_names import pack_labels, to_onnx_metadata
 
     folder = tmp_path_factory.mktemp("files")
     layers = keras.layers
@@ -479,11 +484,13 @@ def folder(tmp_path_factory):
     model = keras.Model(image, layers.Dense(len(LABELS), activation="softmax")(x))
     write_run(folder)
     model.save(folder / "model.keras")
+    pack_labels(folder / "model.keras", LABELS)
     model.export(folder / "saved", verbose=False)
     write_tflite(model, folder / "model.tflite")
     with zipfile.ZipFile(folder / "model.tflite") as archive:
         assert archive.namelist() == ["labels.txt"]
-    write_onnx(folder / "model.onnx")
+    write_onnx(folder / "model.onnx", to_onnx_metadata(LABELS))
+    write_onnx(folder / "without_names.onnx", {})
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, SIDE, SIDE, 3), dtype="uint8"), np.arange(40) % 4
     np.savez(
@@ -501,6 +508,7 @@ FILES = {
     "keras archive": ("model.keras", bytes_of, classify),
     "keras config": ("model.keras", inside("config.json", json_of), classify),
     "keras weights": ("model.keras", inside("model.weights.h5", bytes_of), classify),
+    "keras labels": ("model.keras", inside("labels.txt", bytes_of), classify),
     "tflite model": ("model.tflite", in_model(bytes_of), classify),
     "tflite numbers": ("model.tflite", in_model(tflite_numbers), classify),
     "tflite labels": ("model.tflite", in_archive, classify),

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 
 import keras
 import matplotlib
@@ -317,32 +318,58 @@ def test_feature_extractor_trains_its_backbone(example, small_digits):
     )
 
 
-def test_notebook(monkeypatch, capsys, data_dir):
-    """Run every cell in order and compare with the saved outputs."""
-    cells = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))[
-        "cells"
-    ]
-    cells = [cell for cell in cells if cell["cell_type"] == "code"]
-    monkeypatch.chdir(ROOT / "examples")
-    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+@pytest.fixture
+def notebook():
+    """The cells of the notebook."""
+    path = ROOT / "examples" / "quickstart.ipynb"
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def run_cell(cell, namespace):
+    """Run a code cell. A line `%pip ...` calls `namespace["pip"]` with its words."""
+    lines = re.sub(r"%pip (.*)", lambda line: f"pip({line[1].split()!r})", "".join(cell["source"]))
+    exec(compile(lines, cell["id"], "exec"), namespace)
+
+
+def test_notebook_runs_outside_the_clone(notebook, digits, monkeypatch, capsys, tmp_path):
+    """Run every cell in order in an empty directory and compare with the saved outputs."""
+    cells = [cell for cell in notebook if cell["cell_type"] == "code"]
+    monkeypatch.chdir(tmp_path)
+    data = dataclasses.replace(digits, class_names=tuple(f"digit {name}" for name in range(10)))
+    monkeypatch.setattr(keras_arch, "load_dataset", {"digits": data}.__getitem__, raising=False)
     # Eight epochs are enough for the assertions below.
     few = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=8)
     monkeypatch.setitem(keras_arch.RECIPES, "quickstart", few)
-    namespace, printed = {"__name__": "__main__"}, []
+    installed, printed = [], []
+    namespace = {"__name__": "__main__", "pip": installed.append}
     with matplotlib.rc_context({"backend": "agg"}):
-        for number, cell in enumerate(cells):
-            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), namespace)
+        for cell in cells:
+            run_cell(cell, namespace)
             printed.append(capsys.readouterr().out)
             if plt.get_fignums():
                 assert any("image/png" in output.get("data", {}) for output in cell["outputs"])
             plt.close("all")
+    assert installed == []
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert [bool(text) for text in printed] == [
         any("text" in output for output in cell["outputs"]) for cell in cells
     ]
-    assert printed[-1].startswith("7 ")  # the digit in examples/digit.png
+    first, second, *_ = printed[-1].splitlines()
+    true = data.class_names[data.test.sample(1, seed=0)[1][0]]
+    assert first == f"true class {true}"
+    assert second.startswith(f"{true} ")
     assert printed[-2].count("; ok") == 2
     assert namespace["metrics"].top1 > 0.9
+
+
+def test_notebook_installs_the_package_if_it_is_missing(notebook, monkeypatch):
+    title, install = notebook[:2]
+    link = "https://colab.research.google.com/github/keras-arch/keras_arch/blob/main/"
+    assert f"({link}examples/quickstart.ipynb)" in "".join(title["source"])
+    installed = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    run_cell(install, {"pip": installed.append})
+    assert installed == [["install", "--quiet", '"keras_arch[all]"']]
 
 
 def test_short_examples():

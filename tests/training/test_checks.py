@@ -1,6 +1,7 @@
 """Arguments of `fit`: wrong ones raise one error before any work, unusual ones are accepted."""
 
 import dataclasses
+import os
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_arch
+from keras_arch.class_names import read_packed_labels
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
 
@@ -97,6 +99,10 @@ MISTAKES = {  # case -> (changed arguments, message)
         {"model": two_images},
         r"both must have one input, the image\. Received: 2 inputs: image, second",
     ),
+    "a class name of two lines": (
+        {"dataset": dataclasses.replace(DATA, class_names=("a", "b\nc", "d"))},
+        r"Class names must be .*Received: 'b\\nc'\. Rename the class",
+    ),
     "a large batch": (
         {"recipe": dataclasses.replace(RECIPE, batch_size=13)},
         "at most 12, the number",
@@ -153,6 +159,26 @@ def test_any_model_name_and_wrapped_input_and_output(tmp_path):
     )
     for mine, theirs in zip(saved.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_every_saved_model_has_the_class_names(tmp_path, monkeypatch):
+    """The names are in a file before it is moved into place."""
+    replace, found, names = os.replace, [], ("pizza margherita", "猫", '"c"')
+
+    def watch(source, target):
+        if target.name == "model.keras":
+            found.append(read_packed_labels(source))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    data = dataclasses.replace(DATA, class_names=names)
+    history = keras_arch.fit(small(), data, dataclasses.replace(RECIPE, epochs=3), tmp_path)
+    scores = list(
+        zip(history["val_accuracy"], (-loss for loss in history["val_loss"]), strict=True)
+    )
+    better = [epoch for epoch in range(3) if scores[epoch] > max(scores[:epoch], default=())]
+    assert found == [names] * len(better)
+    assert keras_arch.open_artifact(tmp_path / "model.keras").class_names == names
 
 
 def test_directory_as_string_and_open_image_size(tmp_path):

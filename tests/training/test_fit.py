@@ -19,7 +19,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import keras_arch
 from keras_arch import files
-from keras_arch.class_names import write_labels
+from keras_arch.class_names import pack_labels, write_labels
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
 from keras_arch.errors import DataWarning
@@ -653,8 +653,19 @@ def test_the_head_of_other_classes_starts_from_scratch(kind, file, tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_class_names_in_the_file_precede_those_of_the_run(tmp_path):
+    path, model = tmp_path / "model.keras", keras_arch.ResNet8(input_shape=(8, 8, 1))
+    keras_arch.ResNet8(input_shape=(8, 8, 1)).save(path)
+    pack_labels(path, CLASSES)
+    names = OTHER_CLASSES["in another order"][0]
+    write_labels(tmp_path / "labels.txt", names)
+    with pytest.warns(DataWarning, match="Class 0 of .*model.keras is 'a' and not 'b'"):
+        assert keras_arch.transfer_weights(model, path, "resnet8", names) == {"predictions"}
+    assert keras_arch.transfer_weights(model, path, "resnet8", CLASSES) == set()
+
+
 def test_head_without_class_names_is_used(other):
-    """A .keras file outside a run has no class names."""
+    """A .keras file that Keras wrote has no class names."""
     model = keras_arch.ResNet8(input_shape=(8, 8, 1))
     assert keras_arch.transfer_weights(model, other, "resnet8", CLASSES) == set()
 

@@ -46,7 +46,7 @@ def read_tflite(
             f"operator: {name} computes in float32 in an int8 file."
             for name in dict.fromkeys(inside)
         ]
-    problems += compare_names(read_packed_labels(path), class_names)
+    problems += compare_names(read_packed_labels(path) or (), class_names)
     return dict(sorted(operators.items())), problems
 
 

@@ -90,7 +90,13 @@ def open_onnx(path, threads):
             for tensor in tensors
         ]
 
-    return predict, {"inputs": describe(inputs), "outputs": describe(outputs)}, BATCH
+    metadata = session.get_modelmeta().custom_metadata_map
+    tensors = {
+        "inputs": describe(inputs),
+        "outputs": describe(outputs),
+        "labels": json.loads(metadata.get("names", "[]")),
+    }
+    return predict, tensors, BATCH
 
 
 def open_saved_model(path, threads):

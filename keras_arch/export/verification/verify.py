@@ -129,6 +129,8 @@ def verify_file(
             reference.probabilities,
             reference.class_names,
         )
+    if spec.kind == "onnx":
+        problems += compare_names(last["labels"], reference.class_names)
     probabilities, expected_shape = np.load(output), reference.probabilities.shape[1:]
     if probabilities.shape[1:] != expected_shape or not np.isfinite(probabilities).all():
         problems.append(
