@@ -24,7 +24,7 @@ EXTRAS = {
     "predict": PREDICT,
     "train": TRAIN,
     "export": EXPORT,
-    "onnx": (*EXPORT, "onnxruntime", "tf2onnx"),
+    "onnx": (*EXPORT, "onnx", "onnxruntime", "tf2onnx"),
     "jax": ("jax",),
     "torch": ("torch",),
 }

@@ -67,7 +67,7 @@ def export_model(
         )
     formats = settings.selected()
     if "onnx" in formats:
-        require("onnx", ["onnxruntime", "tf2onnx"])
+        require("onnx", ["onnx", "onnxruntime", "tf2onnx"])
     directory, names = check_folder(folder), check_class_names(class_names)
     calibration = check_raw_images(calibration, "calibration")
     named = strip_auxiliary_heads(model)
