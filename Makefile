@@ -52,6 +52,9 @@ lock:  ## update requirements.lock to the newest allowed versions
 	@{ echo "# Written by: make lock ($(COMPILE))"; cat requirements.new; } > requirements.lock
 	@rm requirements.new
 
+mine: ; @$(PYTHON) make_mine.py "$(NAME)"  ## rename the project, for example: make mine NAME=flower_app
+.PHONY: mine  # make_mine.py removes this target
+
 clean:  ## remove .venv, site and caches, but not saved_models/
 	@rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
