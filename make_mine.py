@@ -54,9 +54,11 @@ SECTIONS = {
 }
 PATHS = [path for paths in REMOVED.values() for path in paths]
 NAMES = [f"{path}/" if "." not in Path(path).name else Path(path).name for path in PATHS]
-REFERENCE = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, NAMES))}|make mine\b)")
-NEXT = """Edit the title and the first paragraph of README.md, and the description and
-links in pyproject.toml. Then run: make format && make test"""
+ADDRESSES = ["github.com/keras-arch/", "keras-arch.github.io"]
+GONE = "|".join(map(re.escape, [*NAMES, *ADDRESSES, "make mine"]))
+REFERENCE = re.compile(rf"(?<![\w-])({GONE})")
+NEXT = """Edit the start of README.md, and the description and links in pyproject.toml.
+Then run: make format && make test"""
 
 
 def main(root, arguments):
@@ -183,13 +185,13 @@ def remove_lines(lines):
 
 
 def remove_sentences(lines):
-    """Remove the sentences, table rows and lines of code that name a removed file."""
+    """Remove the sentences, table rows, badges and lines of code that name a removed file."""
     kept = []
     for block in blocks_of(lines):
         text = "".join(block)
         if not REFERENCE.search(text):
             kept += block
-        elif re.match(r"\s*(```|\|)", text):
+        elif re.match(r"\s*(```|\||\[?!\[)", text):
             kept += remove_lines(block)
         else:
             kept += shorten_paragraph(text)

@@ -47,13 +47,17 @@ TREE = {
     "keras_arch/logo.png": b"\x89PNG keras_arch",
     "docs/griffe_keras_arch.py": "class KerasArch: ...\n",
     "docs/latin.txt": "keras_arch, naïve".encode("latin-1"),
-    "pyproject.toml": 'scripts.keras-arch = "keras_arch.command:main"\ndependencies = ["ruff"]\n',
+    "pyproject.toml": 'scripts.keras-arch = "keras_arch.command:main"\ndependencies = ["ruff"]\n'
+    'urls.source = "https://github.com/keras-arch/keras_arch"\n',
     "tests/test_a.py": 'VARIABLE = "KERAS_ARCH_TEST_DATA"\n',
     "benchmarks/results/a.json": "{}",
     "CHANGELOG.md": "# Changes\n",
     "make_mine.py": "",
     "Makefile": "test:\n\tpytest\nmine: ; make_mine.py\n",
     "README.md": """# keras_arch
+
+[![CI](https://github.com/keras-arch/keras_arch/ci.svg)](https://keras-arch.github.io)
+![Keras 3](https://img.shields.io/badge/Keras-3)
 
 It trains. [CHANGELOG.md](CHANGELOG.md) lists the changes. It exports, too,
 `keras-arch` says. Run `make mine` to
@@ -100,6 +104,8 @@ RENAMED = {
     "tests/test_a.py": 'VARIABLE = "FLOWER_APP_TEST_DATA"\n',
     "Makefile": "test:\n\tpytest\n",
     "README.md": """# flower_app
+
+![Keras 3](https://img.shields.io/badge/Keras-3)
 
 It trains. It exports, too, `flower-app` says.
 
@@ -262,7 +268,7 @@ def test_every_row_of_the_tables_exists_and_is_documented(make_mine):
 
 
 def test_nothing_of_the_template_is_left(make_mine, mine):
-    gone = "|".join(map(re.escape, make_mine.NAMES))
+    gone = "|".join(map(re.escape, [*make_mine.NAMES, "flower-app.github", "github.com/flower"]))
     left = re.compile(rf"keras[_-]arch|kerasarch|make mine|(?<![\w-])({gone})", re.IGNORECASE)
     for name, content in read_tree(mine).items():
         assert not re.search("keras[_-]arch", name)
