@@ -267,6 +267,16 @@ def test_every_row_of_the_tables_exists_and_is_documented(make_mine):
         assert reason in documented
 
 
+def test_lines_of_code_that_go_are_sentences_or_entries(make_mine):
+    """Otherwise `make mine` would leave half of a sentence or of a statement."""
+    texts = {path: make_mine.read_text(path) for path in ROOT.glob("[!.]*/**/*.py")}
+    for path, text in texts.items():
+        if make_mine.is_removed(path.relative_to(ROOT)):
+            continue
+        for line in filter(make_mine.REFERENCE.search, text.splitlines()):
+            assert re.fullmatch(r"\s*(# )?[A-Z].*\.(\"\"\")?", line), f"{path}: {line}"
+
+
 def test_nothing_of_the_template_is_left(make_mine, mine):
     gone = "|".join(map(re.escape, [*make_mine.NAMES, "flower-app.github", "github.com/flower"]))
     left = re.compile(rf"keras[_-]arch|kerasarch|make mine|(?<![\w-])({gone})", re.IGNORECASE)

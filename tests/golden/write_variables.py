@@ -1,7 +1,7 @@
 """Write variables/NAME.txt for every registered model: path and shape of each variable, in order.
 
-Run it after a deliberate change of names or order. Files saved before then can no longer be loaded,
-so note the change in CHANGELOG.md:
+Run it after a deliberate change of names or order. Files saved before then can no longer be loaded.
+Note the change in CHANGELOG.md.
 
     python tests/golden/write_variables.py
 """
