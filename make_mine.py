@@ -45,18 +45,19 @@ REMOVED = {
         "tests/test_make_mine.py",
     ),
 }
-# {page: section}. These sections have numbers that benchmarks/ measured.
-SECTIONS = {
-    "README.md": "Results",
-    "docs/data.md": "Speed",
-    "docs/mobile.md": "Accuracy, size and latency",
-    "docs/training.md": "Speed",
-}
+# (page, section). These sections have numbers that benchmarks/ measured.
+SECTIONS = (
+    ("README.md", "Results"),
+    ("docs/data.md", "Speed"),
+    ("docs/mobile.md", "Accuracy, size and latency"),
+    ("docs/training.md", "Speed"),
+)
 PATHS = [path for paths in REMOVED.values() for path in paths]
 NAMES = [f"{path}/" if "." not in Path(path).name else Path(path).name for path in PATHS]
 ADDRESSES = ["github.com/keras-arch/", "keras-arch.github.io"]
 GONE = "|".join(map(re.escape, [*NAMES, *ADDRESSES, "make mine"]))
 REFERENCE = re.compile(rf"(?<![\w-])({GONE})")
+BLOCK = re.compile(r"\s*([-*] |\d+\. |\||#|```|$)")  # begins a block of a Markdown page
 NEXT = """Edit the start of README.md, and the description and links in pyproject.toml.
 Then run: make format && make test"""
 
@@ -73,7 +74,7 @@ def main(root, arguments):
     print(f"Renaming {PACKAGE} to {name}. {undo}\n\nRemoving what")
     for reason, paths in REMOVED.items():
         print(textwrap.fill(f"- {reason}: {', '.join(paths)}", 80, subsequent_indent="    "))
-    for page, section in SECTIONS.items():
+    for page, section in SECTIONS:
         print(f'- benchmarks/ measured: the section "{section}" of {page}')
     try:
         change_files(root, {path: renamed(text, name) for path, text in texts.items()}, name)
@@ -86,11 +87,11 @@ def main(root, arguments):
 
 def find_problem(root, name, texts):
     """Return why the project cannot be renamed, or None."""
-    received = f"Received: NAME={name}"
-    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
+    received = f"Received: NAME={name[:50]!r}"
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or len(name) > 40:
         return (
-            "NAME must be lower-case letters, digits and single underscores, and start with a "
-            f"letter. {received}. For example: make mine NAME=flower_app."
+            "NAME must be at most 40 lower-case letters, digits and single underscores, and start "
+            f"with a letter. {received}. For example: make mine NAME=flower_app."
         )
     if not (root / PACKAGE).is_dir():
         return f"The project is already renamed: {PACKAGE}/ does not exist."
@@ -163,7 +164,10 @@ def remove_references(path, text):
     lines = text.splitlines(keepends=True)
     if path.suffix != ".md":
         return "".join(remove_lines(lines))
-    return "".join(remove_sentences(remove_section(lines, SECTIONS.get(path.as_posix()))))
+    for page, section in SECTIONS:
+        if page == path.as_posix():
+            lines = remove_section(lines, section)
+    return "".join(remove_sentences(lines))
 
 
 def remove_section(lines, title):
@@ -189,9 +193,14 @@ def remove_sentences(lines):
     kept = []
     for block in blocks_of(lines):
         text = "".join(block)
+        if not text.strip() and kept and not kept[-1].strip():
+            continue  # the blank line after a block that went
         if not REFERENCE.search(text):
             kept += block
-        elif re.match(r"\s*(```|\||\[?!\[)", text):
+        elif re.match(r"\s*(```|\|)", text):
+            rest = remove_lines(block)
+            kept += rest if len(rest) > 2 else []  # two lines are an empty table or code block
+        elif re.match(r"\[?!\[", text):
             kept += remove_lines(block)
         else:
             kept += shorten_paragraph(text)
@@ -202,17 +211,13 @@ def blocks_of(lines):
     """Split a Markdown page into paragraphs, list items, tables, code blocks and blank lines."""
     block, fenced = [], False
     for line in lines:
-        fence = line.lstrip().startswith("```")
-        table = line.startswith("|") and block[:1] and block[0].startswith("|")
-        starts = re.match(r"\s*([-*] |\d+\. |\||#|```|$)", line) and not table
-        if block and not fenced and starts:
+        in_table = line.startswith("|") and "".join(block).startswith("|")
+        starts = BLOCK.match(line) or (block and not block[-1].strip())
+        if block and starts and not fenced and not in_table:
             yield block
             block = []
         block.append(line)
-        if fence if fenced else not line.strip():
-            yield block
-            block = []
-        fenced ^= fence
+        fenced ^= line.lstrip().startswith("```")
     yield block
 
 
@@ -223,12 +228,11 @@ def shorten_paragraph(text):
     kept = " ".join(one for one in sentences if not REFERENCE.search(one))
     if not kept:
         return []
-    hanging = indent + " " * len(marker)
     wrapped = textwrap.wrap(
         kept,
         80,
         initial_indent=indent + marker,
-        subsequent_indent=hanging,
+        subsequent_indent=indent + " " * len(marker),
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -247,6 +251,8 @@ def change_files(root, texts, name):
     for path in texts:
         if PACKAGE in path.name:
             (root / path).rename(root / path.with_name(renamed(path.name, name)))
+    for cache in list((root / PACKAGE).rglob("__pycache__")):
+        shutil.rmtree(cache)  # git does not remove it if the user undoes the renaming
     (root / PACKAGE).rename(root / name)
 
 

@@ -69,6 +69,10 @@ pytest
 python benchmarks/speed.py
 ```
 
+```
+make mine
+```
+
 - [Lecture](docs/lecture.md): experiments. [A notebook](a.ipynb)
   covers all steps.
 - [Speed](benchmarks/results/a.json)
@@ -148,20 +152,25 @@ def test_texts_names_and_references_change_and_all_other_bytes_stay(make_mine, t
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("", "must be lower-case letters"),
-        ("flower app", "must be lower-case letters"),
-        ("flower-app", "must be lower-case letters"),
-        ("FlowerApp", "must be lower-case letters"),
-        ("flower__app", "must be lower-case letters"),
-        ("_flower", "must be lower-case letters"),
-        ("2flowers", "must be lower-case letters"),
-        ("../flower", "must be lower-case letters"),
-        ("blüte", "must be lower-case letters"),
+        ("", "must be at most 40 lower-case letters"),
+        ("flower app", "must be at most 40 lower-case letters"),
+        ("flower-app", "must be at most 40 lower-case letters"),
+        ("FlowerApp", "must be at most 40 lower-case letters"),
+        ("flower__app", "must be at most 40 lower-case letters"),
+        ("_flower", "must be at most 40 lower-case letters"),
+        ("2flowers", "must be at most 40 lower-case letters"),
+        ("../flower", "must be at most 40 lower-case letters"),
+        ("blüte", "must be at most 40 lower-case letters"),
+        ("two\nlines", "must be at most 40 lower-case letters"),
+        ("a" * 41, "must be at most 40 lower-case letters"),
         ("class", "must not be a keyword"),
         ("json", "must not be a keyword or a module of Python"),
         ("tests", "must not be a file or directory"),
         ("keras_arch", "must not be a file or directory"),
-        ("keras", "must not be a word of the code. Received: NAME=keras, which is in keras_arch/"),
+        (
+            "keras",
+            "must not be a word of the code. Received: NAME='keras', which is in keras_arch/",
+        ),
         ("ruff", "must not be a word of the code"),
     ],
 )
@@ -187,16 +196,17 @@ def test_a_clone_must_be_clean_and_git_undoes_the_renaming(make_mine, tmp_path, 
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--message", "Begin")
     before = read_tree(tmp_path)
+    write_tree(tmp_path, {"keras_arch/__pycache__/a.pyc": b"", ".git/info/exclude": "*.pyc"})
     (tmp_path / "new.txt").touch()
     assert make_mine.main(tmp_path, ["flower_app"]) == 2
     assert "Commit or remove your changes first, such as new.txt" in capsys.readouterr().err
     (tmp_path / "new.txt").unlink()
-    assert read_tree(tmp_path) == before
     assert make_mine.main(tmp_path, ["flower_app"]) == 0
     assert "git reset --hard && git clean -df" in capsys.readouterr().out
     git(tmp_path, "reset", "--hard")
     git(tmp_path, "clean", "-df")
     assert read_tree(tmp_path) == before
+    assert not (tmp_path / "flower_app").exists()
 
 
 def test_a_renamed_project_is_refused(make_mine, tmp_path, capsys):
@@ -237,7 +247,7 @@ def mine(copy):
     make = ["make", "mine", f"PYTHON={sys.executable}"]
     refused = subprocess.run(make, cwd=copy, capture_output=True, text=True)
     assert refused.returncode == 2
-    assert refused.stderr.startswith("NAME must be lower-case letters")
+    assert refused.stderr.startswith("NAME must be at most 40 lower-case letters")
     subprocess.run([*make, "NAME=flower_app"], cwd=copy, check=True, capture_output=True)
     return copy
 
@@ -260,7 +270,7 @@ def test_every_row_of_the_tables_exists_and_is_documented(make_mine):
     for path in make_mine.PATHS:
         assert (ROOT / path).exists(), path
         assert f"`{path}`" in documented, path
-    for page, section in make_mine.SECTIONS.items():
+    for page, section in make_mine.SECTIONS:
         assert f"\n## {section}\n" in (ROOT / page).read_text(), page
         assert f'"{section}"' in documented, section
     for reason in make_mine.REMOVED:
@@ -285,6 +295,15 @@ def test_nothing_of_the_template_is_left(make_mine, mine):
         assert not (found := left.search(content.decode("latin-1"))), (name, found)
     for path in make_mine.PATHS:
         assert not (mine / path).exists()
+
+
+def test_no_section_or_code_block_is_empty(mine):
+    for page in mine.rglob("*.md"):
+        text = page.read_text()
+        assert "```\n```" not in text, page
+        text = re.sub("(?s)```.*?```", "code", text)
+        titles = re.findall(r"^(#+) (.+)\n+(?=(#+) |\Z)", text, re.MULTILINE)
+        assert [title for level, title, next_level in titles if level >= next_level] == [], page
 
 
 def test_every_relative_link_resolves(mine):
