@@ -17,6 +17,9 @@ setup: .venv/installed  ## create .venv with the versions in requirements.lock
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+mine: ; @$(PYTHON) make_mine.py "$(NAME)"  ## rename the project, for example: make mine NAME=flower_app
+.PHONY: mine  # make_mine.py removes this target
+
 quickstart: .venv/installed  ## train a small ResNet on digits, export it and verify the files
 	@$(RUN) scripts/train.py quickstart --output $(QUICKSTART) --overwrite
 	@$(RUN) scripts/export.py $(QUICKSTART)
@@ -51,9 +54,6 @@ lock:  ## update requirements.lock to the newest allowed versions
 	@.venv/bin/$(COMPILE) --output-file requirements.new
 	@{ echo "# Written by: make lock ($(COMPILE))"; cat requirements.new; } > requirements.lock
 	@rm requirements.new
-
-mine: ; @$(PYTHON) make_mine.py "$(NAME)"  ## rename the project, for example: make mine NAME=flower_app
-.PHONY: mine  # make_mine.py removes this target
 
 clean:  ## remove .venv, site and caches, but not saved_models/
 	@rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache *.egg-info
