@@ -17,6 +17,9 @@ setup: .venv/installed  ## create .venv with the versions in requirements.lock
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+mine: ; @$(PYTHON) make_mine.py "$(NAME)"  ## rename the project, for example: make mine NAME=flower_app
+.PHONY: mine  # make_mine.py removes this target
+
 quickstart: .venv/installed  ## train a small ResNet on digits, export it and verify the files
 	@$(RUN) scripts/train.py quickstart --output $(QUICKSTART) --overwrite
 	@$(RUN) scripts/export.py $(QUICKSTART)

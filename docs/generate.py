@@ -3,8 +3,8 @@
 - `keras_arch/__init__.pyi`: the public names for editors and type checkers.
 - `README.md`: the table of models.
 - `tests/golden/variables/NAME.txt`: path and shape of each variable. Existing files stay, because
-  saved models need these names. After a deliberate change, delete the file first and note the
-  change in CHANGELOG.md.
+  saved models need these names. After a deliberate change, delete the file first.
+  Note the change in CHANGELOG.md.
 """
 
 import re

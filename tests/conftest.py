@@ -1,6 +1,8 @@
 """Fixtures of all tests: the scripts, the digits data set and one trained and exported run."""
 
+import dataclasses
 import gc
+import importlib
 import os
 import runpy
 import shutil
@@ -130,6 +132,10 @@ def write_tflite(model, path):
         path.write_bytes(convert(source, FORMATS["float32"], None))
 
 
+def weights_of(model):
+    return {variable.path: variable.numpy() for variable in model.variables}
+
+
 def latin_1_folder(parent, name):
     """Create a directory whose name is encoded in Latin-1, as on old systems."""
     folder = parent / os.fsdecode(name.encode("latin-1"))
@@ -143,6 +149,13 @@ def latin_1_folder(parent, name):
 @pytest.fixture
 def script():
     return run_script
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Return a function that imports an example by name, as `python examples/NAME.py` does."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module
 
 
 @pytest.fixture(scope="session")
@@ -163,6 +176,26 @@ def digits(data_dir):
     import keras_arch
 
     return keras_arch.load_dataset("digits", data_dir)
+
+
+@pytest.fixture
+def small_digits(monkeypatch, digits):
+    """Replace `load_dataset` by 160 digits, and train eagerly, which is faster for few steps."""
+    import keras
+
+    import keras_arch
+    from keras_arch.data.splits import InMemory
+
+    compile_model = keras.Model.compile
+    monkeypatch.setattr(
+        keras.Model,
+        "compile",
+        lambda *args, **kwargs: compile_model(*args, run_eagerly=True, **kwargs),
+    )
+    few = InMemory(digits.train.images[:160], digits.train.labels[:160])
+    some = dataclasses.replace(digits, train=few)
+    monkeypatch.setattr(keras_arch, "load_dataset", {"digits": some}.__getitem__, raising=False)
+    return some
 
 
 @pytest.fixture(scope="session")
