@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from keras_arch import files
-from keras_arch.cli import announce, parse, print_table, quiet, run, say
+from keras_arch.cli import announce, parse, print_table, quiet, run, say, use_tensorflow
 from keras_arch.errors import VerificationError
 from keras_arch.formats import ExportSettings
 
@@ -34,6 +34,7 @@ class Options:
 
 def main():
     options = parse(Options, sys.argv[1:], prog="export.py")
+    use_tensorflow()  # its converters need it
     with files.shared_lock(options.run):  # a training with --overwrite waits
         if options.debug_quantization:
             debug(options)

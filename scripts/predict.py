@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from keras_arch import files
-from keras_arch.cli import parse, quiet, run
+from keras_arch.cli import parse, quiet, run, use_tensorflow
 from keras_arch.errors import InputError
 from keras_arch.options import Range
 
@@ -31,6 +31,8 @@ class Options:
 
 def main():
     options = parse(Options, sys.argv[1:], prog="predict.py")
+    if options.explain:
+        use_tensorflow()  # for the gradients
     from keras_arch import open_artifact
     from keras_arch.class_names import class_names_or_numbers
     from keras_arch.evaluation.predictions import classify, explain
