@@ -34,8 +34,8 @@ class Options:
 
 def main():
     options = parse(Options, sys.argv[1:], prog="export.py")
-    use_tensorflow()  # its converters need it
     with files.shared_lock(options.run):  # a training with --overwrite waits
+        use_tensorflow()  # for its converters
         if options.debug_quantization:
             debug(options)
         else:

@@ -31,8 +31,6 @@ class Options:
 
 def main():
     options = parse(Options, sys.argv[1:], prog="predict.py")
-    if options.explain:
-        use_tensorflow()  # for the gradients
     from keras_arch import open_artifact
     from keras_arch.class_names import class_names_or_numbers
     from keras_arch.evaluation.predictions import classify, explain
@@ -42,6 +40,7 @@ def main():
     if not options.images:
         raise InputError("Pass at least one image, such as examples/digit.png.")
     if options.explain:
+        use_tensorflow()  # for its gradients
         files.check_writable(options.explain)
         files.refuse_inside(options.explain, options.images)
     paths = find_images(options.images)

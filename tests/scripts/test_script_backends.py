@@ -8,13 +8,14 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import keras
 import pytest
 from conftest import ROOT
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
-# {command that stops with an error before it imports Keras: its backend}
+# {command that stops with an error before it uses Keras: its backend}
 BACKENDS = {
-    "export.py FILE": "tensorflow",
+    "export.py DIRECTORY": "tensorflow",
     "predict.py FILE IMAGE --explain FILE": "tensorflow",
     "predict.py FILE IMAGE": "jax",
     "train.py quickstart --output FILE": "jax",
@@ -28,8 +29,10 @@ BACKENDS = {
 @pytest.mark.parametrize("command", BACKENDS)
 def test_only_export_and_explain_choose_tensorflow(command, script, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert keras.backend.backend() == "tensorflow"  # in this process
     (tmp_path / "file").touch()
-    name, *words = command.replace("FILE", str(tmp_path / "file")).split()
+    names = command.replace("FILE", str(tmp_path / "file")).replace("DIRECTORY", str(tmp_path))
+    name, *words = names.split()
     assert script(name, *words) == 2
     assert os.environ["KERAS_BACKEND"] == BACKENDS[command]
 
@@ -79,29 +82,28 @@ for command in json.loads(sys.argv[1]):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_scripts_run_on_another_backend(backend, quickstart, tmp_path, data_dir, script, capfd):
+def test_scripts_run_on_another_backend(backend, quickstart, tmp_path, data_dir, script):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: pip install {backend}")
-    run, best = tmp_path / "run", quickstart / "export/model_float32.tflite"
+    run, exported = tmp_path / "run", quickstart / "export/model_float32.tflite"
+    words = f"--epochs 1 --batch-size 128 --data-dir {data_dir} --output {run}".split()
+    _, notices = python("scripts/train.py", "quickstart", *words, KERAS_BACKEND=backend)
+    assert notices == []
+    record = json.loads((run / "run.json").read_text())
+    assert (record["backend"], record["precision"]) == (backend, "float32")
+    assert record["versions"][backend] == version(backend)
     commands = [
-        ["train.py", "quickstart", "--epochs", 6, "--data-dir", data_dir, "--output", run],
-        ["evaluate.py", run, quickstart / "model.keras", best, "--output", tmp_path / "metrics"],
+        ["evaluate.py", run, quickstart / "model.keras", exported, "--output", tmp_path / "out"],
         ["predict.py", quickstart / "model.keras", DIGIT],
         ["compare.py", run, quickstart, "--output", tmp_path / "both.png"],
         ["cost.py", "resnet8"],
         ["show_data.py", "digits", "--data-dir", data_dir, "--output", tmp_path / "data.png"],
     ]
     words = json.dumps([list(map(str, command)) for command in commands])
-    printed, notices = python("-c", RUN_SCRIPTS, words, KERAS_BACKEND=backend)
-    assert notices == []
+    printed, _ = python("-c", RUN_SCRIPTS, words, KERAS_BACKEND=backend)
     assert f"{DIGIT}: 7" in printed
-    record = json.loads((run / "run.json").read_text())
-    assert (record["backend"], record["precision"]) == (backend, "float32")
-    assert record["versions"][backend] == version(backend)
-    mine, reference, exported = json.loads((tmp_path / "metrics/metrics.json").read_text())[
-        "artifacts"
-    ]
-    assert mine["metrics"]["top1"] == record["metrics"]["test"]["top1"] > 0.9
-    assert reference["metrics"]["top1"] == exported["metrics"]["top1"]  # LiteRT
-    # The export of the run, on TensorFlow.
-    assert script("export.py", run, "--formats", "float32") == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    mine, trained_on_tensorflow, lite = (one["metrics"]["top1"] for one in metrics["artifacts"])
+    assert mine == record["metrics"]["test"]["top1"]
+    assert trained_on_tensorflow == lite
+    assert script("export.py", run, "--formats", "float32", "--max-drop", "100") == 0
