@@ -38,8 +38,6 @@ def run(main: Callable[[], object]) -> None:
     """
     # TensorFlow reads these at import. Its notices on instruction sets and GPUs do not help users.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Keras reads it at import. The scripts train and export with TensorFlow.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
     # Without AVX-512, TensorFlow disables oneDNN by default. Training then has half the speed.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     reopen_closed_streams()
@@ -63,6 +61,11 @@ def run(main: Callable[[], object]) -> None:
         if not is_disk_full(error):
             raise
         sys.exit(fail(first_line(error)))
+
+
+def use_tensorflow() -> None:
+    """Let Keras run on TensorFlow, whatever its settings are. Call it before Keras is imported."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def reopen_closed_streams() -> None:

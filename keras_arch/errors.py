@@ -25,10 +25,10 @@ CAUSE_CELLS = 110  # width of another library's message, in terminal columns
 
 # No space left, file too large, quota exceeded.
 DISK_FULL_CODES = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
-# Messages of TensorFlow, also about a MemoryError in a function that it calls, and of the system
-# when it loads libraries.
+# Messages of TensorFlow, also about a MemoryError in a function that it calls, of JAX and PyTorch,
+# and of the system when it loads libraries.
 OUT_OF_MEMORY = re.compile(
-    "^ResourceExhaustedError|MemoryError: |bad_alloc|Cannot allocate memory"
+    "^ResourceExhaustedError|MemoryError: |RESOURCE_EXHAUSTED: |bad_alloc|Cannot allocate memory"
     "|failed to map segment|can't start new thread"
 )
 

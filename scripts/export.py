@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from keras_arch import files
-from keras_arch.cli import announce, parse, print_table, quiet, run, say
+from keras_arch.cli import announce, parse, print_table, quiet, run, say, use_tensorflow
 from keras_arch.errors import VerificationError
 from keras_arch.formats import ExportSettings
 from keras_arch.options import Positional
@@ -34,6 +34,7 @@ class Options:
 def main():
     options = parse(Options, sys.argv[1:], "export")
     with files.shared_lock(options.run):  # a training with --overwrite waits
+        use_tensorflow()  # for its converters
         if options.debug_quantization:
             debug(options)
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from keras_arch import files
-from keras_arch.cli import parse, quiet, run
+from keras_arch.cli import parse, quiet, run, use_tensorflow
 from keras_arch.errors import InputError
 from keras_arch.options import Metavar, Positional, Range
 
@@ -38,6 +38,7 @@ def main():
     if not options.images:
         raise InputError("Pass at least one image, such as examples/digit.png.")
     if options.explain:
+        use_tensorflow()  # for its gradients
         files.check_writable(options.explain)
         files.refuse_inside(options.explain, options.images)
     paths = find_images(options.images)

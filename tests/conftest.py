@@ -43,7 +43,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Use a temporary cache directory for all workers and the processes that they start."""
+    """Use TensorFlow and a temporary cache directory, also in processes that tests start."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     if "PYTEST_XDIST_WORKER" not in os.environ:
         config.cache_home = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
             prefix="keras_arch-cache-"

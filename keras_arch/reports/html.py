@@ -141,6 +141,7 @@ def write_report(folder, mistakes):
     environment = [
         ["seed", str(recipe["seed"])],
         ["precision", run["precision"]],
+        ["Keras backend", run.get("backend", "tensorflow")],
         ["processor", f"{hardware['processor']}, {hardware['cores']} cores"],
         ["git commit", str(run["git_commit"])],
         *([name, number] for name, number in run["versions"].items()),

@@ -43,6 +43,7 @@ class RunRecord(TypedDict):
     recipe: Recipe
     data_dir: str | None
     precision: str
+    backend: NotRequired[str]
     images: dict
     data_fingerprint: NotRequired[str]
     metrics: NotRequired[MetricsRecord]

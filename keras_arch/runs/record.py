@@ -15,14 +15,15 @@ from ..text import brief
 from .fields import read_record
 from .history import best_epoch
 
+PACKAGES = ("keras", "tensorflow", "tensorflow-datasets", "numpy")  # and the Keras backend
 VALIDATION_METRICS = ("images", "top1", "balanced_accuracy")
 
 
 def start_run(folder, recipe, precision, data_dir, dataset):
     """Write labels.txt and the fields of run.json that are known before training.
 
-    If `folder` has a checkpoint, only check that the data and the precision are those of the
-    interrupted run.
+    If `folder` has a checkpoint, only check that the data, the precision and the Keras backend are
+    those of the interrupted run.
 
     Args:
         folder: `Path` of the unfinished run.
@@ -32,16 +33,23 @@ def start_run(folder, recipe, precision, data_dir, dataset):
         dataset: a `keras_arch.Dataset`.
 
     Raises:
-        InputError (a ValueError): the interrupted run has other data or another precision.
+        InputError (a ValueError): the interrupted run has other data, another precision or another
+            backend.
     """
+    import keras  # takes seconds, and scripts/compare.py first reads its runs
+
+    backend = keras.backend.backend()
     if (folder / CHECKPOINT).exists():
         before = read_run(folder)
         changed = data_changes(folder, before, dataset)
         if precision.name != before["precision"]:
             changed.append(f"precision {precision.name} instead of {before['precision']}")
+        # Runs of earlier versions have no backend. They ran on TensorFlow.
+        if backend != (recorded := before.get("backend", "tensorflow")):
+            changed.append(f"Keras backend {backend} instead of {recorded}")
         if changed:
             raise InputError(
-                f"{folder} has other data or precision. Received: "
+                f"{folder} has other data, precision or backend. Received: "
                 f"{', '.join(changed)}. Use the original ones, or pass --overwrite to start again."
             )
         return
@@ -50,13 +58,12 @@ def start_run(folder, recipe, precision, data_dir, dataset):
         "recipe": dataclasses.asdict(recipe),
         "precision": precision.name,
         "precision_gflops": precision.speeds,
+        "backend": backend,
         "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
         "images": dataset.sizes,
         "data_fingerprint": dataset.fingerprint,
         "git_commit": git_commit(),
-        "versions": {
-            name: version(name) for name in ("keras", "tensorflow", "tensorflow-datasets", "numpy")
-        },
+        "versions": {name: version(name) for name in dict.fromkeys((*PACKAGES, backend))},
         "python": platform.python_version(),
         "hardware": {
             "processor": cpu_name(),

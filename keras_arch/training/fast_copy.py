@@ -5,6 +5,8 @@ kernel needs one pass and takes 16-bit images with float32 parameters. The saved
 layers in float32. Only weights are copied between the two.
 """
 
+import random
+
 import keras
 
 from ..models import layer_of
@@ -32,6 +34,9 @@ def fast_copy(model, precision):
         config = layer.get_config()
         exact = isinstance(layer, (*EXACT, keras.layers.InputLayer)) or layer in last
         config["dtype"] = "float32" if exact else precision
+        if keras.backend.backend() == "torch" and config.get("seed", 0) is None:
+            # Without a seed, dropout uses PyTorch's global generator, which no checkpoint has.
+            config["seed"] = random.randrange(2**31)
         kind = type(layer)
         if kind is keras.layers.BatchNormalization and keras.backend.backend() == "tensorflow":
             kind = FusedBatchNormalization

@@ -57,8 +57,8 @@ def fit(
         folder: path of an existing directory for model.keras, history.csv and checkpoint.npz.
             Each write is atomic. model.keras also holds the class names.
         resume: whether to continue after the last epoch in `folder`. If there is no checkpoint,
-            training starts from scratch. On the same machine, the result is bit-identical to that
-            of an uninterrupted run.
+            training starts from scratch. On the same machine and Keras backend, the result is
+            bit-identical to that of an uninterrupted run.
         tensorboard: whether to write TensorBoard logs into `folder`/tensorboard.
 
     Returns:
@@ -76,7 +76,7 @@ def fit(
             - the batch size is larger than the training split, or memory is not sufficient,
             - the checkpoint in `folder` is damaged or is of another network;
 
-            during training, if the loss diverges or TensorFlow runs out of memory.
+            during training, if the loss diverges or the Keras backend runs out of memory.
 
     Example:
         >>> dataset = keras_arch.load_dataset("digits")

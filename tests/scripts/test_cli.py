@@ -149,20 +149,3 @@ def test_stdout_may_be_missing_or_in_memory(stream, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     run(lambda: print("done"))
     assert stream is None or stream.getvalue() == "done\n"
-
-
-@pytest.mark.parametrize("backend", ["jax", "nosuch"])
-def test_scripts_set_the_tensorflow_backend(backend, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", backend)
-    chosen = []
-    run(lambda: chosen.append(os.environ["KERAS_BACKEND"]))
-    assert chosen == ["tensorflow"]
-
-
-@pytest.mark.slow
-def test_a_script_ignores_an_invalid_backend():
-    environment = {**os.environ, "KERAS_BACKEND": "nosuch", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, ROOT / "scripts/cost.py", "resnet8"]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert (found.returncode, found.stderr) == (0, "")
-    assert "predictions" in found.stdout

@@ -119,6 +119,11 @@ OUT_OF_MEMORY = {
     "NumPy in TensorFlow": tf.errors.UnknownError(
         None, None, "MemoryError: Unable to allocate 1.00 TiB"
     ),
+    "JAX": RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4503599627370496 bytes."),
+    "PyTorch": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 4503599627370496 bytes. Error code 12 (Cannot allocate memory)"
+    ),
     "C++": RuntimeError("std::bad_alloc"),
     "a thread": RuntimeError("can't start new thread"),
     "a library": ImportError("libx.so: failed to map segment from shared object"),

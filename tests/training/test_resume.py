@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import resource
@@ -61,8 +62,10 @@ def test_resumed_state_is_bit_identical(digits, tmp_path, monkeypatch):
         keras_arch.fit(model, data, recipe, folder, resume)
         return model
 
+    steps = itertools.count(1)
+
     def die_within_the_third_epoch(callback, batch, logs=None):
-        if callback.model.optimizer.iterations == 2 * 4 + 2:
+        if next(steps) == 2 * 4 + 2:
             raise Killed
 
     whole = train(tmp_path / "whole")
@@ -191,7 +194,7 @@ def test_resume_needs_the_same_recipe(script, tmp_path, data_dir, capfd):
     (partial / "checkpoint.npz").touch()
     assert script(*arguments, "--resume") == 2
     error = capfd.readouterr().err
-    assert "has other data or precision. Received: 1293 train images" in error
+    assert "has other data, precision or backend. Received: 1293 train images" in error
     assert " instead of int4. Use" in error
     assert script(*arguments, "--resume", "--learning-rate", "0.3") == 2
     assert "was started with other options" in capfd.readouterr().err
@@ -269,7 +272,7 @@ def test_resume_with_other_data_raises(change, message, started, script, tmp_pat
     assert script(*words) == 2
     line, kept = capfd.readouterr().err.splitlines()
     assert kept == f"  The best checkpoint is kept in {partial / 'model.keras'}"
-    assert f"{partial} has other data or precision. Received: " in line
+    assert f"{partial} has other data, precision or backend. Received: " in line
     assert message in line
     assert {path.name: path.read_bytes() for path in partial.iterdir()} == before
 
@@ -281,6 +284,27 @@ def test_resume_with_the_same_data_continues(started):
     before = (partial / "run.json").read_bytes()
     start_run(partial, recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
     assert (partial / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("recorded", ["jax", "tensorflow", None])
+def test_resume_needs_the_same_backend(started, recorded):
+    folder, partial = started
+    run = json.loads((partial / "run.json").read_text())
+    assert run.pop("backend") == "tensorflow"
+    if recorded is not None:  # runs of earlier versions have no backend
+        run["backend"] = recorded
+    (partial / "run.json").write_text(json.dumps(run))
+    recipe, precision = read_run(partial)["recipe"], choose_precision("auto")
+    before = {path.name: path.read_bytes() for path in partial.iterdir()}
+    words = (partial, recipe, precision, None, keras_arch.load_dataset(folder))
+    if recorded == "jax":
+        with pytest.raises(
+            keras_arch.InputError, match=r"Received: Keras backend tensorflow instead of jax\. Use"
+        ):
+            start_run(*words)
+    else:
+        start_run(*words)
+    assert {path.name: path.read_bytes() for path in partial.iterdir()} == before
 
 
 def test_runs_without_a_fingerprint_are_compared_by_class_names_and_sizes(started):
