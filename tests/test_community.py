@@ -55,7 +55,7 @@ def test_a_workflow_has_steps_and_time_limits(path):
     workflow = load(path)
     assert True in workflow  # the key `on`, which is a boolean in YAML 1.1
     for job in workflow["jobs"].values():
-        assert job["timeout-minutes"] <= 60
+        assert job["timeout-minutes"] <= 90
         assert all(("uses" in step) != ("run" in step) for step in job["steps"])
 
 
