@@ -28,8 +28,6 @@ EXTRAS = {
     "jax": ("jax",),
     "torch": ("torch",),
 }
-
-
 BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}  # of Keras: {module: extra}
 
 

@@ -99,7 +99,7 @@ assert "keras_arch" not in sys.modules
 @pytest.mark.parametrize(
     "names",
     [
-        [*QUICK_TO_CONVERT, "resnet20v2"],
+        ["resnet8"],
         pytest.param(keras_arch.available(), marks=pytest.mark.slow),
     ],
     ids=["small", "all"],

@@ -48,7 +48,14 @@ def test_splits_are_reproducible(digits, tmp_path):
         assert images_of(getattr(again, split)) == images_of(getattr(digits, split))
 
 
-@pytest.mark.parametrize("step", ["_info", "_split_generators", "_download_and_prepare"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("_info", marks=pytest.mark.slow),
+        pytest.param("_split_generators", marks=pytest.mark.slow),
+        "_download_and_prepare",
+    ],
+)
 def test_two_processes_can_prepare_the_same_data(tmp_path, monkeypatch, step):
     """While one process is at a step, another prepares the data in the same directory."""
     others, original = [], getattr(Digits, step)
@@ -101,7 +108,7 @@ def test_split_instructions(splits, expected):
     )
 
 
-@pytest.mark.parametrize("image_size", [None, 12])
+@pytest.mark.parametrize("image_size", [None, pytest.param(12, marks=pytest.mark.slow)])
 def test_streams_have_the_examples_of_memory(data_dir, image_size, monkeypatch):
     held = keras_arch.load_dataset("digits", data_dir, image_size)
     monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)

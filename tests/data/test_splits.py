@@ -220,6 +220,7 @@ def test_a_class_with_only_copies_is_an_error(copied):
     assert refused.value.details == ["b in train"]
 
 
+@pytest.mark.slow
 def test_scripts_use_allow_duplicates_of_the_recipe(copied, script, tmp_path, capfd):
     """Training, export and evaluation read the same images."""
     words = (
@@ -344,6 +345,7 @@ def test_fingerprint_of_arrays(tmp_path):
     assert fingerprint(y_train=1 - parts["y_train"]) != same
 
 
+@pytest.mark.slow
 def test_fingerprint_of_tfds_data(digits, tmp_path, monkeypatch):
     before = keras_arch.load_dataset("digits", tmp_path)
     assert (

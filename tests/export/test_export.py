@@ -506,9 +506,16 @@ EXPORT_FAULTS = {  # name: (formats, change of the model, class names, calibrati
         "accuracy: the drop is .* points .*The limit is 1",
     ),
 }
+SLOW_FAULTS = ("scrambled labels", "swapped outputs")  # other tests have faults of labels and order
 
 
-@pytest.mark.parametrize("fault", EXPORT_FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, marks=pytest.mark.slow) if fault in SLOW_FAULTS else fault
+        for fault in EXPORT_FAULTS
+    ],
+)
 def test_a_fault_in_the_export_is_reported(
     fault, model, reference, calibration, digits, tmp_path, monkeypatch
 ):
@@ -652,6 +659,7 @@ def test_other_probabilities_are_reported(model, reference, calibration, digits,
         verify(tmp_path, specs, replace(reference, probabilities=2 * reference.probabilities))
 
 
+@pytest.mark.slow
 def test_norms_that_cannot_be_folded_are_no_fault(tmp_path):
     """In a pre-activation ResNet, norms follow additions."""
     model = keras_arch.ResNet20V2(input_shape=(32, 32, 3), classes=4)

@@ -296,6 +296,7 @@ def exported(model, folder, *formats):
     )
 
 
+@pytest.mark.slow
 def test_a_folder_may_be_named_as_a_pattern(tmp_path, monkeypatch):
     """TensorFlow finds the variables of a SavedModel by a pattern (tensorflow#32614)."""
     monkeypatch.setattr("keras_arch.export.verification.verify.THREADS", (1,))

@@ -52,7 +52,7 @@ def operation(x):
 
 HEADS = [  # (head, layer of the softmax)
     (dense_with_softmax, "predictions"),
-    (softmax_layer, "predictions"),
+    pytest.param(softmax_layer, "predictions", marks=pytest.mark.slow),
     pytest.param(reshaped, "predictions", marks=pytest.mark.slow),
     pytest.param(operation, "softmax", marks=pytest.mark.slow),
 ]

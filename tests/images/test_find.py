@@ -283,6 +283,7 @@ def test_skipped_images_are_counted(tmp_path):
 # --- scripts ---
 
 
+@pytest.mark.slow
 def test_each_command_warns_once(script, tmp_path, capfd, monkeypatch):
     for number in range(20):
         noise = np.random.default_rng(number).integers(0, 100, (8, 8, 3)) + 150 * (number % 2)

@@ -269,6 +269,7 @@ def test_a_figure_that_fails_is_a_warning(run, noise, probabilities, monkeypatch
     assert read_run(run.folder)["metrics"] == json.loads(json.dumps(metrics))
 
 
+@pytest.mark.slow
 def test_train_saves_a_run_whose_report_fails(script, tmp_path, capfd, monkeypatch):
     for number in range(10):
         for name in NAMES[:5]:

@@ -5,12 +5,14 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT, run_script
 
 import keras_arch
 from keras_arch import command, extras
+from keras_arch.runs.record import find_recipe
 
 SCRIPTS = {path.name for path in (ROOT / "scripts").glob("*.py")}
 
@@ -180,8 +182,14 @@ except keras_arch.InputError as error:
     ("hidden", "use", "message"),
     [
         ("tensorflow", "keras_arch.ResNet8", "Keras needs a backend. Received: no tensorflow."),
-        ("tensorflow_datasets", "keras_arch.load_dataset", '"keras_arch[train]"'),
-        ("flatbuffers", "keras_arch.export_model", '"keras_arch[export]"'),
+        pytest.param(
+            *("tensorflow_datasets", "keras_arch.load_dataset", '"keras_arch[train]"'),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("flatbuffers", "keras_arch.export_model", '"keras_arch[export]"'),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_public_name_names_the_missing_extra(hidden, use, message):
@@ -207,6 +215,14 @@ def test_a_missing_backend_names_its_extra():
 # --- a run as the recipe ---
 
 
+def test_a_run_is_found_with_its_precision_and_data_dir(quickstart, data_dir):
+    recipe, found = find_recipe(str(quickstart))
+    recorded = read(quickstart)
+    assert recipe == replace(keras_arch.RECIPES["quickstart"], precision=recorded["precision"])
+    assert found == data_dir
+    assert find_recipe("digits") == (keras_arch.RECIPES["digits"], None)
+
+
 @pytest.fixture(scope="module")
 def short_run(tmp_path_factory, data_dir):
     folder = tmp_path_factory.mktemp("runs") / "first"
@@ -219,6 +235,7 @@ def read(folder):
     return json.loads((folder / "run.json").read_text())
 
 
+@pytest.mark.slow
 def test_train_repeats_a_run_to_the_bit(short_run, tmp_path):
     assert run_command("train", short_run, "--output", tmp_path / "second") == 0
     first, second = read(short_run), read(tmp_path / "second")
@@ -236,8 +253,8 @@ def test_train_varies_a_run(short_run, tmp_path):
     assert other["metrics"]["weights_sha256"] != first["metrics"]["weights_sha256"]
 
 
-def test_train_does_not_replace_the_run_that_it_repeats(short_run, capfd):
-    before = (short_run / "run.json").read_bytes()
-    assert run_command("train", short_run, "--output", short_run) == 2
+def test_train_does_not_replace_the_run_that_it_repeats(quickstart, capfd):
+    before = (quickstart / "run.json").read_bytes()
+    assert run_command("train", quickstart, "--output", quickstart) == 2
     assert "--overwrite" in capfd.readouterr().err
-    assert (short_run / "run.json").read_bytes() == before
+    assert (quickstart / "run.json").read_bytes() == before

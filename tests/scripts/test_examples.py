@@ -78,6 +78,7 @@ def test_fine_tune_picks_digits(example, digits):
     np.testing.assert_array_equal(labels, [label for _, label in expected])
 
 
+@pytest.mark.slow
 def test_custom_resnet(example, loaded, capsys):
     custom_resnet = example("custom_resnet")
     fresh = custom_resnet.build_model((8, 8, 1), 10)

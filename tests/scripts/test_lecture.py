@@ -2,12 +2,14 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from conftest import weights_of
 
 import keras_arch
 
 
+@pytest.mark.slow
 def test_one_by_one_convolution_computes_costs_and_draws_a_plot(
     example, small_digits, tmp_path, capsys
 ):
@@ -74,6 +76,7 @@ def test_plain_cnn_normalizes_as_network_in_network(example):
     np.testing.assert_allclose(plain(images), ours(images), atol=0.02)
 
 
+@pytest.mark.slow
 def test_why_resnets_work_records_losses_and_gradient_norms(
     example, small_digits, monkeypatch, tmp_path, capsys
 ):

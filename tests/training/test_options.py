@@ -46,12 +46,10 @@ class Trial:
 # Mirrored digits take more epochs to learn.
 MIRRORED = {"augment": "flip_crop", "epochs": 30}
 # Adaptive optimizers need other learning rates.
-QUICK = [
+QUICK = [Trial({"class_weights": "balanced"})]
+SLOW = [
     Trial({"ema": 0.999}),
     Trial({"schedule": "onecycle", "warmup_epochs": 2}),
-    Trial({"class_weights": "balanced"}),
-]
-SLOW = [
     Trial({"label_smoothing": 0.1}),
     Trial({"optimizer": "adamw", "learning_rate": 3e-3}),
     Trial({"optimizer": "lamb", "learning_rate": 0.01}),

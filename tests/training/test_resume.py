@@ -162,6 +162,7 @@ def replaces_checkpoint(partial):
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_killed_run_ends_as_one_that_is_not_killed(moments, script, tmp_path, data_dir, capfd):
     whole, killed, folder = tmp_path / "whole", tmp_path / "killed", ("--data-dir", data_dir)
     assert script("train.py", *COMMAND[1:], "--output", whole, *folder) == 0
