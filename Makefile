@@ -17,7 +17,7 @@ setup: .venv/installed  ## create .venv with the versions in requirements.lock
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-mine: ; @$(PYTHON) make_mine.py "$(NAME)"  ## rename the project, for example: make mine NAME=flower_app
+mine: ; @$(PYTHON) make_mine.py "$$NAME"  ## rename the project, for example: make mine NAME=flower_app
 .PHONY: mine  # make_mine.py removes this target
 
 quickstart: .venv/installed  ## train a small ResNet on digits, export it and verify the files
@@ -50,10 +50,10 @@ generate: .venv/installed  ## write the type stub, the README's table of models 
 docs: .venv/installed  ## build the documentation into site/; open site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
-EXTRAS := jax torch all
+ENVIRONMENTS := jax torch predict all
 
-package: .venv/installed  ## build the wheel and try it in a new environment for each of EXTRAS
-	@bash .ci/package $(EXTRAS)
+package: .venv/installed  ## build the wheel and try it in new environments
+	@bash .ci/package $(ENVIRONMENTS)
 
 COMPILE := uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-header --quiet
 

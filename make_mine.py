@@ -4,6 +4,7 @@ Renames the package, the command and the project, and removes what only the temp
 nothing but Python. All texts are computed before the first file changes.
 """
 
+import json
 import keyword
 import os
 import re
@@ -54,11 +55,13 @@ SECTIONS = (
 )
 PATHS = [path for paths in REMOVED.values() for path in paths]
 NAMES = [f"{path}/" if "." not in Path(path).name else Path(path).name for path in PATHS]
-ADDRESSES = ["github.com/keras-arch/", "keras-arch.github.io"]
+ADDRESSES = ["github.com/keras-arch/", "google.com/github/keras-arch/", "keras-arch.github.io"]
+SOURCE = " @ git+https://github.com/keras-arch/keras_arch"  # of the package in the notebook
+CODE = (".py", ".toml", ".yml", "")  # suffixes of files whose words NAME must not be
 GONE = "|".join(map(re.escape, [*NAMES, *ADDRESSES, "make mine"]))
 REFERENCE = re.compile(rf"(?<![\w-])({GONE})")
 BLOCK = re.compile(r"\s*([-*] |\d+\. |\||#|```|$)")  # begins a block of a Markdown page
-NEXT = """Edit the start of README.md, and the description and links in pyproject.toml.
+NEXT = """Edit the start of README.md, and description and [project.urls] in pyproject.toml.
 Then run: make format && make test"""
 
 
@@ -77,7 +80,7 @@ def main(root, arguments):
     for page, section in SECTIONS:
         print(f'- benchmarks/ measured: the section "{section}" of {page}')
     try:
-        change_files(root, {path: renamed(text, name) for path, text in texts.items()}, name)
+        change_files(root, {path: rename_package(text, name) for path, text in texts.items()}, name)
     except BaseException:
         print(f"Stopped halfway. The project is incomplete. {undo}", file=sys.stderr)
         raise
@@ -100,15 +103,21 @@ def find_problem(root, name, texts):
     if (root / name).exists():
         return f"NAME must not be a file or directory of the project. {received}."
     for path, text in texts.items():
-        word = re.search(rf"(?<![\w-])({name}|{dashed(name)})(?![\w-])", text)
-        if word and path.suffix != ".md":
+        word = re.search(rf"(?<![\w-])({name}|{to_dashes(name)})(?![\w-])", text)
+        if word and path.suffix in CODE and path.name != "LICENSE":
             line = text.count("\n", 0, word.start()) + 1
             return f"NAME must not be a word of the code. {received}, which is in {path}:{line}."
-    if (root / ".git").exists():
-        status = ["git", "-C", str(root), "status", "--porcelain"]
-        if changed := subprocess.check_output(status, text=True).splitlines():
-            return f"Commit or remove your changes first, such as {changed[0][3:]}."
-    return None
+    return find_change(root) if (root / ".git").exists() else None
+
+
+def find_change(root):
+    """Return why a clone is not clean, or None."""
+    status = ["git", "-C", str(root), "status", "--porcelain"]
+    try:
+        changed = subprocess.check_output(status, text=True).splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return "This is a clone, but git cannot run in it. Install git, or remove .git."
+    return f"Commit or remove your changes first, such as {changed[0][3:]}." if changed else None
 
 
 def read_texts(root):
@@ -148,19 +157,21 @@ def read_text(path):
         return None
 
 
-def dashed(name):
+def to_dashes(name):
     return name.replace("_", "-")
 
 
-def renamed(text, name):
+def rename_package(text, name):
     """Replace all spellings of the package's name."""
-    for spell in (str, dashed, str.upper, lambda word: word.title().replace("_", "")):
+    for spell in (str, to_dashes, str.upper, lambda word: word.title().replace("_", "")):
         text = text.replace(spell(PACKAGE), spell(name))
     return text
 
 
 def remove_references(path, text):
     """Remove what a text says about removed files."""
+    if path.suffix == ".ipynb":
+        return remove_from_notebook(text)
     lines = text.splitlines(keepends=True)
     if path.suffix != ".md":
         return "".join(remove_lines(lines))
@@ -168,6 +179,16 @@ def remove_references(path, text):
         if page == path.as_posix():
             lines = remove_section(lines, section)
     return "".join(remove_sentences(lines))
+
+
+def remove_from_notebook(text):
+    """Remove references from the cells of a notebook, which stays valid JSON."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        lines = [line.replace(SOURCE, "") for line in cell["source"]]
+        kept = remove_sentences(lines) if cell["cell_type"] == "markdown" else remove_lines(lines)
+        cell["source"] = "".join(kept).rstrip("\n").splitlines(keepends=True)
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def remove_section(lines, title):
@@ -250,7 +271,7 @@ def change_files(root, texts, name):
             path.unlink(missing_ok=True)
     for path in texts:
         if PACKAGE in path.name:
-            (root / path).rename(root / path.with_name(renamed(path.name, name)))
+            (root / path).rename(root / path.with_name(rename_package(path.name, name)))
     for cache in list((root / PACKAGE).rglob("__pycache__")):
         shutil.rmtree(cache)  # git does not remove it if the user undoes the renaming
     (root / PACKAGE).rename(root / name)

@@ -32,7 +32,7 @@ TABLE_HEADER = """\
 """
 
 
-def write_stub():
+def stub_text():
     """Return the text of `keras_arch/__init__.pyi`."""
     modules = keras_arch._MODULE_OF.items()
     return STUB_HEADER + "".join(
@@ -40,7 +40,7 @@ def write_stub():
     )
 
 
-def write_row(architecture, cost):
+def table_row(architecture, cost):
     """Return the line of an architecture in the table of models.
 
     Args:
@@ -74,12 +74,12 @@ def variables_of(model):
 
 
 def main():
-    STUB.write_text(write_stub())
+    STUB.write_text(stub_text())
     rows = []
     for name, architecture in ARCHITECTURES.items():
         with quiet():
             model = architecture.load()()
-            rows.append(write_row(architecture, keras_arch.cost(model)))
+            rows.append(table_row(architecture, keras_arch.cost(model)))
         golden = VARIABLES / f"{name}.txt"
         if not golden.exists():
             golden.write_text(variables_of(model))

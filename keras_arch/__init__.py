@@ -44,8 +44,9 @@ def __getattr__(name):
         raise AttributeError(f"module 'keras_arch' has no attribute {name!r}")
     from .errors import explain_surroundings
 
-    with explain_surroundings():  # Keras may not be importable
-        return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    module = _MODULE_OF[name]
+    with explain_surroundings("export" if module.startswith("export.") else None):
+        return getattr(importlib.import_module(f".{module}", __name__), name)
 
 
 def __dir__():

@@ -5,7 +5,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from numbers import Integral
 from pathlib import Path
@@ -77,7 +77,8 @@ def pack_labels(path: str | Path, class_names: Iterable[str | int]) -> None:
         class_names: one name per class, in the order of the outputs.
 
     Raises:
-        InputError (a ValueError): a name is not one line of UTF-8.
+        InputError (a ValueError): a name is not one line of UTF-8, or the file does not exist or
+            already has class names.
 
     Example:
         model.save("model.keras")
@@ -86,19 +87,23 @@ def pack_labels(path: str | Path, class_names: Iterable[str | int]) -> None:
     entry = zipfile.ZipInfo(LABELS)
     entry.external_attr = 0o644 << 16  # readable for all
     content = to_lines(class_names)
+    if not Path(path).is_file():
+        raise InputError(f"{path} does not exist. Pass a .keras or .tflite file.")
+    if read_packed_labels(path) is not None:
+        raise InputError(f"{path} already has class names. Save or export the model again.")
     with zipfile.ZipFile(path, "a") as archive:  # uncompressed, for memory mapping
         archive.writestr(entry, content)
 
 
 @contextmanager
-def explain_label_errors(path, rule="UTF-8 text, one class per line, without a password"):
-    """Raise InputError if the block cannot read class names from `path`, which must be `rule`."""
+def explain_label_errors(path):
+    """Raise InputError if the block cannot read class names from `path`."""
     try:
         yield
     except Exception as error:  # a damaged archive can raise any exception
         raise InputError(
             f"The class names in {path} cannot be read. Received: {first_line(error)}. "
-            f"They must be {rule}."
+            "They must be UTF-8 text, one class per line, without a password."
         ) from error
 
 
@@ -130,18 +135,20 @@ def to_onnx_metadata(class_names: Iterable[str | int]) -> dict[str, str]:
     return {ONNX_KEY: json.dumps(check_class_names(class_names), ensure_ascii=False)}
 
 
-def parse_onnx_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Return the class names in the metadata of the .onnx file `path`, or None.
+def parse_onnx_metadata(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the class names in the metadata of an .onnx file, or None.
 
-    They are a JSON list, or a Python dict {index: name} in files of Ultralytics.
+    They are a JSON list, or a Python dict {index: name} in files of Ultralytics. Other programs
+    may use the key for something else.
     """
-    if ONNX_KEY not in metadata:
-        return None
-    with explain_label_errors(path, "a JSON list of strings"):
-        names = ast.literal_eval(metadata[ONNX_KEY])  # a JSON list of strings is Python, too
-        if isinstance(names, dict):
-            names = [names[number] for number in range(len(names))]
-        return check_class_names(names)
+    text = metadata.get(ONNX_KEY, "")
+    with suppress(ValueError, SyntaxError, KeyError, RecursionError, MemoryError):
+        if text.startswith("["):
+            return check_class_names(json.loads(text))
+        if text.startswith("{"):
+            names = ast.literal_eval(text)
+            return check_class_names([names[number] for number in range(len(names))])
+    return None
 
 
 def find_class_names(artifact) -> tuple[str, ...] | None:

@@ -165,13 +165,13 @@ def parse_with_tyro(command, arguments, **options):
         args=arguments,
         # --epochs, not --recipe.epochs, and no --no-overwrite
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        registry=help_without_none(),
+        registry=help_registry(),
         **options,
     )
 
 
-def help_without_none():
-    """Return a tyro registry whose help omits `None` and defaults that are None, False or empty."""
+def help_registry():
+    """Return a tyro registry that reads our notes and omits empty defaults from the help."""
     from tyro.constructors import ConstructorRegistry, StructConstructorSpec
 
     registry = ConstructorRegistry()
@@ -188,14 +188,17 @@ def help_without_none():
             pending.pop()
         if not isinstance(struct, StructConstructorSpec) or not dataclasses.is_dataclass(info.type):
             return struct
-        fields = [dataclasses.replace(field, type=omit_none(field.type)) for field in struct.fields]
+        fields = [
+            dataclasses.replace(field, type=annotate_for_tyro(field.type))
+            for field in struct.fields
+        ]
         return dataclasses.replace(struct, fields=tuple(fields))
 
     return registry
 
 
-def omit_none(annotation):
-    """Return the annotation of an option, with notes for tyro on what its help shows."""
+def annotate_for_tyro(annotation):
+    """Return the annotation of an option, with its notes in tyro's terms."""
     from tyro.conf import Positional as TyroPositional
     from tyro.conf import arg
     from tyro.constructors import (

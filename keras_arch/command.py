@@ -10,7 +10,7 @@ from typing import Annotated, Union
 
 from . import __version__
 from .cli import parse_with_tyro, run, say
-from .errors import choose
+from .errors import InputError, choose
 from .extras import require
 
 PROGRAM = "keras-arch"
@@ -27,7 +27,8 @@ PACKAGE = Path(__file__).parent
 SCRIPTS = PACKAGE / "scripts"
 if not SCRIPTS.is_dir():  # in a clone
     SCRIPTS = PACKAGE.parent / "scripts"
-COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
+COMPLETION = "--tyro-print-completion"  # as tyro's own flag
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def start(arguments: list[str]) -> None:
     if arguments[0] == "--version":
         say(f"{PROGRAM} {__version__}")
         return
-    if arguments[0] in COMPLETION:
+    if arguments[0] == COMPLETION:
         complete(arguments)
         return
     name = choose(f"a command of {PROGRAM}", arguments[0], list(COMMANDS))
@@ -68,16 +69,19 @@ def help_lines() -> list[str]:
         "",
         f"{PROGRAM} COMMAND --help lists the options of a command.",
         f"{PROGRAM} --version prints the version.",
-        f"{PROGRAM} {COMPLETION[0]} bash prints the completion script for bash.",
+        f"{PROGRAM} {COMPLETION} bash prints the completion script for bash.",
     ]
 
 
 def complete(arguments: list[str]) -> None:
-    """Print or write tyro's completion script for all commands.
+    """Print tyro's completion script for all commands.
 
     Args:
-        arguments: A flag of `COMPLETION` and its values.
+        arguments: `COMPLETION` and the name of a shell.
     """
+    if len(arguments) != 2:
+        raise InputError(f"Pass {COMPLETION} and one shell: {', '.join(SHELLS)}.")
+    choose("a shell", arguments[1], SHELLS)
     require("predict", ["tyro"])
     import tyro
 

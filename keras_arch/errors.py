@@ -69,11 +69,14 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def explain_surroundings():
+def explain_surroundings(extra: str | None = None):
     """Raise InputError if the block fails because of the user's machine or settings.
 
     Such failures are a lack of memory, an optional package that is not installed, and a Keras
     backend that cannot be imported.
+
+    Args:
+        extra: extra of the package that the block needs, for the message about a missing package.
     """
     try:
         yield
@@ -85,7 +88,7 @@ def explain_surroundings():
         if isinstance(error, ModuleNotFoundError):
             from .extras import explain_missing_module  # extras imports this module
 
-            explain_missing_module(error, keras_failed())
+            explain_missing_module(error, keras_failed(), extra)
         if keras_failed():
             raise InputError(
                 f"Keras cannot be imported. Received: {first_line(error)}. "
@@ -145,13 +148,14 @@ def one_line(message) -> str:
     return f"{line[: MAX_MESSAGE // 2]} ... {line[5 - MAX_MESSAGE // 2 :]}"
 
 
-def choose(kind: str, name, names: Collection[str]) -> str:
+def choose(kind: str, name, names: Collection[str], fix: str = "") -> str:
     """Return `name` if it is one of `names`.
 
     Args:
         kind: name of an option, such as "augment", or a description, such as "a split".
         name: value to check.
         names: valid values.
+        fix: what to do if no valid value is similar. Default: the list of all values.
 
     Raises:
         InputError (a ValueError): `name` is not one of `names`. The message offers similar names.
@@ -164,13 +168,12 @@ def choose(kind: str, name, names: Collection[str]) -> str:
     received = shorten(repr(name), CAUSE_CELLS)
     if kind.isidentifier():
         problem = f"`{kind}` must be one of {', '.join(names)}. Received: {kind}={received}."
-        fix = ""
     else:
         problem = f"Expected {kind}. Received: {received}."
-        fix = f" Use one of {', '.join(names)}."
+        fix = fix or f"Use one of {', '.join(names)}."
     if near:
-        fix = f" Did you mean {' or '.join(near)}?"
-    raise InputError(problem + fix)
+        fix = f"Did you mean {' or '.join(near)}?"
+    raise InputError(f"{problem} {fix}".strip())
 
 
 def first_line(error: BaseException) -> str:

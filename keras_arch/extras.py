@@ -5,30 +5,28 @@ from importlib.util import find_spec
 
 from .errors import InputError
 
-PREDICT = ("PIL", "ai_edge_litert", "tyro")
+PREDICT = ("PIL", "ai_edge_litert", "flatbuffers", "psutil", "tyro")
 TRAIN = (
     *PREDICT,
     "importlib_resources",
     "matplotlib",
-    "psutil",
     "scipy",
     "sklearn",
     "tensorboard",
     "tensorflow",
     "tensorflow_datasets",
 )
-EXPORT = (*TRAIN, "flatbuffers")
 
 # {extra: modules}, as pyproject.toml has them. The first extra that has a module is the smallest.
 EXTRAS = {
     "predict": PREDICT,
     "train": TRAIN,
-    "export": EXPORT,
-    "onnx": (*EXPORT, "onnx", "onnxruntime", "tf2onnx"),
+    "export": TRAIN,
+    "onnx": (*TRAIN, "onnx", "onnxruntime", "tf2onnx"),
     "jax": ("jax",),
     "torch": ("torch",),
 }
-BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}  # of Keras: {module: extra}
+BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}  # {Keras backend: extra}
 
 
 def require(extra: str, modules: Iterable[str] = ()) -> None:
@@ -50,12 +48,13 @@ def missing_error(modules: Iterable[str], extra: str) -> InputError:
     )
 
 
-def explain_missing_module(error: ModuleNotFoundError, is_backend: bool) -> None:
+def explain_missing_module(error: ModuleNotFoundError, is_backend: bool, extra: str | None) -> None:
     """Raise InputError if an extra installs the module that could not be imported.
 
     Args:
         error: The exception.
         is_backend: Whether Keras imported the module as its backend.
+        extra: The extra to name if it has the module. Defaults to the smallest that has it.
     """
     if is_backend and error.name in BACKENDS:
         raise InputError(
@@ -63,6 +62,6 @@ def explain_missing_module(error: ModuleNotFoundError, is_backend: bool) -> None
             f'jax or torch, and run pip install "keras_arch[{BACKENDS[error.name]}]" for '
             f"{error.name}."
         ) from error
-    for extra, modules in EXTRAS.items():
-        if error.name in modules:
-            raise missing_error([error.name], extra) from error
+    for name in (extra, *EXTRAS):
+        if name is not None and error.name in EXTRAS[name]:
+            raise missing_error([str(error.name)], name) from error

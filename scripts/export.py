@@ -11,6 +11,7 @@ from typing import Annotated
 from keras_arch import files
 from keras_arch.cli import announce, parse, print_table, quiet, run, say, use_tensorflow
 from keras_arch.errors import VerificationError
+from keras_arch.extras import require
 from keras_arch.formats import ExportSettings
 from keras_arch.options import Positional
 
@@ -33,6 +34,8 @@ class Options:
 
 def main():
     options = parse(Options, sys.argv[1:], "export")
+    if "onnx" in options.settings.formats:
+        require("onnx")
     with files.shared_lock(options.run):  # a training with --overwrite waits
         use_tensorflow()  # for its converters
         if options.debug_quantization:

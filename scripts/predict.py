@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from keras_arch import files
 from keras_arch.cli import parse, quiet, run, use_tensorflow
 from keras_arch.errors import InputError
+from keras_arch.extras import require
 from keras_arch.options import Metavar, Positional, Range
 
 
@@ -39,6 +40,7 @@ def main():
         raise InputError("Pass at least one image, such as examples/digit.png.")
     if options.explain:
         use_tensorflow()  # for its gradients
+        require("train", ["matplotlib", "tensorflow"])
         files.check_writable(options.explain)
         files.refuse_inside(options.explain, options.images)
     paths = find_images(options.images)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from keras_arch import files
-from keras_arch.cli import parse, print_table, program, quiet, run, say
+from keras_arch.cli import check_command_line, parse, print_table, program, quiet, run, say
 from keras_arch.errors import choose
 from keras_arch.options import Metavar
 from keras_arch.recipes import EXPECTED, RECIPES, Recipe
@@ -36,7 +36,8 @@ class Options:
 def main():
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        return print(recipe_table(RECIPES, EXPECTED))
+        return print(recipe_table(program(), RECIPES, EXPECTED))
+    check_command_line(arguments)
     name = arguments[0]
     default = Options(*find_recipe(name))
     options = parse(Options, arguments[1:], "train", default=default, prog=f"{program()} {name}")
@@ -62,10 +63,13 @@ def main():
         from keras_arch.training.fast_copy import make_repeatable
         from keras_arch.training.precision import choose_precision
         from keras_arch.weights.files import check_source
+        from keras_arch.weights.torchvision import check_published
 
     choose("the name of a model", recipe.model, available())
     if recipe.weights:
         check_source(recipe.weights)
+    if recipe.weights == "imagenet":
+        check_published(recipe.model)
     data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options)
     check_batch_size(data, recipe)
     make_repeatable(recipe.seed)

@@ -32,6 +32,12 @@ def test_the_citation_has_the_required_fields_and_the_version():
     assert citation["version"] == version()
 
 
+def test_the_notebook_opens_in_colab():
+    link = "https://colab.research.google.com/github/keras-arch/keras_arch/blob/main/"
+    for name in ("README.md", "examples/quickstart.ipynb"):
+        assert f"({link}examples/quickstart.ipynb)" in (ROOT / name).read_text()
+
+
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
 def test_an_issue_form_has_the_required_fields(path):
     """Fields: docs.github.com, "Syntax for issue forms"."""

@@ -1,11 +1,13 @@
 """`make mine NAME=...`: a renamed project without the template's own files, which works."""
 
 import importlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -209,6 +211,14 @@ def test_a_clone_must_be_clean_and_git_undoes_the_renaming(make_mine, tmp_path, 
     assert not (tmp_path / "flower_app").exists()
 
 
+def test_a_clone_without_git_is_refused(make_mine, tmp_path, monkeypatch, capsys):
+    write_tree(tmp_path, TREE)
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setenv("PATH", "")
+    assert make_mine.main(tmp_path, ["flower_app"]) == 2
+    assert "git cannot run in it" in capsys.readouterr().err
+
+
 def test_a_renamed_project_is_refused(make_mine, tmp_path, capsys):
     write_tree(tmp_path, TREE)
     assert make_mine.main(tmp_path, ["flower_app"]) == 0
@@ -288,13 +298,28 @@ def test_lines_of_code_that_go_are_sentences_or_entries(make_mine):
 
 
 def test_nothing_of_the_template_is_left(make_mine, mine):
-    gone = "|".join(map(re.escape, [*make_mine.NAMES, "flower-app.github", "github.com/flower"]))
+    gone = "|".join(
+        map(
+            re.escape, [*make_mine.NAMES, "flower-app.github", "github/flower", "github.com/flower"]
+        )
+    )
     left = re.compile(rf"keras[_-]arch|kerasarch|make mine|(?<![\w-])({gone})", re.IGNORECASE)
     for name, content in read_tree(mine).items():
         assert not re.search("keras[_-]arch", name)
         assert not (found := left.search(content.decode("latin-1"))), (name, found)
     for path in make_mine.PATHS:
         assert not (mine / path).exists()
+
+
+def test_notebooks_and_settings_stay_valid(mine):
+    cells = json.loads((mine / "examples/quickstart.ipynb").read_text())["cells"]
+    assert len(cells) > 10
+    assert all(cell["source"] for cell in cells)
+    assert '"flower_app[all]"' in "".join(cells[1]["source"])
+    settings = tomllib.loads((mine / "pyproject.toml").read_text())
+    assert settings["project"]["scripts"] == {"flower-app": "flower_app.command:main"}
+    for path in mine.rglob("*.json"):
+        json.loads(path.read_text())
 
 
 def test_no_section_or_code_block_is_empty(mine):
@@ -324,7 +349,14 @@ def test_the_renamed_project_passes_its_tests(mine):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    ["ruff check .", "mypy", "mkdocs build --strict", "pytest -n0 --collect-only -q"],
+    [
+        "ruff check .",
+        "ruff format .",
+        "ruff format --check .",
+        "mypy",
+        "mkdocs build --strict",
+        "pytest -n0 --collect-only -q",
+    ],
 )
 def test_the_renamed_project_passes_the_checks(mine, command):
     run(mine, *command.split())

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from conftest import ROOT
-from generate import README, TABLE_HEADER, read_table, write_stub
+from generate import README, TABLE_HEADER, read_table, stub_text
 
 import keras_arch
 from keras_arch.architectures.registry import ARCHITECTURES
@@ -113,7 +113,7 @@ def test_the_stub_file_has_the_public_names():
         for alias in node.names
     }
     assert named == keras_arch._MODULE_OF
-    assert (PACKAGE / "__init__.pyi").read_text() == write_stub(), "run make generate"
+    assert (PACKAGE / "__init__.pyi").read_text() == stub_text(), "run make generate"
 
 
 def test_the_table_of_models_in_the_readme_has_all_rows():

@@ -63,5 +63,5 @@ def open_onnx(path: Path) -> Artifact:
         probabilities.shape[-1],
         path.stat().st_size,
         predict_in_batches(predict, batch),
-        parse_onnx_metadata(path, metadata),
+        parse_onnx_metadata(metadata),
     )

@@ -199,17 +199,18 @@ def evaluation_row(row) -> dict[str, str]:
     return found | {"latency ms": f"{row.latency_ms:.2f}"}
 
 
-def recipe_table(recipes, expected):
-    """Return the usage of keras-arch train and a table of all recipes, 80 columns wide.
+def recipe_table(program, recipes, expected):
+    """Return the usage of training and a table of all recipes, 80 columns wide.
 
     Args:
+        program: name of the script or command.
         recipes: {name: `Recipe`}.
         expected: {name: `Expected`} of the recipes with a known result.
     """
     row = "{:25}{:11}{:14}{:>6}  {:13}  {}".format
     lines = [
-        "usage: keras-arch train RECIPE|RUN [OPTIONS]",
-        "       keras-arch train RECIPE --help     list the options",
+        f"usage: {program} RECIPE|RUN [OPTIONS]",
+        f"       {program} RECIPE --help     list the options",
         "",
         row("recipe", "model", "data", "epochs", "test accuracy", "time"),
     ]

@@ -139,8 +139,8 @@ def find_recipe(name):
     """Return the recipe to train by, and the directory of prepared TFDS data sets.
 
     Args:
-        name: name of a recipe, or path of a run directory. The recipe of a run has the precision
-            that the run used, because "auto" may choose another one.
+        name: name of a recipe, or path of a run directory. The recipe of a finished run has the
+            precision that the run used, because "auto" may choose another one.
 
     Returns:
         A `keras_arch.Recipe`, and a `Path` or None.
@@ -151,9 +151,13 @@ def find_recipe(name):
     if name not in RECIPES and Path(name).exists():
         run = read_run(Path(name))
         data_dir = None if run["data_dir"] is None else Path(run["data_dir"])
-        return dataclasses.replace(run["recipe"], precision=run["precision"]), data_dir
+        precision = run["precision"] if "metrics" in run else run["recipe"].precision
+        return dataclasses.replace(run["recipe"], precision=precision), data_dir
+    if Path(name).name != name:  # with a directory
+        raise InputError(f"{name} does not exist. Pass a run directory or the name of a recipe.")
+    hint = "keras-arch train --help lists the recipes."
     return RECIPES[
-        choose("a recipe or a run directory as the first word", name, list(RECIPES))
+        choose("a recipe or a run directory as the first word", name, RECIPES, hint)
     ], None
 
 

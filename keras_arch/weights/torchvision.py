@@ -385,19 +385,24 @@ def count_backbone_parameters(model: keras.Model) -> int:
     return sum(counted) + (3 - kernels[0][2]) * first
 
 
-def download(name: str) -> str:
-    """Return the path of torchvision's checkpoint, from Keras's cache or the network.
-
-    The SHA-256 is checked.
-    """
+def check_published(name: str) -> None:
+    """Raise InputError if torchvision has no checkpoint of an architecture, or torch is missing."""
     if name not in PUBLISHED:
         raise InputError(
             f"weights='imagenet' exists for {', '.join(PUBLISHED)}. Received: {name!r}. "
             "Use weights=None or a weights file."
         )
-    file = PUBLISHED[name]
-    if file.endswith(TORCH):  # before the download
+    if PUBLISHED[name].endswith(TORCH):
         require("torch")
+
+
+def download(name: str) -> str:
+    """Return the path of torchvision's checkpoint, from Keras's cache or the network.
+
+    The SHA-256 is checked.
+    """
+    check_published(name)
+    file = PUBLISHED[name]
     try:
         path = keras.utils.get_file(
             file, TORCHVISION + file, cache_subdir="models/keras_arch", cache_dir=CACHE_DIR

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import write_tflite
-from generate import README, VARIABLES, read_table, variables_of, write_row
+from generate import README, VARIABLES, read_table, table_row, variables_of
 from kinds import HEADS, KINDS
 
 import keras_arch
@@ -114,7 +114,7 @@ def test_names_and_shapes_of_variables_stay(published):
 
 
 def test_readme_has_the_numbers(published):
-    row = write_row(ARCHITECTURES[published.name], keras_arch.cost(published))
+    row = table_row(ARCHITECTURES[published.name], keras_arch.cost(published))
     assert row in read_table(README.read_text()), "run make generate"
 
 

@@ -44,7 +44,7 @@ USE = """
 import sys
 import generate, hooks, keras_arch
 print("twin" in keras_arch.available(), "Twin" in keras_arch.__all__)
-print("from .architectures.twin import Twin as Twin" in generate.write_stub().splitlines())
+print("from .architectures.twin import Twin as Twin" in generate.stub_text().splitlines())
 print(hooks.other_builders("docs"))
 print({"keras", "numpy", "tensorflow"} & set(sys.modules))
 model = keras_arch.build("twin", classes=5)

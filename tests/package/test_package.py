@@ -75,7 +75,7 @@ def test_extras_are_those_of_pyproject(extra):
 
 
 def test_all_has_the_extras_for_tensorflow():
-    assert requirements("all") == {*requirements("onnx"), *requirements("predict")}
+    assert requirements("all") == requirements("onnx")
     assert requirements("all") < requirements("dev")
     assert {*BACKENDS.values()} <= set(PROJECT["optional-dependencies"])
 
@@ -90,6 +90,29 @@ def test_installed_metadata():
     metadata = importlib.metadata.metadata("keras_arch")
     assert metadata["Version"] == keras_arch.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
+
+
+PREDICT = """
+import importlib.abc, runpy, sys
+from keras_arch.extras import EXTRAS
+class Hide(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in HIDDEN:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+HIDDEN = {module for modules in EXTRAS.values() for module in modules} - set(EXTRAS["predict"])
+sys.meta_path.insert(0, Hide())
+runpy.run_path("scripts/predict.py", run_name="__main__")
+"""
+
+
+def test_the_extra_predict_classifies_with_a_tflite_file(quickstart):
+    path = quickstart / "export" / "model_int8.tflite"
+    words = [path, "examples/digit.png", "--format", "csv"]
+    found = subprocess.run(
+        [sys.executable, "-c", PREDICT, *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith("image,")
 
 
 def test_builders_run_without_tensorflow(built, tmp_path):

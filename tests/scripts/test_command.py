@@ -80,6 +80,13 @@ def test_version(capfd):
         (["--resume"], "Use one of train, export, evaluate, predict, compare, cost, show-data."),
         (["train", "ROOT/tests"], "is not a run directory: it has no run.json."),
         (["cost", "resnet9"], "Did you mean"),
+        (["train", "saved_models/no such run"], "saved_models/no such run does not exist. Pass a"),
+        (["train", "nothing"], "keras-arch train --help lists the recipes."),
+        (["train", ""], "Arguments must not be empty."),
+        (["train", "x" * 5000], "4,096 characters or fewer"),
+        (["--tyro-print-completion"], "one shell: bash, zsh, fish, tcsh"),
+        (["--tyro-print-completion", "bassh"], "Did you mean bash?"),
+        (["--tyro-print-completion", "bash", "more"], "one shell: bash"),
     ],
 )
 def test_invalid_words_are_one_line(arguments, message, capfd):
@@ -142,7 +149,7 @@ def hide(modules, monkeypatch):
 def test_a_script_names_a_missing_extra_before_any_work(
     words, extra, tmp_path, monkeypatch, capfd, data_dir
 ):
-    module = extras.EXTRAS[extra][-1]
+    module = "ai_edge_litert" if extra == "predict" else "tensorflow"
     hide([module], monkeypatch)
     words = words.replace("RUN", str(tmp_path / "run")).replace("OUT", str(tmp_path / "out"))
     assert run_script(*words.split()) == 2

@@ -181,7 +181,7 @@ MISTAKES = [
     ("train.py digits --seed -1", "`seed` must be an integer from 0 to 4294967295"),
     ("train.py digits --output RUN/labels.txt/here", "cannot be written"),
     ("export.py RUN/model.keras", "no run.json. Pass .*quickstart."),
-    ("train.py nothing", "Use one of quickstart, digits"),
+    ("train.py nothing", "keras-arch train --help lists the recipes"),
     ("train.py quikstart", "Did you mean quickstart"),
     ("train.py quickstart --epoch 3", "--epochs"),
     ("train.py quickstart --epochs three", "three"),

@@ -246,7 +246,7 @@ def test_help_lists_recipes_with_expected_results(script, capfd):
 
 
 def test_a_recipe_needs_no_expected_result():
-    table = recipe_table({"mine": keras_arch.RECIPES["digits"]}, {})
+    table = recipe_table("train.py", {"mine": keras_arch.RECIPES["digits"]}, {})
     assert re.search(r"^mine +resnet20 +digits +60 +not run yet +-$", table, re.MULTILINE)
 
 
