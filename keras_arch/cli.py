@@ -21,8 +21,8 @@ from .errors import (
     first_line,
     is_disk_full,
     one_line,
+    require,
 )
-from .extras import require
 from .options import Metavar, Positional, check_ranges
 from .text import printable, shorten
 

@@ -10,8 +10,7 @@ from typing import Annotated, Union
 
 from . import __version__
 from .cli import parse_with_tyro, run, say
-from .errors import InputError, choose
-from .extras import require
+from .errors import InputError, choose, require
 
 PROGRAM = "keras-arch"
 COMMANDS = {

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Collection, Iterable
 from contextlib import contextmanager
 
+from .extras import EXTRAS, explain_missing_module, find_missing, missing_message
 from .text import shorten
 
 BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
@@ -63,6 +64,17 @@ class DataWarning(UserWarning):
     """
 
 
+def require(extra: str, modules: Iterable[str] = ()) -> None:
+    """Raise InputError if a module of an extra of this package is not installed.
+
+    Args:
+        extra: a key of `extras.EXTRAS`.
+        modules: modules to look for. Defaults to all of the extra.
+    """
+    if missing := find_missing(modules or EXTRAS[extra]):
+        raise InputError(missing_message(missing, extra))
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Return whether an exception of any library means that a disk is full."""
     return any(os.strerror(code) in str(error) for code in DISK_FULL_CODES)
@@ -85,10 +97,10 @@ def explain_surroundings(extra: str | None = None):
     except Exception as error:
         if is_out_of_memory(error):
             raise memory_error(error) from error
-        if isinstance(error, ModuleNotFoundError):
-            from .extras import explain_missing_module  # extras imports this module
-
-            explain_missing_module(error, keras_failed(), extra)
+        if isinstance(error, ModuleNotFoundError) and (
+            message := explain_missing_module(error.name, keras_failed(), extra)
+        ):
+            raise InputError(message) from error
         if keras_failed():
             raise InputError(
                 f"Keras cannot be imported. Received: {first_line(error)}. "

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-from .errors import InputError
-
 PREDICT = ("PIL", "ai_edge_litert", "flatbuffers", "psutil", "tyro")
 TRAIN = (
     *PREDICT,
@@ -29,39 +27,38 @@ EXTRAS = {
 BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}  # {Keras backend: extra}
 
 
-def require(extra: str, modules: Iterable[str] = ()) -> None:
-    """Raise InputError if a module of an extra is not installed. No module is imported.
-
-    Args:
-        extra: A key of `EXTRAS`.
-        modules: Modules to look for. Defaults to all of the extra.
-    """
-    if missing := [name for name in modules or EXTRAS[extra] if find_spec(name) is None]:
-        raise missing_error(missing, extra)
+def find_missing(modules: Iterable[str]) -> list[str]:
+    """Return the modules that are not installed. No module is imported."""
+    return [name for name in modules if find_spec(name) is None]
 
 
-def missing_error(modules: Iterable[str], extra: str) -> InputError:
-    """Return the InputError for modules that are not installed."""
-    return InputError(
+def missing_message(modules: Iterable[str], extra: str) -> str:
+    """Return the message about modules that are not installed."""
+    return (
         f"Optional packages are not installed. Received: no {', no '.join(modules)}. "
         f'Run pip install "keras_arch[{extra}]".'
     )
 
 
-def explain_missing_module(error: ModuleNotFoundError, is_backend: bool, extra: str | None) -> None:
-    """Raise InputError if an extra installs the module that could not be imported.
+def backend_message(module: str) -> str:
+    """Return the message about a Keras backend that is not installed."""
+    return (
+        f"Keras needs a backend. Received: no {module}. Set KERAS_BACKEND to tensorflow, jax or "
+        f'torch, and run pip install "keras_arch[{BACKENDS[module]}]" for {module}.'
+    )
+
+
+def explain_missing_module(module: str | None, is_backend: bool, extra: str | None) -> str | None:
+    """Return the message about a module that could not be imported, or None if no extra has it.
 
     Args:
-        error: The exception.
-        is_backend: Whether Keras imported the module as its backend.
+        module: The name of the module.
+        is_backend: Whether Keras imported it as its backend.
         extra: The extra to name if it has the module. Defaults to the smallest that has it.
     """
-    if is_backend and error.name in BACKENDS:
-        raise InputError(
-            f"Keras needs a backend. Received: no {error.name}. Set KERAS_BACKEND to tensorflow, "
-            f'jax or torch, and run pip install "keras_arch[{BACKENDS[error.name]}]" for '
-            f"{error.name}."
-        ) from error
-    for name in (extra, *EXTRAS):
-        if name is not None and error.name in EXTRAS[name]:
-            raise missing_error([str(error.name)], name) from error
+    if module is None:
+        return None
+    if is_backend and module in BACKENDS:
+        return backend_message(module)
+    names = [name for name in (extra, *EXTRAS) if name is not None and module in EXTRAS[name]]
+    return missing_message([module], names[0]) if names else None

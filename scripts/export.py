@@ -10,8 +10,7 @@ from typing import Annotated
 
 from keras_arch import files
 from keras_arch.cli import announce, parse, print_table, quiet, run, say, use_tensorflow
-from keras_arch.errors import VerificationError
-from keras_arch.extras import require
+from keras_arch.errors import VerificationError, require
 from keras_arch.formats import ExportSettings
 from keras_arch.options import Positional
 

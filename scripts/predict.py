@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from keras_arch import files
 from keras_arch.cli import parse, quiet, run, use_tensorflow
-from keras_arch.errors import InputError
-from keras_arch.extras import require
+from keras_arch.errors import InputError, require
 from keras_arch.options import Metavar, Positional, Range
 
 

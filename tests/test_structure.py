@@ -38,14 +38,14 @@ def imports_of(path):
 
 # {directory: modules and directories that it may import}, from recipe to report.
 LEAVES = {
-    *("class_names", "datasets", "errors", "extras", "files", "keras_private", "machine", "models"),
+    *("class_names", "datasets", "errors", "files", "keras_private", "machine", "models"),
     *("options", "text"),
 }
 ALLOWED = {
     "architectures": {"errors", "weights"},
-    "weights": {"class_names", "errors", "extras", "files", "models", "text"},
+    "weights": {"class_names", "errors", "files", "models", "text"},
     "images": {"errors", "files"},
-    "artifacts": {"class_names", "errors", "extras", "files", "machine", "models", "text"},
+    "artifacts": {"class_names", "errors", "files", "machine", "models", "text"},
     "data": LEAVES | {"images", "recipes"},
     "runs": LEAVES | {"recipes"},
     "training": LEAVES | {"recipes", "data", "runs"},

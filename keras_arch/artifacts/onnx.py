@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..class_names import parse_onnx_metadata
-from ..errors import InputError, first_line
-from ..extras import require
+from ..errors import InputError, first_line, require
 from ..files import plain_path
 from .artifact import (
     Artifact,

@@ -7,8 +7,7 @@ import keras
 import numpy as np
 
 from ..class_names import LABELS, check_class_names, pack_labels, write_labels
-from ..errors import InputError, explain_surroundings, first_line, is_disk_full
-from ..extras import require
+from ..errors import InputError, explain_surroundings, first_line, is_disk_full, require
 from ..files import check_folder, hash_of
 from ..formats import FORMATS, ExportSettings, Format
 from ..models import check_backend, check_probabilities, plain_model, strip_auxiliary_heads

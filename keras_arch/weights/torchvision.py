@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from ..errors import InputError, first_line, is_disk_full
-from ..extras import require
+from ..errors import InputError, first_line, is_disk_full, require
 from ..models import check_model
 from .files import (
     AUXILIARY_PREFIX,
