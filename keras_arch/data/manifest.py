@@ -48,7 +48,7 @@ def read_manifest(path: Path) -> ImageFolder:
     Warns:
         DataWarning: columns are not used.
     """
-    columns, rows = read_table(path)
+    (columns, rows), directory = read_table(path), directory_of(path)
     if unused := [shorten(column) for column in columns if column not in COLUMNS]:
         warnings.warn(
             f"Columns of {path} that are not used: {join_first(unused)}.", DataWarning, stacklevel=2
@@ -58,15 +58,15 @@ def read_manifest(path: Path) -> ImageFolder:
     problems = []
     for number, cells in rows.items():
         try:
-            row = parse_row(columns, cells, directory_of(path))
+            row = parse_row(columns, cells, directory)
         except InputError as error:
             problems.append(f"row {number}: {error}")
             continue
         before, label = first.setdefault(os.path.normpath(row.file), (number, row.label))
         if before != number:
             problems.append(
-                f"row {number}: {brief(os.path.basename(row.file))} is also in row {before}, with "
-                f"the label {brief(label)}"
+                f"row {number}: {brief(cells[columns.index('path')])} is also in row {before}, "
+                f"with the label {brief(label)}"
             )
         splits[row.split].setdefault(row.label, []).append(row.file)
     raise_row_problems(path, problems)
@@ -86,21 +86,14 @@ def read_table(path: Path) -> Table:
     Raises:
         InputError (a ValueError): the file cannot be read, or lacks the columns of a manifest.
     """
-    refuse_pipe(path)
+    text = io.StringIO(read_text(path), newline="")
+    reader = csv.reader(text, skipinitialspace=True, strict=True)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist. Pass an existing .csv file.") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
+        lines = list(reader)
+    except csv.Error as error:
         raise InputError(
-            f"{path} must be UTF-8 text. Received: the byte 0x{error.object[error.start]:02x} in "
-            f"line {line}. Save it as CSV in UTF-8."
-        ) from error
-    except (OSError, csv.Error) as error:
-        raise InputError(
-            f"{path} must be a CSV file. Received: {first_line(error)}. Save the table as CSV."
+            f"{path} must be a CSV file. Received: {first_line(error)} (line {reader.line_num}). "
+            "Save the table as CSV."
         ) from error
     header = lines[0] if lines else []
     columns = [name.strip().lower() for name in header]
@@ -115,6 +108,25 @@ def read_table(path: Path) -> Table:
         if any(map(str.strip, cells))
     }
     return Table(columns, rows)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file without a byte order mark, or raise InputError."""
+    refuse_pipe(path)
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist. Pass an existing .csv file.") from None
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read. Received: {first_line(error)}. Pass a .csv file."
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path} must be UTF-8 text. Received: the byte 0x{error.object[error.start]:02x} in "
+            f"line {line}. Save it as CSV in UTF-8."
+        ) from error
 
 
 def has_splits(path: Path) -> bool:
@@ -170,9 +182,9 @@ def refuse_images(output: Path, name: str | Path) -> None:
     if not is_manifest(name):
         return
     columns, rows = read_table(Path(name))
-    directory, column, real = directory_of(Path(name)), columns.index("path"), real_path(output)
-    for cells in rows.values():
-        file = os.path.normpath(os.path.join(directory, *cells[column : column + 1]))
+    column, directory, real = columns.index("path"), directory_of(Path(name)), real_path(output)
+    for path in (cells[column] for cells in rows.values() if len(cells) > column):
+        file = os.path.normpath(os.path.join(directory, path))
         if f"{file}/".startswith(f"{real}/"):
             raise InputError(
                 f"{output} must not replace {brief(file)}, an image of {name}. Pass another "

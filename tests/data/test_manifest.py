@@ -125,6 +125,12 @@ def test_empty_rows_are_skipped(rows, tmp_path):
     assert sum(keras_arch.load_dataset(manifest).sizes.values()) == 36
 
 
+def test_spaces_around_cells_are_removed(folder, rows, tmp_path):
+    lines = ["path , label", *(f'"{path}", " {label} "' for path, label in rows)]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    assert_same_data(keras_arch.load_dataset(tmp_path / "m.csv"), keras_arch.load_dataset(folder))
+
+
 # --- the checks of image folders ---
 
 
@@ -192,11 +198,14 @@ INVALID = {  # content after the header path,label: message
     "no label": ("a.png,x\nb.png, \n", r"row 3: no label\."),
     "a line break": ('a.png,"x\ny"\n', r"row 2: the label 'x\\ny' is not one line of text"),
     "a comma": ("a.png,x,y\n", r"row 2: 3 cells instead of 2\."),
-    "two labels": ("a.png,x\n\n./a.png,y\n", r"row 4: 'a\.png' is also in row 2, .* label 'x'"),
+    "two labels": ("a.png,x\n\n./a.png,y\n", r"row 4: '\./a\.png' is also in row 2, .* label 'x'"),
     "two rows": ("a.png,x\na.png,x\n", r"row 3: 'a\.png' is also in row 2, .* label 'x'"),
     "no rows": ("\n", r"rows of the training split\. Received: no rows after the header\."),
     "one class": ("a.png,x\nb.png,x\n", r"two classes or more\. Received: 1 classes"),
-    "an open quote": ('a.png,"x\n', r"must be a CSV file\. Received: unexpected end of data\."),
+    "an open quote": (
+        'a.png,"x\n',
+        r"must be a CSV file\. Received: unexpected end of data \(line 2\)\.",
+    ),
     "a long cell": (f"a.png,{'x' * 200_000}\n", r"must be a CSV file\. Received: field larger"),
     "a long label": (f"a.png,{'x' * 9999}\n,\nb.png,x\nc,y\n", r"row 5: 'c' does not exist"),
 }
