@@ -91,11 +91,12 @@ def test_layers_that_end_the_stages(name, layers):
     assert tuple(end_layers(backbone(name)).values()) == layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "strides"),
     [
         ({"stem": "cifar_stride2", "auxiliary_heads": True}, (2, 4, 8)),
-        pytest.param({"batch_norm": False}, (8, 16, 32), marks=pytest.mark.slow),
+        ({"batch_norm": False}, (8, 16, 32)),
     ],
 )
 def test_options_of_googlenet(options, strides):
