@@ -27,7 +27,7 @@ _PUBLIC = {
     "evaluation.evaluate": ("evaluate",),
     "export.model": ("export_model",),
     "formats": ("ExportSettings",),
-    "models": ("strip_auxiliary_heads",),
+    "models": ("feature_maps", "feature_strides", "strip_auxiliary_heads"),
     "recipes": ("RECIPES", "Recipe"),
     "training.fit": ("fit",),
     "weights.torchvision": ("load_torchvision_weights",),

@@ -51,6 +51,8 @@ from .evaluation.cost import cost as cost
 from .evaluation.evaluate import evaluate as evaluate
 from .export.model import export_model as export_model
 from .formats import ExportSettings as ExportSettings
+from .models import feature_maps as feature_maps
+from .models import feature_strides as feature_strides
 from .models import strip_auxiliary_heads as strip_auxiliary_heads
 from .recipes import RECIPES as RECIPES
 from .recipes import Recipe as Recipe

@@ -12,3 +12,8 @@ These names have precedence over directories and over TFDS data sets of the same
 def is_folder(name: str | Path) -> bool:
     """Return whether the name of a data set is a directory."""
     return name not in DATASETS and Path(name).is_dir()
+
+
+def is_manifest(name: str | Path) -> bool:
+    """Return whether the name of a data set is a CSV manifest. The file need not exist."""
+    return Path(name).suffix.lower() == ".csv" and not is_folder(name)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SCOPE = r"[A-Za-z0-9_.\\/>-]*"  # layer names that TensorFlow can trace
 ROUNDING = 1e-3  # tolerance for probabilities and their sums
 AUXILIARY_OUTPUT = re.compile(r"auxiliary_\d[a-z]")  # GoogLeNet's auxiliary classifiers
+# Layers that can end a stage, with the name of the stage. The last one ends it.
+STAGE_END = re.compile(r"(stage\d+|mlpconv\d+|inception_\d).*_(out|relu|add|concat)")
+# In pre-activation networks, the layers that activate the last sum of a stage.
+ACTIVATION_OF_STAGE = re.compile(r"stage\d+_block1_preact_relu|final_relu")
 # Fragments of Keras's messages, for a missing class or function and for unsafe code.
 MISSING = re.compile(r"Could not locate (class|function) ('.+?')")
 UNSAFE = re.compile(r"deserialization of a (`\w+`).*code execution", re.DOTALL)
@@ -284,3 +288,77 @@ def resize_model(model: keras.Model, height: int, width: int) -> keras.Model:
             f"Received: {height}x{width}: {first_line(error)}. Pass another --height and --width."
         ) from error
     return other
+
+
+def feature_maps(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Return the last feature map of each stage, for detectors and segmenters.
+
+    A stage is a part of the network at one resolution: all residual blocks of one size, the
+    Inception modules 3, 4 or 5, or an mlpconv block. The first stage follows the stem.
+
+    Each map is activated: it is what the next stage reads. In pre-activation networks, it is the
+    ReLU after the last sum of the stage. The last map is the output of the network with
+    `include_top=False`. `feature_strides` returns the strides.
+
+    Args:
+        model: A `keras.Model` from a builder of this package, with or without its head, or such a
+            model from a .keras file.
+
+    Returns:
+        {"stage1": tensor, "stage2": ...} in the order of the network. A tensor is a symbolic output
+        (batch, height, width, channels). All weights are shared with `model`.
+
+    Raises:
+        InputError (a ValueError): The model is not from a builder of this package.
+
+    Example:
+        backbone = keras_arch.ResNet50(include_top=False, weights="imagenet")
+        maps = keras_arch.feature_maps(backbone)
+        pyramid = keras.Model(backbone.input, maps)
+        pyramid(images)["stage4"]  # images / 32 pixels, 2048 channels
+    """
+    check_model(model)
+    ends: dict[str, keras.KerasTensor] = {}  # {stage in the names of layers: tensor}
+    for layer in model.layers:
+        if ends and ACTIVATION_OF_STAGE.fullmatch(layer.name):
+            ends[next(reversed(ends))] = layer.output
+        elif end := STAGE_END.fullmatch(layer.name):
+            ends[end[1]] = layer.output
+    if not ends:
+        raise InputError(
+            "`model` must be built by a builder of keras_arch. "
+            f"Received: {shorten(model.name)}, whose layers have no names of stages. Pass the "
+            "backbone itself, such as keras_arch.ResNet50(include_top=False)."
+        )
+    return {f"stage{number}": tensor for number, tensor in enumerate(ends.values(), start=1)}
+
+
+def feature_strides(model: keras.Model) -> dict[str, int]:
+    """Return the strides of the feature maps of `feature_maps`.
+
+    A map has a pixel per `stride` pixels of the image in each direction.
+
+    Args:
+        model: As in `feature_maps`. The image size may be open.
+
+    Returns:
+        {"stage1": stride, "stage2": ...}. The sizes of the maps of residual and plain networks are
+        image size / stride, rounded up. Pools of GoogLeNet and Network in Network round odd sizes
+        down.
+
+    Raises:
+        InputError (a ValueError): The model is not from a builder of this package.
+
+    Example:
+        keras_arch.feature_strides(keras_arch.ResNet50())  # {"stage1": 4, "stage2": 8, ...}
+    """
+    return {name: stride_of(tensor) for name, tensor in feature_maps(model).items()}
+
+
+def stride_of(tensor: keras.KerasTensor) -> int:
+    """Return the product of the strides on the path from the input to a feature map."""
+    stride = 1
+    while inputs := input_tensors(tensor):
+        stride *= getattr(operation_of(tensor), "strides", (1,))[0]
+        tensor = inputs[0]
+    return stride

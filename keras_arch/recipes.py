@@ -28,7 +28,7 @@ class Recipe:
     model: str
     """Architecture name, such as resnet50 or googlenet."""
     dataset: str
-    """"digits", a TFDS name, an image folder or an .npz file (see docs/data.md)."""
+    """"digits", a TFDS name, an image folder, a .csv or .npz file (see docs/data.md)."""
     epochs: Annotated[int, Range(1, 100_000)]
     """Passes over the training images."""
     learning_rate: Annotated[float, Range(1e-12, 1e30)]
@@ -72,7 +72,7 @@ class Recipe:
     freeze: Literal["none", "backbone"] = "none"
     """Layers to freeze. backbone trains the last layer only."""
     skip_unreadable: bool = False
-    """Skip images of an image folder that cannot be decoded."""
+    """Skip images of a folder or manifest that cannot be decoded."""
     allow_duplicates: bool = False
     """Skip images that are also in another split. Copies in the test split stay."""
     seed: Annotated[int, SEEDS] = 0

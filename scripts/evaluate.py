@@ -19,11 +19,11 @@ class Options:
     artifacts: Annotated[tuple[Path, ...], Positional("MODEL...")]
     """Run directories, .keras files, SavedModel directories, .tflite and .onnx files."""
     dataset: Annotated[str | None, Metavar("DATASET")] = None
-    """Name, image folder or .npz file. Default: training data of the first model."""
+    """Name, image folder, .csv or .npz file. Default: training data of the first model."""
     data_dir: Annotated[Path | None, Metavar("DIRECTORY")] = None
     """Directory of prepared TFDS data sets. Default: that of the training run."""
     split: Literal["train", "validation", "test", "all"] | None = None
-    """Split to evaluate. Default: all for a new image folder without splits, else test."""
+    """Split to evaluate. Default: all for new images without splits, else test."""
     output: Annotated[Path | None, Metavar("DIRECTORY")] = None
     """Output directory for metrics.json and figures."""
 
@@ -38,7 +38,7 @@ def main():
         from keras_arch import load_dataset, open_artifact
         from keras_arch.class_names import check_class_order, class_names_of
         from keras_arch.data.classes import with_classes
-        from keras_arch.data.image_folder import is_unsplit
+        from keras_arch.data.folders import is_unsplit
         from keras_arch.data.tfds import SPLITS
         from keras_arch.evaluation.evaluate import compare
         from keras_arch.reports.figures import write_evaluation

@@ -17,7 +17,7 @@ class Options:
     """Plot training images with their labels, and count the images of each class."""
 
     dataset: Annotated[str, Positional("DATASET")]
-    """"digits", a TFDS name, an image folder or an .npz file."""
+    """"digits", a TFDS name, an image folder, a .csv manifest or an .npz file."""
     augment: Augment = "none"
     """Augmentation policy, see docs/data.md."""
     data_dir: Path | None = None
@@ -25,9 +25,9 @@ class Options:
     image_size: Annotated[int, PIXELS] | None = None
     """Height and width of the images in pixels. Default: the original size."""
     skip_unreadable: bool = False
-    """Skip images of an image folder that cannot be decoded."""
+    """Skip images of a folder or manifest that cannot be decoded."""
     allow_duplicates: bool = False
-    """Remove images of an image folder that are also in another split."""
+    """Remove images of a folder or manifest that are also in another split."""
     seed: Annotated[int, SEEDS] = 0
     """Random seed of the images shown."""
     output: Path = Path("data.png")
@@ -41,8 +41,10 @@ def main():
     with quiet():
         from keras_arch import load_dataset
         from keras_arch.data.dataset import count_images
+        from keras_arch.data.manifest import refuse_images
         from keras_arch.reports.figures import draw_grid
 
+    refuse_images(options.output, options.dataset)
     data_options = {
         "skip_unreadable": options.skip_unreadable,
         "allow_duplicates": options.allow_duplicates,

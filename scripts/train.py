@@ -56,6 +56,7 @@ def main():
             strip_auxiliary_heads,
             transfer_weights,
         )
+        from keras_arch.data.manifest import refuse_images
         from keras_arch.data.pipeline import check_batch_size
         from keras_arch.evaluation.evaluate import evaluate_run
         from keras_arch.reports.html import write_figures_and_report
@@ -70,6 +71,7 @@ def main():
         check_source(recipe.weights)
     if recipe.weights == "imagenet":
         check_published(recipe.model)
+    refuse_images(folder, recipe.dataset)
     data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options)
     check_batch_size(data, recipe)
     make_repeatable(recipe.seed)

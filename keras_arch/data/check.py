@@ -37,7 +37,7 @@ class CheckedImage(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A kind of problem in an image folder, and the files that have it."""
+    """A kind of problem in a data set, and the files that have it."""
 
     kind: str
     files: list[str]
@@ -48,8 +48,8 @@ def check_files(folder: str | Path, paths: list[str]) -> dict[str, CheckedImage]
     """Check image files. New and changed files, and files with errors, are decoded.
 
     Args:
-        folder: the image folder, which identifies the file in the cache.
-        paths: image files in it.
+        folder: the image folder or manifest, which identifies the file in the cache.
+        paths: its image files.
 
     Returns:
         {path: `CheckedImage`}, in the order of `paths`.
@@ -141,7 +141,7 @@ def raise_problems(folder: Path, problems: Iterable[Problem]) -> None:
     count = sum(len(problem.files) for problem in found)
     options = "".join(f", or pass {problem.option}" for problem in found if problem.option)
     raise InputError(
-        f"{folder} cannot be used as an image folder. Received: {count} problems. "
+        f"{folder} cannot be used as a data set. Received: {count} problems. "
         f"Correct them{options}.",
         details=details,
     )

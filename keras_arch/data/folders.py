@@ -1,5 +1,9 @@
-"""Load image folders: FOLDER/CLASS/image, or FOLDER/train|validation|test/CLASS/image."""
+"""Load image folders and CSV manifests.
 
+An image folder is FOLDER/CLASS/image or FOLDER/train|validation|test/CLASS/image.
+"""
+
+import os
 import warnings
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..class_names import check_class_names
+from ..datasets import is_folder, is_manifest
 from ..errors import DataWarning, InputError
 from ..files import hash_of_json
 from ..images.read import read_image
@@ -22,7 +27,8 @@ from .folder_splits import (
     remove_copies,
     remove_paths,
 )
-from .image_folder import ClassPaths, ImageFolder, find_classes
+from .image_folder import ClassPaths, ImageFolder, find_classes, split_directories
+from .manifest import has_splits, read_manifest
 from .memory import empty_array
 from .splits import InFiles, InMemory, fits_in_memory, height_and_width
 
@@ -37,7 +43,7 @@ class Files(NamedTuple):
 
 
 class FolderFiles(NamedTuple):
-    """The image files of an image folder."""
+    """The image files of an image folder or a manifest."""
 
     class_names: list[str]
     splits: dict[str, Files]  # of train, validation and test
@@ -50,16 +56,16 @@ def find_files(
     allow_duplicates: bool = False,
     allow_absent_classes: bool = False,
 ) -> FolderFiles:
-    """Find and check the images of an image folder, and divide them into splits.
+    """Find and check the images of an image folder or a manifest, and divide them into splits.
 
-    - Class names are the sorted names of the class directories.
-    - Hidden files are skipped. Links are followed.
-    - Split directories can have all names in `SPLIT_NAMES`, in any case.
+    - Class names are the sorted names of the class directories, or the sorted labels.
+    - Hidden files in directories are skipped. Links are followed.
+    - Splits can have all names in `SPLIT_NAMES`, in any case.
     - `hold_out` fills a missing validation or test split with about a tenth of the training images.
     - Images are ordered by SHA-256, so file names have no effect.
 
     Args:
-        folder: FOLDER/CLASS/image, or FOLDER/train|validation|test/CLASS/image.
+        folder: FOLDER/CLASS/image, FOLDER/train|validation|test/CLASS/image or a CSV manifest.
         skip_unreadable: skip images that cannot be decoded instead of raising InputError.
         allow_duplicates: remove copies of an image in another split instead of raising InputError.
             A copy in test is kept, then a copy in validation.
@@ -75,14 +81,19 @@ def find_files(
         DataWarning: files or directories are not used, or copies were removed.
     """
     folder = Path(folder)
-    found = find_classes(folder)
+    found = read_manifest(folder) if is_manifest(folder) else find_classes(folder)
     splits = found.images
     class_names = sorted({name for classes in splits.values() for name in classes})
     with_images = {name for classes in splits.values() for name, files in classes.items() if files}
     if not with_images or (len(class_names) < 2 and not allow_absent_classes):
+        layout, kind = (
+            ("rows", "classes in its rows")
+            if is_manifest(folder)
+            else ("CLASS/image or train/CLASS/image", "class directories with images")
+        )
         raise InputError(
-            f"{folder} must have CLASS/image or train/CLASS/image for two classes or more. "
-            f"Received: {len(with_images)} class directories with images, such as .jpg or .png."
+            f"{folder} must have {layout} for two classes or more. "
+            f"Received: {len(with_images)} {kind}, such as .jpg or .png."
         )
     check_class_names(class_names)
     checked = check_files(
@@ -105,7 +116,8 @@ def find_files(
         problems.append(Problem("an image in two splits", files, option))
     raise_problems(folder, problems)
     if unreadable:
-        names = join_first([str(Path(path).relative_to(folder)) for path in unreadable])
+        start = folder.parent.resolve() if is_manifest(folder) else folder
+        names = join_first([os.path.relpath(path, start) for path in unreadable])
         warnings.warn(
             f"Unreadable images that are not used: {len(unreadable)} ({names}).",
             DataWarning,
@@ -125,6 +137,13 @@ def find_files(
     ]
     files_of = {split: sort_files(splits[split], class_names, checked) for split in SPLITS}
     return FolderFiles(class_names, files_of, images)
+
+
+def is_unsplit(name: str | Path) -> bool:
+    """Return whether a data set is an image folder or a manifest without splits."""
+    if is_manifest(name):
+        return not has_splits(Path(name))
+    return is_folder(name) and not split_directories(Path(name))
 
 
 def find_class_problems(found: ImageFolder, readable: Mapping[str, ClassPaths]) -> list[Problem]:
@@ -188,7 +207,7 @@ def load_folder(
     allow_duplicates: bool,
     allow_absent_classes: bool,
 ) -> Dataset:
-    """Load an image folder. The arguments are those of `load_dataset`."""
+    """Load an image folder or a manifest. The arguments are those of `load_dataset`."""
     class_names, splits, images = find_files(
         folder, skip_unreadable, allow_duplicates, allow_absent_classes
     )
@@ -216,8 +235,9 @@ def load_folder(
         return InMemory(pixels, labels)
 
     train, validation, test = map(read, SPLITS)
+    source = Path(folder).resolve()
     return Dataset(
-        Path(folder).resolve().name,
+        source.stem if is_manifest(source) else source.name,
         train,
         validation,
         test,

@@ -5,7 +5,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from ..datasets import is_folder
 from ..errors import DataWarning, InputError
 from ..images.find import children, images_in, is_image, warn_of_unused
 from ..text import file_name_text, join_first
@@ -15,10 +14,10 @@ ClassPaths = dict[str, list[str]]  # {class name: paths of its images}
 
 
 class ImageFolder(NamedTuple):
-    """The directories and images of each split. Without split directories, all is training."""
+    """The directories and images of each split. Without splits, all is training."""
 
-    directories: dict[str, Path]  # {split: directory}
-    images: dict[str, ClassPaths]  # {split: {class name: sorted paths}}
+    directories: dict[str, Path]  # {split: directory}; only the name of the split in a manifest
+    images: dict[str, ClassPaths]  # {split: {class name: paths}}
 
 
 class Contents(NamedTuple):
@@ -83,11 +82,6 @@ def split_directories(folder: Path) -> dict[str, Path]:
             "training images to train/CLASS, or rename these directories if they are classes."
         )
     return {}
-
-
-def is_unsplit(name: str | Path) -> bool:
-    """Return whether a data set is an image folder without split directories."""
-    return is_folder(name) and not split_directories(Path(name))
 
 
 def is_class_directory(directory: Path) -> bool:

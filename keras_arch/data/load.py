@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
-from ..datasets import is_folder
+from ..datasets import is_folder, is_manifest
 from ..errors import InputError, choose, explain_surroundings
 from ..files import is_path
 from ..machine import check_address_space
@@ -34,7 +34,8 @@ def load_dataset(
     - TFDS without a test split that has labels: the validation split is used as test split, and
       validation is the last tenth of train.
     - TFDS with only train: validation and test are the last two tenths of train.
-    - Image folders: about a tenth of each class for each missing split, by a hash of the content.
+    - Image folders and manifests: about a tenth of each class for each missing split, by a hash of
+      the content.
     - .npz: a stratified tenth of train for validation.
 
     Images are decoded once and stay in memory if all images take at most a quarter of it. Otherwise
@@ -45,17 +46,19 @@ def load_dataset(
             - "digits": handwritten digits of scikit-learn, no download;
             - a TFDS name, optionally with ":version" or "/config";
             - an image folder: FOLDER/CLASS/image or FOLDER/train|validation|test/CLASS/image;
+            - a manifest: a .csv file with the columns path, label and, optionally, split;
             - an .npz file with x_train, y_train, x_test and y_test, as in keras.datasets.
         data_dir: directory of prepared TFDS data. Default: the directory of TFDS.
         image_size: size of all images after resizing in pixels, one number or (height, width).
             Default: the original size.
-        skip_unreadable: skip images of an image folder that cannot be decoded instead of raising
-            InputError.
+        skip_unreadable: skip images of an image folder or manifest that cannot be decoded instead
+            of raising InputError.
         keep: splits to decode into memory, if all would fit. Other splits are read when needed.
-        allow_duplicates: remove images of an image folder that are also in another split instead of
-            raising InputError. A copy in test is kept. No effect for TFDS and .npz.
-        allow_absent_classes: accept an image folder with a single class, classes without images
-            and empty splits, for evaluation.
+        allow_duplicates: remove images of an image folder or manifest that are also in another
+            split instead of raising InputError. A copy in test is kept. No effect for TFDS and
+            .npz.
+        allow_absent_classes: accept an image folder or manifest with a single class, classes
+            without images and empty splits, for evaluation.
 
     Returns:
         The data set.
@@ -66,7 +69,7 @@ def load_dataset(
             enough memory.
 
     Warns:
-        DataWarning: files, directories, images or TFDS splits are not used; or images of a TFDS
+        DataWarning: files, directories, columns, images or TFDS splits are not used; or images of a TFDS
             set or .npz file in memory are in two splits.
 
     Example:
@@ -92,7 +95,7 @@ def load_dataset(
     check_address_space()
     if str(name).endswith(".npz"):
         return load_npz(name, image_size)
-    if is_folder(name):
+    if is_folder(name) or is_manifest(name):
         return load_folder(
             name, image_size, skip_unreadable, keep, allow_duplicates, allow_absent_classes
         )

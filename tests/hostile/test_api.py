@@ -61,6 +61,8 @@ OTHERS = {  # function: arguments as in BUILDER
         "calibration": (),
         "settings": (),
     },
+    "feature_maps": {"model": ()},
+    "feature_strides": {"model": ()},
     "fit": {"model": (), "dataset": (), "recipe": (), "folder": ()},
     "load_dataset": {
         "name": (),

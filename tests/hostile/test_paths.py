@@ -15,7 +15,7 @@ ALL = (*READ, STORE, *WRITE)  # a store is read, or created if it does not exist
 
 OPTIONS = [  # (command, use of the path BAD, suffixes that make a difference)
     ("train.py BAD", ARTIFACT, ("",)),
-    ("train.py quickstart --dataset BAD", IMAGES, ("", ".npz")),
+    ("train.py quickstart --dataset BAD", IMAGES, ("", ".npz", ".csv")),
     ("train.py quickstart --weights BAD", ARTIFACT, ("", ".keras", ".weights.h5")),
     ("train.py quickstart --data-dir BAD", STORE, ("",)),
     ("train.py quickstart --output BAD", FOLDER, ("",)),
@@ -24,14 +24,14 @@ OPTIONS = [  # (command, use of the path BAD, suffixes that make a difference)
     ("predict.py run digit.png --explain BAD", FOLDER, ("",)),
     ("evaluate.py BAD", ARTIFACT, ("", ".keras", ".tflite", ".onnx")),
     ("evaluate.py run BAD", ARTIFACT, ("",)),
-    ("evaluate.py run --dataset BAD", IMAGES, ("", ".npz")),
+    ("evaluate.py run --dataset BAD", IMAGES, ("", ".npz", ".csv")),
     ("evaluate.py run --data-dir BAD", STORE, ("",)),
     ("evaluate.py run --output BAD", FOLDER, ("",)),
     ("export.py BAD", ARTIFACT, ("",)),
     ("export.py run --data-dir BAD", STORE, ("",)),
     ("compare.py run BAD", ARTIFACT, ("",)),
     ("compare.py run other --output BAD", FILE, (".png",)),
-    ("show_data.py BAD", IMAGES, ("", ".npz")),
+    ("show_data.py BAD", IMAGES, ("", ".npz", ".csv")),
     ("show_data.py digits --data-dir BAD", STORE, ("",)),
     ("show_data.py digits --output BAD", FILE, (".png",)),
 ]
