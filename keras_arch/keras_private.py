@@ -5,10 +5,23 @@ Keras has no public functions for these questions. Only this module reads privat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a layer, nested model or `keras.ops` operation in a model."""
+
+    operation: keras.Operation
+    inputs: list[Shape]
+    """Shapes of its tensors, with the batch."""
+    outputs: list[Shape]
 
 
 def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
@@ -25,6 +38,41 @@ def input_tensors(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     """Return the symbolic tensors from which an operation computes `tensor`. An input has none."""
     operation, node, _ = tensor._keras_history
     return operation._inbound_nodes[node].input_tensors
+
+
+def calls_of(model: keras.Model, shapes: list[Shape]) -> list[Call]:
+    """Return the calls in a model for inputs of other shapes, in the order in which they run.
+
+    The model is not run and gets no new nodes.
+
+    Args:
+        model: a functional or a built Sequential model.
+        shapes: shape of each input, with the batch.
+    """
+    import keras
+
+    inputs = [
+        keras.KerasTensor(shape, image.dtype)
+        for image, shape in zip(model.inputs, shapes, strict=True)
+    ]
+    calls = [
+        Call(operation_of(image), [], [shape])
+        for image, shape in zip(model.inputs, shapes, strict=True)
+    ]
+
+    def shapes_in(tensors: Any) -> list[Shape]:
+        return [one.shape for one in keras.tree.flatten(tensors) if hasattr(one, "shape")]
+
+    def record(operation: keras.Operation) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            outputs = operation.compute_output_spec(*arguments, **options)
+            calls.append(Call(operation, shapes_in((arguments, options)), shapes_in(outputs)))
+            return outputs
+
+        return call
+
+    keras.Function(model.inputs, model.outputs)._run_through_graph(inputs, operation_fn=record)
+    return calls
 
 
 def learning_rate_at(optimizer: keras.Optimizer, step: int) -> float:

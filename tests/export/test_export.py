@@ -21,7 +21,7 @@ from keras_arch.export.model import build_metadata, build_spec, export_model, qu
 from keras_arch.export.quantization import layers_to_keep
 from keras_arch.export.tflite import LUMA, build_tflite_model, convert, trace
 from keras_arch.export.verification.checks import drop_interval
-from keras_arch.export.verification.graph import find_batch_norms
+from keras_arch.export.verification.graph import find_batch_norms, operator_names
 from keras_arch.export.verification.verify import Reference, verify
 from keras_arch.formats import FORMATS, ExportSettings
 from keras_arch.models import resize_model
@@ -401,20 +401,34 @@ def test_operators_that_cannot_be_folded_are_no_fault(network, name):
     assert norms_left(small_tflite(*NO_FAULT[network](), name=name)) == []
 
 
-@pytest.mark.parametrize("name", ["float32", "float16", "int8"])
-def test_an_unfolded_batch_norm_is_found(name):
-    """Without the relu before it, the converter would have folded the norm."""
-    model = schema.ModelT.InitFromPackedBuf(
-        small_tflite(conv("relu"), layers.BatchNormalization(), name=name), 0
-    )
-    assert list(find_batch_norms(model)) == []
+def without_activation(content):
+    """Return the unpacked model of a .tflite file, with no activation in its first convolution."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
     (first, *_) = (
         one
         for one in model.subgraphs[0].operators
         if isinstance(one.builtinOptions, schema.Conv2DOptionsT)
     )
+    assert first.builtinOptions.fusedActivationFunction != schema.ActivationFunctionType.NONE
     first.builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.NONE
-    assert [norm.split(" (")[0] for norm in find_batch_norms(model)] == ["MUL after a convolution"]
+    return model
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "int8"])
+def test_an_unfolded_batch_norm_is_found(name):
+    """Without the relu before it, the converter would have folded the norm."""
+    content = small_tflite(conv("relu"), layers.BatchNormalization(), name=name)
+    assert norms_left(content) == []
+    found = find_batch_norms(without_activation(content))
+    assert [norm.split(" (")[0] for norm in found] == ["MUL after a convolution"]
+
+
+def test_one_number_for_all_channels_is_no_batch_norm():
+    """A hard sigmoid multiplies by 1/6 after its relu6."""
+    model = without_activation(small_tflite(conv("hard_sigmoid")))
+    names = operator_names(model)[1]
+    assert [names[one.opcodeIndex] for one in model.subgraphs[0].operators][1] == "MUL"
+    assert list(find_batch_norms(model)) == []
 
 
 @pytest.mark.parametrize(("name", "activation"), [("float32", None), ("int8", "relu")])

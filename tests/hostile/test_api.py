@@ -52,7 +52,7 @@ RESIDUAL = {
 GOOGLENET = {"width": (), "kernel_5x5": ()}
 OTHERS = {  # function: arguments as in BUILDER
     "build": {"name": ()},
-    "cost": {"model": ()},
+    "cost": {"model": (), "input_shape": ()},
     "evaluate": {"artifact": (), "dataset": (), "split": ()},
     "export_model": {
         "model": (),

@@ -74,6 +74,7 @@ def find_batch_norms(model):
     activation whose output has no other reader. These are not yielded:
 
     - a batch norm after an activation or an addition, as in pre-activation ResNets;
+    - one number for all channels, such as the 1/6 of a hard sigmoid;
     - layer, instance and group normalization, whose statistics are not over the batch.
 
     Args:
@@ -91,10 +92,12 @@ def find_batch_norms(model):
             tensor = producers[tensor].inputs[0]
         return model.buffers[graph.tensors[tensor].buffer].data
 
-    def for_each_channel(tensor):
-        return data(tensor) is not None and all(
-            side == 1 for side in graph.tensors[tensor].shape[:-1]
-        )
+    def for_each_channel(constant, values):
+        """Return whether `constant` has one number for each channel of the tensor `values`."""
+        if data(constant) is None:
+            return False
+        sides = [side for side in graph.tensors[constant].shape if side != 1]
+        return sides == [graph.tensors[values].shape[-1]]
 
     def foldable(tensor):
         if name_of(tensor) not in WEIGHTED or readers[tensor] > 1:
@@ -110,7 +113,7 @@ def find_batch_norms(model):
 
     for operator in graph.operators:
         name, inputs = names[operator.opcodeIndex], list(operator.inputs)
-        if name in ARITHMETIC and foldable(inputs[0]) and for_each_channel(inputs[1]):
+        if name in ARITHMETIC and foldable(inputs[0]) and for_each_channel(inputs[1], inputs[0]):
             yield f"{name} after a convolution ({output_name(graph, operator)})"
         if name == "MEAN" and name_of(inputs[0]) in SQUARES and over_batch(*inputs):
             yield f"{name_of(inputs[0])} over the batch ({output_name(graph, operator)})"
