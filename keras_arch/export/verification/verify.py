@@ -40,17 +40,17 @@ ENCODED_IMAGES = 8  # held-out images that `serve_bytes` receives as larger PNG 
 
 @dataclass(frozen=True)
 class Reference:
-    """Held-out images and the Keras model's probabilities for them."""
+    """Images and the Keras model's probabilities for them."""
 
     images: np.ndarray
     """uint8 (count, height, width, channels), 0-255."""
-    labels: np.ndarray
-    """(count,) integer classes."""
+    labels: np.ndarray | None
+    """(count,) integer classes. None: unknown, so the accuracy is not measured."""
     probabilities: np.ndarray
     """(count, classes)."""
     class_names: Sequence[str]
     max_drop: float = 1.0
-    """Maximum drop in top-1 accuracy, in percentage points, 0-100."""
+    """Maximum drop in top-1 accuracy, in percentage points, 0-100. Requires labels."""
 
 
 def verify(
@@ -139,9 +139,8 @@ def verify_file(
         )
         return replace(result, problems=tuple(problems))
     count = len(probabilities)  # a slow file reaches the time limit before the last image
-    metrics = measure_predictions(
-        probabilities, reference.probabilities[:count], reference.labels[:count]
-    )
+    labels = None if reference.labels is None else reference.labels[:count]
+    metrics = measure_predictions(probabilities, reference.probabilities[:count], labels)
     problems += check_predictions(metrics, spec, reference.max_drop)
     return replace(
         result,
