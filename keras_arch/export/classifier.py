@@ -132,7 +132,7 @@ def write_export(
     inputs = ExportInputs(
         model=model.name,
         version=weights_version(model),
-        dataset=source.run and source.run["recipe"].dataset,
+        dataset=source.run["recipe"].dataset if source.run else None,
         image_size=images.pixels.shape[1:3],
         calibration=source.calibration,
         verification=images,

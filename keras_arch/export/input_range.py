@@ -67,9 +67,8 @@ def check_input_range(
         labels: (count,) integer classes. None: the accuracy is not compared.
     """
     images = np.asarray(images[:RANGE_IMAGES], "float32")
-    rows = RANGES
-    if labels is not None and images.shape[-1] == 3:
-        rows += IMAGENET_RANGES
+    in_color = labels is not None and images.shape[-1] == 3
+    rows = (*RANGES, *IMAGENET_RANGES) if in_color else RANGES
     raw = predict(model, images)
     scaled = {row: predict(model, row.scale(images)) for row in rows}
     if labels is not None:

@@ -59,7 +59,9 @@ def open_model_file(
             outputs are not probabilities.
     """
     names = read_class_names(path, options.labels)
-    model = select_output(path, load_keras(path), options.output_name)
+    model = load_keras(path)
+    plain_model(model)  # refuses several inputs
+    model = select_output(path, model, options.output_name)
     plain = plain_model(model)
     check_signature(path, [plain.inputs[0].shape], [plain.outputs[0].shape])
     check_names(path, names, plain.output_shape[-1])
@@ -116,7 +118,7 @@ def select_output(path: Path, model: keras.Model, name: str | None) -> keras.Mod
     outputs = named_outputs(model)
     if name is not None:
         output = outputs[choose("an output of the model as --output-name", name, outputs)]
-        return keras.Model(model.inputs, output, name=model.name)
+        return keras.Model(model.inputs[0], output, name=model.name)
     if len(main_outputs(model)) > 1:
         raise InputError(
             f"{path} must have one output, the class probabilities. Received: {len(outputs)} "
@@ -214,4 +216,4 @@ def append_softmax(model: keras.Model) -> keras.Model:
     while name in names:
         name += "_"
     softmax = keras.layers.Softmax(name=name)
-    return keras.Model(model.inputs, softmax(model.outputs[0]), name=model.name)
+    return keras.Model(model.inputs[0], softmax(model.outputs[0]), name=model.name)

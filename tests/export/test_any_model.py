@@ -41,6 +41,7 @@ def colored(count, seed=0):
 
 
 IMAGES, LABELS = colored(30)
+FLOATS = IMAGES.astype("float32")
 
 
 def set_head(model, scale=1.0):
@@ -104,10 +105,45 @@ def test_one_call_exports_verifies_and_describes(build, tmp_path):
     assert card.startswith("# modèle 日本\n")
     assert "Accuracy on 24 test images." in card
     assert "Calibration of integer files: 30 calibration images" in card
-    expected = model(IMAGES).numpy()
+    expected = model(FLOATS, training=False).numpy()
     artifact = open_artifact(folder / "model_float32.tflite")
     np.testing.assert_allclose(artifact.predict(IMAGES), expected, atol=1e-5)
     assert artifact.class_names == NAMES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["my-net", "_modèle 日本"])
+def test_all_formats_of_a_nested_model(name, tmp_path):
+    """Augmentation is inactive, and the state of its random numbers is no obstacle."""
+    pytest.importorskip("tf2onnx")
+    formats = ("saved_model", "float32", "float16", "dynamic", "int8", "int16x8", "onnx")
+    for build in (sequential, nested):
+        report = export_and_verify(
+            build(name=name), tmp_path, NAMES, IMAGES, (IMAGES, LABELS), ExportSettings(formats)
+        )
+        assert list(report["artifacts"]) == list(formats)
+        assert report["model"] == name
+        for row in report["artifacts"].values():
+            assert (row["refused"], row["metrics"]["agreement"]) == (None, 1)
+
+
+@pytest.mark.slow
+def test_a_keras_application_with_its_preprocessing(tmp_path):
+    """Operations of `preprocess_input` are part of the model, which reverses the channels."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((32, 32, 3))
+    x = keras.applications.resnet.preprocess_input(image)
+    backbone = keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, weights=None, include_top=False, pooling="avg"
+    )
+    model = keras.Model(image, layers.Dense(3, activation="softmax")(backbone(x)))
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), "uint8")
+    settings = ExportSettings(formats=("saved_model", "float32", "int8"))
+    report = export_and_verify(model, tmp_path, NAMES, images, settings=settings)
+    for row in report["artifacts"].values():
+        assert (row["refused"], row["problems"]) == (None, ())
+    found = open_artifact(tmp_path / "model_float32.tflite").predict(images)
+    np.testing.assert_allclose(found, model.predict(images, verbose=0), atol=1e-5)
 
 
 def test_without_labels_files_are_compared_with_the_model_alone(tmp_path):
@@ -313,8 +349,10 @@ def test_one_of_several_outputs_is_named(as_dict, folder):
     with pytest.raises(keras_arch.InputError, match=r"Did you mean|Use one of"):
         opened(folder, model, output_name="colours")
     source = opened(folder, model, output_name=name)
-    expected = keras.tree.flatten(model(IMAGES)["tone"] if as_dict else model(IMAGES)[0])[0]
-    np.testing.assert_allclose(source.model(IMAGES), expected, atol=1e-6)
+    expected = keras.tree.flatten(
+        model(FLOATS, training=False)["tone"] if as_dict else model(FLOATS, training=False)[0]
+    )[0]
+    np.testing.assert_allclose(source.model(FLOATS, training=False), expected, atol=1e-6)
 
 
 def test_logits_need_softmax(folder):
@@ -322,9 +360,9 @@ def test_logits_need_softmax(folder):
     with pytest.raises(keras_arch.InputError, match="If they are logits, pass --softmax"):
         opened(folder, model)
     source = opened(folder, model, softmax=True)
-    logits = model(IMAGES).numpy()
+    logits = model(FLOATS, training=False).numpy()
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(source.model(IMAGES).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(source.model(FLOATS, training=False).numpy(), expected, atol=1e-5)
     for activation in ("softmax", "sigmoid"):
         with pytest.raises(keras_arch.InputError, match="--softmax must follow logits"):
             opened(folder, sequential(activation), softmax=True)
