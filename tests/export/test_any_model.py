@@ -128,17 +128,18 @@ def test_all_formats_of_a_nested_model(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_keras_application_with_its_preprocessing(tmp_path):
-    """Operations of `preprocess_input` are part of the model, which reverses the channels."""
+@pytest.mark.parametrize("application", ["resnet_v2", "densenet"])
+def test_preprocessing_of_keras_applications_is_part_of_a_file(application, tmp_path):
+    """`preprocess_input` adds operations to the model, which are no layers."""
     keras.utils.set_random_seed(0)
-    image = keras.Input((32, 32, 3))
-    x = keras.applications.resnet.preprocess_input(image)
-    backbone = keras.applications.MobileNetV2(
-        input_shape=(32, 32, 3), alpha=0.35, weights=None, include_top=False, pooling="avg"
-    )
-    model = keras.Model(image, layers.Dense(3, activation="softmax")(backbone(x)))
-    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), "uint8")
-    settings = ExportSettings(formats=("saved_model", "float32", "int8"))
+    image = keras.Input((16, 16, 3))
+    x = getattr(keras.applications, application).preprocess_input(image)
+    for convolution in (layers.Conv2D(8, 3, strides=2), layers.DepthwiseConv2D(3)):
+        x = layers.ReLU(6.0)(layers.BatchNormalization()(convolution(x)))
+    x = layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(image, x)
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), "uint8")
+    settings = ExportSettings(formats=("float32", "int8"))
     report = export_and_verify(model, tmp_path, NAMES, images, settings=settings)
     for row in report["artifacts"].values():
         assert (row["refused"], row["problems"]) == (None, ())
