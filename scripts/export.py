@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from keras_arch import files
+from keras_arch.class_names import class_names_for
 from keras_arch.cli import announce, parse, print_table, quiet, run, say, use_tensorflow
 from keras_arch.errors import InputError, VerificationError
 from keras_arch.extras import require
@@ -51,14 +52,15 @@ FILE_OPTIONS = ("calibration", "test", "labels", "softmax", "output_name", "outp
 def main():
     options = parse(Options, sys.argv[1:], "export")
     folder = check_options(options)
+    names = class_names_for(options.model, options.labels) if is_file(options) else ()
     if "onnx" in options.settings.formats:
         require("onnx")
     with files.shared_lock(options.model):  # a training with --overwrite waits
         use_tensorflow()  # for its converters
         if options.debug_quantization:
-            debug(options)
+            debug(options, names)
         else:
-            export(options, folder)
+            export(options, names, folder)
 
 
 def is_file(options):
@@ -93,8 +95,13 @@ def check_options(options):
     return folder
 
 
-def open_source(options):
-    """Return the model and the images to export."""
+def open_source(options, names):
+    """Return the model and the images to export.
+
+    Args:
+        options: `Options`.
+        names: class names of a .keras file.
+    """
     with quiet():
         from keras_arch.export.model_file import ModelFileOptions, open_model_file
         from keras_arch.export.run import open_run, source_of_run
@@ -103,9 +110,9 @@ def open_source(options):
         run, model, data = open_run(options.model, options.settings, options.data_dir)
         return source_of_run(run, model, data, options.settings)
     needed = ModelFileOptions(
+        names,
         options.calibration,
         options.test,
-        options.labels,
         options.softmax,
         options.output_name,
         options.data_dir,
@@ -114,27 +121,27 @@ def open_source(options):
         return open_model_file(options.model, needed, options.settings)
 
 
-def debug(options):
+def debug(options, names):
     """Print the layers with the highest int8 errors."""
     with quiet():
         from keras_arch.export.classifier import debug_quantization
         from keras_arch.export.quantization import ERROR_THRESHOLD
         from keras_arch.reports.tables import QUANTIZATION_LEGEND, quantization_rows
 
-    source = open_source(options)
+    source = open_source(options, names)
     with quiet():
-        ranking, names = debug_quantization(source, options.settings)
+        ranking, kept = debug_quantization(source, options.settings)
     print_table(quantization_rows(ranking))
     print(QUANTIZATION_LEGEND)
-    if not names:
+    if not kept:
         return print(f"No layer adds more than {ERROR_THRESHOLD:.0%}.")
     print(
         f"To keep layers that add more than {ERROR_THRESHOLD:.0%}, and their readers, in float32:"
     )
-    say(f"  --keep-float {' '.join(names)}")
+    say(f"  --keep-float {' '.join(kept)}")
 
 
-def export(options, folder):
+def export(options, names, folder):
     """Write the export directory and add the export to the report.html of a run."""
     with quiet():
         from keras_arch.export.classifier import write_export
@@ -147,7 +154,7 @@ def export(options, folder):
             verification_title,
         )
 
-    source = open_source(options)
+    source = open_source(options, names)
     files.check_writable(folder)
     say(f"Exporting to {folder} and verifying each file:")
     with files.atomic_folder(folder, "export.json") as partial:

@@ -8,13 +8,12 @@ import keras
 import numpy as np
 
 from ..artifacts.artifact import check_signature
-from ..class_names import check_class_names, read_labels, read_packed_labels
 from ..data.classes import with_classes
 from ..data.dataset import Dataset
 from ..data.image_folder import is_unsplit
 from ..data.load import load_dataset
 from ..errors import InputError, choose
-from ..files import refuse_pipe, resolve_existing
+from ..files import resolve_existing
 from ..formats import ExportSettings
 from ..models import (
     are_probabilities,
@@ -34,12 +33,12 @@ from .source import ExportSource, ImageSet, check_source
 class ModelFileOptions:
     """What an export needs besides a .keras file."""
 
+    class_names: tuple[str, ...]
+    """Names of the classes in the order of the outputs."""
     calibration: str
     """Name or path of training images, as in `load_dataset`."""
     test: str | None = None
     """Name or path of labeled test images. None: there are none."""
-    labels: Path | None = None
-    """Text file with one class name per line. None: the class names in the .keras file."""
     softmax: bool = False
     """Append a softmax to logits."""
     output_name: str | None = None
@@ -54,12 +53,11 @@ def open_model_file(
     """Open a .keras file and its images for an export.
 
     Raises:
-        InputError (a ValueError): there are no class names; the file is not an image classifier of
-            one input; an output must be named; the classes or the images do not fit; or the
-            outputs are not probabilities.
+        InputError (a ValueError): the file is not an image classifier of one input; an output must
+            be named; the class names or the images do not fit; or the outputs are not
+            probabilities.
     """
-    names = read_class_names(path, options.labels)
-    model = load_keras(path)
+    names, model = options.class_names, load_keras(path)
     plain_model(model)  # refuses several inputs
     model = select_output(path, model, options.output_name)
     plain = plain_model(model)
@@ -75,21 +73,6 @@ def open_model_file(
     calibration, test = load_images(options, names, shape, settings)
     model = check_activation(model, calibration.pixels[:CHECKED_IMAGES], options.softmax)
     return check_source(model, names, calibration, test, settings)
-
-
-def read_class_names(path: Path, labels: Path | None) -> tuple[str, ...]:
-    """Read the class names of a .keras file from a text file, or from the .keras file itself."""
-    if labels is not None:
-        refuse_pipe(labels)
-        return check_class_names(read_labels(labels))
-    refuse_pipe(path)
-    names = read_packed_labels(path) if path.is_file() else ()
-    if names is None:
-        raise InputError(
-            f"{path} has no class names. Pass --labels with a text file of one name per line, in "
-            "the order of the outputs."
-        )
-    return names
 
 
 def check_names(path: Path, names: Sequence[str], classes: int) -> None:

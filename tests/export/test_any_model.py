@@ -1,6 +1,7 @@
 """Exports of Keras models of any origin, with `export_and_verify` and from the command line."""
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -280,7 +281,7 @@ def folder(tmp_path):
 
 def opened(folder, model, settings=ONLY_FLOAT32, **options):
     model.save(folder / "my-net.keras")
-    options = {"labels": folder / "labels.txt", "calibration": str(folder / "pictures")} | options
+    options = {"class_names": NAMES, "calibration": str(folder / "pictures")} | options
     return open_model_file(folder / "my-net.keras", ModelFileOptions(**options), settings)
 
 
@@ -328,9 +329,9 @@ def test_calibration_and_test_from_one_data_set_do_not_overlap(folder):
 
 
 def test_labels_follow_the_order_of_the_model(folder):
-    (folder / "labels.txt").write_text("red\nblue\ngreen\n")
-    source = opened(folder, sequential(), test=str(folder / "test"), settings=ANY_RANGE)
-    first = ["red", "blue", "green"]
+    first = ("red", "blue", "green")
+    test = str(folder / "test")
+    source = opened(folder, sequential(), class_names=first, test=test, settings=ANY_RANGE)
     for image, label in zip(source.verification.pixels, source.verification.labels, strict=True):
         brightest = image.mean(axis=(0, 1)).argmax()
         assert first[label] == ("red", "green", "blue")[brightest]
@@ -435,7 +436,6 @@ WRONG_MODELS = {  # name: (model, options, part of the message)
         ),
         *({}, "--labels must have 4 class names, .* Received: 3"),
     ),
-    "no names": (sequential, {"labels": None}, "has no class names. Pass --labels"),
     "other classes": (sequential, {"test": "test"}, "classes that the model does not have"),
 }
 
@@ -463,6 +463,8 @@ KINDS = {  # words: part of the message
     "run --softmax": "--softmax requires a .keras file",
     "run --labels labels.txt": "--labels requires a .keras file",
     "net.keras": "--calibration is required for a .keras file",
+    "net.keras --calibration digits": "net.keras has no class names. Pass --labels",
+    "net.keras --calibration digits --labels no.txt": "The class names in no.txt cannot be read",
     "net.tflite": "must be a run directory or a .keras file",
     "saved --data-dir .": "must be a run directory or a .keras file",
 }
@@ -474,6 +476,8 @@ def test_options_of_the_other_kind_are_refused(words, tmp_path, monkeypatch, cap
     for name in ("net.keras", "net.tflite", "saved/saved_model.pb", "run/run.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    with zipfile.ZipFile("net.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
     assert run_script("export.py", *words.split()) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert KINDS[words] in line

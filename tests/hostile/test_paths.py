@@ -32,7 +32,7 @@ OPTIONS = [  # (command, use of the path BAD, suffixes that make a difference)
     ("export.py run/model.keras --calibration digits --labels BAD", ARTIFACT, ("",)),
     ("export.py run/model.keras --labels run/labels.txt --calibration BAD", IMAGES, ("", ".npz")),
     (
-        "export.py run/model.keras --labels run/labels.txt --calibration digits --test BAD",
+        "export.py run/model.keras --labels run/labels.txt --calibration images --test BAD",
         *(IMAGES, ("", ".npz")),
     ),
     (
