@@ -9,9 +9,10 @@ import numpy as np
 
 from ..artifacts.artifact import check_signature
 from ..data.classes import with_classes
-from ..data.dataset import Dataset
+from ..data.dataset import SPLITS, Dataset
 from ..data.image_folder import is_unsplit
 from ..data.load import load_dataset
+from ..datasets import is_folder
 from ..errors import InputError, choose
 from ..files import resolve_existing
 from ..formats import ExportSettings
@@ -136,7 +137,7 @@ def load_images(
             name,
             options.data_dir,
             (shape[0], shape[1]),
-            keep=(),
+            keep=() if is_folder(name) else SPLITS,  # single files are read, but not records
             allow_duplicates=True,
             allow_absent_classes=True,
         )
@@ -147,15 +148,14 @@ def load_images(
         return ImageSet(with_channels(images, shape, name), labels, name, split)
 
     assert calibration is not None  # for mypy: `options.calibration` is a name
-    data = load(calibration)
     needed = settings.calibration_images
     if test is None:
         needed = max(needed, settings.verification_images)
-    found = sample(data, calibration, "train", needed)
-    if test is None:
-        return found, None
-    labeled = with_classes(data if same else load(test), names)
-    return found, sample(labeled, test, "test", settings.verification_images)
+        return sample(load(calibration), calibration, "train", needed), None
+    labeled = with_classes(load(test), names)
+    held_out = sample(labeled, test, "test", settings.verification_images)
+    data = labeled if same else load(calibration)
+    return sample(data, calibration, "train", needed), held_out
 
 
 def with_channels(images: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:

@@ -165,6 +165,9 @@ BUILT = (
     "--batch-size",
     "imagenet",
     "resnet8",
+    "--softmax",
+    "--output-name",
+    "--test",
 )  # slow: a network or data are built first
 
 
