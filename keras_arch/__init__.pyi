@@ -47,9 +47,16 @@ from .data.dataset import Dataset as Dataset
 from .data.load import load_dataset as load_dataset
 from .errors import DataWarning as DataWarning
 from .errors import InputError as InputError
+from .errors import VerificationError as VerificationError
 from .evaluation.cost import cost as cost
 from .evaluation.evaluate import evaluate as evaluate
+from .export.classifier import export_and_verify as export_and_verify
 from .export.model import export_model as export_model
+from .export.verification.result import FileVerification as FileVerification
+from .export.verification.spec import FileSpec as FileSpec
+from .export.verification.spec import TensorSpec as TensorSpec
+from .export.verification.verify import Reference as Reference
+from .export.verification.verify import verify as verify
 from .formats import ExportSettings as ExportSettings
 from .models import feature_maps as feature_maps
 from .models import feature_strides as feature_strides

@@ -11,7 +11,7 @@ from numbers import Integral
 from pathlib import Path
 
 from .errors import InputError, first_line
-from .files import find_in_run
+from .files import find_in_run, refuse_pipe
 from .text import brief, shorten
 
 LABELS = "labels.txt"  # in a run directory, and packed into its .keras and .tflite files
@@ -119,6 +119,28 @@ def read_packed_labels(path: str | Path) -> tuple[str, ...] | None:
         return None
     with explain_label_errors(path), zipfile.ZipFile(path) as archive:
         return parse_labels(archive.read(LABELS)) if LABELS in archive.namelist() else None
+
+
+def class_names_for(path: Path, labels: Path | None) -> tuple[str, ...]:
+    """Read the class names of a .keras file.
+
+    Args:
+        path: .keras file. It may not exist.
+        labels: text file with one class name per line. None: the class names in the .keras file.
+
+    Raises:
+        InputError (a ValueError): there are no class names, or they cannot be read.
+    """
+    refuse_pipe(labels or path)
+    if labels is not None:
+        return check_class_names(read_labels(labels))
+    names = read_packed_labels(path) if path.is_file() else ()
+    if names is None:
+        raise InputError(
+            f"{path} has no class names. Pass --labels with a text file of one name per line, in "
+            "the order of the outputs."
+        )
+    return names
 
 
 def parse_labels(content: bytes) -> tuple[str, ...]:

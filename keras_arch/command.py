@@ -15,7 +15,7 @@ from .errors import InputError, choose, require
 PROGRAM = "keras-arch"
 COMMANDS = {
     "train": "Train a model, evaluate it and write a run directory.",
-    "export": "Export a run to SavedModel, TFLite and ONNX and verify the files.",
+    "export": "Export a run or a .keras file for mobile and verify the files.",
     "evaluate": "Evaluate and compare models.",
     "predict": "Classify images.",
     "compare": "Compare training runs.",

@@ -144,7 +144,12 @@ def warn_on_failure(file):
 
 
 class VerificationError(Exception):
-    """Exported files failed verification. Scripts print the problems and exit with status 1."""
+    """Exported files failed verification. Scripts print the problems and exit with status 1.
+
+    Args:
+        folder: export directory, which was not changed.
+        problems: messages, one for each problem. They become `details`.
+    """
 
     def __init__(self, folder, problems: list[str]):
         plural = "" if len(problems) == 1 else "s"

@@ -105,6 +105,8 @@ class ExportSettings:
     """Maximum drop in top-1 accuracy, in percentage points."""
     seed: Annotated[int, SEEDS] = 0
     """Seed for sampling calibration and verification images."""
+    skip_range_check: bool = False
+    """Export a Keras model even if it seems to take another range than 0-255."""
     license: str = "not stated"
     """License of the weights, for MODEL_CARD.md and the TFLite metadata."""
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import keras
 
 SCOPE = r"[A-Za-z0-9_.\\/>-]*"  # layer names that TensorFlow can trace
+VARIABLE = rf"[A-Za-z0-9.]{SCOPE}"  # variable names that TensorFlow can trace
 ROUNDING = 1e-3  # tolerance for probabilities and their sums
+SOFTMAX_FIX = 'Build the model with classifier_activation="softmax", or append a Softmax layer.'
 AUXILIARY_OUTPUT = re.compile(r"auxiliary_\d[a-z]")  # GoogLeNet's auxiliary classifiers
 # Layers that can end a stage, with the name of the stage. The last one ends it.
 STAGE_END = re.compile(r"(stage\d+|mlpconv\d+|inception_\d).*_(out|relu|add|concat)")
@@ -55,13 +57,14 @@ def are_probabilities(outputs: np.ndarray) -> bool:
     return bool(inside.all() and np.allclose(outputs.sum(axis=-1), 1, rtol=0, atol=ROUNDING))
 
 
-def check_probabilities(model, images, allow_nonfinite=False):
+def check_probabilities(model, images, allow_nonfinite=False, fix=SOFTMAX_FIX):
     """Raise InputError unless each output of a model is class probabilities.
 
     Args:
         model: a functional `keras.Model`.
         images: array (images, height, width, channels) of 0-255.
         allow_nonfinite: whether to skip outputs with NaN or infinity.
+        fix: end of the message, how to correct the model.
     """
     import keras
 
@@ -74,8 +77,7 @@ def check_probabilities(model, images, allow_nonfinite=False):
         raise InputError(
             f"The output `{shorten(name)}` must be class probabilities. Received: values from "
             f"{output.min():.3g} to {output.max():.3g} with sums per image from {sums.min():.3g} to "
-            f'{sums.max():.3g}. Build the model with classifier_activation="softmax", or append a '
-            "Softmax layer."
+            f"{sums.max():.3g}. {fix}"
         )
 
 
@@ -109,6 +111,23 @@ def plain_model(model: keras.Model, name: str = "classifier") -> keras.Model:
         )
     outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
     return keras.Model(model.inputs[0], outputs, name=name)
+
+
+def with_traceable_variables(model: keras.Model) -> keras.Model:
+    """Return the model, or a copy if TensorFlow cannot trace the names of its variables.
+
+    In a Sequential model, they begin with the name of the model, such as "modèle".
+
+    Args:
+        model: A functional or Sequential `keras.Model` with one input, the image.
+    """
+    import keras
+
+    if all(re.fullmatch(VARIABLE, variable.path) for variable in model.variables):
+        return model
+    copy = keras.models.clone_model(plain_model(model, model.name))
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
@@ -167,14 +186,9 @@ def strip_auxiliary_heads(model: keras.Model) -> keras.Model:
     import keras
 
     check_model(model)
-    names = [operation_of(output).name for output in model.outputs]
-    main = [
-        output
-        for output, name in zip(model.outputs, names, strict=True)
-        if not AUXILIARY_OUTPUT.fullmatch(name)
-    ]
-    main = main or model.outputs
+    main = main_outputs(model)
     if len(main) != 1:
+        names = [operation_of(output).name for output in model.outputs]
         names = sorted(model.output) if isinstance(model.output, dict) else names
         more = ", ..." if len(names) > NAMES_SHOWN else ""
         raise InputError(
@@ -186,6 +200,16 @@ def strip_auxiliary_heads(model: keras.Model) -> keras.Model:
     if getattr(model, "output", main[0]) is main[0]:  # a Sequential may have no `output`
         return model
     return keras.Model(model.input, main[0], name=model.name)
+
+
+def main_outputs(model: keras.Model) -> list[keras.KerasTensor]:
+    """Return the outputs of a model without those of auxiliary classifiers."""
+    main = [
+        output
+        for output in model.outputs
+        if not AUXILIARY_OUTPUT.fullmatch(operation_of(output).name)
+    ]
+    return main or model.outputs
 
 
 def load_keras(path: str | Path) -> keras.Model:

@@ -10,7 +10,14 @@ from ..class_names import LABELS, check_class_names, pack_labels, write_labels
 from ..errors import InputError, explain_surroundings, first_line, is_disk_full, require
 from ..files import check_folder, hash_of
 from ..formats import FORMATS, ExportSettings, Format
-from ..models import check_backend, check_probabilities, plain_model, strip_auxiliary_heads
+from ..models import (
+    check_backend,
+    check_probabilities,
+    plain_model,
+    resize_model,
+    strip_auxiliary_heads,
+    with_traceable_variables,
+)
 from .checks import check_precision, check_raw_images
 from .metadata import add_metadata, image_classifier_metadata
 from .onnx import write_onnx
@@ -60,20 +67,8 @@ def export_model(
         specs, refused = export_model(model, "export", ["cat", "dog"], train_images[:100])
     """
     check_backend("export_model")
-    if not isinstance(settings, ExportSettings):
-        raise InputError(
-            f"`settings` must be `keras_arch.ExportSettings`. Received: {type(settings).__name__}."
-        )
-    formats = settings.selected()
-    if "onnx" in formats:
-        require("onnx", ["onnx", "onnxruntime", "tf2onnx"])
-    directory, names = check_folder(folder), check_class_names(class_names)
-    calibration = check_raw_images(calibration, "calibration")
-    named = strip_auxiliary_heads(model)
-    model = plain_model(named)
-    check_exportable(model, len(names), calibration)
-    check_precision(model)
-    check_probabilities(model, calibration[:CHECKED_IMAGES])
+    named, names, calibration = check_arguments(model, class_names, calibration, settings)
+    formats, directory, model = settings.selected(), check_folder(folder), plain_model(named)
     tflite_model = build_tflite_model(model, settings.keep_channels)
     image_shape = tflite_model.input_shape[1:]
     calibration = np.broadcast_to(calibration, (len(calibration), *image_shape))
@@ -98,6 +93,43 @@ def export_model(
         for name, form in formats.items()
         if name not in refused
     }, refused
+
+
+def check_arguments(
+    model: keras.Model,
+    class_names: Iterable[str | int],
+    calibration: np.ndarray,
+    settings: ExportSettings,
+) -> tuple[keras.Model, tuple[str, ...], np.ndarray]:
+    """Check the arguments of `export_model`, except the directory, before it writes a file.
+
+    Returns:
+        The model with one output and the image size of the settings, the class names as text, and
+        the calibration images as an array.
+    """
+    if not isinstance(settings, ExportSettings):
+        raise InputError(
+            f"`settings` must be `keras_arch.ExportSettings`. Received: {type(settings).__name__}."
+        )
+    if "onnx" in settings.formats:
+        require("onnx", ["onnx", "onnxruntime", "tf2onnx"])
+    names = check_class_names(class_names)
+    calibration = check_raw_images(calibration, "calibration")
+    model = resize_to_settings(strip_auxiliary_heads(model), settings)
+    model = with_traceable_variables(model)
+    plain = plain_model(model)
+    check_exportable(plain, len(names), calibration)
+    check_precision(plain)
+    check_probabilities(plain, calibration[:CHECKED_IMAGES])
+    return model, names, calibration
+
+
+def resize_to_settings(model: keras.Model, settings: ExportSettings) -> keras.Model:
+    """Return the model for images of the height and width in the settings, if they have any."""
+    height, width = settings.height, settings.width
+    if height is None or width is None or tuple(model.inputs[0].shape[1:3]) == (height, width):
+        return model
+    return resize_model(model, height, width)
 
 
 def write_files(
@@ -146,7 +178,7 @@ def check_exportable(model: keras.Model, classes: int, calibration: np.ndarray) 
     if None in shape:
         raise InputError(
             f"The model must have a fixed image size. Received: image shape {shape}. "
-            "Build it with an input_shape such as (224, 224, 3)."
+            "Pass --height and --width, or build it with an input_shape such as (224, 224, 3)."
         )
     if model.output_shape[-1] != classes:
         raise InputError(

@@ -22,7 +22,8 @@ def write_onnx(model: keras.Model, path: Path, class_names: Sequence[str]) -> No
     import onnx
 
     image = keras.Input(model.input_shape[1:], name="image")
-    named = keras.Model(image, {"probabilities": model(image)}, name=model.name)
+    # Without `training`, augmentation layers would be active.
+    named = keras.Model(image, {"probabilities": model(image, training=False)}, name=model.name)
     signature = [keras.InputSpec(shape=image.shape, dtype="float32", name=image.name)]
     with warnings.catch_warnings():  # Keras uses a name that NumPy has deprecated
         warnings.simplefilter("ignore", FutureWarning)

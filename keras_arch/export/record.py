@@ -6,6 +6,7 @@ from typing import Any
 
 from ..formats import FORMATS, ExportSettings
 from ..machine import available_cores, cpu_name, git_commit
+from .source import ImageSet
 from .verification.result import FileVerification
 from .verification.spec import FileSpec
 
@@ -18,14 +19,14 @@ class ExportInputs:
     """Name of the model."""
     version: str
     """Version of the weights."""
-    dataset: str
-    """Dataset that the model was trained on."""
+    dataset: str | None
+    """Dataset that the model was trained on. None: unknown."""
     image_size: tuple[int, int]
     """Height and width in pixels."""
-    calibration_images: int
-    verification_images: int
-    top1: float
-    """Top-1 accuracy of the Keras model on the verification images, 0-1."""
+    calibration: ImageSet
+    verification: ImageSet
+    top1: float | None
+    """Top-1 accuracy of the Keras model on the verification images, 0-1. None: no labels."""
 
 
 def describe_export(
@@ -48,15 +49,14 @@ def describe_export(
         "license": settings.license,
         "image_size": list(inputs.image_size),
         "dataset": inputs.dataset,
+        "pixels": [0, 255],
         "calibration": {
-            "split": "train",
-            "images": inputs.calibration_images,
+            **describe_images(inputs.calibration),
             "seed": settings.seed,
             "augmented": False,
         },
         "verification": {
-            "split": "test",
-            "images": inputs.verification_images,
+            **describe_images(inputs.verification),
             "seed": settings.seed,
             "max_drop": settings.max_drop,
             "top1": inputs.top1,
@@ -71,6 +71,11 @@ def describe_export(
         "hardware": {"processor": cpu_name(), "cores": available_cores()},
         "git_commit": git_commit(),
     }
+
+
+def describe_images(images: ImageSet) -> dict[str, Any]:
+    """Return where images come from, and their number. None: arrays."""
+    return {"data": images.data, "split": images.split, "images": len(images.pixels)}
 
 
 def describe_file(name: str, result: FileVerification, spec: FileSpec | None) -> dict[str, Any]:

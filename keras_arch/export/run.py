@@ -1,26 +1,18 @@
-"""Export a run and verify the files."""
+"""Open a run to export it."""
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from ..data.dataset import Dataset
 from ..data.load import load_dataset
 from ..errors import InputError
-from ..files import write_json
 from ..formats import ExportSettings
-from ..models import load_keras, plain_model, resize_model, strip_auxiliary_heads
+from ..models import load_keras, resize_model, strip_auxiliary_heads
 from ..runs.record import data_changes, read_run
-from .model import export_model, quantization_errors, weights_version
-from .quantization import LayerError, layers_to_keep
-from .record import ExportInputs, describe_export, describe_refusal
-from .verification.verify import Reference, verify
+from .source import ExportSource, ImageSet
 
-BATCH = 100
 DEBUG_IMAGES = 100  # validation images that int8 errors are measured on
 
 
@@ -60,53 +52,22 @@ def open_run(
     return run, model, data
 
 
-def export_and_verify(
-    run: dict[str, Any],
-    model: keras.Model,
-    data: Dataset,
-    folder: Path,
-    settings: ExportSettings,
-    progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
-) -> dict[str, Any]:
-    """Export a model, verify the files and write export.json.
+def source_of_run(
+    run: dict[str, Any], model: keras.Model, data: Dataset, settings: ExportSettings
+) -> ExportSource:
+    """Return the model and the images of a run for an export.
 
     Args:
         run, model, data: what `open_run` returned.
-        folder: export directory.
-        settings: settings of the export.
-        progress: see `verify`.
-
-    Returns:
-        The content of export.json.
+        settings: their numbers of images and seed draw training and test images.
     """
-    # By default, GPUs compute float32 in TensorFloat-32, which has 10 bits of mantissa.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    calibration, _ = data.train.sample(settings.calibration_images, settings.seed)
-    specs, refused = export_model(model, folder, data.class_names, calibration, settings)
-    images, labels = data.test.sample(settings.verification_images, settings.seed)
-    probabilities = plain_model(model).predict(images, batch_size=BATCH, verbose=0)
-    reference = Reference(images, labels, probabilities, data.class_names, settings.max_drop)
-    results = verify(folder, specs, reference, progress)
-    results |= {name: describe_refusal(name, reason) for name, reason in refused.items()}
-    inputs = ExportInputs(
-        model=model.name,
-        version=weights_version(model),
-        dataset=run["recipe"].dataset,
-        image_size=images.shape[1:3],
-        calibration_images=len(calibration),
-        verification_images=len(images),
-        top1=float(np.mean(probabilities.argmax(axis=1) == labels)),
+    name, seed = run["recipe"].dataset, settings.seed
+    calibration, _ = data.train.sample(settings.calibration_images, seed)
+    return ExportSource(
+        model,
+        data.class_names,
+        ImageSet(calibration, None, name, "train"),
+        ImageSet(*data.test.sample(settings.verification_images, seed), name, "test"),
+        data.validation.sample(DEBUG_IMAGES, seed)[0],
+        run,
     )
-    report = describe_export(inputs, settings, specs, results)
-    write_json(folder / "export.json", report)
-    return report
-
-
-def debug_quantization(
-    model: keras.Model, data: Dataset, settings: ExportSettings
-) -> tuple[list[LayerError], list[str]]:
-    """Return the int8 errors of the layers, highest first, and the layers to keep in float32."""
-    calibration, _ = data.train.sample(settings.calibration_images, settings.seed)
-    images, _ = data.validation.sample(DEBUG_IMAGES, settings.seed)
-    ranking = quantization_errors(model, calibration, images, settings.keep_channels)
-    return ranking, layers_to_keep(ranking)

@@ -30,6 +30,10 @@ VERIFICATION_LEGEND = (
     "interval. agree: images with the Keras model's top class. max error: maximum\n"
     "absolute error of a probability. ms: median for one image, 1 thread."
 )
+UNLABELED_LEGEND = (
+    "agree: images with the Keras model's top class. max error: maximum absolute\n"
+    "error of a probability. ms: median for one image, 1 thread."
+)
 SIGNIFICANCE = 0.05  # a difference with a lower p-value is significant
 
 
@@ -260,7 +264,12 @@ def short_names(paths: list[Path] | tuple[Path, ...]) -> tuple[str, list[str]]:
 
 def verification_table(report: dict) -> str:
     """Return a table of the content of export.json, one line for each file that was written."""
-    rows = [file_row(name, row) for name, row in report["artifacts"].items() if not row["refused"]]
+    labeled = report["verification"]["top1"] is not None
+    rows = [
+        file_row(name, row, labeled)
+        for name, row in report["artifacts"].items()
+        if not row["refused"]
+    ]
     if not rows:
         return ""
     lines = [{title: title for title in rows[0]}, *rows]
@@ -275,15 +284,34 @@ def verification_table(report: dict) -> str:
     )
 
 
-def file_row(name: str, row: dict) -> dict[str, str]:
-    """Return {title: text} of one file for the screen."""
+def verification_title(report: dict) -> str:
+    """Return the line before the table of the content of export.json."""
+    images = report["verification"]
+    if images["top1"] is not None:
+        return f"Verified on {images['images']:,} test images:"
+    kind = "test" if images["split"] == "test" else "calibration"
+    return f"Compared with the Keras model alone on {images['images']:,} {kind} images, no labels:"
+
+
+def verification_legend(report: dict) -> str:
+    """Return the explanation of the titles of `verification_table`."""
+    labeled = report["verification"]["top1"] is not None
+    return VERIFICATION_LEGEND if labeled else UNLABELED_LEGEND
+
+
+def file_row(name: str, row: dict, labeled: bool) -> dict[str, str]:
+    """Return {title: text} of one file for the screen, with its accuracy if it is `labeled`."""
     metrics = row["metrics"]
-    numbers = dict.fromkeys(("top-1 %", "drop (95%)", "agree %", "max error", "ms"), "-")
-    if metrics:
+    titles = ("top-1 %", "drop (95%)") if labeled else ()
+    numbers = dict.fromkeys((*titles, "agree %", "max error", "ms"), "-")
+    if metrics and labeled:
         low, high = metrics["drop_interval"]
-        numbers = {
+        numbers |= {
             "top-1 %": f"{100 * metrics['top1']:.2f}",
             "drop (95%)": f"{metrics['drop']:.2f} ±{(high - low) / 2:.2f}",
+        }
+    if metrics:
+        numbers |= {
             "agree %": f"{100 * metrics['agreement']:.2f}",
             "max error": f"{metrics['max_difference']:.1e}",
             "ms": f"{row['latency_ms']['1']['median']:.2f}",
@@ -315,7 +343,7 @@ def verification_columns(report: dict) -> dict[str, dict[str, str]]:
 def file_column(row: dict) -> dict[str, str]:
     """Return {title: text} of all metrics of one file, for report.html."""
     found = {"file": row["file"], "size": f"{row['bytes'] / 1e6:.2f} MB"}
-    if metrics := row["metrics"]:
+    if metrics := row["metrics"]:  # a run has labels
         low, high = metrics["drop_interval"]
         found["top-1 accuracy"] = f"{metrics['top1']:.2%}"
         if metrics["top5"] is not None:

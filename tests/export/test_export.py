@@ -69,7 +69,10 @@ def test_every_file_passes_verification(quickstart):
         assert metrics["drop_interval"][0] <= metrics["drop"] <= metrics["drop_interval"][1]
         assert set(row["latency_ms"]) == {"1", "2"}
         assert (quickstart / "export" / row["file"]).exists()
-    assert report["calibration"] == {"split": "train", "images": 100, "seed": 0, "augmented": False}
+    assert report["calibration"] == {
+        **{"data": "digits", "split": "train", "images": 100},
+        **{"seed": 0, "augmented": False},
+    }
     sizes = {name: report["artifacts"][name]["bytes"] for name in TFLITE}
     assert sizes["float16"] < 0.6 * sizes["float32"]
     assert sizes["int8"] < 0.4 * sizes["float32"]

@@ -63,6 +63,15 @@ OTHERS = {  # function: arguments as in BUILDER
     },
     "feature_maps": {"model": ()},
     "feature_strides": {"model": ()},
+    "export_and_verify": {
+        "model": (),
+        "folder": ("bytes", "long text", "line break"),
+        "class_names": ("line break",),
+        "calibration": (),
+        "test": (),
+        "settings": (),
+    },
+    "verify": {"folder": (), "reference": (), "specs": ()},
     "fit": {"model": (), "dataset": (), "recipe": (), "folder": ()},
     "load_dataset": {
         "name": (),
@@ -121,6 +130,19 @@ def good(world, digits):  # noqa: F811
             "class_names": range(10),
             "calibration": images,
             "settings": keras_arch.ExportSettings(),
+        },
+        "export_and_verify": {
+            "model": model,
+            "folder": world / "export",
+            "class_names": range(10),
+            "calibration": images,
+        },
+        "verify": {
+            "folder": world,
+            "specs": {},
+            "reference": keras_arch.Reference(
+                images, None, model.predict(images, verbose=0), range(10)
+            ),
         },
         "fit": {"model": model, "dataset": digits, "recipe": recipe, "folder": world},
         "load_dataset": {

@@ -28,6 +28,17 @@ OPTIONS = [  # (command, use of the path BAD, suffixes that make a difference)
     ("evaluate.py run --data-dir BAD", STORE, ("",)),
     ("evaluate.py run --output BAD", FOLDER, ("",)),
     ("export.py BAD", ARTIFACT, ("",)),
+    ("export.py BAD --calibration digits --labels run/labels.txt", ARTIFACT, (".keras",)),
+    ("export.py run/model.keras --calibration digits --labels BAD", ARTIFACT, ("",)),
+    ("export.py run/model.keras --labels run/labels.txt --calibration BAD", IMAGES, ("", ".npz")),
+    (
+        "export.py run/model.keras --labels run/labels.txt --calibration images --test BAD",
+        *(IMAGES, ("", ".npz")),
+    ),
+    (
+        "export.py run/model.keras --labels run/labels.txt --calibration digits --output BAD",
+        *(FOLDER, ("",)),
+    ),
     ("export.py run --data-dir BAD", STORE, ("",)),
     ("compare.py run BAD", ARTIFACT, ("",)),
     ("compare.py run other --output BAD", FILE, (".png",)),
@@ -79,7 +90,7 @@ FIRST_WORK = {
     "train.py": "keras_arch.training.precision.choose_precision",
     "predict.py": "keras_arch.evaluation.predictions.explain",
     "evaluate.py": "keras_arch.evaluation.evaluate.compare",
-    "export.py": "keras_arch.export.run.export_and_verify",
+    "export.py": "keras_arch.export.classifier.write_export",
     "compare.py": "keras_arch.reports.figures.draw_curves",
     "show_data.py": "keras_arch.data.dataset.count_images",
 }
@@ -87,6 +98,7 @@ BEFORE_OUTPUT = {  # work that must not start before the output is checked
     "train.py": "keras_arch.load_dataset",
     "predict.py": "keras_arch.images.find.find_images",
     "evaluate.py": "keras_arch.open_artifact",
+    "export.py": "keras_arch.export.model_file.load_keras",
     "compare.py": "keras_arch.runs.record.read_run",
     "show_data.py": "keras_arch.load_dataset",
 }
@@ -100,6 +112,8 @@ INSIDE = [  # outputs inside inputs, and inputs inside outputs
     "predict.py run images --explain images/class0",
     "evaluate.py run --dataset images --output images",
     "evaluate.py run --dataset images --output images/class0/new",
+    "export.py run/model.keras --calibration images --output images",
+    "export.py run/model.keras --calibration digits --test images --output images/class0/new",
     "show_data.py images --output images/class0/data.png",
     "show_data.py images --output images/data.png",
     "compare.py run run",
@@ -132,7 +146,8 @@ def bad(world):  # noqa: F811
             assert (world / "bad" / folder).exists()
     give_away(world)
     with pytest.MonkeyPatch.context() as patch:  # most cases open the same good model
-        for name in ("keras_arch.open_artifact", "keras_arch.export.run.load_keras"):
+        opened = ("open_artifact", "export.run.load_keras", "export.model_file.load_keras")
+        for name in (f"keras_arch.{one}" for one in opened):
             patch.setattr(name, functools.cache(pkgutil.resolve_name(name)))
         yield world
     for path in (world / "bad").glob("locked*"):

@@ -54,6 +54,18 @@ CONTRADICTIONS = [
     "export.py run --width 8",
     "export.py run --keep-float stem_conv --formats float32",
     "export.py run --formats",
+    "export.py run --softmax",
+    "export.py run --labels run/labels.txt",
+    "export.py run --calibration digits",
+    "export.py run/model.keras",
+    "export.py run/model.keras --calibration digits",
+    "export.py run/model.keras --calibration digits --labels digit.png",
+    "export.py run/model.keras --calibration digits --labels run/labels.txt --softmax",
+    "export.py run/model.keras --calibration digits --labels run/labels.txt --output-name logits",
+    "export.py run/model.keras --calibration digits --labels run/labels.txt --test images",
+    "export.py run/model.keras --calibration digits --labels run/labels.txt --output images",
+    "export.py digit.png",
+    "export.py digit.png --calibration digits",
     "predict.py run digit.png --format table json",
     "predict.py digit.png run",
     "predict.py run",
@@ -153,6 +165,9 @@ BUILT = (
     "--batch-size",
     "imagenet",
     "resnet8",
+    "--softmax",
+    "--output-name",
+    "--test",
 )  # slow: a network or data are built first
 
 
@@ -173,7 +188,7 @@ def test_bad_words_are_refused_in_one_line(typed, names, what, world, monkeypatc
         "compare.py": "keras_arch.reports.figures.draw_curves",
         "show_data.py": "keras_arch.data.dataset.count_images",
         "cost.py": "keras_arch.cost",
-        "export.py": "keras_arch.export.run.export_and_verify",
+        "export.py": "keras_arch.export.classifier.write_export",
     }
     monkeypatch.setattr(late[script], start_working)
     monkeypatch.chdir(world)

@@ -22,9 +22,9 @@ from keras_arch.errors import DataWarning
 from keras_arch.evaluation.evaluate import Evaluation, find_mistakes
 from keras_arch.evaluation.metrics import compute_metrics
 from keras_arch.evaluation.predictions import classify
+from keras_arch.export.model_card import model_card
 from keras_arch.reports.figures import draw_curves, draw_grid, figure_label, write_evaluation
 from keras_arch.reports.html import write_figures_and_report
-from keras_arch.reports.model_card import model_card
 from keras_arch.reports.predictions import WRITERS
 from keras_arch.reports.tables import class_rows, confusions_line
 from keras_arch.runs.history import write_history

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -89,26 +90,20 @@ def check_server(
 
 
 def measure_predictions(
-    probabilities: np.ndarray, reference: np.ndarray, labels: np.ndarray
+    probabilities: np.ndarray, reference: np.ndarray, labels: np.ndarray | None
 ) -> PredictionMetrics:
     """Return the accuracy of a file and its differences from the Keras model.
 
     Args:
         probabilities: the file's (images, classes).
         reference: the Keras model's (images, classes).
-        labels: (images,) integer classes.
+        labels: (images,) integer classes. None: the accuracy is not measured.
     """
     differences = np.abs(probabilities - reference)
     best = reference.argmax(axis=1)
-    before, after = (one.argmax(axis=1) == labels for one in (reference, probabilities))
-    low, high = drop_interval(before, after)
-    top = compute_accuracy(probabilities, labels)
     return PredictionMetrics(
-        images=top.images,
-        top1=top.top1,
-        top5=top.top5,
-        drop=100 * float(before.mean() - after.mean()),
-        drop_interval=(100 * low, 100 * high),
+        images=len(probabilities),
+        **measure_accuracy(probabilities, reference, labels),
         agreement=compute_agreement(probabilities, reference),
         max_difference=float(differences.max()),
         mean_difference=float(differences.mean()),
@@ -116,6 +111,23 @@ def measure_predictions(
             np.take_along_axis(differences, best[:, np.newaxis], axis=1).mean()
         ),
     )
+
+
+def measure_accuracy(
+    probabilities: np.ndarray, reference: np.ndarray, labels: np.ndarray | None
+) -> dict[str, Any]:
+    """Return the fields of `PredictionMetrics` that need labels."""
+    if labels is None:
+        return dict.fromkeys(("top1", "top5", "drop", "drop_interval"))
+    before, after = (one.argmax(axis=1) == labels for one in (reference, probabilities))
+    low, high = drop_interval(before, after)
+    top = compute_accuracy(probabilities, labels)
+    return {
+        "top1": top.top1,
+        "top5": top.top5,
+        "drop": 100 * float(before.mean() - after.mean()),
+        "drop_interval": (100 * low, 100 * high),
+    }
 
 
 def drop_interval(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
@@ -140,7 +152,7 @@ def drop_interval(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
 
 
 def check_predictions(metrics: PredictionMetrics, spec: FileSpec, max_drop: float) -> list[str]:
-    """Return the problems of a file's predictions on the held-out images."""
+    """Return the problems of a file's predictions on the verification images."""
     problems = []
     if spec.exact and not metrics.max_difference <= TOLERANCE:
         problems.append(
@@ -157,6 +169,8 @@ def check_predictions(metrics: PredictionMetrics, spec: FileSpec, max_drop: floa
             "probabilities: the mean absolute error of the top class is "
             f"{metrics.confidence_difference:.2g}. The limit is {CONFIDENCE:g}."
         )
+    if metrics.drop is None or metrics.drop_interval is None:  # no labels
+        return problems
     if not metrics.drop <= max_drop:
         low, high = metrics.drop_interval
         fix = " Find the layers to keep in float32 with --debug-quantization."

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PredictionMetrics:
-    """Accuracy of an exported file, and its differences from the Keras model's probabilities."""
+    """Accuracy of an exported file, and its differences from the Keras model's probabilities.
+
+    Without labels, the accuracies and the drop are None.
+    """
 
     images: int
-    top1: float
+    top1: float | None
     """Top-1 accuracy, 0-1."""
     top5: float | None
     """Top-5 accuracy, 0-1. None for five classes or fewer."""
-    drop: float
+    drop: float | None
     """Loss of top-1 accuracy compared with the Keras model, in percentage points."""
-    drop_interval: tuple[float, float]
+    drop_interval: tuple[float, float] | None
     """95% interval of `drop`, in percentage points."""
     agreement: float
     """Fraction of images with the Keras model's top class, 0-1."""

@@ -40,17 +40,17 @@ ENCODED_IMAGES = 8  # held-out images that `serve_bytes` receives as larger PNG 
 
 @dataclass(frozen=True)
 class Reference:
-    """Held-out images and the Keras model's probabilities for them."""
+    """Images and the Keras model's probabilities for them."""
 
     images: np.ndarray
     """uint8 (count, height, width, channels), 0-255."""
-    labels: np.ndarray
-    """(count,) integer classes."""
+    labels: np.ndarray | None
+    """(count,) integer classes. None: unknown, so the accuracy is not measured."""
     probabilities: np.ndarray
     """(count, classes)."""
     class_names: Sequence[str]
     max_drop: float = 1.0
-    """Maximum drop in top-1 accuracy, in percentage points, 0-100."""
+    """Maximum drop in top-1 accuracy, in percentage points, 0-100. Requires labels."""
 
 
 def verify(
@@ -71,22 +71,54 @@ def verify(
         {format name: `FileVerification`}.
 
     Raises:
-        InputError (a ValueError): the directory does not exist, the images are not raw images, or
-            the reference does not hold probabilities.
+        InputError (a ValueError): the directory does not exist, `specs` or `reference` is of
+            another type, the images are not raw images, the reference does not hold probabilities,
+            or the number of its images, labels and probabilities differs.
+
+    Example:
+        specs, refused = keras_arch.export_model(model, "export", names, train_images)
+        probabilities = model.predict(test_images)
+        reference = keras_arch.Reference(test_images, test_labels, probabilities, names)
+        results = keras_arch.verify("export", specs, reference)
+        assert not results["float32"].problems
     """
-    folder = check_folder(folder)
-    reference = replace(reference, class_names=check_class_names(reference.class_names))
-    check_raw_images(reference.images, "images")
-    if not are_probabilities(reference.probabilities):
+    folder, reference = check_folder(folder), check_reference(reference)
+    if not isinstance(specs, dict) or not all(isinstance(one, FileSpec) for one in specs.values()):
         raise InputError(
-            "`reference` must hold probabilities. Received: rows that do not sum to 1. "
-            "End the model with a softmax."
+            "`specs` must be a dict of `keras_arch.FileSpec`, as `export_model` returns. "
+            f"Received: {type(specs).__name__}."
         )
     with tempfile.TemporaryDirectory() as scratch:
         return {
             name: verify_file(folder / spec.file, spec, reference, Path(scratch))
             for name, spec in progress(specs.items(), len(specs))
         }
+
+
+def check_reference(reference: Reference) -> Reference:
+    """Return the reference with class names as text, or raise InputError if it is not valid."""
+    if not isinstance(reference, Reference):
+        raise InputError(
+            f"`reference` must be `keras_arch.Reference`. Received: {type(reference).__name__}."
+        )
+    names = check_class_names(reference.class_names)
+    images = check_raw_images(reference.images, "images")
+    if np.shape(reference.probabilities) != (len(images), len(names)):
+        raise InputError(
+            f"`reference` must have probabilities of shape {(len(images), len(names))}, for each "
+            f"image and class name. Received: shape {np.shape(reference.probabilities)}."
+        )
+    if not are_probabilities(reference.probabilities):
+        raise InputError(
+            "`reference` must hold probabilities. Received: rows that do not sum to 1. "
+            "End the model with a softmax."
+        )
+    if reference.labels is not None and np.shape(reference.labels) != (len(images),):
+        raise InputError(
+            f"`reference` must have a label for each of {len(images)} images, or None. "
+            f"Received: shape {np.shape(reference.labels)}."
+        )
+    return replace(reference, class_names=names)
 
 
 def verify_file(
@@ -139,9 +171,8 @@ def verify_file(
         )
         return replace(result, problems=tuple(problems))
     count = len(probabilities)  # a slow file reaches the time limit before the last image
-    metrics = measure_predictions(
-        probabilities, reference.probabilities[:count], reference.labels[:count]
-    )
+    labels = None if reference.labels is None else reference.labels[:count]
+    metrics = measure_predictions(probabilities, reference.probabilities[:count], labels)
     problems += check_predictions(metrics, spec, reference.max_drop)
     return replace(
         result,
