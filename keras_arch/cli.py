@@ -23,7 +23,7 @@ from .errors import (
     one_line,
 )
 from .extras import require
-from .options import Metavar, Positional, check_ranges
+from .options import OR_FUNCTION, Metavar, Positional, check_ranges
 from .text import printable, shorten
 
 MAX_ARGUMENT = 4096  # characters, the limit of a path on Linux
@@ -215,6 +215,9 @@ def annotate_for_tyro(annotation):
     if dataclasses.is_dataclass(kind):  # a group of options
         return annotation
     metavar = next((note.text for note in notes if isinstance(note, Metavar)), None)
+    if OR_FUNCTION in notes:  # check_ranges checks the text
+        metavar = f"{{{','.join(get_args(kind))}}}|{metavar}" if kind is not str else metavar
+        kind = str
     if metavar is None and NoneType in get_args(kind):  # X | None
         info = PrimitiveTypeInfo.make(get_args(kind)[0], set())
         spec = ConstructorRegistry.get_primitive_spec(info)

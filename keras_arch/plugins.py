@@ -1,5 +1,6 @@
 """Load functions from Python files of the user: the value `FILE.py:function` of an option."""
 
+import dataclasses
 import functools
 import hashlib
 import sys
@@ -61,6 +62,13 @@ def resolve_function(text: str) -> str:
         return text
     path, name = split(text)
     return f"{path.resolve()}:{name}"
+
+
+def find_functions(options: object) -> list[str]:
+    """Return the `FILE.py:function` texts in the fields of a dataclass, also in tuples."""
+    values = [getattr(options, field.name) for field in dataclasses.fields(options)]  # type: ignore[arg-type]
+    texts = [text for value in values for text in (value if isinstance(value, tuple) else [value])]
+    return [text for text in texts if is_function(text)]
 
 
 def split(text: str) -> tuple[Path, str]:
