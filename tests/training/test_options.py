@@ -83,6 +83,7 @@ NOT_TRAINED = {
     "stem": "builds another network: tests/architectures/test_architectures.py",
     "width": "builds another network: tests/architectures/test_architectures.py",
     "kernel_5x5": "builds another network: tests/architectures/test_architectures.py",
+    "callback": "adds Python code: tests/training/test_fit_inputs.py",
     "dataset": "names the data: tests/data/test_load.py, tests/data/test_folders.py",
     "skip_unreadable": "changes the data: tests/data/test_folders.py",
     "allow_duplicates": "changes the data: tests/data/test_splits.py",
