@@ -51,8 +51,10 @@ def check_hooks(callbacks, metrics, augment, loss, recipe, dataset) -> Hooks:
     classes = len(dataset.class_names)
     if loss is not None:
         loss = check_loss(loss, recipe, classes)
-    if augment is not None or is_function(recipe.augment):
-        check_augment(augment or load_function(recipe.augment), dataset, recipe.seed)
+    if augment is not None:
+        check_augment(augment, dataset, recipe.seed)
+    elif is_function(recipe.augment):
+        check_augment(load_function(recipe.augment), dataset, recipe.seed)
     return Hooks(
         check_callbacks(callbacks, recipe.callback or ()),
         check_metrics(metrics, classes),
