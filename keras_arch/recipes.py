@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from .errors import InputError
-from .options import OR_FUNCTION, PIXELS, SEEDS, Function, Range, check_options
+from .options import OR_FUNCTION, PIXELS, SEEDS, Function, Metavar, Range, check_options
 
 Augment = Annotated[
     Literal[
@@ -78,8 +78,8 @@ class Recipe:
     """Skip images of an image folder that cannot be decoded."""
     allow_duplicates: bool = False
     """Skip images that are also in another split. Copies in the test split stay."""
-    callback: tuple[Function, ...] | None = None
-    """Functions that return a Keras callback, FILE.py:function (see docs/extend.md)."""
+    callback: Annotated[tuple[Function, ...] | None, Metavar("FILE.py:function ...")] = None
+    """Functions that return a Keras callback (see docs/extend.md). Default: none."""
     seed: Annotated[int, SEEDS] = 0
     """Random seed of weights, image order, augmentation and dropout."""
 

@@ -35,7 +35,7 @@ def check_fit_arguments(model, data, recipe, folder):
     if not is_path(folder):
         raise InputError(f"`folder` must be the path of a directory. Received: {brief(folder)}.")
     check_writable(Path(folder))
-    dataset = to_dataset(data, model.outputs[0].shape[-1])
+    dataset = to_dataset(data, model.outputs[0].shape[-1] or 0)
     if isinstance(dataset.train, InBatches):
         recipe = dataclasses.replace(recipe, batch_size=dataset.train.batch_size)
     check_class_names(dataset.class_names)

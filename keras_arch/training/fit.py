@@ -67,9 +67,10 @@ def fit(
               (images, height, width, channels) or (images, height, width), and integer labels
               (images,). Float images are rounded. The class names are "0", "1", ...
             - `(train, validation)`, each a `tf.data.Dataset` of (images, labels): image batches of
-              0-255 and integer labels (batch,). Its number of batches must be known. The batches
-              are used as they come, and `recipe.batch_size` has no effect. A resumed run is not
-              bit-identical, because `fit` does not control the order of the images.
+              0-255 and integer labels (batch,). Its number of batches must be known. `fit` checks
+              the first batch. The batches are used as they come, and `recipe.batch_size` has no
+              effect. A resumed run is not bit-identical, because `fit` does not control the order
+              of the images.
         recipe: a `keras_arch.Recipe`. `fit` ignores the fields that define the model and the data,
             such as `model`, `dataset`, `stem` and `weights`.
         folder: path of a directory for model.keras, history.csv and checkpoint.npz. It is created

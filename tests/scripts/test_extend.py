@@ -129,10 +129,16 @@ def test_metrics_and_loss(run, capsys):
             "train.py digits --callback mine.py:g",
             "a function in {}/mine.py. Received: 'g'. Use one of f",
         ),
-        ("train.py digits --augment mine.py:f() ", "`augment` must be one of none, crop, "),
+        (
+            "train.py digits --augment mine.py:f() ",
+            "--augment: Expected a choice or FILE.py:function. Received: 'mine.py:f()'",
+        ),
         ("train.py digits --callback mine.py", "`callback` must be FILE.py:function. Received: "),
         ("show_data.py digits --augment mine.py:g", "a function in mine.py. Received: 'g'."),
-        ("show_data.py digits --augment mine.py", "cutmix, FILE.py:function. Received: "),
+        (
+            "show_data.py digits --augment mine.py",
+            "--augment: Expected a choice or FILE.py:function. Received: 'mine.py'",
+        ),
     ],
 )
 def test_a_wrong_function_is_one_line_before_any_work(
@@ -172,6 +178,18 @@ def test_callback_of_a_file(script, data_dir, tmp_path, monkeypatch, capfd):
     text = f"{tmp_path / 'mine.py'}:stop_when_perfect"
     assert recorded["recipe"]["callback"] == [text]
     assert list(recorded["functions"]) == [text]
+
+
+@pytest.mark.slow
+def test_architecture_of_a_file(script, data_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ((_, *words),) = use_files("Architecture")
+    words += ["--epochs", "1", "--output", "run", "--data-dir", str(data_dir)]
+    assert script("train.py", *words) == 0
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert model.get_layer("conv").kernel.shape == (3, 3, 1, 64)
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert list(recorded["functions"]) == [f"{tmp_path / 'network.py'}:small"]
 
 
 @pytest.mark.slow
