@@ -42,7 +42,7 @@ def main():
     with quiet():
         from keras_arch import load_dataset
         from keras_arch.data.dataset import count_images
-        from keras_arch.data.pipeline import check_augment
+        from keras_arch.data.policies import check_augment
         from keras_arch.reports.figures import draw_grid
 
     data_options = {

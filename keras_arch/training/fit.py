@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ..data.dataset import Dataset
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from ..data.policies import policy_of
 from ..errors import explain_surroundings
 from ..files import plain_path
 from ..models import all_layers, head_layers, plain_model
@@ -165,7 +166,8 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard, ho
             *([SwapAverages()] if recipe.ema is not None else []),
             *hooks.callbacks,
         ]
-        batches = training_batches(dataset, recipe, done, hooks.augment)
+        policy = policy_of(recipe, hooks.augment)
+        batches = training_batches(dataset, recipe, done, policy)
         trained.fit(
             repeat_labels(batches, heads, weights),
             initial_epoch=done,

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..data.pipeline import check_augment
+from ..data.policies import check_augment
 from ..errors import InputError, first_line
 from ..plugins import is_function, load_function
 from ..text import brief, shorten

@@ -13,6 +13,7 @@ import keras_arch
 from keras_arch.class_names import read_packed_labels
 from keras_arch.data.convert import to_dataset
 from keras_arch.data.pipeline import evaluation_batches, training_batches
+from keras_arch.data.policies import policy_of
 
 PAIR = ((IMAGES, LABELS), (IMAGES, LABELS))
 
@@ -263,7 +264,7 @@ def test_an_augmentation_replaces_the_pixel_functions(tmp_path):
     recipe = dataclasses.replace(RECIPE, augment="cutmix", epochs=2)
     plain = dataclasses.replace(recipe, augment="none")
     batches = [
-        list(training_batches(DATA, one, augment=function).as_numpy_iterator())
+        list(training_batches(DATA, one, 0, policy_of(one, function)).as_numpy_iterator())
         for one, function in ((plain, None), (plain, invert), (plain, invert), (recipe, invert))
     ]
     inverted = 0
