@@ -11,19 +11,21 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from types import NoneType
-from typing import Annotated, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 from .errors import (
     DataWarning,
     InputError,
     VerificationError,
+    choose,
     explain_surroundings,
     first_line,
     is_disk_full,
     one_line,
     require,
 )
-from .options import Metavar, Positional, check_ranges
+from .options import OR_FUNCTION, Metavar, Positional, check_ranges
+from .plugins import FORM, is_function
 from .text import printable, shorten
 
 MAX_ARGUMENT = 4096  # characters, the limit of a path on Linux
@@ -146,8 +148,11 @@ def parse(command, arguments, extra=None, **options):
             body = errors.getvalue().split("\n", 1)[-1]  # the body repeats the title of the box
             text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", body).split())
             text = re.split("For full helptext|Got errors|Argument helptext", text)[0].strip()
+            end = "" if text.endswith("?") else "."
             stop = SystemExit(
-                fail(f"{shorten(text, MAX_PARSER_ERROR).rstrip('.')}. See --help for the options.")
+                fail(
+                    f"{shorten(text, MAX_PARSER_ERROR).rstrip('.')}{end} See --help for the options."
+                )
             )
         raise stop from None
     check_ranges(parsed)
@@ -215,6 +220,8 @@ def annotate_for_tyro(annotation):
     if dataclasses.is_dataclass(kind):  # a group of options
         return annotation
     metavar = next((note.text for note in notes if isinstance(note, Metavar)), None)
+    if OR_FUNCTION in notes and get_origin(kind) is Literal:
+        return literal_or_function(get_args(kind), hint)
     if metavar is None and NoneType in get_args(kind):  # X | None
         info = PrimitiveTypeInfo.make(get_args(kind)[0], set())
         spec = ConstructorRegistry.get_primitive_spec(info)
@@ -222,6 +229,24 @@ def annotate_for_tyro(annotation):
     if any(isinstance(note, Positional) for note in notes):
         notes = [*notes, TyroPositional]
     return Annotated[(kind, arg(metavar=metavar, help_behavior_hint=hint), *notes)]
+
+
+def literal_or_function(choices, hint):
+    """Return the annotation for tyro of a text that is one of `choices` or FILE.py:function."""
+    from tyro.conf import arg
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    metavar = f"{{{','.join(choices)}}}|{FORM}"
+    spec = PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: (
+            words[0] if is_function(words[0]) else choose(f"a choice or {FORM}", words[0], choices)
+        ),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    )
+    return Annotated[str, spec, arg(metavar=metavar, help_behavior_hint=hint)]
 
 
 def check_command_line(arguments: list[str]) -> None:

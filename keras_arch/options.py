@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 from .errors import InputError, choose
+from .plugins import FORM, is_function
 from .text import brief
 
 KINDS = {
@@ -46,6 +47,9 @@ class Positional(Metavar):
     """Note in an annotation: a positional argument and its name in --help."""
 
 
+OR_FUNCTION = Metavar(FORM)  # note of a Literal option that also accepts FILE.py:function
+Function = Annotated[str, OR_FUNCTION]  # the text FILE.py:function
+
 SEEDS = Range(0, 2**32 - 1)  # limits of NumPy's and TensorFlow's generators
 PIXELS = Range(1, 8192)  # height or width of an image
 
@@ -59,7 +63,7 @@ def check_options(options):
     Args:
         options: dataclass instance. Annotations may be `str`, `bool`, `int`, `float`, `Literal` or
             `tuple[X, ...]`, each also with `| None`. A `bool` is not an `int`. A `float` must be
-            finite. A number may have a `Range`.
+            finite. A number may have a `Range`, a `Literal` the note `OR_FUNCTION`.
 
     Raises:
         InputError (a ValueError): a value has another type, is not one of the choices of its
@@ -103,6 +107,12 @@ def check_value(name, value, annotation):
     inner = get_args(annotation)
     if NoneType in inner:  # X | None
         return None if value is None else check_value(name, value, inner[0])
+    if OR_FUNCTION in inner:
+        if is_function(value):
+            return value
+        if annotation == Function:
+            raise option_error(name, value, FORM)
+        return check_choice(name, to_python(value), (*get_args(inner[0]), FORM))
     if get_origin(annotation) is Annotated:
         return check_limits(name, check_value(name, value, inner[0]), *inner)
     value = to_python(value)

@@ -7,18 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from .errors import InputError
-from .options import PIXELS, SEEDS, Range, check_options
+from .options import OR_FUNCTION, PIXELS, SEEDS, Function, Metavar, Range, check_options
 
-Augment = Literal[
-    "none",
-    "crop",
-    "flip_crop",
-    "inception_crop",
-    "trivial_augment",
-    "random_erasing",
-    "mixup",
-    "cutmix",
-]  # the policies of keras_arch/data/augment.py
+Augment = Annotated[
+    Literal[
+        "none",
+        "crop",
+        "flip_crop",
+        "inception_crop",
+        "trivial_augment",
+        "random_erasing",
+        "mixup",
+        "cutmix",
+    ],  # the policies of keras_arch/data/augment.py
+    OR_FUNCTION,
+]
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Recipe:
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     """Training precision. auto: bfloat16 where it is 15% faster. The saved model is float32."""
     augment: Augment = "none"
-    """Augmentation policy (see docs/data.md). none and crop do not mirror images."""
+    """Augmentation policy (see docs/data.md), or a function. none and crop do not mirror images."""
     image_size: Annotated[int, PIXELS] | None = None
     """Height and width in pixels to resize images to. Default: no resizing."""
     stem: Literal["imagenet", "cifar", "cifar_stride2"] | None = None
@@ -75,6 +78,8 @@ class Recipe:
     """Skip images of a folder or manifest that cannot be decoded."""
     allow_duplicates: bool = False
     """Skip images that are also in another split. Copies in the test split stay."""
+    callback: Annotated[tuple[Function, ...] | None, Metavar("FILE.py:function ...")] = None
+    """Functions that return a Keras callback (see docs/extend.md). Default: none."""
     seed: Annotated[int, SEEDS] = 0
     """Random seed of weights, image order, augmentation and dropout."""
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from keras_arch import files
 from keras_arch.cli import parse, print_table, quiet, run, say
 from keras_arch.options import PIXELS, SEEDS, Positional
+from keras_arch.plugins import is_function, load_function
 from keras_arch.recipes import Augment
 from keras_arch.text import shorten
 
@@ -19,7 +20,7 @@ class Options:
     dataset: Annotated[str, Positional("DATASET")]
     """"digits", a TFDS name, an image folder, a .csv manifest or an .npz file."""
     augment: Augment = "none"
-    """Augmentation policy, see docs/data.md."""
+    """Augmentation policy (see docs/data.md), or a function."""
     data_dir: Path | None = None
     """Directory of prepared TFDS data. Default: that of TFDS."""
     image_size: Annotated[int, PIXELS] | None = None
@@ -42,6 +43,7 @@ def main():
         from keras_arch import load_dataset
         from keras_arch.data.dataset import count_images
         from keras_arch.data.manifest import refuse_images
+        from keras_arch.data.policies import check_augment
         from keras_arch.reports.figures import draw_grid
 
     refuse_images(options.output, options.dataset)
@@ -49,8 +51,11 @@ def main():
         "skip_unreadable": options.skip_unreadable,
         "allow_duplicates": options.allow_duplicates,
     }
+    augment = load_function(options.augment) if is_function(options.augment) else None
     dataset = load_dataset(options.dataset, options.data_dir, options.image_size, **data_options)
     height, width, channels = dataset.image_shape
+    if augment is not None:
+        check_augment(augment, dataset, options.seed)
     say(f"{dataset.name}: {height}x{width} pixels, {'RGB' if channels == 3 else 'grayscale'}")
     print_table(
         [

@@ -10,6 +10,7 @@ from keras_arch import files
 from keras_arch.cli import check_command_line, parse, print_table, program, quiet, run, say
 from keras_arch.errors import choose
 from keras_arch.options import Metavar
+from keras_arch.plugins import find_functions, load_function
 from keras_arch.recipes import EXPECTED, RECIPES, Recipe
 from keras_arch.reports.tables import describe_training, recipe_table, run_row
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
@@ -66,6 +67,8 @@ def main():
         from keras_arch.weights.files import check_source
         from keras_arch.weights.torchvision import check_published
 
+    for text in find_functions(recipe):
+        load_function(text)
     choose("the name of a model", recipe.model, available())
     if recipe.weights:
         check_source(recipe.weights)

@@ -4,12 +4,16 @@ import tensorflow as tf
 
 from ..errors import InputError
 from ..recipes import Recipe
-from .augment import POLICIES
+from .augment import Policy
+from .convert import InBatches
 from .dataset import Dataset, Split
+from .policies import policy_of
 from .splits import THREADS
 
 
-def training_batches(dataset: Dataset, recipe: Recipe, first_epoch: int = 0) -> tf.data.Dataset:
+def training_batches(
+    dataset: Dataset, recipe: Recipe, first_epoch: int = 0, policy: Policy | None = None
+) -> tf.data.Dataset:
     """Return shuffled, augmented batches of all epochs.
 
     Each image is a function of seed, epoch and example.
@@ -18,6 +22,7 @@ def training_batches(dataset: Dataset, recipe: Recipe, first_epoch: int = 0) -> 
         dataset: data set. Its training split is used.
         recipe: recipe with batch size, seed, augmentation and number of epochs.
         first_epoch: number of epochs to skip. Later epochs are the same as without skipping.
+        policy: augmentation policy. Default: that of the recipe.
 
     Returns:
         A `tf.data.Dataset` with `steps_per_epoch` batches per epoch: images
@@ -25,7 +30,7 @@ def training_batches(dataset: Dataset, recipe: Recipe, first_epoch: int = 0) -> 
         incomplete batch of an epoch is dropped, because batch norm statistics of a few images are
         inaccurate.
     """
-    policy, classes = POLICIES[recipe.augment], len(dataset.class_names)
+    policy, classes = policy or policy_of(recipe), len(dataset.class_names)
     batch_size = min(recipe.batch_size, dataset.train.count)
 
     def augment(images, labels, random):
@@ -55,7 +60,10 @@ def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
     return max(1, dataset.train.count // recipe.batch_size)
 
 
-def evaluation_batches(split: Split, classes: int, batch_size: int) -> tf.data.Dataset:
-    """Return all images of a split in batches, in its order: uint8 images and one-hot labels."""
-    batches = split.examples.batch(batch_size)
+def evaluation_batches(split: Split | InBatches, classes: int, batch_size: int) -> tf.data.Dataset:
+    """Return all images of a split in batches, in its order: images and one-hot labels.
+
+    `InBatches` keeps its batches. Their number is known, which Keras needs.
+    """
+    batches = split.dataset if isinstance(split, InBatches) else split.examples.batch(batch_size)
     return batches.map(lambda images, labels: (images, tf.one_hot(labels, classes))).prefetch(1)

@@ -44,6 +44,7 @@ class RunRecord(TypedDict):
     data_dir: str | None
     precision: str
     backend: NotRequired[str]
+    functions: NotRequired[dict]
     images: dict
     data_fingerprint: NotRequired[str]
     metrics: NotRequired[MetricsRecord]

@@ -14,6 +14,7 @@ from ..files import (
     refuse_inside,
     resolve_existing,
 )
+from ..plugins import resolve_function
 from .record import read_run
 
 
@@ -21,8 +22,14 @@ def resolve_paths(recipe):
     """Return the recipe with absolute paths, so that run.json is valid in any directory."""
     if recipe.freeze == "backbone" and recipe.weights is None:
         raise InputError("--freeze backbone needs trained weights. Received: none. Pass --weights.")
+    callback = recipe.callback and tuple(map(resolve_function, recipe.callback))
     return dataclasses.replace(
-        recipe, dataset=resolve_existing(recipe.dataset), weights=resolve_existing(recipe.weights)
+        recipe,
+        model=resolve_function(recipe.model),
+        dataset=resolve_existing(recipe.dataset),
+        weights=resolve_existing(recipe.weights),
+        augment=resolve_function(recipe.augment),
+        callback=callback,
     )
 
 

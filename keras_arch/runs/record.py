@@ -10,6 +10,7 @@ from ..class_names import LABELS, first_difference, read_labels, write_labels
 from ..errors import InputError, choose
 from ..files import CHECKPOINT, without_none, write_json
 from ..machine import available_cores, cpu_name, git_commit
+from ..plugins import find_functions, hash_file
 from ..recipes import RECIPES
 from ..text import brief
 from .fields import read_record
@@ -22,8 +23,8 @@ VALIDATION_METRICS = ("images", "top1", "balanced_accuracy")
 def start_run(folder, recipe, precision, data_dir, dataset):
     """Write labels.txt and the fields of run.json that are known before training.
 
-    If `folder` has a checkpoint, only check that the data, the precision and the Keras backend are
-    those of the interrupted run.
+    If `folder` has a checkpoint, only check that the data, the precision, the Keras backend and the
+    files with functions of the user are those of the interrupted run.
 
     Args:
         folder: `Path` of the unfinished run.
@@ -33,8 +34,8 @@ def start_run(folder, recipe, precision, data_dir, dataset):
         dataset: a `keras_arch.Dataset`.
 
     Raises:
-        InputError (a ValueError): the interrupted run has other data, another precision or another
-            backend.
+        InputError (a ValueError): the interrupted run has other data, another precision, another
+            backend or another content of a file with functions.
     """
     import keras  # takes seconds, and scripts/compare.py first reads its runs
 
@@ -47,6 +48,12 @@ def start_run(folder, recipe, precision, data_dir, dataset):
         # Runs of earlier versions have no backend. They ran on TensorFlow.
         if backend != (recorded := before.get("backend", "tensorflow")):
             changed.append(f"Keras backend {backend} instead of {recorded}")
+        before_hashes = before.get("functions", {})
+        changed += [
+            f"another content of {text}"
+            for text in find_functions(recipe)
+            if before_hashes.get(text) != hash_file(text)
+        ]
         if changed:
             raise InputError(
                 f"{folder} has other data, precision or backend. Received: "
@@ -59,6 +66,7 @@ def start_run(folder, recipe, precision, data_dir, dataset):
         "precision": precision.name,
         "precision_gflops": precision.speeds,
         "backend": backend,
+        "functions": {text: hash_file(text) for text in find_functions(recipe)},
         "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
         "images": dataset.sizes,
         "data_fingerprint": dataset.fingerprint,

@@ -39,11 +39,19 @@ class SwapAverages(keras.callbacks.Callback):
 
 
 class MainHead(keras.callbacks.Callback):
-    """Copy the metrics of the main head to the names that a model with one output has."""
+    """Copy the metrics of the main head to the names that a model with one output has.
+
+    Args:
+        names: names of further metrics.
+    """
+
+    def __init__(self, names=()):
+        super().__init__()
+        self.names = ("accuracy", "balanced_accuracy", *names)
 
     def on_epoch_end(self, epoch, logs=None):
         main = self.model.output_names[0]
-        for part, metric in itertools.product(("", "val_"), ("accuracy", "balanced_accuracy")):
+        for part, metric in itertools.product(("", "val_"), self.names):
             if f"{part}{main}_{metric}" in logs:
                 logs[f"{part}{metric}"] = logs[f"{part}{main}_{metric}"]
 
@@ -110,6 +118,12 @@ class SaveProgress(keras.callbacks.Callback):
         self.plain.set_weights(self.model.get_weights())
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.history and set(self.history) != set(logs):
+            columns = ", ".join(sorted(set(self.history) ^ set(logs)))
+            raise InputError(
+                f"`metrics` must be those of the interrupted run. Received: other columns: "
+                f"{columns}. Pass the original metrics."
+            )
         for column, value in logs.items():
             self.history.setdefault(column, []).append(float(value))
         if best_epoch(self.history) == epoch:

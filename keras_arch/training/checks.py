@@ -1,39 +1,43 @@
 """Check the arguments of `fit` before any work."""
 
+import dataclasses
 import math
+from pathlib import Path
 
 import keras
 
 from ..class_names import check_class_names
-from ..data.dataset import Dataset
+from ..data.convert import InBatches, to_dataset
 from ..data.pipeline import check_batch_size
 from ..errors import InputError
-from ..files import check_folder
+from ..files import check_writable, is_path
 from ..machine import available_memory
 from ..models import all_layers, check_probabilities, plain_model, strip_auxiliary_heads
-from ..recipes import Recipe
+from ..recipes import RECIPES, Recipe
+from ..text import brief, shorten
 from .precision import gpus
 
 
-def check_fit_arguments(model, dataset, recipe, folder):
-    """Raise InputError unless `fit` can train `model` on `dataset` and write into `folder`."""
-    if not is_functional(model):
-        raise InputError(
-            f"`model` must be a functional `keras.Model`. Received: {type(model).__name__}. "
-            "Build it with keras_arch. Convert a Sequential by keras.Model(model.inputs, "
-            "model.outputs)."
-        )
-    if not isinstance(dataset, Dataset):
-        raise InputError(
-            f"`dataset` must be a `keras_arch.Dataset`. Received: {type(dataset).__name__}. "
-            "Load one with keras_arch.load_dataset, which also reads arrays from .npz files."
-        )
+def check_fit_arguments(model, data, recipe, folder):
+    """Raise InputError unless `fit` can train `model` on `data` and write into `folder`.
+
+    Returns:
+        The data as a `Dataset`, and the recipe. For batches of the caller, the recipe has their
+        batch size.
+    """
+    check_trainable(model)
     if not isinstance(recipe, Recipe):
+        known = isinstance(recipe, str) and recipe in RECIPES
+        fix = f'Pass keras_arch.RECIPES["{recipe}"].' if known else "Use one of keras_arch.RECIPES."
         raise InputError(
-            f"`recipe` must be a `keras_arch.Recipe`. Received: {type(recipe).__name__}. "
-            "Use one of keras_arch.RECIPES."
+            f"`recipe` must be a `keras_arch.Recipe`. Received: {brief(recipe)}. {fix}"
         )
-    check_folder(folder)
+    if not is_path(folder):
+        raise InputError(f"`folder` must be the path of a directory. Received: {brief(folder)}.")
+    check_writable(Path(folder))
+    dataset = to_dataset(data, model.outputs[0].shape[-1] or 0)
+    if isinstance(dataset.train, InBatches):
+        recipe = dataclasses.replace(recipe, batch_size=dataset.train.batch_size)
     check_class_names(dataset.class_names)
     check_batch_size(dataset, recipe)
     strip_auxiliary_heads(model)  # raises for outputs other than auxiliary classifiers
@@ -44,15 +48,27 @@ def check_fit_arguments(model, dataset, recipe, folder):
     images, _ = dataset.train.sample(2, recipe.seed)
     # The untrained model may overflow. If the overflow remains, the NaN loss stops training.
     check_probabilities(model, images, allow_nonfinite=True)
+    return dataset, recipe
 
 
-def is_functional(model):
-    """Return whether a model is a graph of layers, which `clone_model` can copy."""
-    return (
-        isinstance(model, keras.Model)
-        and hasattr(model, "operations")
-        and not isinstance(model, keras.Sequential)
-    )
+def check_trainable(model):
+    """Raise InputError unless a model is a graph of layers that is not compiled."""
+    if isinstance(model, keras.Sequential) and not hasattr(model, "outputs"):
+        raise InputError(
+            f"`model` must have an input shape. Received: the Sequential {shorten(model.name)} "
+            "without one. Begin it with keras.Input((height, width, channels))."
+        )
+    if not isinstance(model, keras.Model) or not hasattr(model, "outputs"):
+        raise InputError(
+            f"`model` must be a functional or Sequential `keras.Model`. Received: {brief(model)}. "
+            "Build it with keras_arch, or with keras.Model(inputs, outputs)."
+        )
+    if model.compiled:
+        raise InputError(
+            "`model` must not be compiled, because `fit` would ignore its optimizer, loss and "
+            f"metrics. Received: {shorten(model.name)}, compiled. Pass a recipe, `loss` and "
+            "`metrics` to `fit`, and set model.compiled = False."
+        )
 
 
 def check_model_shapes(model, dataset):

@@ -1,8 +1,10 @@
 """Train a model by a recipe, save the best checkpoint and resume interrupted runs."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +12,7 @@ import tensorflow as tf
 
 from ..data.dataset import Dataset
 from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from ..data.policies import policy_of
 from ..errors import explain_surroundings
 from ..files import plain_path
 from ..models import all_layers, head_layers, plain_model
@@ -26,6 +29,7 @@ from .callbacks import (
 from .checkpoint import load_checkpoint, recorded_precision
 from .checks import check_fit_arguments
 from .fast_copy import fast_copy
+from .hooks import NO_HOOKS, check_hooks
 from .metrics import BalancedAccuracy
 from .optimizers import build_optimizer
 from .precision import choose_precision
@@ -37,11 +41,16 @@ AUXILIARY_LOSS_WEIGHT = 0.3  # of each auxiliary classifier (Szegedy et al. 2014
 @explain_surroundings()
 def fit(
     model: keras.Model,
-    dataset: Dataset,
+    data: Dataset | Sequence[Any],
     recipe: Recipe,
     folder: str | Path,
     resume: bool = False,
     tensorboard: bool = False,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    metrics: Sequence[Any] = (),
+    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    loss: Any = None,
 ) -> dict[str, list[float]]:
     """Train a model and save the checkpoint with the best validation accuracy.
 
@@ -49,17 +58,41 @@ def fit(
     layers in float32 and no optimizer.
 
     Args:
-        model: a functional `keras.Model` from images of `dataset.image_shape` to class
-            probabilities. After training it has the weights of the best epoch.
-        dataset: a `keras_arch.Dataset`. The test split is not used.
+        model: a functional or built Sequential `keras.Model` from images of the data's shape to
+            class probabilities. It must not be compiled. After training it has the weights of the
+            best epoch.
+        data: one of
+
+            - a `keras_arch.Dataset`. The test split is not used.
+            - `((x_train, y_train), (x_val, y_val))` of arrays: images of 0-255,
+              (images, height, width, channels) or (images, height, width), and integer labels
+              (images,). Float images are rounded. The class names are "0", "1", ...
+            - `(train, validation)`, each a `tf.data.Dataset` of (images, labels): image batches of
+              0-255 and integer labels (batch,). Its number of batches must be known. `fit` checks
+              the first batch. The batches are used as they come, and `recipe.batch_size` has no
+              effect. A resumed run is not bit-identical, because `fit` does not control the order
+              of the images.
         recipe: a `keras_arch.Recipe`. `fit` ignores the fields that define the model and the data,
             such as `model`, `dataset`, `stem` and `weights`.
-        folder: path of an existing directory for model.keras, history.csv and checkpoint.npz.
-            Each write is atomic. model.keras also holds the class names.
+        folder: path of a directory for model.keras, history.csv and checkpoint.npz. It is created
+            if it does not exist. Each write is atomic. model.keras also holds the class names.
         resume: whether to continue after the last epoch in `folder`. If there is no checkpoint,
             training starts from scratch. On the same machine and Keras backend, the result is
-            bit-identical to that of an uninterrupted run.
+            bit-identical to that of an uninterrupted run. The state of `callbacks` is not restored.
         tensorboard: whether to write TensorBoard logs into `folder`/tensorboard.
+        callbacks: Keras callbacks. They run after those of `fit`: at the end of an epoch, the files
+            in `folder` are written, and `logs` has all columns of the history. `self.model` is the
+            fast copy. Do not save it, because it has layers of this package. Use
+            `folder`/model.keras. `self.model.stop_training = True` ends the training.
+        metrics: Keras metrics of one-hot labels and probabilities, with names of their own. The
+            history has their values, also for validation.
+        augment: function from (images, random) to images of 0-255 with the same shape, in
+            TensorFlow operations. Images are uint8 or float32 (batch, height, width, channels).
+            `random` is float32 (batch, 16), uniform in [0, 1), a function of seed, epoch and
+            example. It replaces the pixel functions of the policy `recipe.augment`. Crops of
+            inception_crop and the mixing of mixup and cutmix remain.
+        loss: Keras loss of one-hot labels and probabilities. Default: cross-entropy with the
+            label smoothing of the recipe.
 
     Returns:
         The history, {column: [value of each epoch]}, with the columns loss, accuracy, val_loss,
@@ -69,7 +102,9 @@ def fit(
     Raises:
         InputError (a ValueError): before training, if
 
-            - an argument has the wrong type, or `folder` does not exist,
+            - an argument has the wrong type, or `folder` cannot be written,
+            - the model is compiled, or a Sequential without an input shape,
+            - a callback, a metric, the augmentation or the loss cannot be used,
             - a class name is empty or not one line of UTF-8,
             - the model has other classes or another image shape than the data, or its outputs are
               not probabilities,
@@ -81,33 +116,37 @@ def fit(
     Example:
         >>> dataset = keras_arch.load_dataset("digits")
         >>> model = keras_arch.ResNet8(input_shape=dataset.image_shape, classes=10)
-        >>> Path("my_run").mkdir()
         >>> history = keras_arch.fit(model, dataset, keras_arch.RECIPES["quickstart"], "my_run")
     """
-    check_fit_arguments(model, dataset, recipe, folder)
+    dataset, recipe = check_fit_arguments(model, data, recipe, folder)
+    hooks = check_hooks(callbacks, metrics, augment, loss, recipe, dataset)
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     recorded = recorded_precision(folder) if resume else None
     recipe = replace(recipe, precision=choose_precision(recipe.precision, recorded).name)
-    trained = compile_copy(model, recipe, steps_per_epoch(dataset, recipe))
+    trained = compile_copy(model, recipe, steps_per_epoch(dataset, recipe), hooks)
     history = load_checkpoint(folder, trained) if resume else {}
+    hooks.check_history(history)
     done = len(history.get("loss", []))
     if done < recipe.epochs and not patience_is_over(history, recipe.patience):
-        run_epochs(trained, model, dataset, recipe, folder, history, tensorboard)
+        run_epochs(trained, model, dataset, recipe, folder, history, tensorboard, hooks)
     model.load_weights(folder / "model.keras")
     return history
 
 
-def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
+def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard, hooks):
     """Train the copy for the remaining epochs, extend `history` and save the best weights."""
     steps = steps_per_epoch(dataset, recipe)
     done, heads = len(history.get("loss", [])), len(model.outputs)
     classes = len(dataset.class_names)
     weights = balanced_weights(dataset) if recipe.class_weights == "balanced" else None
     guessing = math.log(classes) * (1 if weights is None else weights.max())
+    if hooks.loss is not None:
+        guessing = math.inf  # the scale of the loss is unknown
     # The context manager restores the terminal if training fails.
     with progress_bar() as progress, plain_path(folder) as plain:
         callbacks = [
-            MainHead(),
+            MainHead(metric.name for metric in hooks.metrics),
             PrintProgress(recipe, steps, min(recipe.batch_size, dataset.train.count), progress),
             StopAtNaN(recipe, guessing),
             *(
@@ -125,9 +164,12 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
             ),
             # After SaveProgress, which copies the validated weights.
             *([SwapAverages()] if recipe.ema is not None else []),
+            *hooks.callbacks,
         ]
+        policy = policy_of(recipe, hooks.augment)
+        batches = training_batches(dataset, recipe, done, policy)
         trained.fit(
-            repeat_labels(training_batches(dataset, recipe, done), heads, weights),
+            repeat_labels(batches, heads, weights),
             initial_epoch=done,
             epochs=recipe.epochs,
             steps_per_epoch=steps,
@@ -140,13 +182,14 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
         )
 
 
-def compile_copy(model, recipe, steps):
+def compile_copy(model, recipe, steps, hooks=NO_HOOKS):
     """Return a compiled fast copy of a model.
 
     Args:
         model: a functional `keras.Model`.
         recipe: a `keras_arch.Recipe` whose precision is not "auto".
         steps: number of steps per epoch.
+        hooks: `Hooks`, with metrics and a loss.
     """
     heads = len(model.outputs)  # the main head and the auxiliary classifiers
     trained = fast_copy(plain_model(model), recipe.precision)
@@ -158,10 +201,12 @@ def compile_copy(model, recipe, steps):
     metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
     if recipe.class_weights == "balanced":
         metrics.append(BalancedAccuracy(model.outputs[0].shape[-1]))
+    metrics += hooks.metrics
     trained.compile(
         optimizer=build_optimizer(recipe, steps),
         loss=[
-            keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+            hooks.loss
+            or keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
             for _ in range(heads)
         ],
         loss_weights=[1.0] + [AUXILIARY_LOSS_WEIGHT] * (heads - 1),
@@ -192,4 +237,4 @@ def balanced_weights(dataset):
     This is the rule "balanced" of scikit-learn.
     """
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.class_names))
-    return dataset.train.count / (len(counts) * np.maximum(counts, 1))
+    return counts.sum() / (len(counts) * np.maximum(counts, 1))

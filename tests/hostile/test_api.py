@@ -72,7 +72,12 @@ OTHERS = {  # function: arguments as in BUILDER
         "settings": (),
     },
     "verify": {"folder": (), "reference": (), "specs": ()},
-    "fit": {"model": (), "dataset": (), "recipe": (), "folder": ()},
+    "fit": {
+        **dict.fromkeys(("model", "data", "recipe", "loss"), ()),
+        "folder": ("line break",),
+        **dict.fromkeys(("callbacks", "metrics"), ("empty list",)),
+        "augment": (),
+    },
     "load_dataset": {
         "name": (),
         "data_dir": (*NAMES[1:], "bytes"),
@@ -84,7 +89,7 @@ OTHERS = {  # function: arguments as in BUILDER
     "strip_auxiliary_heads": {"model": ()},
     "transfer_weights": {"model": (), "source": ()},
     "Recipe": {field.name: () for field in dataclasses.fields(keras_arch.Recipe)}
-    | {"learning_rate": ("huge",)},
+    | {"learning_rate": ("huge",), "callback": ("empty list",)},
     "ExportSettings": {field.name: () for field in dataclasses.fields(keras_arch.ExportSettings)}
     | {"keep_float": ("empty list",)},
 }
@@ -144,7 +149,7 @@ def good(world, digits):  # noqa: F811
                 images, None, model.predict(images, verbose=0), range(10)
             ),
         },
-        "fit": {"model": model, "dataset": digits, "recipe": recipe, "folder": world},
+        "fit": {"model": model, "data": digits, "recipe": recipe, "folder": world},
         "load_dataset": {
             "name": "digits",
             "data_dir": world / "data",

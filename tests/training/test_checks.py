@@ -6,7 +6,6 @@ import os
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
 
 import keras_arch
@@ -31,13 +30,6 @@ def small(shape=(8, 8, 1), classes=3):
     )
 
 
-def sequential():
-    return keras.Sequential(
-        [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(3, activation="softmax")],
-        name="small",
-    )
-
-
 def two_images():
     images = [keras.Input((8, 8, 1), name=name) for name in ("image", "second")]
     x = layers.Flatten()(layers.Rescaling(1 / 255)(layers.Add()(images)))
@@ -58,27 +50,18 @@ class Subclassed(keras.Model):
 
 MISTAKES = {  # case -> (changed arguments, message)
     "a tuple": (
-        {"dataset": (IMAGES, LABELS)},
-        r"`dataset` must be a `keras_arch.Dataset`\. Received: tuple\.",
+        {"data": (IMAGES, LABELS)},
+        r"`data` must be a keras_arch.Dataset, .*Received: tuple of ndarray, ndarray\.",
     ),
-    "tf.data": (
-        {"dataset": tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))},
-        r"`dataset` must be .*Received: .*Dataset\. Load one with keras_arch.load_dataset",
-    ),
-    "a name": ({"dataset": "digits"}, r"`dataset` must be .*Received: str\."),
-    "a Sequential": (
-        {"model": sequential},
-        r"`model` must be a functional `keras.Model`\. Received: Sequential\.",
+    "a name": (
+        {"data": "digits"},
+        r"`data` must be .*Received: str\. Load files with keras_arch.load_dataset",
     ),
     "a subclass": (
         {"model": Subclassed},
-        r"`model` must be a functional `keras.Model`\. Received: Subclassed\.",
+        r"`model` must be a functional or Sequential `keras.Model`\. Received: <Subclassed",
     ),
-    "no model": ({"model": lambda: "resnet8"}, r"`model` must be a functional .*Received: str\."),
-    "a recipe's name": (
-        {"recipe": "quickstart"},
-        r"`recipe` must be a `keras_arch.Recipe`\. Received: str\.",
-    ),
+    "no model": ({"model": lambda: "resnet8"}, r"`model` must be .*Received: 'resnet8'\."),
     "other classes": (
         {"model": lambda: small(classes=7)},
         r"3 classes, as dots has\. Received: a model with 7 classes",
@@ -100,7 +83,7 @@ MISTAKES = {  # case -> (changed arguments, message)
         r"both must have one input, the image\. Received: 2 inputs: image, second",
     ),
     "a class name of two lines": (
-        {"dataset": dataclasses.replace(DATA, class_names=("a", "b\nc", "d"))},
+        {"data": dataclasses.replace(DATA, class_names=("a", "b\nc", "d"))},
         r"Class names must be .*Received: 'b\\nc'\. Rename the class",
     ),
     "a large batch": (
@@ -124,7 +107,7 @@ def no_work(monkeypatch):
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_wrong_argument_raises_before_any_work(mistake, no_work, tmp_path):
     change, message = MISTAKES[mistake]
-    arguments = {"model": small, "dataset": DATA, "recipe": RECIPE, **change}
+    arguments = {"model": small, "data": DATA, "recipe": RECIPE, **change}
     arguments["model"] = arguments["model"]()
     with pytest.raises(keras_arch.InputError, match=message) as refused:
         keras_arch.fit(**arguments, folder=tmp_path)
@@ -132,13 +115,12 @@ def test_wrong_argument_raises_before_any_work(mistake, no_work, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["missing", "a file"])
-def test_missing_directory_raises_before_any_work(name, no_work, tmp_path):
+@pytest.mark.parametrize("name", ["a file", "a file/below"])
+def test_a_file_as_directory_raises_before_any_work(name, no_work, tmp_path):
     (tmp_path / "a file").touch()
     for folder in (tmp_path / name, str(tmp_path / name)):
         with pytest.raises(
-            keras_arch.InputError,
-            match=rf"`folder` must be an existing directory\. Received: .*{name}",
+            keras_arch.InputError, match=f"{name} (must be a directory|cannot be written)"
         ):
             keras_arch.fit(small(), DATA, RECIPE, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["a file"]

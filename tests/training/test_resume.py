@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -306,6 +307,23 @@ def test_resume_needs_the_same_backend(started, recorded):
     else:
         start_run(*words)
     assert {path.name: path.read_bytes() for path in partial.iterdir()} == before
+
+
+def test_resume_needs_the_same_functions(started, tmp_path):
+    folder, partial = started
+    file = tmp_path / "mine.py"
+    file.write_text("def keep(images, random): return images\n")
+    recipe = dataclasses.replace(read_run(partial)["recipe"], augment=f"{file}:keep")
+    words = (recipe, choose_precision("auto"), None, keras_arch.load_dataset(folder))
+    (partial / "checkpoint.npz").unlink()
+    start_run(partial, *words)
+    (partial / "checkpoint.npz").touch()
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert read_run(partial)["functions"] == {f"{file}:keep": sha256}
+    start_run(partial, *words)
+    file.write_text("def keep(images, random): return 255 - images\n")
+    with pytest.raises(keras_arch.InputError, match=r"another content of .*mine\.py:keep\. Use"):
+        start_run(partial, *words)
 
 
 def test_runs_without_a_fingerprint_are_compared_by_class_names_and_sizes(started):

@@ -1,0 +1,61 @@
+"""Choose the augmentation policy of a recipe, and check a function of the user."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from ..errors import InputError, first_line
+from ..plugins import is_function, load_function
+from ..recipes import Recipe
+from ..text import brief
+from .augment import POLICIES, Policy
+from .dataset import Dataset
+from .order import RANDOM_NUMBERS
+
+
+def policy_of(recipe: Recipe, augment: Callable | None = None) -> Policy:
+    """Return the augmentation policy of a recipe.
+
+    Args:
+        recipe: recipe with the name of a policy or a `FILE.py:function`.
+        augment: function from (images, random) to images, which replaces the functions of the
+            policy in `Policy.pixels`.
+    """
+    if is_function(recipe.augment):
+        policy = Policy(pixels=(load_function(recipe.augment),))
+    else:
+        policy = POLICIES[recipe.augment]
+    return policy if augment is None else policy._replace(pixels=(augment,))
+
+
+def check_augment(augment: Callable, dataset: Dataset, seed: int) -> None:
+    """Raise InputError unless a function returns augmented images of 0-255.
+
+    The function runs in a `tf.data.Dataset`, as in training.
+    """
+    if not callable(augment):
+        raise InputError(
+            "`augment` must be a function (images, random) -> images. Received: "
+            f"{brief(augment)}. Set `augment` of the recipe to choose a policy by its name."
+        )
+    images, _ = dataset.train.sample(8, seed)
+    random = tf.random.stateless_uniform((len(images), RANDOM_NUMBERS), (seed, 0))
+    examples = tf.data.Dataset.from_tensor_slices((images, random)).batch(len(images))
+    try:
+        augmented = next(iter(examples.map(augment).as_numpy_iterator()))
+        shape, high = augmented.shape, augmented.max()
+    except Exception as error:
+        raise InputError(
+            f"`augment` must be a function (images, random) -> images of TensorFlow operations. "
+            f"Received: {type(error).__name__}: {first_line(error)}."
+        ) from error
+    if shape != images.shape:
+        raise InputError(
+            f"`augment` must return images of the same shape, {images.shape}. Received: {shape}."
+        )
+    if not np.isfinite(high) or (high <= 1 < images.max()):
+        raise InputError(
+            f"`augment` must return pixels of 0-255. Received: a maximum of {high:.4g} for images "
+            f"of 0 to {images.max():.4g}."
+        )
