@@ -39,7 +39,7 @@ def imports_of(path):
 # {directory: modules and directories that it may import}, from recipe to report.
 LEAVES = {
     *("class_names", "datasets", "errors", "extras", "files", "keras_private", "machine", "models"),
-    *("options", "text"),
+    *("options", "plugins", "text"),
 }
 ALLOWED = {
     "architectures": {"errors", "weights"},
