@@ -28,6 +28,7 @@ class Recipe:
     model: str
     """Architecture name, such as resnet50 or googlenet."""
     dataset: str
+    "dihedral",
     """"digits", a TFDS name, an image folder or an .npz file (see docs/data.md)."""
     epochs: Annotated[int, Range(1, 100_000)]
     """Passes over the training images."""

@@ -71,6 +71,7 @@ SLOW = [
     Trial({"augment": "mixup"}, MIRRORED),
     Trial({"augment": "cutmix"}, MIRRORED),
     Trial({"weights": "RUN"}),
+    Trial({"augment": "dihedral"}, MIRRORED, loses=0.2),  # a rotated 6 is a 9
     Trial({"freeze": "backbone"}, {"weights": "RUN"}),
     Trial(
         {"auxiliary_heads": True},
