@@ -106,8 +106,9 @@ def kind_of(option):
 
 def values_of(option):
     """Return the values of a Literal option; () for other types."""
-    kind = kind_of(option)
-    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+    kinds = (kind_of(option), *typing.get_args(kind_of(option)))  # Literal, or Literal | tuple
+    literals = [kind for kind in kinds if typing.get_origin(kind) is typing.Literal]
+    return typing.get_args(literals[0]) if literals else ()
 
 
 def documented(text):
