@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..runs.folder import data_name
+from ..runs.folder import data_name, model_name
 from ..text import in_markdown
 
 MAX_CLASSES = 20  # classes that a model card lists by name
@@ -65,7 +65,7 @@ def model_card(report: dict[str, Any], run: dict[str, Any], class_names: Sequenc
         "",
         "## Training",
         "",
-        f"- Recipe: {recipe.model}, {recipe.epochs} epochs, {recipe.optimizer} at "
+        f"- Recipe: {in_markdown(model_name(recipe.model))}, {recipe.epochs} epochs, {recipe.optimizer} at "
         f"{recipe.learning_rate:g}, seed {recipe.seed}",
         f"- Training: {images['train']:,} images of {dataset}",
         f"- Checkpoint: epoch {metrics['best_epoch']}, chosen on {images['validation']:,} "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..recipes import Expected, Recipe
-from ..runs.folder import data_name
+from ..runs.folder import data_name, model_name
 from ..text import shorten
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def comparison_row(folder: Path, run: dict, history: dict, cost) -> dict[str, st
             "keras-arch train --resume."
         )
     return {
-        "model": run["recipe"].model,
+        "model": shorten(model_name(run["recipe"].model)),
         "dataset": shorten(data_name(run["recipe"].dataset)),
         "parameters": f"{cost.parameters:,}",
         "multiply-adds": f"{cost.multiply_adds:,}",
@@ -87,7 +87,7 @@ def describe_training(
     weights = f", weights from {recipe.weights}" if recipe.weights else ""
     weights += f", random: {', '.join(sorted(random_layers))}" if random_layers else ""
     return (
-        f"{recipe.model} ({parameters:,} trainable parameters{weights}) on "
+        f"{model_name(recipe.model)} ({parameters:,} trainable parameters{weights}) on "
         f"{data_name(recipe.dataset)} ({images} images) in {precision}"
     )
 
@@ -100,7 +100,7 @@ def run_row(recipe: Recipe, metrics: dict) -> dict[str, str]:
         metrics: result of `finish_run`.
     """
     return {
-        "model": recipe.model,
+        "model": shorten(model_name(recipe.model)),
         "dataset": shorten(data_name(recipe.dataset)),
         "best epoch": str(metrics["best_epoch"]),
         "validation accuracy": f"{metrics['validation']['top1']:.2%}",

@@ -14,6 +14,7 @@ from ..files import (
     refuse_inside,
     resolve_existing,
 )
+from ..plugins import is_function, resolve_function
 from .record import read_run
 
 
@@ -22,7 +23,10 @@ def resolve_paths(recipe):
     if recipe.freeze == "backbone" and recipe.weights is None:
         raise InputError("--freeze backbone needs trained weights. Received: none. Pass --weights.")
     return dataclasses.replace(
-        recipe, dataset=resolve_existing(recipe.dataset), weights=resolve_existing(recipe.weights)
+        recipe,
+        model=resolve_function(recipe.model),
+        dataset=resolve_existing(recipe.dataset),
+        weights=resolve_existing(recipe.weights),
     )
 
 
@@ -31,9 +35,15 @@ def data_name(dataset):
     return Path(dataset).stem if Path(dataset).is_absolute() else dataset
 
 
+def model_name(model):
+    """Return the display name of a model: its name, or FILE.py:function without the directory."""
+    return Path(model).name if is_function(model) else model
+
+
 def default_folder(recipe):
     """Return the default run directory, saved_models/<model>-<dataset>."""
-    return Path("saved_models") / f"{recipe.model}-{re.sub('[/:]', '-', data_name(recipe.dataset))}"
+    model = model_name(recipe.model).replace(".py:", "-")
+    return Path("saved_models") / f"{model}-{re.sub('[/:]', '-', data_name(recipe.dataset))}"
 
 
 def check_run_folder(folder, recipe, overwrite, resume):

@@ -80,7 +80,8 @@ SLOW = [
 ]
 # Options or values that are not trained here, with the reason.
 NOT_TRAINED = {
-    "model": "names the network: tests/architectures/test_contract.py",
+    "model": "names the network: tests/architectures/test_contract.py, tests/test_builders.py",
+    "model_options": "builds another network: tests/test_builders.py",
     "stem": "builds another network: tests/architectures/test_architectures.py",
     "width": "builds another network: tests/architectures/test_architectures.py",
     "kernel_5x5": "builds another network: tests/architectures/test_architectures.py",
