@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,9 +111,9 @@ def run_row(recipe: Recipe, metrics: dict) -> dict[str, str]:
     }
 
 
-def balanced_columns(metrics: dict, class_weights: str) -> dict[str, str]:
-    """Return {title: text} of the balanced accuracies if `class_weights` is "balanced", else {}."""
-    splits = ("validation", "test") if class_weights == "balanced" else ()
+def balanced_columns(metrics: dict, class_weights: str | Sequence[str]) -> dict[str, str]:
+    """Return {title: text} of the balanced accuracies if there are class weights, else {}."""
+    splits = () if class_weights == "none" else ("validation", "test")
     return {
         f"balanced {split} accuracy": f"{metrics[split]['balanced_accuracy']:.2%}"
         for split in splits

@@ -151,7 +151,7 @@ class PrintProgress(keras.callbacks.Callback):
             batch_size,
             progress,
         )
-        self.balanced = recipe.class_weights == "balanced"
+        self.balanced, self.accumulate = recipe.class_weights != "none", recipe.accumulate
 
     def on_train_begin(self, logs=None):
         self.spent = []  # seconds of each epoch of this process

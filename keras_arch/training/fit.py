@@ -53,7 +53,7 @@ def fit(
             probabilities. After training it has the weights of the best epoch.
         dataset: a `keras_arch.Dataset`. The test split is not used.
         recipe: a `keras_arch.Recipe`. `fit` ignores the fields that define the model and the data,
-            such as `model`, `dataset`, `stem` and `weights`.
+            such as `model`, `model_options`, `dataset`, `stem` and `weights`.
         folder: path of an existing directory for model.keras, history.csv and checkpoint.npz.
             Each write is atomic. model.keras also holds the class names.
         resume: whether to continue after the last epoch in `folder`. If there is no checkpoint,
@@ -102,7 +102,7 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
     steps = steps_per_epoch(dataset, recipe)
     done, heads = len(history.get("loss", [])), len(model.outputs)
     classes = len(dataset.class_names)
-    weights = balanced_weights(dataset) if recipe.class_weights == "balanced" else None
+    weights = weigh_classes(dataset, recipe)
     guessing = math.log(classes) * (1 if weights is None else weights.max())
     # The context manager restores the terminal if training fails.
     with progress_bar() as progress, plain_path(folder) as plain:
@@ -156,7 +156,7 @@ def compile_copy(model, recipe, steps):
             if not hasattr(layer, "layers"):  # a frozen nested model freezes its layers
                 layer.trainable = layer in head
     metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
-    if recipe.class_weights == "balanced":
+    if recipe.class_weights != "none":
         metrics.append(BalancedAccuracy(model.outputs[0].shape[-1]))
     trained.compile(
         optimizer=build_optimizer(recipe, steps),
@@ -186,10 +186,15 @@ def repeat_labels(batches, heads, class_weights=None):
     return batches.map(repeat)
 
 
-def balanced_weights(dataset):
-    """Return class weights with the same total per class and a mean of 1 over the training images.
+def weigh_classes(dataset, recipe):
+    """Return an array with the weight of each class in the loss, or None for equal weights.
 
-    This is the rule "balanced" of scikit-learn.
+    Named weights are used as they are. The weights "balanced" have the same total per class and a
+    mean of 1 over the training images. This is the rule "balanced" of scikit-learn.
     """
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.class_names))
     return dataset.train.count / (len(counts) * np.maximum(counts, 1))
+    if recipe.class_weights == "none":
+        return None
+    if named := recipe.named_class_weights:
+        return np.array([named.get(name, 1.0) for name in dataset.class_names])
