@@ -69,7 +69,7 @@ def main():
     if recipe.weights == "imagenet":
         check_published(recipe.model)
     data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options)
-    check_batch_size(data, recipe)
+    check_data_options(data, recipe)
     make_repeatable(recipe.seed)
     model = builder(input_shape=data.image_shape, classes=len(data.class_names))
     initialized = (

@@ -9,7 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.dataset import Dataset
-from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from ..data.pipeline import (
+    batches_per_epoch,
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from ..errors import explain_surroundings
 from ..files import plain_path
 from ..models import all_layers, head_layers, plain_model
@@ -99,7 +104,7 @@ def fit(
 
 def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard):
     """Train the copy for the remaining epochs, extend `history` and save the best weights."""
-    steps = steps_per_epoch(dataset, recipe)
+    steps = batches_per_epoch(dataset, recipe)
     done, heads = len(history.get("loss", [])), len(model.outputs)
     classes = len(dataset.class_names)
     weights = weigh_classes(dataset, recipe)
@@ -146,7 +151,7 @@ def compile_copy(model, recipe, steps):
     Args:
         model: a functional `keras.Model`.
         recipe: a `keras_arch.Recipe` whose precision is not "auto".
-        steps: number of steps per epoch.
+        steps: number of optimizer steps per epoch.
     """
     heads = len(model.outputs)  # the main head and the auxiliary classifiers
     trained = fast_copy(plain_model(model), recipe.precision)
@@ -192,9 +197,9 @@ def weigh_classes(dataset, recipe):
     Named weights are used as they are. The weights "balanced" have the same total per class and a
     mean of 1 over the training images. This is the rule "balanced" of scikit-learn.
     """
-    counts = np.bincount(dataset.train.labels, minlength=len(dataset.class_names))
-    return dataset.train.count / (len(counts) * np.maximum(counts, 1))
     if recipe.class_weights == "none":
         return None
     if named := recipe.named_class_weights:
         return np.array([named.get(name, 1.0) for name in dataset.class_names])
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.class_names))
+    return dataset.train.count / (len(counts) * np.maximum(counts, 1))

@@ -60,6 +60,7 @@ SLOW = [
     Trial({"warmup_epochs": 2}),
     Trial({"learning_rate": 0.01}),
     Trial({"batch_size": 64}),
+    Trial({"accumulate": 2}),
     Trial({"weight_decay": 5e-3}),
     Trial({"patience": 10}, {"epochs": 30}),
     Trial({"image_size": 16}),
@@ -70,8 +71,8 @@ SLOW = [
     Trial({"augment": "random_erasing"}, MIRRORED),
     Trial({"augment": "mixup"}, MIRRORED),
     Trial({"augment": "cutmix"}, MIRRORED),
-    Trial({"weights": "RUN"}),
     Trial({"augment": "dihedral"}, MIRRORED, loses=0.2),  # a rotated 6 is a 9
+    Trial({"weights": "RUN"}),
     Trial({"freeze": "backbone"}, {"weights": "RUN"}),
     Trial(
         {"auxiliary_heads": True},
@@ -91,6 +92,9 @@ NOT_TRAINED = {
     "image_size=64": "digits are of 8 pixels; 16 is trained",
     "image_size=224": "digits are of 8 pixels; 16 is trained",
     "weights=imagenet": "needs a download: tests/weights/test_weights.py",
+    "accumulate=4": "is slower; 2 is trained, and tests/training/test_accumulate.py",
+    "class_weights=CLASS": "stands for a class: tests/training/test_class_weights.py",
+    "class_weights=3": "changes the loss: tests/training/test_class_weights.py",
     "augment=POLICY": "stands for each policy",
     "epochs": "is how long a run takes",
     "precision": "is fixed here: tests/training/test_fast_copy.py, tests/training/test_fit.py",
