@@ -122,7 +122,8 @@ class Recipe:
                 )
         if len(self.class_weights) == 1 and "=" not in self.class_weights[0]:
             # The command line gives a tuple of one word.
-            word = choose("class_weights", self.class_weights[0], ("none", "balanced"))
+            kind = "none, balanced or CLASS=WEIGHT in --class-weights"
+            word = choose(kind, self.class_weights[0], ("none", "balanced"))
             object.__setattr__(self, "class_weights", word)
         if not self.class_weights:
             raise InputError(

@@ -9,7 +9,7 @@ import pytest
 import keras_arch
 from keras_arch.builders import find_builder
 from keras_arch.recipes import Recipe
-from keras_arch.runs.folder import default_folder, model_name
+from keras_arch.runs.folder import default_folder, model_name, resolve_paths
 from keras_arch.runs.record import find_recipe
 
 RECIPE = Recipe("resnet8", "digits", epochs=1, learning_rate=0.1, batch_size=32)
@@ -203,6 +203,20 @@ def test_options_of_a_function_with_any_arguments_are_not_checked(tmp_path):
 # --- --model FILE.py:function ---
 
 
+def test_a_builder_in_a_file_gets_shape_classes_and_options(net, monkeypatch):
+    monkeypatch.chdir(net.parent)
+    recipe = resolve_paths(recipe_of("net.py:tiny", model_options=("filters=6",)))
+    assert recipe.model == f"{net}:tiny"
+    monkeypatch.chdir("/")
+    model = find_builder(recipe)(input_shape=(8, 8, 1), classes=10)
+    assert model.input_shape == (None, 8, 8, 1)
+    assert model.output_shape == (None, 10)
+    assert (
+        model.count_params() == 130
+    )  # 9 * 6 + 6 of the convolution, 6 * 10 + 10 of the classifier
+
+
+@pytest.mark.slow
 def test_a_run_of_a_builder_in_a_file_is_like_any_other(
     net, script, tmp_path, data_dir, capfd, monkeypatch
 ):
@@ -212,7 +226,7 @@ def test_a_run_of_a_builder_in_a_file_is_like_any_other(
     words = ("--model", "net.py:tiny", "--model-options", "filters=6")
     assert script("train.py", "quickstart", *words, *common) == 0
     printed = capfd.readouterr().out
-    assert "net.py:tiny (130 trainable parameters) on digits" in printed  # 9 * 6 + 6 + 6 * 10 + 10
+    assert "net.py:tiny (130 trainable parameters) on digits" in printed
     run = tmp_path / "saved_models" / "net-tiny-digits"
     recipe = json.loads((run / "run.json").read_text())["recipe"]
     assert recipe["model"] == f"{net}:tiny"
