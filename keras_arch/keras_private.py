@@ -75,9 +75,14 @@ def calls_of(model: keras.Model, shapes: list[Shape]) -> list[Call]:
     return calls
 
 
-def learning_rate_at(optimizer: keras.Optimizer, step: int) -> float:
-    """Return the learning rate of a step, counted from 0."""
-    return float(optimizer._learning_rate(step))
+def batches_of(optimizer: keras.Optimizer) -> keras.Variable:
+    """Return the number of batches that an optimizer has seen. It may accumulate their gradients."""
+    return optimizer._iterations
+
+
+def learning_rate_at(optimizer: keras.Optimizer, step: int | keras.KerasTensor):
+    """Return the learning rate of a step, counted from 0, as a tensor."""
+    return optimizer._learning_rate(step)
 
 
 def moving_averages(optimizer: keras.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:

@@ -3,11 +3,13 @@
 Python code and the command line give options. Both are checked by the same annotations.
 """
 
+import ast
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import NoneType
-from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError, choose
 from .plugins import FORM, is_function
@@ -62,8 +64,9 @@ def check_options(options):
 
     Args:
         options: dataclass instance. Annotations may be `str`, `bool`, `int`, `float`, `Literal` or
-            `tuple[X, ...]`, each also with `| None`. A `bool` is not an `int`. A `float` must be
-            finite. A number may have a `Range`, a `Literal` the note `OR_FUNCTION`.
+            `tuple[X, ...]`, each also with `| None`, or a `Literal` or a tuple. A `bool` is not an
+            `int`. A `float` must be finite. A number may have a `Range`, a `Literal` the note
+            `OR_FUNCTION`.
 
     Raises:
         InputError (a ValueError): a value has another type, is not one of the choices of its
@@ -115,6 +118,10 @@ def check_value(name, value, annotation):
         return check_choice(name, to_python(value), (*get_args(inner[0]), FORM))
     if get_origin(annotation) is Annotated:
         return check_limits(name, check_value(name, value, inner[0]), *inner)
+    if get_origin(annotation) in (Union, UnionType):  # Literal | tuple
+        wanted = tuple if isinstance(value, (list, tuple)) else Literal
+        annotation = next(kind for kind in inner if get_origin(kind) is wanted)
+        inner = get_args(annotation)
     value = to_python(value)
     if get_origin(annotation) is Literal:
         return check_choice(name, value, inner)
@@ -165,3 +172,44 @@ def is_finite(number):
 
 def option_error(name, value, expected):
     return InputError(f"`{name}` must be {expected}. Received: {name}={brief(value)}.")
+
+
+def split_pairs(name: str, pairs: Iterable[str], at: Literal["first", "last"]) -> dict[str, str]:
+    """Return {key: value} of texts such as "variant=d".
+
+    Args:
+        name: name of the option, for messages.
+        pairs: the texts.
+        at: the "=" that separates key and value, if a text has several.
+
+    Raises:
+        InputError (a ValueError): a text has no "=", or an empty key or value, or a key is repeated.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=") if at == "first" else pair.rpartition("=")
+        if not key or not value:
+            raise InputError(
+                f"`{name}` must be pairs of the form NAME=VALUE. Received: {name}={brief(pair)}."
+            )
+        if key in found:
+            raise InputError(
+                f"`{name}` must have each name once. Received: {brief(key)} twice. Remove one."
+            )
+        found[key] = value
+    return found
+
+
+def parse_value(text: str) -> Any:
+    """Return the value that a text stands for.
+
+    The words true, false and none, in any case, are True, False and None. Python numbers, tuples
+    and quoted strings are themselves. Any other text stays a string.
+    """
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text

@@ -6,8 +6,20 @@ This module imports neither Keras nor TensorFlow, so that `keras-arch train --he
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from .errors import InputError
-from .options import OR_FUNCTION, PIXELS, SEEDS, Function, Metavar, Range, check_options
+from .errors import InputError, choose
+from .options import (
+    OR_FUNCTION,
+    PIXELS,
+    SEEDS,
+    Function,
+    Metavar,
+    Range,
+    check_options,
+    check_value,
+    parse_value,
+    split_pairs,
+)
+from .text import brief
 
 Augment = Annotated[
     Literal[
@@ -19,9 +31,22 @@ Augment = Annotated[
         "random_erasing",
         "mixup",
         "cutmix",
+        "dihedral",
     ],  # the policies of keras_arch/data/augment.py
     OR_FUNCTION,
 ]
+
+BUILDER_FIELDS = ("stem", "auxiliary_heads", "width", "kernel_5x5")  # arguments of a builder
+# Arguments of a builder that `model_options` cannot set: {name: what to do}.
+FIXED_ARGUMENTS = {name: f"Pass --{name.replace('_', '-')}." for name in BUILDER_FIELDS} | {
+    "weights": "Pass --weights.",
+    "input_shape": "It is that of the data. --image-size changes it.",
+    "input_tensor": "The input has the shape of the data.",
+    "classes": "It is the number of classes in the data.",
+    "include_top": "Training needs the classifier.",
+    "classifier_activation": "Training needs probabilities.",
+}
+ClassWeight = Annotated[float, Range(1e-6, 1e6)]
 
 
 @dataclass(frozen=True)
@@ -29,7 +54,7 @@ class Recipe:
     """Options of one training run. Each field is an option of keras-arch train."""
 
     model: str
-    """Architecture name, such as resnet50 or googlenet."""
+    """Architecture name, such as resnet50, or a builder in a file, FILE.py:function."""
     dataset: str
     """"digits", a TFDS name, an image folder, a .csv or .npz file (see docs/data.md)."""
     epochs: Annotated[int, Range(1, 100_000)]
@@ -38,6 +63,8 @@ class Recipe:
     """Peak learning rate, reached after the warm-up."""
     batch_size: Annotated[int, Range(1, 1_000_000)] = 128
     """Images per step, at most the number of training images."""
+    accumulate: Annotated[int, Range(1, 10_000)] = 1
+    """Batches per optimizer step. Gradients are averaged over them. For large batches."""
     optimizer: Literal["sgd", "adamw", "lamb"] = "sgd"
     """Optimizer. sgd has Nesterov momentum 0.9. lamb is for large batches."""
     weight_decay: Annotated[float, Range(0, 1000)] = 5e-4
@@ -50,7 +77,9 @@ class Recipe:
     """Epochs of linear warm-up from zero (onecycle: from 1/25 of the peak)."""
     label_smoothing: Annotated[float, Range(0, 0.999)] = 0
     """Share of the target that is spread over all classes, 0 to 0.999."""
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Annotated[
+        Literal["none", "balanced"] | tuple[str, ...], Metavar("none|balanced|CLASS=WEIGHT ...")
+    ] = "none"
     """Class weights in the loss. balanced gives every class the same total weight."""
     ema: Annotated[float, Range(1e-6, 0.999999)] | None = None
     """Decay of an exponential moving average of the weights, such as 0.999. Default: off."""
@@ -70,6 +99,8 @@ class Recipe:
     """Number of filters of GoogLeNet, as a share of the paper's. Default: 1."""
     kernel_5x5: Literal[3, 5] | None = None
     """Kernel size of GoogLeNet's 5x5 branch. torchvision's weights need 3. Default: 5."""
+    model_options: Annotated[tuple[str, ...], Metavar("NAME=VALUE ...")] = ()
+    """Other options of the builder, such as variant=d zero_init_residual=true."""
     weights: str | None = None
     """Initial weights: a run directory, a weights file or "imagenet". Default: random."""
     freeze: Literal["none", "backbone"] = "none"
@@ -90,14 +121,43 @@ class Recipe:
                 "`auxiliary_heads` must be False with freeze='backbone', because they train the "
                 "backbone. Received: auxiliary_heads=True. Remove --auxiliary-heads or --freeze."
             )
+        for name, value in split_pairs("model_options", self.model_options, "first").items():
+            if name in FIXED_ARGUMENTS:
+                raise InputError(
+                    f"`model_options` must not set `{name}`. "
+                    f"Received: {name}={brief(value)}. {FIXED_ARGUMENTS[name]}"
+                )
+        if len(self.class_weights) == 1 and "=" not in self.class_weights[0]:
+            # The command line gives a tuple of one word.
+            kind = "none, balanced or CLASS=WEIGHT in --class-weights"
+            word = choose(kind, self.class_weights[0], ("none", "balanced"))
+            object.__setattr__(self, "class_weights", word)
+        if not self.class_weights:
+            raise InputError(
+                "`class_weights` must be none, balanced or pairs of the form CLASS=WEIGHT. "
+                "Received: nothing. Pass none for equal weights."
+            )
+        _ = self.named_class_weights  # raises for invalid weights
 
     @property
     def builder_options(self) -> dict[str, Any]:
         """Keyword arguments for the builder, except input_shape and classes."""
-        options = {
-            name: getattr(self, name) for name in ("stem", "auxiliary_heads", "width", "kernel_5x5")
+        options = {name: getattr(self, name) for name in BUILDER_FIELDS}
+        others = split_pairs("model_options", self.model_options, "first")
+        return {name: value for name, value in options.items() if value} | {
+            name: parse_value(text) for name, text in others.items()
         }
-        return {name: value for name, value in options.items() if value}
+
+    @property
+    def named_class_weights(self) -> dict[str, float]:
+        """{class name: weight in the loss} of `class_weights`. Other classes have weight 1."""
+        if isinstance(self.class_weights, str):
+            return {}
+        pairs = split_pairs("class_weights", self.class_weights, "last")
+        return {
+            name: check_value("class_weights", parse_value(text), ClassWeight)
+            for name, text in pairs.items()
+        }
 
     @property
     def data_options(self) -> dict[str, bool]:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from keras_arch import files
 from keras_arch.cli import check_command_line, parse, print_table, program, quiet, run, say
-from keras_arch.errors import choose
 from keras_arch.options import Metavar
 from keras_arch.plugins import find_functions, load_function
 from keras_arch.recipes import EXPECTED, RECIPES, Recipe
@@ -48,8 +47,6 @@ def main():
     folder = check()
     with quiet():
         from keras_arch import (
-            available,
-            build,
             cost,
             fit,
             load_dataset,
@@ -57,8 +54,9 @@ def main():
             strip_auxiliary_heads,
             transfer_weights,
         )
+        from keras_arch.builders import find_builder
         from keras_arch.data.manifest import refuse_images
-        from keras_arch.data.pipeline import check_batch_size
+        from keras_arch.data.pipeline import check_data_options
         from keras_arch.evaluation.evaluate import evaluate_run
         from keras_arch.reports.html import write_figures_and_report
         from keras_arch.training.checkpoint import recorded_precision
@@ -69,21 +67,16 @@ def main():
 
     for text in find_functions(recipe):
         load_function(text)
-    choose("the name of a model", recipe.model, available())
+    builder = find_builder(recipe)
     if recipe.weights:
         check_source(recipe.weights)
     if recipe.weights == "imagenet":
         check_published(recipe.model)
     refuse_images(folder, recipe.dataset)
     data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options)
-    check_batch_size(data, recipe)
+    check_data_options(data, recipe)
     make_repeatable(recipe.seed)
-    model = build(
-        recipe.model,
-        input_shape=data.image_shape,
-        classes=len(data.class_names),
-        **recipe.builder_options,
-    )
+    model = builder(input_shape=data.image_shape, classes=len(data.class_names))
     initialized = (
         transfer_weights(model, recipe.weights, recipe.model, data.class_names)
         if recipe.weights

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import choose, explain_surroundings
@@ -129,8 +129,20 @@ def build(name: str, **options: Any) -> keras.Model:
     Example:
         model = keras_arch.build("resnet20", input_shape=(32, 32, 3), classes=10)
     """
-    row = ARCHITECTURES[choose("the name of a model", str(name).lower(), available())]
-    builder = row.load()
-    for option in options:
-        choose(f"an option of {name}", option, list(inspect.signature(builder).parameters))
+    builder = find_architecture(name)
+    check_options(name, builder, options)
     return builder(**options)
+
+
+def find_architecture(name: str) -> Callable[..., keras.Model]:
+    """Return the builder of an architecture. Raise InputError if the name is unknown."""
+    return ARCHITECTURES[choose("the name of a model", str(name).lower(), available())].load()
+
+
+def check_options(name: str, builder: Callable, options: Iterable[str]) -> None:
+    """Raise InputError unless each name in `options` is an argument of a builder."""
+    arguments = inspect.signature(builder).parameters
+    if any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
+        return
+    for option in options:
+        choose(f"an option of {name}", option, list(arguments))

@@ -28,7 +28,8 @@ from scipy.stats import beta
     OPERATION,
     STRENGTH,
     SIGN,
-) = range(14)
+    SYMMETRY,
+) = range(15)
 
 
 class Policy(NamedTuple):
@@ -40,6 +41,8 @@ class Policy(NamedTuple):
     pixels: tuple[Callable, ...] = ()
     # Function from (images, one-hot labels, random) to mixed images and labels.
     mix: Callable | None = None
+    # Whether all images must have equal height and width.
+    square: bool = False
 
 
 # --- functions of one image: uint8 (batch, height, width, channels) in and out ---
@@ -77,6 +80,25 @@ def flip(images, random):
     # Six times as fast as tf.where.
     both = tf.stack([images, tf.reverse(images, [2])], axis=1)
     return tf.gather(both, tf.cast(random[:, FLIP] < 0.5, tf.int32), axis=1, batch_dims=1)
+
+
+def dihedral(images, random):
+    """Rotate square images by 0, 90, 180 or 270 degrees, and mirror half of them.
+
+    These are the eight symmetries of a square. Each has the same probability.
+    """
+    size, channels = images.shape[1], images.shape[3]
+    numbers = np.arange(size**2, dtype="int32").reshape(size, size)
+    # A symmetry is a choice of three: transpose, reverse the rows, reverse the columns.
+    symmetries = [
+        pixels[::down, ::right]
+        for pixels in (numbers, numbers.T)
+        for down in (1, -1)
+        for right in (1, -1)
+    ]
+    table = tf.constant(np.stack(symmetries))
+    chosen = tf.gather(table, uniform_integer(random[:, SYMMETRY], len(symmetries)))
+    return tf.gather(tf.reshape(images, (-1, size**2, channels)), chosen, axis=1, batch_dims=1)
 
 
 def random_erasing(images, random):
@@ -314,4 +336,5 @@ POLICIES = {
     "random_erasing": Policy(pixels=(flip_crop, random_erasing)),
     "mixup": Policy(pixels=(flip_crop,), mix=mixup),
     "cutmix": Policy(pixels=(flip_crop,), mix=cutmix),
+    "dihedral": Policy(pixels=(dihedral,), square=True),
 }

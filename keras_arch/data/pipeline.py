@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ..errors import InputError
+from ..errors import InputError, choose
 from ..recipes import Recipe
 from .augment import Policy
 from .convert import InBatches
@@ -25,11 +25,16 @@ def training_batches(
         policy: augmentation policy. Default: that of the recipe.
 
     Returns:
-        A `tf.data.Dataset` with `steps_per_epoch` batches per epoch: images
+        A `tf.data.Dataset` with `batches_per_epoch` batches per epoch: images
         (batch, height, width, channels) of 0-255 and one-hot labels (batch, classes). The last,
         incomplete batch of an epoch is dropped, because batch norm statistics of a few images are
-        inaccurate.
+        inaccurate. With `recipe.accumulate`, the last batches are dropped, too, if they do not fill
+        an optimizer step.
+
+    Raises:
+        InputError (a ValueError): the augmentation needs square images.
     """
+    check_square(dataset, recipe)
     policy, classes = policy or policy_of(recipe), len(dataset.class_names)
     batch_size = min(recipe.batch_size, dataset.train.count)
 
@@ -41,12 +46,46 @@ def training_batches(
 
     epochs = tf.data.Dataset.range(first_epoch, recipe.epochs)
     loaded = dataset.train.batches(recipe.seed, epochs, batch_size, policy)
+    if recipe.accumulate > 1:
+        loaded = drop_last(
+            loaded, dataset.train.count // batch_size, batches_per_epoch(dataset, recipe)
+        )
     batches = loaded.map(augment, num_parallel_calls=THREADS)
     return batches.prefetch(2)
 
 
+def drop_last(batches: tf.data.Dataset, count: int, kept: int) -> tf.data.Dataset:
+    """Keep the first `kept` of each `count` batches, which are those of an epoch."""
+    numbered = batches.enumerate().filter(lambda number, _: number % count < kept)
+    return numbered.map(lambda _, batch: batch)
+
+
+def check_data_options(dataset: Dataset, recipe: Recipe) -> None:
+    """Raise InputError if the data do not fit the batch size, augmentation or class weights."""
+    check_batch_size(dataset, recipe)
+    check_square(dataset, recipe)
+    for name in recipe.named_class_weights:
+        choose(f"a class of {dataset.name} in --class-weights", name, dataset.class_names)
+
+
+def check_square(dataset: Dataset, recipe: Recipe) -> None:
+    """Raise InputError if the augmentation needs square images and the data have others."""
+    height, width, _ = dataset.image_shape
+    if policy_of(recipe).square and height != width:
+        raise InputError(
+            f"`augment` {recipe.augment} needs square images. Received: images of "
+            f"{height}x{width} pixels in {dataset.name}. Pass --image-size {min(height, width)}."
+        )
+
+
 def check_batch_size(dataset: Dataset, recipe: Recipe) -> None:
-    """Raise InputError if the batch size exceeds the number of training images."""
+    """Raise InputError if the images per optimizer step exceed the training images."""
+    if recipe.batch_size * recipe.accumulate > dataset.train.count >= recipe.batch_size:
+        raise InputError(
+            f"`accumulate` times `batch_size` must be at most {dataset.train.count}, the number of "
+            f"training images in {dataset.name}. Received: {recipe.accumulate} times "
+            f"{recipe.batch_size}. Pass a smaller --accumulate."
+        )
     if recipe.batch_size > dataset.train.count:
         raise InputError(
             f"`batch_size` must be at most {dataset.train.count}, the number of training images in "
@@ -56,8 +95,13 @@ def check_batch_size(dataset: Dataset, recipe: Recipe) -> None:
 
 
 def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
-    """Return the number of complete batches per epoch, at least 1."""
-    return max(1, dataset.train.count // recipe.batch_size)
+    """Return the number of optimizer steps per epoch, at least 1."""
+    return max(1, dataset.train.count // (recipe.batch_size * recipe.accumulate))
+
+
+def batches_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
+    """Return the number of batches per epoch, `recipe.accumulate` for each optimizer step."""
+    return steps_per_epoch(dataset, recipe) * recipe.accumulate
 
 
 def evaluation_batches(split: Split | InBatches, classes: int, batch_size: int) -> tf.data.Dataset:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..runs.folder import data_name
+from ..runs.folder import data_name, model_name
 from ..text import in_markdown
 
 MAX_CLASSES = 20  # classes that a model card lists by name
@@ -112,8 +112,8 @@ def describe_training(run: dict[str, Any] | None, report: dict[str, Any]) -> lis
     recipe, metrics, images = run["recipe"], run["metrics"], run["images"]
     test, validation = metrics["test"], metrics["validation"]
     return [
-        f"- Recipe: {recipe.model}, {recipe.epochs} epochs, {recipe.optimizer} at "
-        f"{recipe.learning_rate:g}, seed {recipe.seed}",
+        f"- Recipe: {in_markdown(model_name(recipe.model))}, {recipe.epochs} epochs, "
+        f"{recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}",
         f"- Training: {images['train']:,} images of {in_markdown(data_name(recipe.dataset))}",
         f"- Checkpoint: epoch {metrics['best_epoch']}, chosen on {images['validation']:,} "
         f"validation images ({validation['top1']:.2%} accuracy)",

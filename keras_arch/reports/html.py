@@ -16,7 +16,7 @@ from ..errors import warn_on_failure
 from ..evaluation.metrics import CalibrationBin
 from ..files import atomic_write
 from ..recipes import Recipe
-from ..runs.folder import data_name
+from ..runs.folder import data_name, model_name
 from ..runs.history import read_history
 from ..text import printable
 from .figures import draw_confusion, draw_curves, draw_mistakes, draw_reliability
@@ -133,9 +133,9 @@ def write_report(folder, mistakes):
     stages.append(["total", f"{cost['parameters']:,}", f"{cost['multiply_adds']:,}", ""])
     defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
     options = [
-        [name, str(value)]
+        [name, " ".join(value) if isinstance(value, list) else str(value)]
         for name, value in recipe.items()
-        if value != defaults[name] and name != "seed"
+        if value not in ([], defaults[name]) and name != "seed"
     ]
     hardware = run["hardware"]
     environment = [
@@ -146,7 +146,7 @@ def write_report(folder, mistakes):
         ["git commit", str(run["git_commit"])],
         *([name, number] for name, number in run["versions"].items()),
     ]
-    title = f"{recipe['model']} on {data_name(recipe['dataset'])}"
+    title = f"{model_name(recipe['model'])} on {data_name(recipe['dataset'])}"
     images = ", ".join(f"{count:,} {split}" for split, count in run["images"].items())
     parts = [
         f"<h1>{escape(title)}</h1>",

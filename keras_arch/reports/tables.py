@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..recipes import Expected, Recipe
-from ..runs.folder import data_name
+from ..runs.folder import data_name, model_name
 from ..text import shorten
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def comparison_row(folder: Path, run: dict, history: dict, cost) -> dict[str, st
             "keras-arch train --resume."
         )
     return {
-        "model": run["recipe"].model,
+        "model": shorten(model_name(run["recipe"].model)),
         "dataset": shorten(data_name(run["recipe"].dataset)),
         "parameters": f"{cost.parameters:,}",
         "multiply-adds": f"{cost.multiply_adds:,}",
@@ -91,7 +92,7 @@ def describe_training(
     weights = f", weights from {recipe.weights}" if recipe.weights else ""
     weights += f", random: {', '.join(sorted(random_layers))}" if random_layers else ""
     return (
-        f"{recipe.model} ({parameters:,} trainable parameters{weights}) on "
+        f"{model_name(recipe.model)} ({parameters:,} trainable parameters{weights}) on "
         f"{data_name(recipe.dataset)} ({images} images) in {precision}"
     )
 
@@ -104,7 +105,7 @@ def run_row(recipe: Recipe, metrics: dict) -> dict[str, str]:
         metrics: result of `finish_run`.
     """
     return {
-        "model": recipe.model,
+        "model": shorten(model_name(recipe.model)),
         "dataset": shorten(data_name(recipe.dataset)),
         "best epoch": str(metrics["best_epoch"]),
         "validation accuracy": f"{metrics['validation']['top1']:.2%}",
@@ -114,9 +115,9 @@ def run_row(recipe: Recipe, metrics: dict) -> dict[str, str]:
     }
 
 
-def balanced_columns(metrics: dict, class_weights: str) -> dict[str, str]:
-    """Return {title: text} of the balanced accuracies if `class_weights` is "balanced", else {}."""
-    splits = ("validation", "test") if class_weights == "balanced" else ()
+def balanced_columns(metrics: dict, class_weights: str | Sequence[str]) -> dict[str, str]:
+    """Return {title: text} of the balanced accuracies if there are class weights, else {}."""
+    splits = () if class_weights == "none" else ("validation", "test")
     return {
         f"balanced {split} accuracy": f"{metrics[split]['balanced_accuracy']:.2%}"
         for split in splits

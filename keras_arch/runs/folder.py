@@ -14,7 +14,7 @@ from ..files import (
     refuse_inside,
     resolve_existing,
 )
-from ..plugins import resolve_function
+from ..plugins import is_function, resolve_function
 from .record import read_run
 
 
@@ -38,9 +38,15 @@ def data_name(dataset):
     return Path(dataset).stem if Path(dataset).is_absolute() else dataset
 
 
+def model_name(model):
+    """Return the display name of a model: its name, or FILE.py:function without the directory."""
+    return Path(model).name if is_function(model) else model
+
+
 def default_folder(recipe):
     """Return the default run directory, saved_models/<model>-<dataset>."""
-    return Path("saved_models") / f"{recipe.model}-{re.sub('[/:]', '-', data_name(recipe.dataset))}"
+    model = model_name(recipe.model).replace(".py:", "-")
+    return Path("saved_models") / f"{model}-{re.sub('[/:]', '-', data_name(recipe.dataset))}"
 
 
 def check_run_folder(folder, recipe, overwrite, resume):

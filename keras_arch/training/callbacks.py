@@ -152,8 +152,8 @@ class PrintProgress(keras.callbacks.Callback):
 
     Args:
         recipe: a `keras_arch.Recipe`.
-        steps: number of steps per epoch.
-        batch_size: images per step.
+        steps: number of batches per epoch.
+        batch_size: images per batch.
         progress: a `rich.progress.Progress`, from `progress_bar`.
     """
 
@@ -165,7 +165,7 @@ class PrintProgress(keras.callbacks.Callback):
             batch_size,
             progress,
         )
-        self.balanced = recipe.class_weights == "balanced"
+        self.balanced, self.accumulate = recipe.class_weights != "none", recipe.accumulate
 
     def on_train_begin(self, logs=None):
         self.spent = []  # seconds of each epoch of this process
@@ -185,7 +185,8 @@ class PrintProgress(keras.callbacks.Callback):
         if self.progress.disable:
             return
         speed = (batch + 1) * self.batch_size / (time.perf_counter() - self.started)
-        rate = rate_of(self.model.optimizer, self.epoch * self.steps + batch)
+        step = (self.epoch * self.steps + batch) // self.accumulate
+        rate = rate_of(self.model.optimizer, step)
         self.progress.update(
             self.task, advance=1, speed=f"{speed:,.0f} img/s", rate=f"learning rate {rate:.5f}"
         )

@@ -8,7 +8,7 @@ import keras
 
 from ..class_names import check_class_names
 from ..data.convert import InBatches, to_dataset
-from ..data.pipeline import check_batch_size
+from ..data.pipeline import check_data_options
 from ..errors import InputError
 from ..files import check_writable, is_path
 from ..machine import available_memory
@@ -39,7 +39,7 @@ def check_fit_arguments(model, data, recipe, folder):
     if isinstance(dataset.train, InBatches):
         recipe = dataclasses.replace(recipe, batch_size=dataset.train.batch_size)
     check_class_names(dataset.class_names)
-    check_batch_size(dataset, recipe)
+    check_data_options(dataset, recipe)
     strip_auxiliary_heads(model)  # raises for outputs other than auxiliary classifiers
     # plain_model raises for several inputs and for layer names that TensorFlow cannot trace.
     name, model = model.name, plain_model(model)

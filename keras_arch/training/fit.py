@@ -11,7 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.dataset import Dataset
-from ..data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from ..data.pipeline import (
+    batches_per_epoch,
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from ..data.policies import policy_of
 from ..errors import explain_surroundings
 from ..files import plain_path
@@ -73,7 +78,7 @@ def fit(
               effect. A resumed run is not bit-identical, because `fit` does not control the order
               of the images.
         recipe: a `keras_arch.Recipe`. `fit` ignores the fields that define the model and the data,
-            such as `model`, `dataset`, `stem` and `weights`.
+            such as `model`, `model_options`, `dataset`, `stem` and `weights`.
         folder: path of a directory for model.keras, history.csv and checkpoint.npz. It is created
             if it does not exist. Each write is atomic. model.keras also holds the class names.
         resume: whether to continue after the last epoch in `folder`. If there is no checkpoint,
@@ -136,10 +141,10 @@ def fit(
 
 def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard, hooks):
     """Train the copy for the remaining epochs, extend `history` and save the best weights."""
-    steps = steps_per_epoch(dataset, recipe)
+    steps = batches_per_epoch(dataset, recipe)
     done, heads = len(history.get("loss", [])), len(model.outputs)
     classes = len(dataset.class_names)
-    weights = balanced_weights(dataset) if recipe.class_weights == "balanced" else None
+    weights = weigh_classes(dataset, recipe)
     guessing = math.log(classes) * (1 if weights is None else weights.max())
     if hooks.loss is not None:
         guessing = math.inf  # the scale of the loss is unknown
@@ -188,7 +193,7 @@ def compile_copy(model, recipe, steps, hooks=NO_HOOKS):
     Args:
         model: a functional `keras.Model`.
         recipe: a `keras_arch.Recipe` whose precision is not "auto".
-        steps: number of steps per epoch.
+        steps: number of optimizer steps per epoch.
         hooks: `Hooks`, with metrics and a loss.
     """
     heads = len(model.outputs)  # the main head and the auxiliary classifiers
@@ -199,7 +204,7 @@ def compile_copy(model, recipe, steps, hooks=NO_HOOKS):
             if not hasattr(layer, "layers"):  # a frozen nested model freezes its layers
                 layer.trainable = layer in head
     metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
-    if recipe.class_weights == "balanced":
+    if recipe.class_weights != "none":
         metrics.append(BalancedAccuracy(model.outputs[0].shape[-1]))
     metrics += hooks.metrics
     trained.compile(
@@ -231,10 +236,15 @@ def repeat_labels(batches, heads, class_weights=None):
     return batches.map(repeat)
 
 
-def balanced_weights(dataset):
-    """Return class weights with the same total per class and a mean of 1 over the training images.
+def weigh_classes(dataset, recipe):
+    """Return an array with the weight of each class in the loss, or None for equal weights.
 
-    This is the rule "balanced" of scikit-learn.
+    Named weights are used as they are. The weights "balanced" have the same total per class and a
+    mean of 1 over the training images. This is the rule "balanced" of scikit-learn.
     """
+    if recipe.class_weights == "none":
+        return None
+    if named := recipe.named_class_weights:
+        return np.array([named.get(name, 1.0) for name in dataset.class_names])
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.class_names))
     return counts.sum() / (len(counts) * np.maximum(counts, 1))

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ..keras_private import learning_rate_at, moving_averages
+from ..keras_private import batches_of, learning_rate_at, moving_averages
 
 MOMENTUM = 0.9
 # Initial learning rate of onecycle, as a share of the peak, with the value of PyTorch and fastai
@@ -19,10 +19,10 @@ def build_optimizer(recipe, steps):
 
     Args:
         recipe: a `keras_arch.Recipe`.
-        steps: number of steps per epoch.
+        steps: number of optimizer steps per epoch.
 
     Returns:
-        A `keras.optimizers.Optimizer`.
+        A `keras.optimizers.Optimizer`. It takes a step after each `recipe.accumulate` batches.
     """
     schedule = build_schedule(recipe, steps)
     options = {
@@ -30,6 +30,7 @@ def build_optimizer(recipe, steps):
         "global_clipnorm": recipe.clip_norm,
         "use_ema": recipe.ema is not None,
         "ema_momentum": recipe.ema or 0.99,
+        "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
     }
     if recipe.optimizer == "sgd":
         options |= {"momentum": MOMENTUM, "nesterov": True}
@@ -48,8 +49,8 @@ def unwrap(optimizer):
 
 
 def rate_of(optimizer, step):
-    """Return the learning rate of a step, counted from 0."""
-    return learning_rate_at(unwrap(optimizer), step)
+    """Return the learning rate of an optimizer step, counted from 0, as a float."""
+    return float(learning_rate_at(unwrap(optimizer), step))
 
 
 def averaged_variables(optimizer):
@@ -57,7 +58,26 @@ def averaged_variables(optimizer):
     return moving_averages(unwrap(optimizer))
 
 
-class WarmUpAverage(keras.optimizers.Optimizer):
+class StepCounter(keras.optimizers.Optimizer):
+    """Count optimizer steps in a Keras optimizer that accumulates the gradients of several batches.
+
+    Keras counts batches in the learning rate schedule, and updates the EMA after every batch. With
+    this class, both change at optimizer steps only. Accumulated gradients are part of the
+    optimizer's state, so that a resumed run is bit-identical.
+    """
+
+    @keras.optimizers.Optimizer.learning_rate.getter
+    def learning_rate(self):
+        return learning_rate_at(self, self.iterations)
+
+    @property
+    def completes_step(self):
+        """Whether the current batch is the last one of an optimizer step."""
+        every = self.gradient_accumulation_steps or 1
+        return ops.equal((batches_of(self) + 1) % every, 0)
+
+
+class WarmUpAverage(StepCounter):
     """Add a warm-up of the EMA decay to a Keras optimizer.
 
     Keras initializes the average with the weights after the first step and applies the decay
@@ -70,7 +90,10 @@ class WarmUpAverage(keras.optimizers.Optimizer):
     @property
     def ema_momentum(self):
         step = ops.cast(self.iterations, "float32")
-        return ops.minimum(self.final_ema_momentum, (1 + step) / (10 + step))
+        decay = ops.minimum(self.final_ema_momentum, (1 + step) / (10 + step))
+        if self.gradient_accumulation_steps is None:
+            return decay
+        return ops.where(self.completes_step, decay, 1.0)  # 1 keeps the average
 
     @ema_momentum.setter
     def ema_momentum(self, decay):
@@ -97,7 +120,7 @@ def build_schedule(recipe, steps):
 
     Args:
         recipe: a `keras_arch.Recipe`.
-        steps: number of steps per epoch.
+        steps: number of optimizer steps per epoch.
     """
     peak, total = recipe.learning_rate, recipe.epochs * steps
     warmup = min(round(recipe.warmup_epochs * steps), total - 1)

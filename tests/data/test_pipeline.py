@@ -1,6 +1,7 @@
 """Batches are functions of seed, epoch and example. Augmentation is compared with NumPy."""
 
 import dataclasses
+import itertools
 from typing import get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ import keras_arch
 from keras_arch.data.augment import FLIP, LEFT, POLICIES, TOP, inception_box
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.order import RANDOM_NUMBERS
-from keras_arch.data.pipeline import training_batches
+from keras_arch.data.pipeline import check_data_options, training_batches
 from keras_arch.data.splits import InMemory, InStream
 from keras_arch.images.resize import resize
 from keras_arch.recipes import Augment
@@ -158,6 +159,37 @@ def test_crop_pads_each_side_by_an_eighth(height, width):
             cut = padded[top : top + height, left : left + width]
             flipped = policy == "flip_crop" and numbers[FLIP] < 0.5
             np.testing.assert_array_equal(after, cut[:, ::-1] if flipped else cut)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_dihedral_gives_the_eight_symmetries_of_a_square_equally(channels):
+    (change,) = POLICIES["dihedral"].pixels
+    images = RNG.integers(0, 256, (1600, 5, 5, channels)).astype("uint8")
+    counts = dict.fromkeys(itertools.product(range(4), (False, True)), 0)
+    for before, after in zip(images, apply(change, images), strict=True):
+        found = [
+            (turns, mirrored)
+            for turns, mirrored in counts
+            if np.array_equal(np.rot90(np.flip(before, 1) if mirrored else before, turns), after)
+        ]
+        assert len(found) == 1
+        counts[found[0]] += 1
+    assert min(counts.values()) > 150  # of 200, with a standard deviation of 13
+    assert max(counts.values()) < 250
+
+
+def test_dihedral_needs_square_images():
+    data = Dataset(
+        "wide",
+        *[InMemory(np.zeros((4, 5, 8, 1), "uint8"), np.arange(4) % 2)] * 3,
+        ("a", "b"),
+        (5, 8, 1),
+    )
+    recipe = dataclasses.replace(RECIPE, batch_size=2, augment="dihedral")
+    message = "needs square images. Received: images of 5x8 pixels in wide. Pass --image-size 5"
+    for check in (training_batches, check_data_options):
+        with pytest.raises(keras_arch.InputError, match=message):
+            check(data, recipe)
 
 
 def test_inception_box_has_area_and_aspect_of_the_paper():

@@ -24,7 +24,10 @@ COMMANDS = {  # words before the option: first work of the script
     "compare.py one two": "keras_arch.runs.record.read_run",
 }
 PARTS = {"recipe": Recipe, "settings": ExportSettings}  # fields that are dataclasses of options
-WITH = {"height": ["--width", "8"], "width": ["--height", "8"]}  # export.py takes both or neither
+WITH = {  # {script: {option: other words that it needs}}
+    "export.py": {"height": ["--width", "8"], "width": ["--height", "8"]},
+    "train.py": {"width": ["--model", "googlenet"]},
+}
 
 
 def numbers_in(kind):
@@ -70,7 +73,7 @@ def test_numbers_out_of_range_are_refused_before_any_work(
     for option, (kind, limits) in numeric_options(ROOT / "scripts" / first).items():
         assert math.isfinite(limits.low)
         assert math.isfinite(limits.high)
-        extra = WITH.get(option, []) if first == "export.py" else []
+        extra = WITH.get(first, {}).get(option, [])
         for number in {limits.low, limits.high, *BEYOND}:
             accepted = limits.low <= number <= limits.high and number == kind(number)
             arguments = [*words, f"--{option.replace('_', '-')}", str(number), *extra]

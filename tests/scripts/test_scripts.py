@@ -59,7 +59,8 @@ def test_run_directory_has_all_files_and_the_best_checkpoint(quickstart, digits)
     }
     assert (quickstart / "labels.txt").read_text().split() == list("0123456789")
     run = json.loads((quickstart / "run.json").read_text())
-    assert run["recipe"] == dataclasses.asdict(keras_arch.RECIPES["quickstart"])
+    recipe = dataclasses.asdict(keras_arch.RECIPES["quickstart"])
+    assert run["recipe"] == json.loads(json.dumps(recipe))  # tuples become lists
     with (quickstart / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == list(range(1, run["recipe"]["epochs"] + 1))

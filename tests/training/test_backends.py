@@ -26,6 +26,7 @@ EXACT = {
     "ema": {"ema": 0.9},
     "class weights": {"class_weights": "balanced"},
     "clip norm": {"clip_norm": 0.1},
+    "accumulate": {"accumulate": 2, "batch_size": 8, "ema": 0.9, "clip_norm": 0.1},
     "mixup": {"augment": "mixup"},
     "adamw": {"optimizer": "adamw", "learning_rate": 1e-3},
     "lamb": {"optimizer": "lamb"},

@@ -124,6 +124,8 @@ def test_every_option_is_checked_against_its_annotation(options):
             values = [words[0] * 2, None, ["none"], 2.0, np.zeros(3)]
         elif typing.get_origin(kind) is tuple:
             values = ["int8", 3, None, (3,)]
+        elif typing.get_origin(kind) is typing.Union:  # Literal | tuple
+            values = ["nonenone", 3, None, (3,), (), ("none", "balanced")]
         else:
             values = wrong[kind]
         for value in values:

@@ -60,6 +60,7 @@ SLOW = [
     Trial({"warmup_epochs": 2}),
     Trial({"learning_rate": 0.01}),
     Trial({"batch_size": 64}),
+    Trial({"accumulate": 2}),
     Trial({"weight_decay": 5e-3}),
     Trial({"patience": 10}, {"epochs": 30}),
     Trial({"image_size": 16}),
@@ -70,6 +71,7 @@ SLOW = [
     Trial({"augment": "random_erasing"}, MIRRORED),
     Trial({"augment": "mixup"}, MIRRORED),
     Trial({"augment": "cutmix"}, MIRRORED),
+    Trial({"augment": "dihedral"}, MIRRORED, loses=0.2),  # a rotated 6 is a 9
     Trial({"weights": "RUN"}),
     Trial({"freeze": "backbone"}, {"weights": "RUN"}),
     Trial(
@@ -79,7 +81,8 @@ SLOW = [
 ]
 # Options or values that are not trained here, with the reason.
 NOT_TRAINED = {
-    "model": "names the network: tests/architectures/test_contract.py",
+    "model": "names the network: tests/architectures/test_contract.py, tests/test_builders.py",
+    "model_options": "builds another network: tests/test_builders.py",
     "stem": "builds another network: tests/architectures/test_architectures.py",
     "width": "builds another network: tests/architectures/test_architectures.py",
     "kernel_5x5": "builds another network: tests/architectures/test_architectures.py",
@@ -90,6 +93,9 @@ NOT_TRAINED = {
     "image_size=64": "digits are of 8 pixels; 16 is trained",
     "image_size=224": "digits are of 8 pixels; 16 is trained",
     "weights=imagenet": "needs a download: tests/weights/test_weights.py",
+    "accumulate=4": "is slower; 2 is trained, and tests/training/test_accumulate.py",
+    "class_weights=CLASS": "stands for a class: tests/training/test_class_weights.py",
+    "class_weights=3": "changes the loss: tests/training/test_class_weights.py",
     "augment=POLICY": "stands for each policy",
     "augment=augment.py": "is a function of a user: tests/scripts/test_extend.py",
     "epochs": "is how long a run takes",
@@ -107,8 +113,9 @@ def kind_of(option):
 
 def values_of(option):
     """Return the values of a Literal option; () for other types."""
-    kind = kind_of(option)
-    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+    kinds = (kind_of(option), *typing.get_args(kind_of(option)))  # Literal, or Literal | tuple
+    literals = [kind for kind in kinds if typing.get_origin(kind) is typing.Literal]
+    return typing.get_args(literals[0]) if literals else ()
 
 
 def documented(text):
