@@ -102,7 +102,7 @@ class ExportSettings:
     verification_images: Annotated[int, Range(1, 1_000_000)] = 2000
     """Maximum number of test images for verification."""
     max_drop: Annotated[float, Range(0, 100)] = 1.0
-    """Maximum drop in top-1 accuracy, in percentage points."""
+    """Maximum drop in top-1 accuracy, in percentage points. Requires labels."""
     seed: Annotated[int, SEEDS] = 0
     """Seed for sampling calibration and verification images."""
     skip_range_check: bool = False

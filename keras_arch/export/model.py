@@ -46,7 +46,7 @@ def export_model(
         class_names: names of the classes in the order of the outputs. Integers become text.
         calibration: training images (count, height, width, channels) of 0-255 without
             augmentation. They set the ranges of the activations in int8 files.
-        settings: an `ExportSettings`.
+        settings: an `ExportSettings`. With `height` and `width`, the model is resized first.
 
     Returns:
         {format name: `FileSpec`} of the files that were written, and {format name: error message}
