@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras
 
-Shape = tuple[int | None, ...]
+Shape = tuple[Any, ...]  # of integers, and of None for the batch and open sides
 
 
 @dataclass(frozen=True)
