@@ -186,7 +186,7 @@ def test_a_trained_application(color_digits, tmp_path):
     model.compile(keras.optimizers.Adam(0.002), "sparse_categorical_crossentropy")
     model.fit(images, labels, batch_size=50, epochs=10, verbose=0)
     accuracy = np.mean(model.predict(test_images, verbose=0).argmax(axis=1) == test_labels)
-    assert accuracy > 0.95
+    assert accuracy > 0.9
     check_files(model, images[:200], test_images, test_labels, tmp_path, agreement=0.99)
 
 
