@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras
 
-Shape = tuple[Any, ...]  # integers, and None for the batch and open sides
+Shape = tuple[Any, ...]  # of integers, and of None for the batch and open sides
 
 
 @dataclass(frozen=True)
