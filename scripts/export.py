@@ -84,8 +84,8 @@ def check_options(options):
         return options.model / "export"
     if options.calibration is None:
         raise InputError(
-            "--calibration is required for a .keras file. Received: none. Pass an image folder, an "
-            ".npz file or a TFDS name with training images."
+            "--calibration is required for a .keras file. Received: none. Pass training images, "
+            "such as an image folder, or pass a run directory instead of the file."
         )
     folder = options.output or options.model.with_name(f"{options.model.stem}_export")
     files.refuse_inside(folder, filter(None, (options.calibration, options.test)))

@@ -50,7 +50,7 @@ def start_run(folder, recipe, precision, data_dir, dataset):
             changed.append(f"Keras backend {backend} instead of {recorded}")
         before_hashes = before.get("functions", {})
         changed += [
-            f"another content of {text}"
+            f"another content of {Path(text).name}"
             for text in find_functions(recipe)
             if before_hashes.get(text) != hash_file(text)
         ]

@@ -403,7 +403,7 @@ def with_two_inputs():
     return keras.Model(images, layers.Dense(3, activation="softmax")(x))
 
 
-@keras.saving.register_keras_serializable()
+@keras.saving.register_keras_serializable("test_any_model")
 class Subclassed(keras.Model):
     def __init__(self, **options):
         super().__init__(**options)

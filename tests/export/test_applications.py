@@ -158,9 +158,8 @@ def color_digits(digits):
     ]
 
 
-@pytest.mark.parametrize(
-    "build", [own_sequential, pytest.param(nested_with_augmentation, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("build", [own_sequential, nested_with_augmentation])
+@pytest.mark.slow
 def test_a_trained_model_of_ones_own(build, color_digits, tmp_path):
     keras.utils.set_random_seed(0)
     (images, labels), (test_images, test_labels) = color_digits

@@ -443,12 +443,18 @@ def test_a_batch_norm_in_training_mode_is_found(name, activation):
 
 
 def with_multiplication(model):
-    """Return a file with a multiplication after the first convolution, as in an unfolded norm."""
+    """Return a file with a multiplication after a convolution, as in an unfolded norm."""
     with trace(build_tflite_model(model)) as source:
         content = tf.lite.TFLiteConverter.from_saved_model(source).convert()
     file = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = file.subgraphs[0]
-    first = next(one for one in graph.operators if len(one.inputs) == 3)  # image, kernel, bias
+    first = next(
+        one
+        for one in graph.operators
+        if len(one.inputs) == 3  # image, kernel, bias
+        and graph.tensors[one.outputs[0]].shape[-1] > 1  # not the conversion to grayscale
+        and one.builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.NONE
+    )
     output, shape = first.outputs[0], graph.tensors[first.outputs[0]].shape
     scale, scaled, buffer = schema.TensorT(), schema.TensorT(), schema.BufferT()
     buffer.data = np.frombuffer(np.linspace(1, 2, shape[-1], dtype="float32").tobytes(), "uint8")
@@ -639,6 +645,7 @@ def test_a_fault_in_a_file_is_reported(fault, quickstart, model, reference, tmp_
     assert any(re.match(message, problem) for problem in problems), problems
 
 
+@pytest.mark.slow
 def test_swapped_outputs_of_a_server_are_reported(model, reference, tmp_path):
     names = tf.constant(list("0123456789"))
 
@@ -739,6 +746,7 @@ def test_interval_covers_the_true_drop():
     assert 0.93 <= covered / 1000 <= 0.98
 
 
+@pytest.mark.slow
 def test_a_failed_export_leaves_the_earlier_one(quickstart, script, tmp_path, capfd, monkeypatch):
     """The script exits with status 1 and prints the file and the reason."""
     run = tmp_path / "run"

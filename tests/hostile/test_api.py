@@ -89,7 +89,7 @@ OTHERS = {  # function: arguments as in BUILDER
     "strip_auxiliary_heads": {"model": ()},
     "transfer_weights": {"model": (), "source": ()},
     "Recipe": {field.name: () for field in dataclasses.fields(keras_arch.Recipe)}
-    | {"learning_rate": ("huge",), "callback": ("empty list",)},
+    | {"learning_rate": ("huge",), "callback": ("empty list",), "model_options": ("empty list",)},
     "ExportSettings": {field.name: () for field in dataclasses.fields(keras_arch.ExportSettings)}
     | {"keep_float": ("empty list",)},
 }

@@ -21,6 +21,7 @@ def loaded(monkeypatch, digits):
     return digits
 
 
+@pytest.mark.slow
 def test_fine_tune_trains_the_head_and_then_all_layers(example, small_digits, monkeypatch, capsys):
     fine_tune = example("fine_tune")
     learn, phases = fine_tune.learn, []

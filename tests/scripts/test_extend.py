@@ -175,7 +175,7 @@ def test_callback_of_a_file(script, data_dir, tmp_path, monkeypatch, capfd):
     history = read_history(tmp_path / "run")
     assert f"gap {history['val_loss'][0] - history['loss'][0]:.3f}\n" in capfd.readouterr().out
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())
-    text = f"{tmp_path / 'mine.py'}:stop_when_perfect"
+    text = f"{tmp_path / 'mine.py'}:print_gap"
     assert recorded["recipe"]["callback"] == [text]
     assert list(recorded["functions"]) == [text]
 

@@ -122,6 +122,7 @@ def test_gradient_norm_is_the_steepest_slope(example, digits):
     np.testing.assert_allclose(norms[0], np.linalg.norm(slopes), rtol=0.02)
 
 
+@pytest.mark.slow
 def test_gradient_grows_with_depth_without_skips_alone(example, digits):
     """Batch norm causes this (Yang et al. 2019, arXiv:1902.08129), and skips prevent it."""
     first = {}

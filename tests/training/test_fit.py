@@ -519,6 +519,7 @@ def test_patience_ends_training(few, tmp_path):
     assert len(history["loss"]) == best_epoch(history) + 3 < 9
 
 
+@pytest.mark.slow
 def test_loss_is_scaled_in_float16(few, tmp_path):
     """Small gradients do not underflow: the result equals that of float32 up to rounding."""
     found = [

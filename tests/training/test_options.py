@@ -46,8 +46,9 @@ class Trial:
 # Mirrored digits take more epochs to learn.
 MIRRORED = {"augment": "flip_crop", "epochs": 30}
 # Adaptive optimizers need other learning rates.
-QUICK = [Trial({"class_weights": "balanced"})]
-SLOW = [
+
+TRIALS = [
+    Trial({"class_weights": "balanced"}),
     Trial({"ema": 0.999}),
     Trial({"schedule": "onecycle", "warmup_epochs": 2}),
     Trial({"label_smoothing": 0.1}),
@@ -154,7 +155,7 @@ def claims():
 
 def missing(claimed):
     """Return the entries of `claimed` that are in no table and differ from the base."""
-    tried = {trial.option for trial in QUICK + SLOW}
+    tried = {trial.option for trial in TRIALS}
     return sorted(
         f"{option}={value}"
         for option, value in claimed
@@ -217,13 +218,8 @@ def trained(data_dir, tmp_path_factory):
     return lambda changes: train(tuple(sorted(changes.items())))
 
 
-@pytest.mark.parametrize(
-    "trial",
-    [
-        *(pytest.param(trial, id=trial.name) for trial in QUICK),
-        *(pytest.param(trial, id=trial.name, marks=pytest.mark.slow) for trial in SLOW),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
 def test_documented_option_keeps_the_accuracy(trained, trial):
     _, without = trained(trial.base)
     _, found = trained({**trial.base, **trial.changes})
