@@ -53,7 +53,7 @@ def test_splits_are_reproducible(digits, tmp_path):
     [
         pytest.param("_info", marks=pytest.mark.slow),
         pytest.param("_split_generators", marks=pytest.mark.slow),
-        "_download_and_prepare",
+        pytest.param("_download_and_prepare", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_can_prepare_the_same_data(tmp_path, monkeypatch, step):

@@ -466,6 +466,7 @@ def test_class_weights_save_the_epoch_of_best_balanced_accuracy(few, tmp_path):
     assert list(history)[-2:] == ["learning_rate", "seconds"]
 
 
+@pytest.mark.slow
 def test_class_weights_report_balanced_accuracy(script, digits, data_dir, tmp_path, capfd):
     """On the screen, in run.json, in the report, and compared with runs without class weights."""
     run, command = (

@@ -39,6 +39,7 @@ class Killed(BaseException):
     """An exception that the package does not catch."""
 
 
+@pytest.mark.slow
 def test_resumed_state_is_bit_identical(digits, tmp_path, monkeypatch):
     """Weights, optimizer, EMA, random state of dropout and history, with all stateful options."""
     few = InMemory(digits.train.images[:64], digits.train.labels[:64])
