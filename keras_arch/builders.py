@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .architectures.registry import check_options, find_architecture
+from .architectures.registry import check_builder_options, find_architecture
 from .errors import InputError, first_line, is_out_of_memory
 from .plugins import load_function
 from .recipes import Recipe
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def find_builder(recipe: Recipe) -> Callable[..., keras.Model]:
+def builder_of(recipe: Recipe) -> Callable[..., keras.Model]:
     """Return the builder of a recipe with its options.
 
     Args:
@@ -34,15 +34,15 @@ def find_builder(recipe: Recipe) -> Callable[..., keras.Model]:
     """
     if ".py" not in recipe.model:
         builder = find_architecture(recipe.model)
-        check_options(recipe.model, builder, recipe.builder_options)
+        check_builder_options(recipe.model, builder, recipe.builder_options)
         return partial(builder, **recipe.builder_options)
     builder, name = load_function(recipe.model), Path(recipe.model).name
-    check_options(name, builder, recipe.builder_options)
-    check_signature(name, builder, recipe.builder_options)
+    check_builder_options(name, builder, recipe.builder_options)
+    check_call(name, builder, recipe.builder_options)
     return partial(call_function, name, builder, **recipe.builder_options)
 
 
-def check_signature(name: str, builder: Callable, options: dict[str, Any]) -> None:
+def check_call(name: str, builder: Callable, options: dict[str, Any]) -> None:
     """Raise InputError unless `builder(input_shape=..., classes=..., **options)` is a valid call."""
     try:
         inspect.signature(builder).bind(input_shape=(1, 1, 1), classes=2, **options)

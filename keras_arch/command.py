@@ -4,13 +4,14 @@ The scripts are files to read and to copy. A wheel holds them as keras_arch/scri
 """
 
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Union
 
 from . import __version__
 from .cli import parse_with_tyro, run, say
 from .errors import InputError, choose, require
+from .plugins import load_module
 
 PROGRAM = "keras-arch"
 COMMANDS = {
@@ -99,15 +100,10 @@ def complete(arguments: list[str]) -> None:
     parse_with_tyro(Union[tuple(commands)], arguments, prog=PROGRAM)  # noqa: UP007
 
 
-def import_script(name: str):
+def import_script(name: str) -> ModuleType:
     """Return the module of a command's script."""
-    spec = spec_from_file_location(f"keras_arch.scripts.{name.replace('-', '_')}", script_of(name))
-    assert spec is not None  # for mypy: a .py file has a loader
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # tyro reads docstrings from the source of the module
-    spec.loader.exec_module(module)
-    return module
+    path = script_of(name)
+    return load_module(f"keras_arch.scripts.{path.stem}", path)
 
 
 if __name__ == "__main__":

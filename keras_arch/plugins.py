@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .errors import InputError, choose, first_line
@@ -82,21 +83,28 @@ def split(text: str) -> tuple[Path, str]:
 @functools.cache  # one module for all functions of a file
 def import_file(path: Path, sha256: str):
     """Return the module of a Python file whose content has the SHA-256 `sha256`."""
-    name = f"plugin_{path.stem}_{sha256[:16]}"
-    spec = spec_from_file_location(name, path)
-    assert spec is not None  # for mypy: a .py file has a loader
-    assert spec.loader is not None
-    module = module_from_spec(spec)
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)  # the last one, so that the file's directory hides no module
-    sys.modules[name] = module  # dataclasses and pickle look it up there
     try:
-        spec.loader.exec_module(module)
+        return load_module(f"plugin_{path.stem}_{sha256[:16]}", path)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
         raise InputError(
             f"{path} cannot be imported. Received: {type(error).__name__}: {first_line(error)}. "
             "Correct the file."
         ) from error
+
+
+def load_module(name: str, path: Path) -> ModuleType:
+    """Import a Python file as the module `name`."""
+    spec = spec_from_file_location(name, path)
+    assert spec is not None  # for mypy: a .py file has a loader
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses, pickle and tyro look it up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

@@ -62,7 +62,7 @@ class Recipe:
     learning_rate: Annotated[float, Range(1e-12, 1e30)]
     """Peak learning rate, reached after the warm-up."""
     batch_size: Annotated[int, Range(1, 1_000_000)] = 128
-    """Images per step, at most the number of training images."""
+    """Images per batch, at most the number of training images."""
     accumulate: Annotated[int, Range(1, 10_000)] = 1
     """Batches per optimizer step. Gradients are averaged over them. For large batches."""
     optimizer: Literal["sgd", "adamw", "lamb"] = "sgd"
@@ -80,7 +80,7 @@ class Recipe:
     class_weights: Annotated[
         Literal["none", "balanced"] | tuple[str, ...], Metavar("none|balanced|CLASS=WEIGHT ...")
     ] = "none"
-    """Class weights in the loss. balanced gives every class the same total weight."""
+    """Class weights in the loss, by name. balanced: the same total weight for every class."""
     ema: Annotated[float, Range(1e-6, 0.999999)] | None = None
     """Decay of an exponential moving average of the weights, such as 0.999. Default: off."""
     patience: Annotated[int, Range(1, 100_000)] | None = None

@@ -54,7 +54,7 @@ def main():
             strip_auxiliary_heads,
             transfer_weights,
         )
-        from keras_arch.builders import find_builder
+        from keras_arch.builders import builder_of
         from keras_arch.data.manifest import refuse_images
         from keras_arch.data.pipeline import check_data_options
         from keras_arch.evaluation.evaluate import evaluate_run
@@ -67,7 +67,7 @@ def main():
 
     for text in find_functions(recipe):
         load_function(text)
-    builder = find_builder(recipe)
+    builder = builder_of(recipe)
     if recipe.weights:
         check_source(recipe.weights)
     if recipe.weights == "imagenet":

@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import keras_arch
-from keras_arch.builders import find_builder
+from keras_arch.builders import builder_of
 from keras_arch.recipes import Recipe
 from keras_arch.runs.folder import default_folder, model_name, resolve_paths
 from keras_arch.runs.record import find_recipe
@@ -76,7 +76,7 @@ def recipe_of(model="resnet8", **changes):
     ],
 )
 def test_model_options_are_arguments_of_the_builder(model, options, expected):
-    found = find_builder(recipe_of(model, model_options=options))(input_shape=(8, 8, 1), classes=3)
+    found = builder_of(recipe_of(model, model_options=options))(input_shape=(8, 8, 1), classes=3)
     wanted = keras_arch.build(model, input_shape=(8, 8, 1), classes=3, **expected)
     # Keras numbers the names of unnamed layers, so only the types and settings are compared.
     assert summary_of(found) == summary_of(wanted)
@@ -195,7 +195,7 @@ def test_an_unusable_network_is_one_line_before_training(
 
 def test_options_of_a_function_with_any_arguments_are_not_checked(tmp_path):
     (tmp_path / "net.py").write_text("def free(**options):\n    return options['depth']\n")
-    builder = find_builder(recipe_of(f"{tmp_path}/net.py:free", model_options=("depth=3",)))
+    builder = builder_of(recipe_of(f"{tmp_path}/net.py:free", model_options=("depth=3",)))
     with pytest.raises(keras_arch.InputError, match="Received: int"):
         builder(input_shape=(8, 8, 1), classes=2)
 
@@ -208,7 +208,7 @@ def test_a_builder_in_a_file_gets_shape_classes_and_options(net, monkeypatch):
     recipe = resolve_paths(recipe_of("net.py:tiny", model_options=("filters=6",)))
     assert recipe.model == f"{net}:tiny"
     monkeypatch.chdir("/")
-    model = find_builder(recipe)(input_shape=(8, 8, 1), classes=10)
+    model = builder_of(recipe)(input_shape=(8, 8, 1), classes=10)
     assert model.input_shape == (None, 8, 8, 1)
     assert model.output_shape == (None, 10)
     assert (
@@ -237,7 +237,7 @@ def test_a_run_of_a_builder_in_a_file_is_like_any_other(
     assert "<h1>net.py:tiny on digits</h1>" in page
     assert "filters=6" in page
     repeated, _ = find_recipe(str(run))
-    assert find_builder(repeated)(input_shape=(8, 8, 1), classes=10).count_params() == 130
+    assert builder_of(repeated)(input_shape=(8, 8, 1), classes=10).count_params() == 130
     net.unlink()  # the saved model needs no code
     assert script("evaluate.py", run, "--data-dir", data_dir, "--output", tmp_path / "ev") == 0
 

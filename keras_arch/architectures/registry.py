@@ -130,7 +130,7 @@ def build(name: str, **options: Any) -> keras.Model:
         model = keras_arch.build("resnet20", input_shape=(32, 32, 3), classes=10)
     """
     builder = find_architecture(name)
-    check_options(name, builder, options)
+    check_builder_options(name, builder, options)
     return builder(**options)
 
 
@@ -139,7 +139,7 @@ def find_architecture(name: str) -> Callable[..., keras.Model]:
     return ARCHITECTURES[choose("the name of a model", str(name).lower(), available())].load()
 
 
-def check_options(name: str, builder: Callable, options: Iterable[str]) -> None:
+def check_builder_options(name: str, builder: Callable, options: Iterable[str]) -> None:
     """Raise InputError unless each name in `options` is an argument of a builder."""
     arguments = inspect.signature(builder).parameters
     if any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):

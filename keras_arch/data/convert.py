@@ -130,12 +130,12 @@ def from_arrays(train: Any, validation: Any, classes: int) -> Dataset:
         x, y = to_array(f"x_{name}", x), to_array(f"y_{name}", y)
         images = x[..., np.newaxis] if x.ndim == 3 else x
         labels = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        check_images(f"x_{name}", images)
-        check_labels(f"y_{name}", labels, len(images), classes)
+        check_pixels(f"x_{name}", images)
+        check_integer_labels(f"y_{name}", labels, len(images), classes)
         if images.dtype.kind == "f":
             images = np.round(images)
         splits.append(InMemory(align(images.astype("uint8")), labels.astype("int64")))
-    return pair("the arrays", splits, numbered(classes))
+    return join_splits("the arrays", splits, number_classes(classes))
 
 
 def to_array(name: str, values: Any) -> np.ndarray:
@@ -146,7 +146,7 @@ def to_array(name: str, values: Any) -> np.ndarray:
         raise InputError(f"{name} must be an array. Received: {first_line(error)}.") from error
 
 
-def check_images(name: str, images: np.ndarray) -> None:
+def check_pixels(name: str, images: np.ndarray) -> None:
     """Raise InputError unless `images` is a batch of images of 0-255."""
     if images.ndim != 4 or images.dtype.kind not in "uif" or not images.size:
         raise InputError(
@@ -161,7 +161,7 @@ def check_images(name: str, images: np.ndarray) -> None:
         )
 
 
-def check_labels(name: str, labels: np.ndarray, count: int, classes: int) -> None:
+def check_integer_labels(name: str, labels: np.ndarray, count: int, classes: int) -> None:
     """Raise InputError unless `labels` has an integer below `classes` for each image."""
     if labels.ndim != 1 or labels.dtype.kind not in "ui" or len(labels) != count:
         fix = " Use labels.argmax(axis=1) of one-hot labels." if labels.ndim == 2 else ""
@@ -206,13 +206,13 @@ def from_batches(train: tf.data.Dataset, validation: tf.data.Dataset, classes: i
             raise InputError(f"The {name} data must have a batch. Received: none.")
         split = InBatches(dataset, steps)
         images, labels = split.first
-        check_images(f"The images of the {name} data", images)
-        check_labels(f"The labels of the {name} data", labels, len(images), classes)
+        check_pixels(f"The images of the {name} data", images)
+        check_integer_labels(f"The labels of the {name} data", labels, len(images), classes)
         splits.append(split)
-    return pair("the tf.data pair", splits, class_names_of(train, classes))
+    return join_splits("the tf.data pair", splits, class_names_in(train, classes))
 
 
-def pair(name: str, splits: list[Any], class_names: tuple[str, ...]) -> Dataset:
+def join_splits(name: str, splits: list[Any], class_names: tuple[str, ...]) -> Dataset:
     """Return a `Dataset` of a training and a validation split. `fit` does not use the test split."""
     train, validation = splits
     shape, other = (split.sample(1, 0)[0].shape[1:] for split in (train, validation))
@@ -224,12 +224,12 @@ def pair(name: str, splits: list[Any], class_names: tuple[str, ...]) -> Dataset:
     return Dataset(name, train, validation, validation, class_names, shape)
 
 
-def numbered(classes: int) -> tuple[str, ...]:
+def number_classes(classes: int) -> tuple[str, ...]:
     """Return "0", "1", ... as class names."""
     return tuple(map(str, range(classes)))
 
 
-def class_names_of(dataset: tf.data.Dataset, classes: int) -> tuple[str, ...]:
+def class_names_in(dataset: tf.data.Dataset, classes: int) -> tuple[str, ...]:
     """Return the class names that `keras.utils.image_dataset_from_directory` adds, or numbers."""
     names = getattr(dataset, "class_names", None)
-    return numbered(classes) if names is None else check_class_names(names)
+    return number_classes(classes) if names is None else check_class_names(names)

@@ -16,7 +16,7 @@ from .model import export_model, quantization_errors, weights_version
 from .model_card import write_model_card
 from .quantization import LayerError, layers_to_keep
 from .record import ExportInputs, describe_export, describe_refusal, list_problems
-from .source import ExportSource, ImageSet, check_source
+from .source import ExportSource, ImageSet, source_of_model
 from .verification.verify import Reference, verify
 
 BATCH = 100
@@ -80,7 +80,7 @@ def export_and_verify(
             f"`folder` must be the path of a directory. Received: {type(folder).__name__}."
         )
     images = None if test is None else to_test_images(test)
-    source = check_source(
+    source = source_of_model(
         model, class_names, ImageSet(calibration, split="calibration"), images, settings
     )
     folder = Path(folder)

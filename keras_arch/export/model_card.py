@@ -66,7 +66,7 @@ def model_card(
         "",
         describe_verification(report, run),
         "",
-        *("## Training", "", *describe_training(run, report)),
+        *("## Training", "", *training_lines(run, report)),
         "",
         "## Limitations",
         "",
@@ -101,7 +101,7 @@ def describe_images(images: dict[str, Any]) -> str:
     return f"{images['images']:,} images of {name}{part}"
 
 
-def describe_training(run: dict[str, Any] | None, report: dict[str, Any]) -> list[str]:
+def training_lines(run: dict[str, Any] | None, report: dict[str, Any]) -> list[str]:
     """Return the lines on the training and the calibration."""
     if run is None:
         images = describe_images(report["calibration"])

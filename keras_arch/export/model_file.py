@@ -27,7 +27,7 @@ from ..models import (
 )
 from ..text import VALUE_CELLS, shorten
 from .model import CHECKED_IMAGES, resize_to_settings
-from .source import ExportSource, ImageSet, check_source
+from .source import ExportSource, ImageSet, source_of_model
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def open_model_file(
             "Pass --height and --width of the files."
         )
     calibration, test = load_images(options, names, shape, settings)
-    model = check_activation(model, calibration.pixels[:CHECKED_IMAGES], options.softmax)
-    return check_source(model, names, calibration, test, settings)
+    model = with_probabilities(model, calibration.pixels[:CHECKED_IMAGES], options.softmax)
+    return source_of_model(model, names, calibration, test, settings)
 
 
 def check_names(path: Path, names: Sequence[str], classes: int) -> None:
@@ -145,7 +145,7 @@ def load_images(
     def sample(data: Dataset, name: str, split: str, count: int) -> ImageSet:
         split = "all" if is_unsplit(name) and not same else split
         images, labels = getattr(data, split).sample(count, settings.seed)
-        return ImageSet(with_channels(images, shape, name), labels, name, split)
+        return ImageSet(match_channels(images, shape, name), labels, name, split)
 
     assert calibration is not None  # for mypy: `options.calibration` is a name
     needed = settings.calibration_images
@@ -158,7 +158,7 @@ def load_images(
     return sample(data, calibration, "train", needed), held_out
 
 
-def with_channels(images: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+def match_channels(images: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
     """Return images with the channels of a model. An RGB model takes grayscale images."""
     if not len(images):
         raise InputError(f"Data set {name!r} has no images in its split. Add images.")
@@ -170,7 +170,7 @@ def with_channels(images: np.ndarray, shape: tuple[int, ...], name: str) -> np.n
     return np.broadcast_to(images, (*images.shape[:3], shape[2]))
 
 
-def check_activation(model: keras.Model, images: np.ndarray, softmax: bool) -> keras.Model:
+def with_probabilities(model: keras.Model, images: np.ndarray, softmax: bool) -> keras.Model:
     """Return the model with probabilities as outputs.
 
     Args:

@@ -51,12 +51,12 @@ def describe_export(
         "dataset": inputs.dataset,
         "pixels": [0, 255],
         "calibration": {
-            **describe_images(inputs.calibration),
+            **record_images(inputs.calibration),
             "seed": settings.seed,
             "augmented": False,
         },
         "verification": {
-            **describe_images(inputs.verification),
+            **record_images(inputs.verification),
             "seed": settings.seed,
             "max_drop": settings.max_drop,
             "top1": inputs.top1,
@@ -73,7 +73,7 @@ def describe_export(
     }
 
 
-def describe_images(images: ImageSet) -> dict[str, Any]:
+def record_images(images: ImageSet) -> dict[str, Any]:
     """Return where images come from, and their number. None: arrays."""
     return {"data": images.data, "split": images.split, "images": len(images.pixels)}
 

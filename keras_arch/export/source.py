@@ -34,7 +34,7 @@ class ImageSet:
         labels = None if self.labels is None else self.labels[:count]
         return replace(self, pixels=self.pixels[:count], labels=labels)
 
-    def shuffled(self, seed: int) -> "ImageSet":
+    def shuffle(self, seed: int) -> "ImageSet":
         """Return the images in a random order."""
         order = draw_indices(len(self.pixels), len(self.pixels), seed)
         labels = None if self.labels is None else self.labels[order]
@@ -57,7 +57,7 @@ class ExportSource:
     """Content of run.json. None: the model is not of a run."""
 
 
-def check_source(
+def source_of_model(
     model: keras.Model,
     class_names: Iterable[str | int],
     calibration: ImageSet,

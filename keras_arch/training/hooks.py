@@ -111,7 +111,8 @@ def check_metrics(metrics, classes):
         try:
             value = np.asarray(keras.ops.convert_to_numpy(metric(*sample(classes))))
             metric.reset_state()
-            assert value.ndim == 0, f"an array of shape {value.shape}"
+            if value.ndim:
+                raise ValueError(f"an array of shape {value.shape}")
         except Exception as error:
             raise InputError(
                 f"The metric {shorten(name)} must compute one number from one-hot labels and "

@@ -88,7 +88,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path, monkeypatch, precision):
         if next(batches) == 2 * 8 + 3:
             raise KeyboardInterrupt
 
-    expected, _ = train(tmp_path / "whole", **options)
+    expected, _ = train(tmp_path / "complete", **options)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(callbacks.SwapAverages, "on_train_batch_end", die_in_the_third_epoch)
         train(tmp_path / "killed", **options)
@@ -98,7 +98,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path, monkeypatch, precision):
         np.testing.assert_array_equal(mine, theirs)
     with (
         np.load(tmp_path / "killed" / "checkpoint.npz") as mine,
-        np.load(tmp_path / "whole" / "checkpoint.npz") as theirs,
+        np.load(tmp_path / "complete" / "checkpoint.npz") as theirs,
     ):
         assert mine.files == theirs.files
         for name in set(mine.files) - {"history"}:
