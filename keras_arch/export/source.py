@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..data.order import draw_indices
 from ..errors import InputError
 from ..formats import ExportSettings
 from ..models import plain_model
@@ -33,12 +32,6 @@ class ImageSet:
         """Return the first `count` images."""
         labels = None if self.labels is None else self.labels[:count]
         return replace(self, pixels=self.pixels[:count], labels=labels)
-
-    def shuffle(self, seed: int) -> "ImageSet":
-        """Return the images in a random order."""
-        order = draw_indices(len(self.pixels), len(self.pixels), seed)
-        labels = None if self.labels is None else self.labels[order]
-        return replace(self, pixels=self.pixels[order], labels=labels)
 
 
 @dataclass(frozen=True)
