@@ -10,6 +10,7 @@ from keras_arch import files
 from keras_arch.cli import check_command_line, parse, print_table, program, quiet, run, say
 from keras_arch.options import Metavar
 from keras_arch.plugins import find_functions, load_function
+from keras_arch.published import is_published
 from keras_arch.recipes import EXPECTED, RECIPES, Recipe
 from keras_arch.reports.tables import describe_training, recipe_table, run_row
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
@@ -62,30 +63,27 @@ def main():
         from keras_arch.training.checkpoint import recorded_precision
         from keras_arch.training.fast_copy import make_repeatable
         from keras_arch.training.precision import choose_precision
+        from keras_arch.weights.checks import check_published
         from keras_arch.weights.files import check_source
-        from keras_arch.weights.torchvision import check_published
 
     for text in find_functions(recipe):
         load_function(text)
     builder = builder_of(recipe)
     if recipe.weights:
         check_source(recipe.weights)
-    if recipe.weights == "imagenet":
-        check_published(recipe.model)
+    if is_published(recipe.weights):
+        check_published(recipe.weights, recipe.model)
     refuse_images(folder, recipe.dataset)
     data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options)
     check_data_options(data, recipe)
     make_repeatable(recipe.seed)
     model = builder(input_shape=data.image_shape, classes=len(data.class_names))
-    initialized = (
+    if recipe.weights:
         transfer_weights(model, recipe.weights, recipe.model, data.class_names)
-        if recipe.weights
-        else set()
-    )
     with quiet():
         recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
         precision = choose_precision(recipe.precision, recorded)
-    say(describe_training(recipe, model, data.sizes, precision.name, initialized))
+    say(describe_training(recipe, model, data.sizes, precision.name))
     with files.atomic_folder(folder, "run.json", options.resume, check) as unfinished:
         start_run(unfinished, recipe, precision, options.data_dir, data)
         chosen = replace(recipe, precision=precision.name)

@@ -39,11 +39,11 @@ def imports_of(path):
 # {directory: modules and directories that it may import}, from recipe to report.
 LEAVES = {
     *("class_names", "datasets", "errors", "files", "keras_private", "machine", "models"),
-    *("options", "plugins", "text"),
+    *("options", "plugins", "published", "text"),
 }
 ALLOWED = {
-    "architectures": {"errors", "weights"},
-    "weights": {"class_names", "errors", "files", "models", "text"},
+    "architectures": {"errors", "published", "weights"},
+    "weights": {"class_names", "errors", "files", "models", "published", "text"},
     "images": {"errors", "files"},
     "artifacts": {"class_names", "errors", "files", "machine", "models", "text"},
     "data": LEAVES | {"images", "recipes"},

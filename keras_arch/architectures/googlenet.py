@@ -17,7 +17,7 @@ import keras
 from keras import layers, ops
 
 from ..errors import InputError, choose
-from ..weights.torchvision import HALVES
+from ..published import HALVES
 from .layers import (
     ANY_SIZE,
     as_real,

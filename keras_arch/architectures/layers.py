@@ -14,8 +14,8 @@ import keras
 from keras import layers
 
 from ..errors import InputError
+from ..published import IMAGENET_NORMALIZATION, Normalization
 from ..weights.files import check_source
-from ..weights.torchvision import IMAGENET_NORMALIZATION, Normalization
 from ..weights.transfer import load_weights
 
 ImageShape = tuple[int | None, int | None, int]  # (height, width, channels)

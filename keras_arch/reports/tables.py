@@ -76,7 +76,6 @@ def describe_training(
     model: keras.Model,
     sizes: dict[str, int],
     precision: str,
-    random_layers: set[str],
 ) -> str:
     """Return one line on what keras-arch train is about to train.
 
@@ -85,12 +84,10 @@ def describe_training(
         model: model to train.
         sizes: {split: number of images}.
         precision: dtype policy of the training.
-        random_layers: names of the layers that do not get their weights from `recipe.weights`.
     """
     parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     weights = f", weights from {recipe.weights}" if recipe.weights else ""
-    weights += f", random: {', '.join(sorted(random_layers))}" if random_layers else ""
     return (
         f"{model_name(recipe.model)} ({parameters:,} trainable parameters{weights}) on "
         f"{data_name(recipe.dataset)} ({images} images) in {precision}"

@@ -12,6 +12,7 @@ import h5py
 
 from ..errors import InputError
 from ..files import is_path
+from ..published import PUBLISHED, is_published
 from ..text import join_first
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def find_weights_file(option: str, value: Any) -> Path:
     if path is None or not path.is_file():
         missing = f", and {path} does not exist" if path is not None else ""
         raise InputError(
-            f"`{option}` must be None, 'imagenet' or a weights file. "
+            f"`{option}` must be None, a weights file or one of {', '.join(map(repr, PUBLISHED))}. "
             f"Received: {option}={reprlib.repr(value)}{missing}. "
             "Use a .keras, .weights.h5, .safetensors or .pth file."
         )
@@ -80,13 +81,8 @@ def has_head(model: keras.Model) -> bool:
     return any(layer.name == "predictions" for layer in model.layers)
 
 
-def is_published(source: Any) -> bool:
-    """Return whether `source` is "imagenet", torchvision's checkpoint."""
-    return isinstance(source, str) and source == "imagenet"
-
-
 def check_source(source: Any) -> None:
-    """Raise InputError unless `source` is "imagenet", a weights file or a run directory."""
+    """Raise InputError unless `source` is published weights, a weights file or a run directory."""
     if not is_published(source):
         detect_kind(find_weights_file("weights", source))
 

@@ -1,17 +1,15 @@
-"""Torchvision's checkpoints: download, reading and names."""
+"""Checkpoints with torchvision's names of tensors: reading and loading."""
 
-import hashlib
-import math
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
-from ..errors import InputError, first_line, is_disk_full, require
+from ..errors import InputError, first_line
 from ..models import check_model
 from .files import (
     AUXILIARY_PREFIX,
@@ -19,51 +17,15 @@ from .files import (
     TORCH,
     detect_kind,
     find_weights_file,
-    has_head,
     list_differences,
 )
-
-TORCHVISION = "https://download.pytorch.org/models/"
-# IMAGENET1K_V1 checkpoints. A file name ends in the first eight digits of the SHA-256.
-PUBLISHED = {
-    "resnet18": "resnet18-f37072fd.pth",
-    "resnet34": "resnet34-b627a593.pth",
-    "resnet50": "resnet50-0676ba61.pth",
-    "resnet101": "resnet101-63fe2227.pth",
-    "resnet152": "resnet152-394f9c45.pth",
-    "googlenet": "googlenet-1378be20.pth",
-}
-
-
-class Normalization(NamedTuple):
-    """Mean and standard deviation per channel. The input of a network is (x / 255 - mean) / std."""
-
-    mean: Sequence[float]
-    std: Sequence[float]
-
-
-# Of ImageNet's training images.
-IMAGENET_NORMALIZATION = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-HALVES = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # -1 to 1
-# Numbers of parameters without the classifier.
-PARAMETERS = {
-    "resnet18": 11_176_512,
-    "resnet34": 21_284_672,
-    "resnet50": 23_508_032,
-    "resnet101": 42_500_160,
-    "resnet152": 58_143_808,
-    "googlenet": 5_599_904,
-}
-IMAGENET_CLASSES = 1000
-TRAINED_WITH = {
-    name: HALVES if name == "googlenet" else IMAGENET_NORMALIZATION for name in PUBLISHED
-}
-
-CACHE_DIR = None  # the default of Keras, ~/.keras
+from .zero_padding import is_centered, reorder_channels
 
 # Names of a state_dict in a larger checkpoint.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
+# Names in CIFAR collections, and torchvision's.
+ALIASES = ((r"^linear\.", "fc."), (r"\.shortcut\.", ".downsample."))
 COUNTERS = ("num_batches_tracked", "n_averaged")  # step counters, unused in inference
 
 
@@ -99,9 +61,8 @@ def load_torchvision_weights(
         keras_arch.load_torchvision_weights(model, "resnet18.safetensors", skip_head=True)
     """
     check_model(model)
-    check_shortcuts(model, source)
     return assign_tensors(
-        model, read_tensors(source), describe_source(source), skip_head, sum_channels
+        model, read_tensors(model, source), describe_source(source), skip_head, sum_channels
     )
 
 
@@ -156,48 +117,9 @@ def assign_tensors(
     return model
 
 
-def check_shortcuts(model: keras.Model, source: Any) -> None:
-    """Raise InputError if a shortcut of the model pads channels with zeros.
-
-    Such networks in PyTorch add the zeros after the channels, before them or on both sides. The
-    tensors have the same names and shapes. So weights of another network would load without an
-    error and classify worse.
-    """
-    if any(layer.name.endswith("_shortcut_pad") for layer in model.layers):
-        raise InputError(
-            f"{model.name} has shortcuts that pad channels with zeros. PyTorch's tensors do not "
-            f"show on which side. Received: {describe_source(source)}. Use "
-            "shortcut='projection' and weights that were trained with it, or a Keras file."
-        )
-
-
 def describe_source(source: Any) -> Any:
     """Return the name of a source of tensors for messages."""
     return "A mapping" if hasattr(source, "items") else source
-
-
-def check_normalization(model: keras.Model, architecture: str) -> None:
-    """Raise InputError unless the model normalizes images as torchvision's training did."""
-    mean, std = get_normalization(model)
-    wanted = TRAINED_WITH[architecture]
-    if model.input_shape[-1] != 3:
-        wanted = Normalization(*([float(np.mean(values))] for values in wanted))
-    if not (np.allclose(mean, wanted.mean, atol=1e-6) and np.allclose(std, wanted.std, atol=1e-6)):
-        raise InputError(
-            "weights='imagenet' needs the normalization of its training. Received: "
-            f"mean={format_numbers(mean)}, std={format_numbers(std)}. Leave out `mean` and `std`."
-        )
-
-
-def get_normalization(model: keras.Model) -> Normalization:
-    """Return the normalization of a model from a builder of keras_arch."""
-    layer = model.get_layer("normalize")
-    std = 1 / (255 * np.asarray(layer.scale))
-    return Normalization((-np.asarray(layer.offset) * std).tolist(), std.tolist())
-
-
-def format_numbers(values: Sequence[float]) -> str:
-    return f"({', '.join(f'{value:.4g}' for value in values)})"
 
 
 # Patterns of our layer names, and torchvision's names. Torchvision counts blocks from 0.
@@ -249,10 +171,29 @@ def torchvision_name(layer: str, kind: str) -> str:
     return f"{layer}.{kind}"
 
 
-def read_tensors(source: Any) -> dict[str, np.ndarray]:
-    """Return the tensors of a file or a state_dict by name."""
+def read_tensors(model: keras.Model, source: Any) -> dict[str, np.ndarray]:
+    """Return the tensors of a file or a state_dict by name, in the model's order of channels.
+
+    Raises:
+        InputError: The source cannot be read, or the model pads channels with zeros and the side on
+            which the source's network pads is unknown. Its tensors would load without an error
+            and classify worse.
+    """
+    centered = pads_channels(model) and is_centered(source)
+    if pads_channels(model) and not centered:
+        raise InputError(
+            f"{model.name} has shortcuts that pad channels with zeros. PyTorch's tensors do not "
+            f"show on which side. Received: {describe_source(source)}. Use "
+            "shortcut='projection' and weights that were trained with it, or a Keras file."
+        )
     state = source if hasattr(source, "items") else read_file(source)
-    return extract_tensors(state, describe_source(source))
+    tensors = extract_tensors(state, describe_source(source))
+    return reorder_channels(tensors) if centered else tensors
+
+
+def pads_channels(model: keras.Model) -> bool:
+    """Return whether a model has `shortcut="zero_padding"`."""
+    return any(layer.name.endswith("_shortcut_pad") for layer in model.layers)
 
 
 def read_file(path: str | Path) -> Any:
@@ -295,7 +236,7 @@ def extract_tensors(state: Any, source: str | Path) -> dict[str, np.ndarray]:
         )
     plain = {PREFIXES.sub("", name): name for name in state}
     names = plain if len(plain) == len(state) else {name: name for name in state}
-    return {name: to_array(state[original]) for name, original in names.items()}
+    return {rename(name): to_array(state[original]) for name, original in names.items()}
 
 
 def find_state_dict_problem(state: Any) -> str | None:
@@ -314,114 +255,15 @@ def find_state_dict_problem(state: Any) -> str | None:
     )
 
 
+def rename(name: str) -> str:
+    """Return torchvision's name for a tensor of a CIFAR collection. Other names are unchanged."""
+    for pattern, torchvisions in ALIASES:
+        name = re.sub(pattern, torchvisions, name)
+    return name
+
+
 def to_array(tensor: Any) -> np.ndarray:
     """Return a tensor of PyTorch, or anything like an array, as a NumPy array."""
     return (
         tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
     )
-
-
-def download_for(model: keras.Model, architecture: str, fits_any: bool = False) -> str:
-    """Download torchvision's checkpoint for a model, after checks that it fits.
-
-    Args:
-        model: A model from a builder of keras_arch.
-        architecture: Its name in `keras_arch.available()`.
-        fits_any: Whether other numbers of classes and grayscale images are allowed, as in
-            `transfer_weights`.
-
-    Returns:
-        The path of the checkpoint.
-
-    Raises:
-        InputError: The checkpoint does not fit the model, or the download fails.
-    """
-    if architecture in PUBLISHED:  # otherwise `download` raises InputError
-        check_shortcuts(model, "imagenet")
-        check_normalization(model, architecture)
-        check_tensor_shapes(model, architecture, fits_any)
-    return download(architecture)
-
-
-def check_tensor_shapes(model: keras.Model, architecture: str, fits_any: bool) -> None:
-    """Raise InputError unless the model has the number of parameters of torchvision's network."""
-    channels, classes = model.input_shape[-1], model.outputs[0].shape[-1]
-    if channels != 3 and not (fits_any and channels == 1):
-        raise tensor_shape_error(
-            f"images of {channels} channel{'s' * (channels > 1)}", "images of 3 channels"
-        )
-    if has_head(model) and not fits_any and classes != IMAGENET_CLASSES:
-        raise tensor_shape_error(
-            f"classes={classes}",
-            "classes=1000, or keras_arch.transfer_weights for a new classifier",
-        )
-    found = count_backbone_parameters(model)
-    if found != PARAMETERS[architecture]:
-        default = " and kernel_5x5=3" if architecture == "googlenet" else ""
-        raise tensor_shape_error(
-            f"a {architecture} with {found:,} parameters without its classifier instead of "
-            f"{PARAMETERS[architecture]:,}",
-            f"the builder's default options{default}",
-        )
-
-
-def tensor_shape_error(received: str, fix: str) -> InputError:
-    return InputError(
-        f"weights='imagenet' needs the network of its training. Received: {received}. Use {fix}."
-    )
-
-
-def count_backbone_parameters(model: keras.Model) -> int:
-    """Return the number of parameters without classifiers, as if images had three channels."""
-    kernels = [variable.shape for variable in model.variables if len(variable.shape) == 4]
-    first = math.prod(kernels[0]) // kernels[0][2]  # parameters per channel
-    counted = (
-        math.prod(variable.shape)
-        for variable in model.variables
-        if not variable.path.startswith(("predictions/", AUXILIARY_PREFIX))
-        and variable.path.rpartition("/")[2] in ("kernel", "bias", "gamma", "beta")
-    )
-    return sum(counted) + (3 - kernels[0][2]) * first
-
-
-def check_published(name: str) -> None:
-    """Raise InputError if torchvision has no checkpoint of an architecture, or torch is missing."""
-    if name not in PUBLISHED:
-        raise InputError(
-            f"weights='imagenet' exists for {', '.join(PUBLISHED)}. Received: {name!r}. "
-            "Use weights=None or a weights file."
-        )
-    if PUBLISHED[name].endswith(TORCH):
-        require("torch")
-
-
-def download(name: str) -> str:
-    """Return the path of torchvision's checkpoint, from Keras's cache or the network.
-
-    The SHA-256 is checked.
-    """
-    check_published(name)
-    file = PUBLISHED[name]
-    try:
-        path = keras.utils.get_file(
-            file, TORCHVISION + file, cache_subdir="models/keras_arch", cache_dir=CACHE_DIR
-        )
-    except Exception as error:  # Keras wraps those of urllib in a bare Exception
-        if is_disk_full(error):
-            raise InputError(
-                f"There is no disk space for {file}. Received: {first_line(error)}. "
-                "Free some space."
-            ) from error
-        raise InputError(
-            f"{TORCHVISION + file} cannot be downloaded. Received: {first_line(error)}. "
-            "Check the network, or pass a copy of the file as `weights`."
-        ) from error
-    # `get_file` compares complete hashes only, and the name has eight digits.
-    digest = Path(file).stem.split("-")[-1]
-    if not hashlib.sha256(Path(path).read_bytes()).hexdigest().startswith(digest):
-        Path(path).unlink()
-        raise InputError(
-            f"{file} must have a SHA-256 that begins with {digest}. "
-            "Received: a damaged download. Try again."
-        )
-    return path

@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..class_names import LABELS, first_difference, read_labels, read_packed_labels
 from ..errors import DataWarning, InputError, first_line
 from ..files import find_in_run, link_with_suffix
 from ..models import check_model, head_names, load_keras
-from ..text import brief
+from ..published import is_published
+from ..text import brief, join_first
+from .checks import (
+    check_fits_published,
+    describe,
+    fit_normalization,
+    get_normalization,
+    is_close,
+)
+from .download import download
 from .files import (
     AUXILIARY_PREFIX,
     KERAS,
@@ -22,18 +29,9 @@ from .files import (
     detect_kind,
     find_weights_file,
     has_head,
-    is_published,
     list_differences,
 )
-from .torchvision import (
-    assign_tensors,
-    check_shortcuts,
-    download_for,
-    format_numbers,
-    get_normalization,
-    load_torchvision_weights,
-    read_tensors,
-)
+from .torchvision import assign_tensors, read_tensors
 
 if TYPE_CHECKING:
     import keras
@@ -42,29 +40,18 @@ if TYPE_CHECKING:
 def load_weights(model: keras.Model, weights: str | Path, architecture: str) -> None:
     """Load the `weights` argument of a builder. The model is unchanged if this fails.
 
+    Issues a `DataWarning` if layers start from scratch or a kernel is summed.
+
     Args:
         model: A model from a builder of keras_arch, with any name.
-        weights: "imagenet" for torchvision's checkpoint, downloaded once into Keras's cache, or the
-            path of a file of any kind and suffix, detected by its contents. Class names are not
-            compared.
+        weights: Source of weights, as in `transfer_weights`. Class names are not compared.
         architecture: Name of the builder in `keras_arch.available()`.
 
     Raises:
         InputError (a ValueError): There is no such file or checkpoint, the download fails, or the
             file is damaged or does not fit the model.
     """
-    if is_published(weights):
-        load_torchvision_weights(
-            model, download_for(model, architecture), skip_head=not has_head(model)
-        )
-        return
-    kind = detect_kind(find_weights_file("weights", weights))
-    if kind in (SAFETENSORS, TORCH):
-        load_torchvision_weights(model, weights, skip_head=not has_head(model))
-        return
-    if kind == KERAS:
-        check_same_network(model, load_keras(weights), weights)
-    load_keras_weights(model, weights, kind)
+    copy_all(model, weights, architecture)
 
 
 def transfer_weights(
@@ -75,13 +62,15 @@ def transfer_weights(
 ) -> set[str]:
     """Load the weights of another training. A head for other classes is not loaded.
 
-    Issues a `DataWarning` if a head with the same number of classes is not loaded.
+    If the model takes grayscale images and the weights are for RGB, the first kernel is summed over
+    its channels. A `DataWarning` names the layers that start from scratch and a summed kernel.
 
     Args:
         model: A model from a builder of keras_arch.
-        source: A run directory, a .keras file with any number of classes, a .weights.h5 file with
-            the same number of classes, "imagenet" for torchvision's checkpoint, or a .safetensors
-            or .pth file.
+        source: A run directory, a .keras, .safetensors or .pth file with any number of classes, a
+            .weights.h5 file with the same number of classes, or the name of published weights:
+            "imagenet" and "imagenet_v2" of torchvision, "cifar10" for the CIFAR networks. They are
+            downloaded once into the user's cache.
         architecture: Name of the builder in `keras_arch.available()`.
         class_names: Class names of the model, in the order of its outputs. The head is not loaded
             if the .keras file or labels.txt in the run directory has other names or another order.
@@ -100,12 +89,11 @@ def transfer_weights(
         keras_arch.transfer_weights(model, "imagenet", "resnet18")  # {"predictions"}
     """
     check_model(model)
-    path = source if is_published(source) else find_weights_file("source", source)
-    difference = find_class_difference(path, class_names)
+    difference = find_class_difference(source, class_names)
     if difference is None:
-        return copy_all(model, path, architecture)
+        return copy_all(model, source, architecture)
     head = {name: model.get_layer(name).get_weights() for name in head_names(model)}
-    skipped = copy_all(model, path, architecture)
+    skipped = copy_all(model, source, architecture)
     for name, arrays in head.items():
         model.get_layer(name).set_weights(arrays)
     if reset := head.keys() - skipped:
@@ -119,26 +107,91 @@ def transfer_weights(
     return skipped | head.keys()
 
 
-def copy_weights(model: keras.Model, other: keras.Model, path: str | Path) -> set[str]:
-    """Copy weights between layers of the same name. Return the names of head layers that differ.
+def copy_all(model: keras.Model, source: str | Path, architecture: str) -> set[str]:
+    """Copy all weights that fit from a source of `transfer_weights`.
+
+    Issues a `DataWarning` if layers start from scratch or a kernel is summed.
+
+    Returns:
+        The names of the layers that start from scratch.
+    """
+    path = find_file(model, source, architecture)
+    kind = detect_kind(path)
+    if kind in (SAFETENSORS, TORCH):
+        skipped, summed = copy_tensors(model, path)
+    elif kind == KERAS:
+        skipped, summed = copy_weights(model, load_keras(path), path)
+    else:
+        load_keras_weights(model, path, kind)
+        skipped, summed = set(), set()
+    names = {"layers from scratch": skipped, "kernel summed over red, green and blue": summed}
+    if changes := [f"{title}: {join_first(sorted(n), 3)}" for title, n in names.items() if n]:
+        warnings.warn(
+            f"{model.name} with weights from {source}: {'; '.join(changes)}.",
+            DataWarning,
+            stacklevel=3,
+        )
+    return skipped
+
+
+def find_file(model: keras.Model, source: str | Path, architecture: str) -> Path:
+    """Return the path of a weights file. Download a published one after checks that it fits."""
+    if not is_published(source):
+        return find_weights_file("weights", source)
+    check_fits_published(model, source, architecture)
+    return download(source, architecture)
+
+
+def copy_tensors(model: keras.Model, path: Path) -> tuple[set[str], set[str]]:
+    """Copy the tensors of a PyTorch file into a model.
+
+    Returns:
+        The names of the layers that start from scratch, and of those with a summed kernel.
+    """
+    tensors = read_tensors(model, path)
+    classes, gray = len(tensors.get("fc.bias", ())), model.input_shape[-1] == 1
+    other_head = not has_head(model) or classes != model.outputs[0].shape[-1]
+    assign_tensors(model, tensors, path, skip_head=other_head, sum_channels=gray)
+    skipped = {layer.name for layer in model.layers if layer.name.startswith(AUXILIARY_PREFIX)}
+    skipped |= head_names(model) if has_head(model) and other_head else set()
+    first = next(layer.name for layer in model.layers if hasattr(layer, "kernel"))
+    return {name for name in skipped if model.get_layer(name).weights}, {first} if gray else set()
+
+
+def copy_weights(
+    model: keras.Model, other: keras.Model, path: str | Path
+) -> tuple[set[str], set[str]]:
+    """Copy weights between layers of the same name.
+
+    Returns:
+        The names of the layers that start from scratch, and of those with a summed kernel.
 
     Raises:
-        InputError: Other layers differ.
+        InputError: Layers differ that are not in a head.
     """
-    head, theirs, ours = head_names(model), get_compared_layers(other), get_compared_layers(model)
-    skipped, missing, misshapen, values = set(), [], [], {}
+    theirs, ours = get_compared_layers(other), get_compared_layers(model)
+    head, other_head = head_names(model), head_names(other)
+    skipped, summed, missing, misshapen, values = set(), set(), [], [], {}
     for name, layer in ours.items():
-        found = [weight.shape for weight in theirs[name].weights] if name in theirs else None
-        if found == [weight.shape for weight in layer.weights]:
-            values[layer] = theirs[name].get_weights()
-        elif name in head or name.startswith(AUXILIARY_PREFIX):
+        arrays = theirs[name].get_weights() if name in theirs else None
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        if arrays and model.input_shape[-1] == 1 and is_for_rgb(arrays[0].shape, shapes[0]):
+            arrays[0] = arrays[0].sum(axis=2, keepdims=True)
+            summed.add(name)
+        if arrays is not None and [array.shape for array in arrays] == shapes:
+            values[layer] = arrays
+        elif name.startswith(AUXILIARY_PREFIX) or (
+            name in head and (name in other_head or arrays is None)
+        ):
             skipped.add(name)
-        elif found:
-            misshapen.append(f"{name} is {found[0]} and not {layer.weights[0].shape}")
-        else:
+        elif arrays is None:
             missing.append(name)
+        else:
+            misshapen.append(f"{name} is {arrays[0].shape} and not {shapes[0]}")
     unexpected = [
-        name for name in theirs if name not in ours and not name.startswith(AUXILIARY_PREFIX)
+        name
+        for name in theirs
+        if name not in ours and name not in other_head and not name.startswith(AUXILIARY_PREFIX)
     ]
     if problems := [
         *list_differences(missing, unexpected, misshapen),
@@ -149,7 +202,12 @@ def copy_weights(model: keras.Model, other: keras.Model, path: str | Path) -> se
         )
     for layer, arrays in values.items():
         layer.set_weights(arrays)
-    return skipped
+    return skipped, summed
+
+
+def is_for_rgb(shape: Sequence[int], gray: Sequence[int]) -> bool:
+    """Return whether a kernel is for RGB images, and otherwise has a shape for grayscale images."""
+    return len(shape) == 4 and shape[2] == 3 and (*shape[:2], 1, shape[3]) == tuple(gray)
 
 
 def list_normalization_differences(model: keras.Model, other: keras.Model) -> list[str]:
@@ -159,33 +217,9 @@ def list_normalization_differences(model: keras.Model, other: keras.Model) -> li
     ):
         return []
     ours, theirs = get_normalization(model), get_normalization(other)
-    if np.allclose(ours.mean, theirs.mean, atol=1e-6) and np.allclose(
-        ours.std, theirs.std, atol=1e-6
-    ):
+    if is_close(ours, fit_normalization(theirs, len(ours.mean))):
         return []
-    return [
-        f"normalization is mean={format_numbers(theirs.mean)}, std={format_numbers(theirs.std)} "
-        f"and not mean={format_numbers(ours.mean)}, std={format_numbers(ours.std)}"
-    ]
-
-
-def check_same_network(model: keras.Model, other: keras.Model, path: str | Path) -> None:
-    """Raise InputError unless two models merge branches and normalize images in the same way.
-
-    Keras pairs weights by order, and a plain network has the same weights as a residual network.
-    """
-    merging, expected = (
-        {layer.name for layer in net.layers if isinstance(layer.input, list)}
-        for net in (other, model)
-    )
-    problems = [f"{name} is missing" for name in sorted(expected - merging)]
-    problems += [f"{name} is unexpected" for name in sorted(merging - expected)]
-    problems += list_normalization_differences(model, other)
-    if problems:
-        raise InputError(
-            f"{path} must hold the weights of {model.name}. "
-            f"Received: another network: {problems[0]}."
-        )
+    return [f"normalization is {describe(theirs)} and not {describe(ours)}"]
 
 
 def get_compared_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
@@ -217,40 +251,17 @@ def load_keras_weights(model: keras.Model, path: str | Path, kind: str) -> None:
 
 
 def find_class_difference(
-    path: str | Path, class_names: Sequence[str] | None
+    source: str | Path, class_names: Sequence[str] | None
 ) -> tuple[int, str, str] | None:
     """Return the first difference between the class names of a weights file and `class_names`.
 
     It is (index, name in the file, name in `class_names`), or None if there is no difference or
     either names are unknown.
     """
-    if is_published(path) or class_names is None:
+    if is_published(source) or class_names is None:
         return None
+    path = find_weights_file("weights", source)
     labels = read_packed_labels(path) if detect_kind(path) == KERAS else None
     if labels is None and (file := find_in_run(path, LABELS)):
         labels = read_labels(file)
     return None if labels is None else first_difference(labels, class_names)
-
-
-def copy_all(model: keras.Model, path: str | Path, architecture: str) -> set[str]:
-    """Copy all weights that fit from "imagenet" or a file. Return the names of other layers."""
-    kind = TORCH if is_published(path) else detect_kind(path)
-    if kind in (SAFETENSORS, TORCH):
-        check_shortcuts(model, path)
-        tensors = read_tensors(
-            download_for(model, architecture, fits_any=True) if is_published(path) else path
-        )
-        classes = len(tensors.get("fc.bias", ()))
-        skipped = head_names(model) if classes != model.outputs[0].shape[-1] else set()
-        assign_tensors(
-            model, tensors, path, skip_head=bool(skipped), sum_channels=model.input_shape[-1] == 1
-        )
-        return skipped | {
-            layer.name
-            for layer in model.layers
-            if layer.weights and layer.name.startswith(AUXILIARY_PREFIX)
-        }
-    if kind == KERAS:
-        return copy_weights(model, load_keras(path), path)
-    load_keras_weights(model, path, kind)
-    return set()

@@ -692,7 +692,6 @@ def test_train_starts_the_head_of_other_classes_from_scratch(script, tmp_path, c
     warning, error = told.err.splitlines()
     assert error == "error: enough"
     assert "is '0' and not 'a'. The head starts from scratch: predictions" in warning
-    assert ", random: predictions)" in told.out
 
 
 def test_transfer_from_another_network_raises_and_keeps_the_model(other, tmp_path):

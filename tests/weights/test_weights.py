@@ -8,8 +8,10 @@ import functools
 import hashlib
 import http.server
 import json
+import shutil
 import threading
 import zlib
+from contextlib import contextmanager
 
 import h5py
 import keras
@@ -19,7 +21,8 @@ from conftest import ROOT
 from safetensors.numpy import save_file
 
 import keras_arch
-from keras_arch.weights.torchvision import PUBLISHED, torchvision_name
+from keras_arch.published import PUBLISHED
+from keras_arch.weights.torchvision import torchvision_name
 
 GOLDENS = json.loads((ROOT / "tests" / "golden" / "torchvision_logits.json").read_text())
 CASES = [
@@ -144,26 +147,6 @@ def test_sum_channels(state):
     np.testing.assert_allclose(model.get_layer("stem_conv").kernel, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("options", "skipped"),
-    [({}, set()), ({"classes": 7}, {"predictions"}), ({"channels": 1}, set())],
-)
-def test_transfer_fits_what_it_is_given(state, tmp_path, options, skipped):
-    """The head is skipped for other classes, and RGB kernels are summed for one channel."""
-    save_file(state, tmp_path / "resnet18.safetensors")
-    model = keras_arch.ResNet18(
-        input_shape=(64, 64, options.get("channels", 3)), classes=options.get("classes", 1000)
-    )
-    assert (
-        keras_arch.transfer_weights(model, tmp_path / "resnet18.safetensors", "resnet18") == skipped
-    )
-    last = model.get_layer("stage4_block2_conv2").kernel
-    np.testing.assert_array_equal(last, state["layer4.1.conv2.weight"].transpose(2, 3, 1, 0))
-    assert np.array_equal(model.get_layer("predictions").get_weights()[1], state["fc.bias"]) == (
-        not skipped
-    )
-
-
 def test_transfer_downloads(state, server, monkeypatch):
     publish(server, state, monkeypatch)
     model = build("resnet18")
@@ -221,11 +204,9 @@ def test_pth(state, tmp_path):
         build("resnet18", weights=tmp_path / "cut.pth")
 
 
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """Serve a directory on 127.0.0.1 instead of torchvision's server, with an empty cache."""
-    folder = tmp_path / "served"
-    folder.mkdir()
+@contextmanager
+def serve(folder, tmp_path, monkeypatch):
+    """Serve a directory on 127.0.0.1 for published weights, with an empty cache."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments):
@@ -236,14 +217,30 @@ def server(tmp_path, monkeypatch):
 
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=serving.serve_forever, daemon=True).start()
-    monkeypatch.setattr(
-        "keras_arch.weights.torchvision.TORCHVISION", f"http://127.0.0.1:{serving.server_port}/"
-    )
-    (tmp_path / "cache").mkdir()  # Keras uses another if it does not exist
-    monkeypatch.setattr("keras_arch.weights.torchvision.CACHE_DIR", tmp_path / "cache")
-    yield folder
+    for name, collection in PUBLISHED.items():
+        local = collection._replace(url=f"http://127.0.0.1:{serving.server_port}/")
+        monkeypatch.setitem(PUBLISHED, name, local)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield serving
     serving.shutdown()
     serving.server_close()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Return the directory of a server on 127.0.0.1 for published weights."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with serve(folder, tmp_path, monkeypatch):
+        yield folder
+
+
+def list_as_published(file, monkeypatch):
+    """Let weights="imagenet" of ResNet18 be a file of this name."""
+    collection = PUBLISHED["imagenet"]
+    checkpoint = collection.checkpoints["resnet18"]._replace(file=file)
+    checkpoints = {**collection.checkpoints, "resnet18": checkpoint}
+    monkeypatch.setitem(PUBLISHED, "imagenet", collection._replace(checkpoints=checkpoints))
 
 
 def publish(folder, state, monkeypatch):
@@ -251,7 +248,7 @@ def publish(folder, state, monkeypatch):
     save_file(state, folder / "file")
     name = f"resnet18-{hashlib.sha256((folder / 'file').read_bytes()).hexdigest()[:8]}.safetensors"
     (folder / "file").rename(folder / name)
-    monkeypatch.setitem(PUBLISHED, "resnet18", name)
+    list_as_published(name, monkeypatch)
     return folder / name
 
 
@@ -274,29 +271,60 @@ def test_broken_download_is_rejected_and_not_kept(state, server, monkeypatch):
     assert same_weights(build("resnet18", weights="imagenet"), state)
 
 
-def test_a_missing_package_is_found_before_the_download(server, monkeypatch):
-    (server / PUBLISHED["resnet18"]).write_bytes(b"\x80")
-    monkeypatch.setattr("keras_arch.extras.find_spec", lambda name: None)
-    with pytest.raises(keras_arch.InputError, match=r'no torch\. Run pip install "keras_arch\[t'):
+def files_in(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_cut_connection_leaves_no_file(state, server, monkeypatch):
+    """The server announces more bytes than it sends."""
+    published = publish(server, state, monkeypatch)
+    copy = http.server.SimpleHTTPRequestHandler.copyfile
+    monkeypatch.setattr(
+        http.server.SimpleHTTPRequestHandler,
+        "copyfile",
+        lambda self, source, out: out.write(source.read(1_000_000)),
+    )
+    size = f"{published.stat().st_size:,}"
+    with pytest.raises(keras_arch.InputError, match=rf"damaged download of 1,000,000 of {size} b"):
         build("resnet18", weights="imagenet")
-    assert list((server.parent / "cache").iterdir()) == []
+    assert files_in(server.parent / "cache") == []
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "copyfile", copy)
+    assert same_weights(build("resnet18", weights="imagenet"), state)
+
+
+def test_disk_space_is_checked_before_the_download(state, server, monkeypatch):
+    publish(server, state, monkeypatch)
+    usage = shutil.disk_usage(server)._replace(free=5_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(keras_arch.InputError, match=r"needs 47 MB .*Received: 5 MB free in "):
+        build("resnet18", weights="imagenet")
+    assert files_in(server.parent / "cache") == []
+
+
+def test_an_unwritable_cache_is_a_one_line_error(state, server, monkeypatch):
+    publish(server, state, monkeypatch)
+    (server.parent / "cache").write_text("a file")
+    with pytest.raises(
+        keras_arch.InputError, match=r"cannot be downloaded\. Received: .*(exists|directory)"
+    ):
+        build("resnet18", weights="imagenet")
 
 
 def test_no_network_and_nothing_published(server, monkeypatch):
-    monkeypatch.setitem(PUBLISHED, "resnet18", "resnet18-00000000.safetensors")
+    list_as_published("resnet18-00000000.safetensors", monkeypatch)
     with pytest.raises(
         keras_arch.InputError, match=r"resnet18.* cannot be downloaded\. Received: "
     ):
         build("resnet18", weights="imagenet")  # the server does not have it
-    monkeypatch.setattr(
-        "keras_arch.weights.torchvision.TORCHVISION", "http://127.0.0.1:9/"
-    )  # no server listens there
+    nobody = PUBLISHED["imagenet"]._replace(url="http://127.0.0.1:9/")  # no server listens there
+    monkeypatch.setitem(PUBLISHED, "imagenet", nobody)
     with pytest.raises(
         keras_arch.InputError, match=r"resnet18.* cannot be downloaded\. Received: "
     ):
         build("resnet18", weights="imagenet")
     with pytest.raises(keras_arch.InputError, match="resnet18, resnet34"):
         keras_arch.ResNet20(weights="imagenet")
+    assert files_in(server.parent / "cache") == []
 
 
 # --- shortcuts that tensors do not describe ---
@@ -352,9 +380,9 @@ def test_pytorch_weights_of_a_projection_load(tmp_path):
 
 def test_zero_padding_is_rejected_before_a_download(server):
     """The server has no files, so a download would raise another error."""
-    with pytest.raises(keras_arch.InputError, match="pad channels with zeros"):
+    with pytest.raises(keras_arch.InputError, match=r"a resnet18 with .* parameters"):
         build("resnet18", shortcut="zero_padding", weights="imagenet")
-    with pytest.raises(keras_arch.InputError, match="pad channels with zeros"):
+    with pytest.raises(keras_arch.InputError, match=r"a resnet18 with .* parameters"):
         keras_arch.transfer_weights(
             build("resnet18", shortcut="zero_padding"), "imagenet", "resnet18"
         )
@@ -397,10 +425,10 @@ def test_imagenet_weights_take_their_normalization_in_words(state, server, monke
 
 
 OTHER_NETWORKS = {
-    "plain20": ({}, r"Received: another network: stage1_block1_add is missing"),
+    "plain20": ({}, "missing: stage1_block1_add"),
     "resnet20": (
         {"mean": (0.4, 0.4, 0.4)},
-        r"Received: another network: normalization is mean=\(0.4, 0.4, 0.4\)",
+        r"normalization is mean=\(0.4, 0.4, 0.4\), std=.* and not mean=\(0.485, 0.456, 0.406\)",
     ),
 }
 
@@ -412,9 +440,7 @@ def test_a_keras_file_of_another_network_is_rejected(name, tmp_path):
     keras_arch.build(name, **options).save(tmp_path / "other.keras")
     with pytest.raises(keras_arch.InputError, match=message):
         keras_arch.ResNet20(weights=tmp_path / "other.keras")
-    with pytest.raises(
-        keras_arch.InputError, match=r"missing: stage1_block1_add|normalization is mean"
-    ):
+    with pytest.raises(keras_arch.InputError, match=message):
         keras_arch.transfer_weights(keras_arch.ResNet20(), tmp_path / "other.keras", "resnet20")
 
 
@@ -440,6 +466,62 @@ def projection_state():
         for variable in model.variables
     }
     return {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
+
+
+def write_complete(state, kind, folder):
+    """Write the weights of ResNet8 to a file of PyTorch or of Keras."""
+    if kind == "safetensors":
+        save_file(state, folder / "theirs.safetensors")
+        return folder / "theirs.safetensors"
+    model = keras_arch.ResNet8(shortcut="projection")
+    keras_arch.load_torchvision_weights(model, state).save(folder / "theirs.keras")
+    return folder / "theirs.keras"
+
+
+FITTED = {  # options -> what the warning says
+    "7 classes": ({"classes": 7}, r"theirs\.\w+: layers from scratch: predictions\.$"),
+    "grayscale": (
+        {"input_shape": (32, 32, 1)},
+        r"theirs\.\w+: kernel summed over red, green and blue: stem_conv\.$",
+    ),
+    "both": (
+        {"input_shape": (32, 32, 1), "classes": 7},
+        r"theirs\.\w+: layers from scratch: predictions; kernel summed .*: stem_conv\.$",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "keras"])
+@pytest.mark.parametrize("case", FITTED)
+def test_weights_are_fitted_to_the_task_with_a_warning(projection_state, tmp_path, case, kind):
+    """A builder and `transfer_weights` fit a file to other classes and to grayscale images."""
+    path = write_complete(projection_state, kind, tmp_path)
+    options, warning = FITTED[case]
+    options = {"input_shape": (32, 32, 3), "shortcut": "projection", **options}
+    with pytest.warns(keras_arch.DataWarning, match=warning):
+        built = keras_arch.ResNet8(weights=path, **options)
+    model = keras_arch.ResNet8(**options)
+    skipped = {"predictions"} if "classes" in options else set()
+    with pytest.warns(keras_arch.DataWarning, match=warning):
+        assert keras_arch.transfer_weights(model, path, "resnet8") == skipped
+    kernel = projection_state["conv1.weight"].transpose(2, 3, 1, 0)
+    if options["input_shape"][2] == 1:
+        kernel = kernel.sum(axis=2, keepdims=True)
+    for each in (built, model):
+        np.testing.assert_allclose(each.get_layer("stem_conv").kernel, kernel, rtol=1e-6)
+        last = each.get_layer("stage3_block1_conv2").kernel
+        np.testing.assert_array_equal(
+            last, projection_state["layer3.0.conv2.weight"].transpose(2, 3, 1, 0)
+        )
+        bias = each.get_layer("predictions").get_weights()[1]
+        assert np.array_equal(bias, projection_state["fc.bias"]) == (not skipped)
+
+
+def test_complete_weights_are_loaded_without_a_warning(projection_state, tmp_path):
+    path = write_complete(projection_state, "safetensors", tmp_path)
+    model = keras_arch.ResNet8(shortcut="projection")
+    assert keras_arch.transfer_weights(model, path, "resnet8") == set()
+    assert same_weights(model, projection_state)
 
 
 def prefixed(state, prefix):
@@ -478,7 +560,8 @@ def test_files_of_wrapped_state_dicts_load(projection_state, tmp_path):
             keras_arch.ResNet8(shortcut="projection", weights=tmp_path / name), projection_state
         )
         model = keras_arch.ResNet8(shortcut="projection", classes=7)
-        assert keras_arch.transfer_weights(model, tmp_path / name, "resnet8") == {"predictions"}
+        with pytest.warns(keras_arch.DataWarning, match="layers from scratch: predictions"):
+            keras_arch.transfer_weights(model, tmp_path / name, "resnet8")
     model = keras_arch.ResNet8(shortcut="projection")
     assert same_weights(keras_arch.load_torchvision_weights(model, parameters), projection_state)
 
@@ -596,11 +679,13 @@ def test_files_are_known_by_their_contents(name, write, trained, tmp_path):
 @pytest.mark.parametrize("word", ["imagenet21k", "random", "ImageNet", "", 5, True])
 def test_a_word_that_is_no_file_lists_the_words_there_are(word):
     with pytest.raises(
-        keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: "
+        keras_arch.InputError, match=r"a weights file or one of 'imagenet', .*Received: "
     ) as excinfo:
         keras_arch.ResNet8(weights=word)
     assert repr(word) in str(excinfo.value)
-    with pytest.raises(keras_arch.InputError, match=r"'imagenet'.* or .*file.* Received: "):
+    with pytest.raises(
+        keras_arch.InputError, match=r"a weights file or one of 'imagenet', .*Received: "
+    ):
         keras_arch.transfer_weights(keras_arch.ResNet8(), word, "resnet8")
 
 
@@ -737,18 +822,16 @@ def downloads(monkeypatch):
     """Replace the download. Return a list to which it appends names."""
     names = []
 
-    def download(name):
-        names.append(name)
+    def download(name, architecture):
+        names.append((name, architecture))
         raise keras_arch.InputError("downloaded")
 
-    monkeypatch.setattr("keras_arch.weights.torchvision.download", download)
+    monkeypatch.setattr("keras_arch.weights.transfer.download", download)
     return names
 
 
 OTHER_SHAPES = [
-    ("resnet18", {"classes": 10}, "classes=10"),
     ("resnet18", {"input_shape": (64, 64, 4)}, "4 channels"),
-    ("resnet18", {"input_shape": (64, 64, 1), "include_top": False}, "1 channel"),
     ("resnet18", {"stem": "cifar"}, "parameters"),
     ("resnet18", {"stem": "deep", "include_top": False}, "parameters"),
     ("resnet50", {"variant": "d"}, "parameters"),
@@ -767,9 +850,8 @@ def test_other_shapes_are_rejected_before_a_download(name, options, message, dow
     ) as excinfo:
         keras_arch.build(name, weights="imagenet", **options)
     assert len(str(excinfo.value)) < 300
-    if name == "resnet18" and message in ("parameters", "4 channels"):
-        with pytest.raises(keras_arch.InputError, match=message):
-            keras_arch.transfer_weights(keras_arch.build(name, **options), "imagenet", name)
+    with pytest.raises(keras_arch.InputError, match=message):
+        keras_arch.transfer_weights(keras_arch.build(name, **options), "imagenet", name)
     assert downloads == []
 
 
@@ -778,6 +860,8 @@ def test_other_shapes_are_rejected_before_a_download(name, options, message, dow
     [
         ("resnet18", {}),
         ("resnet18", {"include_top": False}),
+        ("resnet18", {"classes": 7}),
+        ("resnet18", {"input_shape": (64, 64, 1)}),
         ("resnet34", {}),
         ("resnet50", {"zero_init_residual": True, "stochastic_depth_rate": 0.2}),
         ("googlenet", {"kernel_5x5": 3}),
@@ -789,7 +873,7 @@ def test_other_shapes_are_rejected_before_a_download(name, options, message, dow
 def test_networks_that_fit_are_downloaded(name, options, downloads):
     with pytest.raises(keras_arch.InputError, match="downloaded"):
         keras_arch.build(name, weights="imagenet", **{"input_shape": (64, 64, 3), **options})
-    assert downloads == [name]
+    assert downloads == [("imagenet", name)]
 
 
 @pytest.mark.parametrize(("channels", "classes"), [(1, 1000), (3, 7), (1, 7)])
@@ -798,4 +882,4 @@ def test_transfer_downloads_for_other_heads_and_one_channel(channels, classes, d
     model.trainable = False
     with pytest.raises(keras_arch.InputError, match="downloaded"):
         keras_arch.transfer_weights(model, "imagenet", "resnet18")
-    assert downloads == ["resnet18"]
+    assert downloads == [("imagenet", "resnet18")]

@@ -1,0 +1,89 @@
+"""Download of published checkpoints into the user's cache. Their SHA-256 is checked."""
+
+import hashlib
+import shutil
+import urllib.request
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..errors import InputError, first_line
+from ..files import atomic_write, cache_folder
+from ..published import PUBLISHED
+
+TIMEOUT = 30  # seconds without an answer of the server
+
+
+def download(name: str, architecture: str) -> Path:
+    """Return the path of a published checkpoint in the user's cache. Download it if necessary.
+
+    Args:
+        name: Name of the collection, a key of `PUBLISHED`.
+        architecture: Name of the builder in `keras_arch.available()`.
+
+    Raises:
+        InputError: There is no network or no disk space, the download stops early, or the file has
+            another SHA-256. The cache is unchanged.
+    """
+    url, file = PUBLISHED[name].url, PUBLISHED[name].checkpoints[architecture].file
+    path = cache_folder() / "weights" / file
+    if path.is_file() and has_published_hash(path, file):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, lambda partial: fetch(url + file, partial, file))
+    except OSError as error:  # urllib's errors are OSErrors, too
+        raise InputError(
+            f"{url + file} cannot be downloaded. Received: {first_line(error)}. "
+            "Check the network and the cache directory, or pass a copy of the file as `weights`."
+        ) from error
+    return path
+
+
+def fetch(url: str, path: Path, file: str) -> None:
+    """Download a checkpoint to a path. Show the progress on terminals.
+
+    Raises:
+        InputError: The disk is too small, or the bytes are not those of the checkpoint.
+        OSError: There is no answer.
+    """
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+        size = int(answer.headers.get("Content-Length") or 0)
+        free = shutil.disk_usage(path.parent).free
+        if size > free:
+            raise InputError(
+                f"{file} needs {size / 1e6:,.0f} MB of disk space. Received: {free / 1e6:,.0f} MB "
+                f"free in {path.parent}. Free some space, or set XDG_CACHE_HOME to another disk."
+            )
+        with progress_bar() as progress, path.open("wb") as out:
+            reading = progress.wrap_file(answer, total=size, description=file)
+            shutil.copyfileobj(reading, out)
+    if not has_published_hash(path, file):
+        raise InputError(
+            f"{file} must have a SHA-256 that begins with {published_hash(file)}. "
+            f"Received: a damaged download of {path.stat().st_size:,} of {size:,} bytes. Try again."
+        )
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar in bytes. It is visible on terminals only."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def published_hash(file: str) -> str:
+    """Return the first digits of the SHA-256 in the name of a checkpoint."""
+    return Path(file).stem.rpartition("-")[2]
+
+
+def has_published_hash(path: Path, file: str) -> bool:
+    """Return whether a file has the SHA-256 in the name of a checkpoint."""
+    return hash_of_file(path).startswith(published_hash(file))
+
+
+def hash_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
