@@ -8,6 +8,7 @@ import functools
 import hashlib
 import http.server
 import json
+import sys
 import threading
 import zlib
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from safetensors.numpy import save_file
+from torch_files import write_torch_file
 
 import keras_arch
 from keras_arch.weights.torchvision import PUBLISHED, torchvision_name
@@ -209,12 +211,9 @@ def test_safetensors(state, tmp_path):
         build("resnet18", weights=tmp_path / "cut.safetensors")
 
 
-def test_pth(state, tmp_path):
-    torch = pytest.importorskip("torch", reason="torch is an optional extra")
-    parameters = {
-        name: torch.nn.Parameter(torch.from_numpy(tensor)) for name, tensor in state.items()
-    }
-    torch.save(parameters, tmp_path / "theirs.pth")
+def test_pth(state, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import would fail
+    write_torch_file(tmp_path / "theirs.pth", state)
     assert same_weights(build("resnet18", weights=tmp_path / "theirs.pth"), state)
     (tmp_path / "cut.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:100_000])
     with pytest.raises(keras_arch.InputError, match="or it is damaged"):
@@ -274,12 +273,15 @@ def test_broken_download_is_rejected_and_not_kept(state, server, monkeypatch):
     assert same_weights(build("resnet18", weights="imagenet"), state)
 
 
-def test_a_missing_package_is_found_before_the_download(server, monkeypatch):
-    (server / PUBLISHED["resnet18"]).write_bytes(b"\x80")
-    monkeypatch.setattr("keras_arch.extras.find_spec", lambda name: None)
-    with pytest.raises(keras_arch.InputError, match=r'no torch\. Run pip install "keras_arch\[t'):
-        build("resnet18", weights="imagenet")
-    assert list((server.parent / "cache").iterdir()) == []
+def test_imagenet_weights_need_no_torch(state, server, monkeypatch):
+    """Torchvision publishes .pth files."""
+    assert all(name.endswith(".pth") for name in PUBLISHED.values())
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import would fail
+    write_torch_file(server / "file", state)
+    name = f"resnet18-{hashlib.sha256((server / 'file').read_bytes()).hexdigest()[:8]}.pth"
+    (server / "file").rename(server / name)
+    monkeypatch.setitem(PUBLISHED, "resnet18", name)
+    assert same_weights(build("resnet18", weights="imagenet"), state)
 
 
 def test_no_network_and_nothing_published(server, monkeypatch):
@@ -466,12 +468,8 @@ def test_wrapped_state_dicts_load(projection_state, wrap):
 
 
 def test_files_of_wrapped_state_dicts_load(projection_state, tmp_path):
-    torch = pytest.importorskip("torch", reason="torch is an optional extra")
-    parameters = {
-        name: torch.nn.Parameter(torch.from_numpy(value))
-        for name, value in projection_state.items()
-    }
-    torch.save({"epoch": 90, "state_dict": prefixed(parameters, "module.")}, tmp_path / "a.pth")
+    checkpoint = {"epoch": 90, "state_dict": prefixed(projection_state, "module.")}
+    write_torch_file(tmp_path / "a.pth", checkpoint)
     save_file(prefixed(projection_state, "_orig_mod."), tmp_path / "b.safetensors")
     for name in ("a.pth", "b.safetensors"):
         assert same_weights(
@@ -479,8 +477,30 @@ def test_files_of_wrapped_state_dicts_load(projection_state, tmp_path):
         )
         model = keras_arch.ResNet8(shortcut="projection", classes=7)
         assert keras_arch.transfer_weights(model, tmp_path / name, "resnet8") == {"predictions"}
+
+
+def test_a_state_dict_of_torch_loads(projection_state):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    parameters = {
+        name: torch.nn.Parameter(torch.from_numpy(value))
+        for name, value in projection_state.items()
+    }
     model = keras_arch.ResNet8(shortcut="projection")
     assert same_weights(keras_arch.load_torchvision_weights(model, parameters), projection_state)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
+def test_files_of_other_precisions_load(kind, projection_state, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    tensors = {
+        name: torch.from_numpy(value).to(getattr(torch, kind))
+        for name, value in projection_state.items()
+    }
+    torch.save(tensors, tmp_path / "a.pth")
+    assert same_weights(
+        keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "a.pth"),
+        {name: tensor.float().numpy() for name, tensor in tensors.items()},
+    )
 
 
 def test_a_prefix_that_tells_two_tensors_apart_stays(projection_state):
@@ -532,15 +552,11 @@ def trained():
 
 
 def write_torch(model, path, zipped=True):
-    torch = pytest.importorskip("torch", reason="torch is an optional extra")
     state = {
         torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable)
         for variable in model.variables
     }
-    tensors = {
-        name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in state.items()
-    }
-    torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
+    write_torch_file(path, state, zipped)
 
 
 def write_safetensors(model, path):
@@ -631,14 +647,10 @@ STRANGE_TENSORS = {
 
 @pytest.mark.parametrize("content", STRANGE_TENSORS)
 def test_what_is_no_state_dict_is_rejected(content, tmp_path):
-    torch = pytest.importorskip("torch", reason="torch is an optional extra")
     model = keras_arch.ResNet8(shortcut="projection")
     before = model.get_weights()
     state = STRANGE_TENSORS[content]
-    torch.save(
-        torch.utils._pytree.tree_map_only(np.ndarray, torch.from_numpy, state),
-        tmp_path / "strange.pth",
-    )
+    write_torch_file(tmp_path / "strange.pth", state)
     for load in (
         lambda: keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "strange.pth"),
         lambda: keras_arch.transfer_weights(model, tmp_path / "strange.pth", "resnet8"),
