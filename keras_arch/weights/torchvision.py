@@ -19,6 +19,7 @@ from .files import (
     find_weights_file,
     list_differences,
 )
+from .torch_file import read_torch_file
 from .zero_padding import is_centered, reorder_channels
 
 # Names of a state_dict in a larger checkpoint.
@@ -41,9 +42,10 @@ def load_torchvision_weights(
         model: A model from a builder of keras_arch. It must normalize images as the checkpoint's
             training did. Torchvision's own checkpoints need the default `mean` and `std`.
         source: The path of a .safetensors or .pth file, or a state_dict: a mapping from names to
-            arrays (convolutions: out, in, height, width). A .pth file needs torch, which reads it
-            with `weights_only=True`. The state_dict may be the "state_dict", "model_state_dict" or
-            "model" of a larger checkpoint. Prefixes `module.` and `_orig_mod.` are removed.
+            arrays (convolutions: out, in, height, width). A .pth file is read without PyTorch. It
+            is refused if it would run code. The state_dict may be the "state_dict",
+            "model_state_dict" or "model" of a larger checkpoint. Prefixes `module.` and
+            `_orig_mod.` are removed.
         skip_head: Whether to keep the classifier of the model, for another number of classes.
             Defaults to False.
         sum_channels: Whether to sum the first kernel over red, green and blue, for grayscale
@@ -204,31 +206,22 @@ def read_file(path: str | Path) -> Any:
             f"{path} must hold PyTorch's tensors. Received: a {kind} file. "
             "Pass it to `weights` of a builder."
         )
+    if kind == TORCH:
+        return read_torch_file(path)
     try:
-        if kind == SAFETENSORS:
-            from safetensors.numpy import load_file
+        from safetensors.numpy import load_file
 
-            return load_file(path)
-        import torch
-
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError:
-        raise InputError(
-            f"A .pth file needs torch, which is not installed. Received: {path}. "
-            'Run pip install "keras_arch[torch]", or use a .safetensors file.'
-        ) from None
+        return load_file(path)
     except Exception as error:  # damaged bytes can raise any exception
         raise InputError(
-            f"{path} cannot be read as tensors. Received: {first_line(error)} "
-            "Save a state_dict: torch.save(model.state_dict(), FILE)."
+            f"{path} cannot be read as tensors. Received: {first_line(error)}. "
+            "Save a state_dict: safetensors.torch.save_file(model.state_dict(), FILE)."
         ) from error
 
 
 def extract_tensors(state: Any, source: str | Path) -> dict[str, np.ndarray]:
     """Return the tensors of a state_dict, also in a larger checkpoint, without wrapper prefixes."""
-    inner = [state[key] for key in WRAPPERS if key in state] if hasattr(state, "items") else []
-    if inner and hasattr(inner[0], "items"):
-        return extract_tensors(inner[0], source)
+    state = unwrap(state)
     if problem := find_state_dict_problem(state):
         raise InputError(
             f"{source} must hold a state_dict, a tensor for each name. Received: {problem}. "
@@ -237,6 +230,14 @@ def extract_tensors(state: Any, source: str | Path) -> dict[str, np.ndarray]:
     plain = {PREFIXES.sub("", name): name for name in state}
     names = plain if len(plain) == len(state) else {name: name for name in state}
     return {rename(name): to_array(state[original]) for name, original in names.items()}
+
+
+def unwrap(state: Any, levels: int = 3) -> Any:
+    """Return the state_dict in a larger checkpoint. A damaged file can contain itself."""
+    inner = [state[key] for key in WRAPPERS if key in state] if hasattr(state, "items") else []
+    if levels and inner and hasattr(inner[0], "items"):
+        return unwrap(inner[0], levels - 1)
+    return state
 
 
 def find_state_dict_problem(state: Any) -> str | None:

@@ -9,6 +9,7 @@ import hashlib
 import http.server
 import json
 import shutil
+import sys
 import threading
 import zlib
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from safetensors.numpy import save_file
+from torch_files import write_torch_file
 
 import keras_arch
 from keras_arch.published import PUBLISHED
@@ -192,12 +194,9 @@ def test_safetensors(state, tmp_path):
         build("resnet18", weights=tmp_path / "cut.safetensors")
 
 
-def test_pth(state, tmp_path):
-    torch = pytest.importorskip("torch", reason="torch is an optional extra")
-    parameters = {
-        name: torch.nn.Parameter(torch.from_numpy(tensor)) for name, tensor in state.items()
-    }
-    torch.save(parameters, tmp_path / "theirs.pth")
+def test_pth(state, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import would fail
+    write_torch_file(tmp_path / "theirs.pth", state)
     assert same_weights(build("resnet18", weights=tmp_path / "theirs.pth"), state)
     (tmp_path / "cut.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:100_000])
     with pytest.raises(keras_arch.InputError, match="or it is damaged"):
@@ -308,6 +307,16 @@ def test_an_unwritable_cache_is_a_one_line_error(state, server, monkeypatch):
         keras_arch.InputError, match=r"cannot be downloaded\. Received: .*(exists|directory)"
     ):
         build("resnet18", weights="imagenet")
+
+
+def test_imagenet_weights_need_no_torch(state, server, monkeypatch):
+    """Torchvision publishes .pth files."""
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import would fail
+    write_torch_file(server / "file", state)
+    name = f"resnet18-{hashlib.sha256((server / 'file').read_bytes()).hexdigest()[:8]}.pth"
+    (server / "file").rename(server / name)
+    list_as_published(name, monkeypatch)
+    assert same_weights(build("resnet18", weights="imagenet"), state)
 
 
 def test_no_network_and_nothing_published(server, monkeypatch):
@@ -548,12 +557,8 @@ def test_wrapped_state_dicts_load(projection_state, wrap):
 
 
 def test_files_of_wrapped_state_dicts_load(projection_state, tmp_path):
-    torch = pytest.importorskip("torch", reason="torch is an optional extra")
-    parameters = {
-        name: torch.nn.Parameter(torch.from_numpy(value))
-        for name, value in projection_state.items()
-    }
-    torch.save({"epoch": 90, "state_dict": prefixed(parameters, "module.")}, tmp_path / "a.pth")
+    checkpoint = {"epoch": 90, "state_dict": prefixed(projection_state, "module.")}
+    write_torch_file(tmp_path / "a.pth", checkpoint)
     save_file(prefixed(projection_state, "_orig_mod."), tmp_path / "b.safetensors")
     for name in ("a.pth", "b.safetensors"):
         assert same_weights(
@@ -562,8 +567,30 @@ def test_files_of_wrapped_state_dicts_load(projection_state, tmp_path):
         model = keras_arch.ResNet8(shortcut="projection", classes=7)
         with pytest.warns(keras_arch.DataWarning, match="layers from scratch: predictions"):
             keras_arch.transfer_weights(model, tmp_path / name, "resnet8")
+
+
+def test_a_state_dict_of_torch_loads(projection_state):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    parameters = {
+        name: torch.nn.Parameter(torch.from_numpy(value))
+        for name, value in projection_state.items()
+    }
     model = keras_arch.ResNet8(shortcut="projection")
     assert same_weights(keras_arch.load_torchvision_weights(model, parameters), projection_state)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
+def test_files_of_other_precisions_load(kind, projection_state, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an optional extra")
+    tensors = {
+        name: torch.from_numpy(value).to(getattr(torch, kind))
+        for name, value in projection_state.items()
+    }
+    torch.save(tensors, tmp_path / "a.pth")
+    assert same_weights(
+        keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "a.pth"),
+        {name: tensor.float().numpy() for name, tensor in tensors.items()},
+    )
 
 
 def test_a_prefix_that_tells_two_tensors_apart_stays(projection_state):
@@ -615,15 +642,11 @@ def trained():
 
 
 def write_torch(model, path, zipped=True):
-    torch = pytest.importorskip("torch", reason="torch is an optional extra")
     state = {
         torchvision_name(*variable.path.rsplit("/", 1)): torch_order(variable)
         for variable in model.variables
     }
-    tensors = {
-        name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in state.items()
-    }
-    torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
+    write_torch_file(path, state, zipped)
 
 
 def write_safetensors(model, path):
@@ -716,14 +739,10 @@ STRANGE_TENSORS = {
 
 @pytest.mark.parametrize("content", STRANGE_TENSORS)
 def test_what_is_no_state_dict_is_rejected(content, tmp_path):
-    torch = pytest.importorskip("torch", reason="torch is an optional extra")
     model = keras_arch.ResNet8(shortcut="projection")
     before = model.get_weights()
     state = STRANGE_TENSORS[content]
-    torch.save(
-        torch.utils._pytree.tree_map_only(np.ndarray, torch.from_numpy, state),
-        tmp_path / "strange.pth",
-    )
+    write_torch_file(tmp_path / "strange.pth", state)
     for load in (
         lambda: keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "strange.pth"),
         lambda: keras_arch.transfer_weights(model, tmp_path / "strange.pth", "resnet8"),
