@@ -1,8 +1,9 @@
 """Reading of PyTorch's files (.pth, .th, .pt) without PyTorch.
 
 `torch.save` writes a pickle and the numbers of the tensors. A pickle is a program for a machine
-with a stack, and Python's `pickle` lets it call any function. `Machine` knows the instructions that
-build data, and calls only the functions in `GLOBALS`.
+with a stack, and Python's `pickle` lets it call any function. Its instruction BUILD could even
+change functions that a stricter `find_class` allows, or the memory of an array. `Machine` knows the
+instructions that build data, and calls only the functions in `GLOBALS`.
 """
 
 import io
@@ -112,6 +113,14 @@ GLOBALS: dict[str, Any] = {
     "collections.Counter": keep_first,  # of learning rate schedules
 }
 
+
+def find_global(name: str) -> Any:
+    """Return what stands for a name of Python. The name is not imported."""
+    if name not in GLOBALS:
+        raise ValueError(f"a file that calls {name}")
+    return GLOBALS[name]
+
+
 # Instructions that add a number or text from the file, or a constant, to the stack.
 NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
 TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING")
@@ -200,19 +209,12 @@ class Machine:
         return self.storages[key].array
 
 
-def find_global(name: str) -> Any:
-    """Return what stands for a name of Python. The name is not imported."""
-    if name not in GLOBALS:
-        raise ValueError(f"a file that calls {name}")
-    return GLOBALS[name]
-
-
 def read_torch_file(path: str | Path) -> Any:
     """Return the object that `torch.save` wrote, with NumPy arrays for tensors.
 
     Both formats are known: the zip archive of PyTorch 1.6 and later, and the legacy format. Arrays
-    of bfloat16 become float32, an OrderedDict a dict, and a dtype or device its name. The file can
-    call no function that loads code, starts a program or opens a file.
+    of bfloat16 become float32, an OrderedDict a dict, and a dtype or device its name. No code in
+    the file is executed.
 
     Raises:
         InputError (a ValueError): The file is damaged, or holds more than tensors, numbers, text,

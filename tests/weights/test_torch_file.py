@@ -355,6 +355,7 @@ BAD_TENSORS = {
     "bytes are 0 in 64 bits": ((2,), (2**62,), 0),
     "span is 0 in 64 bits": ((2, 1), (2**64, 1), 0),
     "offset is 0 in 64 bits": ((2,), (1,), 2**64),
+    "bytes of all steps are 0 in 64 bits": ((5,), (2**60,), 0),
     "more strides than sizes": ((2,), (1, 1), 0),
     "65 dimensions": ((1,) * 65, (1,) * 65, 0),
 }
@@ -364,9 +365,15 @@ BAD_TENSORS = {
 @pytest.mark.parametrize("bad", BAD_TENSORS)
 def test_tensors_outside_their_storage(bad, way, tmp_path):
     shape, strides, offset = BAD_TENSORS[bad]
-    array = tensor(storage("Float", "0", 2), shape, strides, offset)
-    WRITERS[way](tmp_path / "a.pth", array, {"0": bytes(8)})
+    count = 5 if shape == (5,) else 2
+    array = tensor(storage("Float", "0", count), shape, strides, offset)
+    WRITERS[way](tmp_path / "a.pth", array, {"0": bytes(4 * count)})
     read_error(tmp_path / "a.pth")
+
+
+def test_one_number_is_not_repeated(tmp_path):
+    write_zip(tmp_path / "a.pth", ARRAY, {"0": bytes(4)})
+    assert "a storage with another length" in read_error(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("way", WRITERS)
