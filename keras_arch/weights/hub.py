@@ -1,0 +1,217 @@
+"""Weights from repositories on the Hugging Face Hub, such as timm's."""
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from ..errors import InputError, first_line, is_disk_full, require
+from .torchvision import Normalization, check_shortcuts, get_normalization
+
+PREFIX = "hf://"
+NAME = re.compile(
+    PREFIX + r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?"
+    r"(/(?P<file>[\w./-]+\.safetensors))?"
+)
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+ENDPOINT = None  # the default of huggingface_hub: HF_ENDPOINT, or the public Hub
+CACHE_DIR: Path | None = None  # the default of huggingface_hub, ~/.cache/huggingface/hub
+
+# {exception of huggingface_hub: (problem of the repository, fix)}, subclasses first.
+REFUSALS = {
+    "GatedRepoError": (
+        "requires that you accept its terms",
+        "Accept them on its page, and run hf auth login.",
+    ),
+    "RepositoryNotFoundError": (
+        "does not exist or is private",
+        "Correct the name, or run hf auth login.",
+    ),
+    "RevisionNotFoundError": ("has no revision {revision}", "Correct it, or leave it out."),
+    "RemoteEntryNotFoundError": (
+        "has no {file}",
+        "Only .safetensors files are read. Name another file: hf://OWNER/REPOSITORY/FILE.",
+    ),
+    "HFValidationError": (
+        "cannot be the name of a repository",
+        "Use a name such as timm/resnet50.a1_in1k.",
+    ),
+}
+
+
+class HubName(NamedTuple):
+    """A file in a repository on the Hub."""
+
+    source: str  # such as "hf://timm/resnet50.a1_in1k"
+    repository: str  # such as "timm/resnet50.a1_in1k"
+    revision: str  # a branch, a tag or a commit
+    file: str
+
+
+def is_hub_name(source: Any) -> bool:
+    """Return whether `source` is a name on the Hub. It may be malformed."""
+    return isinstance(source, str) and source.startswith(PREFIX)
+
+
+def download_from_hub(model: keras.Model, source: str) -> Path:
+    """Download a checkpoint from the Hub for a model, after checks that it fits.
+
+    A file in the cache of huggingface_hub is used without a network.
+
+    Args:
+        model: A model from a builder of keras_arch. It must normalize images as config.json in the
+            repository says. Without that file or numbers in it, nothing is compared.
+        source: "hf://OWNER/REPOSITORY" for model.safetensors in a repository. A revision, a file or
+            both may follow: "hf://OWNER/REPOSITORY@REVISION/FILE.safetensors".
+
+    Returns:
+        The path of the .safetensors file in the cache.
+
+    Raises:
+        InputError (a ValueError): The name is malformed, huggingface_hub is not installed, the
+            checkpoint does not fit the model, or the download fails.
+    """
+    name = parse_name(source)
+    require("hub")
+    check_shortcuts(model, source)
+    with explain_download(name):
+        cached = find_in_cache(name, name.file)
+        if not cached:
+            check_file(name)
+        check_normalization(model, name)
+        return Path(cached or download(name, name.file))
+
+
+def parse_name(source: str) -> HubName:
+    """Return the parts of a name on the Hub."""
+    match = NAME.fullmatch(source)
+    if match is None:
+        raise InputError(
+            "A name on the Hugging Face Hub must be hf://OWNER/REPOSITORY, "
+            "hf://OWNER/REPOSITORY@REVISION or hf://OWNER/REPOSITORY/FILE.safetensors. "
+            f"Received: {source!r}. Use a name such as hf://timm/resnet50.a1_in1k."
+        )
+    return HubName(
+        source, match["repository"], match["revision"] or "main", match["file"] or WEIGHTS
+    )
+
+
+def find_in_cache(name: HubName, file: str) -> str | None:
+    """Return the path of a file in the cache, "" if the repository lacks it, or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(
+        name.repository, file, cache_dir=CACHE_DIR, revision=name.revision
+    )
+    return found if isinstance(found, str | None) else ""
+
+
+def check_file(name: HubName) -> None:
+    """Raise an exception if the file does not exist or is too large for the disk.
+
+    Without a network, this fails immediately. A download would try for half a minute.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(name.repository, name.file, revision=name.revision, endpoint=ENDPOINT)
+    size = get_hf_file_metadata(url, endpoint=ENDPOINT).size or 0
+    folder = Path(CACHE_DIR or constants.HF_HUB_CACHE).absolute()
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if size > free:
+        raise InputError(
+            f"There is no disk space for {name.source}. Received: {free / 1e6:.1f} MB of "
+            f"{size / 1e6:.1f} MB in {existing}. Free some space, or set HF_HOME."
+        )
+
+
+def download(name: HubName, file: str) -> str:
+    """Download a file of a repository. Return its path in the cache."""
+    from huggingface_hub import hf_hub_download
+
+    return hf_hub_download(
+        name.repository, file, revision=name.revision, cache_dir=CACHE_DIR, endpoint=ENDPOINT
+    )
+
+
+def check_normalization(model: keras.Model, name: HubName) -> None:
+    """Raise InputError unless the model normalizes images as the checkpoint's training did."""
+    wanted, channels = read_normalization(name), model.input_shape[-1]
+    if wanted is None or channels not in (1, len(wanted.mean)):
+        return  # with other channels, the tensors do not fit, either
+    if channels == 1:
+        wanted = Normalization(*([float(np.mean(values))] for values in wanted))
+    found = get_normalization(model)
+    if not np.allclose(found, wanted, atol=1e-6):
+        raise InputError(
+            f"{name.source} needs the normalization of its training. "
+            f"Received: {format_arguments(found)}. Pass {format_arguments(wanted)}."
+        )
+
+
+def read_normalization(name: HubName) -> Normalization | None:
+    """Return the normalization in config.json of a repository, or None if there is none."""
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    path = find_in_cache(name, CONFIG)
+    try:
+        path = download(name, CONFIG) if path is None else path
+    except RemoteEntryNotFoundError:
+        path = ""
+    if not path:
+        return None
+    try:
+        config = json.loads(Path(path).read_bytes())
+        config = config.get("pretrained_cfg", config) if isinstance(config, dict) else {}
+        mean, std = ([float(value) for value in config.get(key, ())] for key in ("mean", "std"))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{CONFIG} of {name.source} cannot be read. Received: {first_line(error)}. "
+            "Load a copy of the .safetensors file."
+        ) from error
+    return Normalization(mean, std) if mean and std else None
+
+
+def format_arguments(normalization: Normalization) -> str:
+    """Return a normalization as arguments of a builder."""
+    return ", ".join(
+        f"{name}={format_list(values)}" for name, values in normalization._asdict().items()
+    )
+
+
+def format_list(values: Sequence[float]) -> str:
+    return f"[{', '.join(f'{value:.6g}' for value in values)}]"
+
+
+@contextmanager
+def explain_download(name: HubName):
+    """Raise InputError if the block cannot download a file from the Hub."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # also of the HTTP client
+        for kind, (problem, fix) in REFUSALS.items():
+            if isinstance(error, getattr(errors, kind)):
+                problem = problem.format(**name._asdict())
+                raise InputError(
+                    f"{name.repository} {problem}. Received: {name.source}. {fix}"
+                ) from error
+        if is_disk_full(error):
+            raise InputError(
+                f"There is no disk space for {name.source}. Received: {first_line(error)}. "
+                "Free some space, or set HF_HOME."
+            ) from error
+        raise InputError(
+            f"{name.source} cannot be downloaded. Received: {first_line(error)}. "
+            "Check the network, or pass a copy of the file as `weights`."
+        ) from error
