@@ -21,6 +21,9 @@ NAME = re.compile(
 )
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
+# timm's networks that blur before they subsample, without weights.
+SAME_TENSORS = re.compile("resnet(aa|blur)")
+
 ENDPOINT = None  # the default of huggingface_hub: HF_ENDPOINT, or the public Hub
 CACHE_DIR: Path | None = None  # the default of huggingface_hub, ~/.cache/huggingface/hub
 
@@ -55,6 +58,13 @@ class HubName(NamedTuple):
     file: str
 
 
+class HubConfig(NamedTuple):
+    """What config.json in a repository of timm says."""
+
+    architecture: str
+    normalization: Normalization | None
+
+
 def is_hub_name(source: Any) -> bool:
     """Return whether `source` is a name on the Hub. It may be malformed."""
     return isinstance(source, str) and source.startswith(PREFIX)
@@ -67,7 +77,7 @@ def download_from_hub(model: keras.Model, source: str) -> Path:
 
     Args:
         model: A model from a builder of keras_arch. It must normalize images as config.json in the
-            repository says. Without that file or numbers in it, nothing is compared.
+            repository says. Without `mean` and `std` in that file, nothing is compared.
         source: "hf://OWNER/REPOSITORY" for model.safetensors in a repository. A revision, a file or
             both may follow: "hf://OWNER/REPOSITORY@REVISION/FILE.safetensors".
 
@@ -85,7 +95,9 @@ def download_from_hub(model: keras.Model, source: str) -> Path:
         cached = find_in_cache(name, name.file)
         if not cached:
             check_file(name)
-        check_normalization(model, name)
+        config = read_config(name)
+        check_architecture(config.architecture, name)
+        check_normalization(model, config.normalization, name)
         return Path(cached or download(name, name.file))
 
 
@@ -141,9 +153,48 @@ def download(name: HubName, file: str) -> str:
     )
 
 
-def check_normalization(model: keras.Model, name: HubName) -> None:
+def read_config(name: HubName) -> HubConfig:
+    """Return what config.json in a repository says."""
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    path = find_in_cache(name, CONFIG)
+    try:
+        path = download(name, CONFIG) if path is None else path
+    except RemoteEntryNotFoundError:
+        path = ""
+    try:
+        return parse_config(Path(path).read_bytes() if path else b"{}")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{CONFIG} of {name.source} cannot be read. Received: {first_line(error)}. "
+            "Load a copy of the .safetensors file."
+        ) from error
+
+
+def parse_config(content: bytes) -> HubConfig:
+    """Return the contents of a config.json in timm's format. Other formats lack its keys."""
+    config = json.loads(content)
+    training = config.get("pretrained_cfg") or config
+    mean, std = ([float(value) for value in training.get(key, ())] for key in ("mean", "std"))
+    has_both = len(mean) == len(std) > 0
+    return HubConfig(
+        str(config.get("architecture")), Normalization(mean, std) if has_both else None
+    )
+
+
+def check_architecture(architecture: str, name: HubName) -> None:
+    """Raise InputError if the tensors of another network have the names and shapes of ours."""
+    if SAME_TENSORS.search(architecture):
+        raise InputError(
+            f"{name.source} is another network with the same tensors. Received: {architecture}, "
+            "which blurs before it subsamples. "
+            f"Use a checkpoint of {SAME_TENSORS.sub('resnet', architecture)}."
+        )
+
+
+def check_normalization(model: keras.Model, wanted: Normalization | None, name: HubName) -> None:
     """Raise InputError unless the model normalizes images as the checkpoint's training did."""
-    wanted, channels = read_normalization(name), model.input_shape[-1]
+    channels = model.input_shape[-1]
     if wanted is None or channels not in (1, len(wanted.mean)):
         return  # with other channels, the tensors do not fit, either
     if channels == 1:
@@ -154,29 +205,6 @@ def check_normalization(model: keras.Model, name: HubName) -> None:
             f"{name.source} needs the normalization of its training. "
             f"Received: {format_arguments(found)}. Pass {format_arguments(wanted)}."
         )
-
-
-def read_normalization(name: HubName) -> Normalization | None:
-    """Return the normalization in config.json of a repository, or None if there is none."""
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
-    path = find_in_cache(name, CONFIG)
-    try:
-        path = download(name, CONFIG) if path is None else path
-    except RemoteEntryNotFoundError:
-        path = ""
-    if not path:
-        return None
-    try:
-        config = json.loads(Path(path).read_bytes())
-        config = config.get("pretrained_cfg", config) if isinstance(config, dict) else {}
-        mean, std = ([float(value) for value in config.get(key, ())] for key in ("mean", "std"))
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{CONFIG} of {name.source} cannot be read. Received: {first_line(error)}. "
-            "Load a copy of the .safetensors file."
-        ) from error
-    return Normalization(mean, std) if mean and std else None
 
 
 def format_arguments(normalization: Normalization) -> str:

@@ -115,12 +115,14 @@ def state(model):
     }
 
 
-def publish(hub, state, **config):
+def publish(hub, state, architecture="resnet8", **training):
     """Publish a checkpoint as timm does. Return its bytes."""
     content = save(state)
     hub.files["timm/resnet8.a1_in1k"] = {
         "model.safetensors": content,
-        "config.json": json.dumps({"pretrained_cfg": config}).encode(),
+        "config.json": json.dumps(
+            {"architecture": architecture, "pretrained_cfg": training}
+        ).encode(),
     }
     return content
 
@@ -257,7 +259,10 @@ def test_normalization_of_one_channel_is_the_average(hub, state):
     assert message.endswith("Pass mean=[0.449], std=[0.226].")
 
 
-@pytest.mark.parametrize("config", [None, b"{}", b"[]", b'{"pretrained_cfg": {"mean": [0.5]}}'])
+@pytest.mark.parametrize(
+    "config",
+    [None, b"{}", b'{"pretrained_cfg": {"mean": [0.5]}}', b'{"mean": [0, 0, 0], "std": [1]}'],
+)
 def test_without_a_normalization_nothing_is_compared(config, hub, model, monkeypatch):
     hub.files["mine/net"] = {"model.safetensors": b"tensors"}
     if config is not None:
@@ -268,12 +273,24 @@ def test_without_a_normalization_nothing_is_compared(config, hub, model, monkeyp
     assert download_from_hub(model, "hf://mine/net") == path
 
 
-@pytest.mark.parametrize("config", [b"{", b"\xff", b'{"mean": ["a"], "std": [1]}'])
+@pytest.mark.parametrize("config", [b"{", b"[]", b"\xff", b'{"mean": ["a"], "std": [1]}'])
 def test_a_damaged_config_is_rejected(config, hub, model):
     hub.files["mine/net"] = {"model.safetensors": b"tensors", "config.json": config}
     assert fail(model, "hf://mine/net").startswith(
         "config.json of hf://mine/net cannot be read. Received: "
     )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "ours"),
+    [("resnetblur50", "resnet50"), ("resnetaa50d", "resnet50d"), ("seresnetaa50d", "seresnet50d")],
+)
+def test_another_network_with_the_same_tensors_is_rejected(architecture, ours, hub, model, state):
+    publish(hub, state, architecture, **IMAGENET)
+    message = fail(model)
+    assert f"Received: {architecture}, which blurs before it subsamples." in message
+    assert f"Use a checkpoint of {ours}." in message
+    assert "GET model.safetensors" not in hub.requests
 
 
 def test_shortcuts_of_zeros_are_rejected_before_the_download(hub, state):
