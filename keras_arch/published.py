@@ -88,6 +88,14 @@ PUBLISHED = {
 """{value of the `weights` argument: checkpoints}."""
 
 
+HUB_PREFIX = "hf://"  # of names on the Hugging Face Hub
+
+
+def is_hub_name(source: Any) -> TypeGuard[str]:
+    """Return whether `source` is a name on the Hugging Face Hub. It may be malformed."""
+    return isinstance(source, str) and source.startswith(HUB_PREFIX)
+
+
 def is_published(source: Any) -> TypeGuard[str]:
     """Return whether `source` is the name of published weights, such as "imagenet"."""
     return isinstance(source, str) and source in PUBLISHED

@@ -73,8 +73,8 @@ def check_normalization(model: keras.Model, trained: Normalization, source: obje
     wanted = fit_normalization(trained, model.input_shape[-1])
     if not is_close(own, wanted):
         raise InputError(
-            f"{source} needs the normalization of its training, {describe(trained)}. "
-            f"Received: {describe(own)}. Pass the first as `mean` and `std` of the builder."
+            f"{source} needs the normalization of its training. Received: {describe(own)}. "
+            f"Pass {describe(wanted)}."
         )
 
 
@@ -99,10 +99,11 @@ def get_normalization(model: keras.Model) -> Normalization:
 
 
 def describe(normalization: Normalization) -> str:
+    """Return a normalization as arguments of a builder."""
     return ", ".join(
         f"{name}={format_numbers(values)}" for name, values in normalization._asdict().items()
     )
 
 
 def format_numbers(values: Sequence[float]) -> str:
-    return f"({', '.join(f'{value:.4g}' for value in values)})"
+    return f"[{', '.join(f'{value:.6g}' for value in values)}]"

@@ -12,7 +12,7 @@ import h5py
 
 from ..errors import InputError
 from ..files import is_path
-from ..published import PUBLISHED, is_published
+from ..published import PUBLISHED, is_hub_name, is_published
 from ..text import join_first
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def has_head(model: keras.Model) -> bool:
 
 def check_source(source: Any) -> None:
     """Raise InputError unless `source` is published weights, a weights file or a run directory."""
-    if not is_published(source):
+    if not is_published(source) and not is_hub_name(source):
         detect_kind(find_weights_file("weights", source))
 
 

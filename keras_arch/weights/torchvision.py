@@ -2,7 +2,7 @@
 
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ def assign_tensors(
     if skip_head:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
     values, missing, misshapen = {}, [], []
+    names = choose_names(model)
     for variable in model.variables:
         layer, _, kind = variable.path.rpartition("/")
         if (
@@ -93,7 +94,7 @@ def assign_tensors(
             or layer.startswith(AUXILIARY_PREFIX)
         ):
             continue
-        name = torchvision_name(layer, kind)
+        name = torchvision_name(layer, kind, names)
         tensor = tensors.pop(name, None)
         if tensor is None:
             missing.append(name)
@@ -124,18 +125,36 @@ def describe_source(source: Any) -> Any:
     return "A mapping" if hasattr(source, "items") else source
 
 
-# Patterns of our layer names, and torchvision's names. Torchvision counts blocks from 0.
-TORCHVISION_NAMES = (
+# Patterns of our layer names, and PyTorch's names. PyTorch counts blocks from 0.
+BLOCK, LAYER = r"stage(?P<stage>\d+)_block(?P<block>\d+)", "layer{stage}.{block}"
+# torchvision's names. timm has the same names, and those of options that torchvision does not have.
+RESNET_NAMES = (
     (r"predictions", "fc"),
-    (r"stem_conv(_bn)?", "{conv_or_bn}1"),
-    (
-        r"stage(?P<stage>\d+)_block(?P<block>\d+)_conv(?P<conv>\d+)(_bn)?",
-        "layer{stage}.{block}.{conv_or_bn}{conv}",
-    ),
-    (
-        r"stage(?P<stage>\d+)_block(?P<block>\d+)_shortcut(_bn)?",
-        "layer{stage}.{block}.downsample.{zero_or_one}",
-    ),
+    (r"stem_conv", "conv1"),
+    (r"stem_conv_bn", "bn1"),
+    (rf"{BLOCK}_conv(?P<conv>\d+)", f"{LAYER}.conv{{conv}}"),
+    (rf"{BLOCK}_conv(?P<conv>\d+)_bn", f"{LAYER}.bn{{conv}}"),
+    (rf"{BLOCK}_shortcut", f"{LAYER}.downsample.0"),
+    (rf"{BLOCK}_shortcut_bn", f"{LAYER}.downsample.1"),
+    # stem="deep"
+    (r"stem_conv1", "conv1.0"),
+    (r"stem_conv1_bn", "conv1.1"),
+    (r"stem_conv2", "conv1.3"),
+    (r"stem_conv2_bn", "conv1.4"),
+    (r"stem_conv3", "conv1.6"),
+    (r"stem_conv3_bn", "bn1"),
+    # squeeze_excitation_ratio
+    (rf"{BLOCK}_se_reduce", f"{LAYER}.se.fc1"),
+    (rf"{BLOCK}_se_expand", f"{LAYER}.se.fc2"),
+)
+# shortcut="average_pool": the pool is downsample.0 in all shortcuts, also where it is the identity.
+AVERAGE_POOL_NAMES = (
+    (rf"{BLOCK}_shortcut", f"{LAYER}.downsample.1"),
+    (rf"{BLOCK}_shortcut_bn", f"{LAYER}.downsample.2"),
+    *RESNET_NAMES,  # the first pattern that matches is used
+)
+GOOGLENET_NAMES = (
+    (r"predictions", "fc"),
     (r"stem_conv1(_bn)?", "conv1.{conv_or_bn}"),
     (r"stem_reduce(_bn)?", "conv2.{conv_or_bn}"),
     (r"stem_conv2(_bn)?", "conv3.{conv_or_bn}"),
@@ -156,15 +175,29 @@ TORCHVISION_KINDS = {
 }
 
 
-def torchvision_name(layer: str, kind: str) -> str:
-    """Return torchvision's name for a variable of our layer, or our name if it has none."""
-    for pattern, name in TORCHVISION_NAMES:
+def choose_names(model: keras.Model) -> Sequence[tuple[str, str]]:
+    """Return the table of PyTorch's names for a model."""
+    layers = [layer.name for layer in model.layers]
+    if any(name.startswith("inception_") for name in layers):
+        return GOOGLENET_NAMES
+    if any(name.endswith("_shortcut_pool") for name in layers):
+        return AVERAGE_POOL_NAMES
+    return RESNET_NAMES
+
+
+def torchvision_name(layer: str, kind: str, names: Sequence[tuple[str, str]] = RESNET_NAMES) -> str:
+    """Return PyTorch's name for a variable of our layer, or our name if it has none.
+
+    Args:
+        layer: Name of the layer.
+        kind: Name of the variable in the layer, such as "kernel".
+        names: The table of the model, from `choose_names`.
+    """
+    for pattern, name in names:
         match = re.fullmatch(pattern, layer)
         if match:
-            is_bn = layer.endswith("_bn")
             parts: dict[str, Any] = {
-                "conv_or_bn": "bn" if is_bn else "conv",
-                "zero_or_one": int(is_bn),
+                "conv_or_bn": "bn" if layer.endswith("_bn") else "conv",
                 **match.groupdict(),
             }
             if "block" in parts:
@@ -182,15 +215,21 @@ def read_tensors(model: keras.Model, source: Any) -> dict[str, np.ndarray]:
             and classify worse.
     """
     centered = pads_channels(model) and is_centered(source)
-    if pads_channels(model) and not centered:
+    if not centered:
+        refuse_padding(model, source)
+    state = source if hasattr(source, "items") else read_file(source)
+    tensors = extract_tensors(state, describe_source(source))
+    return reorder_channels(tensors) if centered else tensors
+
+
+def refuse_padding(model: keras.Model, source: Any) -> None:
+    """Raise InputError if a model has `shortcut="zero_padding"`."""
+    if pads_channels(model):
         raise InputError(
             f"{model.name} has shortcuts that pad channels with zeros. PyTorch's tensors do not "
             f"show on which side. Received: {describe_source(source)}. Use "
             "shortcut='projection' and weights that were trained with it, or a Keras file."
         )
-    state = source if hasattr(source, "items") else read_file(source)
-    tensors = extract_tensors(state, describe_source(source))
-    return reorder_channels(tensors) if centered else tensors
 
 
 def pads_channels(model: keras.Model) -> bool:

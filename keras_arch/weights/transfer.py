@@ -11,7 +11,7 @@ from ..class_names import LABELS, first_difference, read_labels, read_packed_lab
 from ..errors import DataWarning, InputError, first_line
 from ..files import find_in_run, link_with_suffix
 from ..models import check_model, head_names, load_keras
-from ..published import is_published
+from ..published import is_hub_name, is_published
 from ..text import brief, join_first
 from .checks import (
     check_fits_published,
@@ -31,6 +31,7 @@ from .files import (
     has_head,
     list_differences,
 )
+from .hub import download_from_hub
 from .torchvision import assign_tensors, read_tensors
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def transfer_weights(
         model: A model from a builder of keras_arch.
         source: A run directory, a .keras, .safetensors or .pth file with any number of classes, a
             .weights.h5 file with the same number of classes, or the name of published weights:
-            "imagenet" and "imagenet_v2" of torchvision, "cifar10" for the CIFAR networks. They are
-            downloaded once into the user's cache.
+            "imagenet" and "imagenet_v2" of torchvision, "cifar10" for the CIFAR networks, or
+            "hf://OWNER/REPOSITORY" on the Hugging Face Hub. They are downloaded once.
         architecture: Name of the builder in `keras_arch.available()`.
         class_names: Class names of the model, in the order of its outputs. The head is not loaded
             if the .keras file or labels.txt in the run directory has other names or another order.
@@ -118,7 +119,7 @@ def copy_all(model: keras.Model, source: str | Path, architecture: str) -> set[s
     path = find_file(model, source, architecture)
     kind = detect_kind(path)
     if kind in (SAFETENSORS, TORCH):
-        skipped, summed = copy_tensors(model, path)
+        skipped, summed = copy_tensors(model, path, source)
     elif kind == KERAS:
         skipped, summed = copy_weights(model, load_keras(path), path)
     else:
@@ -136,14 +137,16 @@ def copy_all(model: keras.Model, source: str | Path, architecture: str) -> set[s
 
 def find_file(model: keras.Model, source: str | Path, architecture: str) -> Path:
     """Return the path of a weights file. Download a published one after checks that it fits."""
-    if not is_published(source):
-        return find_weights_file("weights", source)
-    check_fits_published(model, source, architecture)
-    return download(source, architecture)
+    if is_hub_name(source):
+        return download_from_hub(model, source)
+    if is_published(source):
+        check_fits_published(model, source, architecture)
+        return download(source, architecture)
+    return find_weights_file("weights", source)
 
 
-def copy_tensors(model: keras.Model, path: Path) -> tuple[set[str], set[str]]:
-    """Copy the tensors of a PyTorch file into a model.
+def copy_tensors(model: keras.Model, path: Path, source: str | Path) -> tuple[set[str], set[str]]:
+    """Copy the tensors of a PyTorch file into a model. Messages name it `source`.
 
     Returns:
         The names of the layers that start from scratch, and of those with a summed kernel.
@@ -151,7 +154,7 @@ def copy_tensors(model: keras.Model, path: Path) -> tuple[set[str], set[str]]:
     tensors = read_tensors(model, path)
     classes, gray = len(tensors.get("fc.bias", ())), model.input_shape[-1] == 1
     other_head = not has_head(model) or classes != model.outputs[0].shape[-1]
-    assign_tensors(model, tensors, path, skip_head=other_head, sum_channels=gray)
+    assign_tensors(model, tensors, source, skip_head=other_head, sum_channels=gray)
     skipped = {layer.name for layer in model.layers if layer.name.startswith(AUXILIARY_PREFIX)}
     skipped |= head_names(model) if has_head(model) and other_head else set()
     first = next(layer.name for layer in model.layers if hasattr(layer, "kernel"))
@@ -258,7 +261,7 @@ def find_class_difference(
     It is (index, name in the file, name in `class_names`), or None if there is no difference or
     either names are unknown.
     """
-    if is_published(source) or class_names is None:
+    if class_names is None or is_published(source) or is_hub_name(source):
         return None
     path = find_weights_file("weights", source)
     labels = read_packed_labels(path) if detect_kind(path) == KERAS else None

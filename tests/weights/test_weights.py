@@ -24,7 +24,7 @@ from torch_files import write_torch_file
 
 import keras_arch
 from keras_arch.published import PUBLISHED
-from keras_arch.weights.torchvision import torchvision_name
+from keras_arch.weights.torchvision import choose_names, torchvision_name
 
 GOLDENS = json.loads((ROOT / "tests" / "golden" / "torchvision_logits.json").read_text())
 CASES = [
@@ -65,10 +65,15 @@ def state_dict(model):
     for variable in model.variables:
         layer, _, kind = variable.path.rpartition("/")
         if kind != "seed_generator_state":
-            key, shape = torchvision_name(layer, kind), tuple(variable.shape)
-            shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
-            state[key] = rebuilt(key, shape, GOLDENS[model.name]["batch_norm_scale"])
+            key = torchvision_name(layer, kind, choose_names(model))
+            scale = GOLDENS[model.name]["batch_norm_scale"]
+            state[key] = rebuilt(key, torch_shape(variable), scale)
     return state
+
+
+def torch_shape(variable):
+    shape = tuple(variable.shape)
+    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
 
 
 @pytest.mark.parametrize(("name", "size"), CASES)
@@ -437,7 +442,7 @@ OTHER_NETWORKS = {
     "plain20": ({}, "missing: stage1_block1_add"),
     "resnet20": (
         {"mean": (0.4, 0.4, 0.4)},
-        r"normalization is mean=\(0.4, 0.4, 0.4\), std=.* and not mean=\(0.485, 0.456, 0.406\)",
+        r"normalization is mean=\[0.4, 0.4, 0.4\], std=.* and not mean=\[0.485, 0.456, 0.406\]",
     ),
 }
 
