@@ -226,7 +226,8 @@ def GoogLeNet(
         include_top: Whether to include the average pool, the dropout and the classifier. Defaults
             to True.
         weights: None for random initialization, "imagenet" for torchvision's checkpoint (needs
-            `kernel_5x5=3`), or the path of a file: .keras, .weights.h5, .safetensors or .pth.
+            `kernel_5x5=3`), or the path of a file: .keras, .weights.h5, .safetensors or .pth. See
+            `transfer_weights` for other classes and grayscale images.
         input_tensor: Keras tensor of raw images to use as input. Defaults to a new input named
             "image".
         input_shape: (height, width, channels). Height and width may be None. Defaults to

@@ -99,6 +99,7 @@ def try_missing(folder):
         lambda: keras_arch.export_model: "export",
         lambda: keras_arch.open_artifact(folder / "model.tflite"): "predict",
         lambda: keras_arch.open_artifact(folder / "model.onnx"): "onnx",
+        lambda: keras_arch.ResNet18(weights="hf://timm/resnet18.a1_in1k"): "hub",
     }.items():
         message = ""
         try:

@@ -298,3 +298,21 @@ def test_shortcuts_of_zeros_are_rejected_before_the_download(hub, state):
     publish(hub, state, **IMAGENET)
     assert "pad channels with zeros" in fail(keras_arch.ResNet8())
     assert hub.requests == []
+
+
+def test_builders_and_transfer_take_names_on_the_hub(hub, state):
+    publish(hub, state)
+    options = {"shortcut": "projection", "input_shape": (8, 8, 3)}
+    name = "hf://timm/resnet8.a1_in1k"
+    loaded = keras_arch.ResNet8(weights=name, **options)
+    kernel = state["fc.weight"].T
+    np.testing.assert_array_equal(loaded.get_layer("predictions").get_weights()[0], kernel)
+    other = keras_arch.ResNet8(classes=3, **options)
+    with pytest.warns(keras_arch.DataWarning, match=f"{name}: layers from scratch: predictions"):
+        assert keras_arch.transfer_weights(other, name, "resnet8", list("abc")) == {"predictions"}
+    np.testing.assert_array_equal(
+        other.get_layer("stem_conv").kernel, state["conv1.weight"].transpose(2, 3, 1, 0)
+    )
+    hub.files["timm/other"] = {"model.safetensors": save({"fc.bias": state["fc.bias"]})}
+    with pytest.raises(keras_arch.InputError, match="hf://timm/other does not fit resnet8.* missi"):
+        keras_arch.ResNet8(weights="hf://timm/other", **options)
