@@ -91,9 +91,10 @@ def describe_training(
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     weights = f", weights from {recipe.weights}" if recipe.weights else ""
     weights += f", random: {', '.join(sorted(random_layers))}" if random_layers else ""
+    phases = f", {recipe.outline}" if recipe.freeze != "none" else ""
     return (
         f"{model_name(recipe.model)} ({parameters:,} trainable parameters{weights}) on "
-        f"{data_name(recipe.dataset)} ({images} images) in {precision}"
+        f"{data_name(recipe.dataset)} ({images} images) in {precision}{phases}"
     )
 
 

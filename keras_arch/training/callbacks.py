@@ -64,14 +64,14 @@ class StopAtNaN(keras.callbacks.Callback):
     Keras's `TerminateOnNaN` detects only NaN and infinity, in the mean loss of the epoch.
 
     Args:
-        recipe: a `keras_arch.Recipe`.
+        phase: a `Phase` of the training.
         guessing: loss of equal probabilities for all classes.
-        option: option of the learning rate, for the message.
     """
 
-    def __init__(self, recipe, guessing, option="--learning-rate"):
+    def __init__(self, phase, guessing):
         super().__init__()
-        self.recipe, self.limit, self.option = recipe, LOSS_LIMIT * guessing, option
+        self.rate, self.limit = phase.recipe.learning_rate, LOSS_LIMIT * guessing
+        self.option = "--fine-tuning-rate" if phase.first else "--learning-rate"
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.total = epoch, 0.0
@@ -89,7 +89,7 @@ class StopAtNaN(keras.callbacks.Callback):
             bound = "" if math.isinf(limit) else f" and below {limit:.0f}"
             raise InputError(
                 f"The loss must be finite{bound}. Received: {loss:g} {where}. Pass a "
-                f"{self.option} below {self.recipe.learning_rate:g}, a longer --warmup-epochs or "
+                f"{self.option} below {self.rate:g}, a longer --warmup-epochs or "
                 "--clip-norm 1."
             )
 

@@ -137,7 +137,7 @@ def fit(
             continue  # the run was interrupted after this phase
         trained = compile_copy(model, phase.recipe, steps_per_epoch(dataset, recipe), hooks)
         if resume or phase.first:
-            # The second phase starts from the last weights of the first, with a new optimizer.
+            # A phase starts from the last weights of the phase before, with a new optimizer.
             parts = ("model",) if done == phase.first else ("model", "optimizer")
             history = load_checkpoint(folder, trained, parts)
             hooks.check_history(history)
@@ -154,6 +154,7 @@ def fit(
 def run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorboard, hooks):
     """Train the copy to the end of a phase, extend `history` and save the best weights."""
     steps = batches_per_epoch(dataset, recipe)
+    batch_size = min(recipe.batch_size, dataset.train.count)
     done, heads = len(history.get("loss", [])), len(model.outputs)
     classes = len(dataset.class_names)
     weights = weigh_classes(dataset, recipe)
@@ -164,14 +165,8 @@ def run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorbo
     with progress_bar() as progress, plain_path(folder) as plain:
         callbacks = [
             MainHead(metric.name for metric in hooks.metrics),
-            PrintProgress(
-                *(recipe, steps, min(recipe.batch_size, dataset.train.count), progress),
-                phase.first,
-            ),
-            StopAtNaN(
-                *(phase.recipe, guessing),
-                "--fine-tuning-rate" if phase.first else "--learning-rate",
-            ),
+            PrintProgress(recipe, steps, batch_size, progress, phase.first),
+            StopAtNaN(phase, guessing),
             *(
                 [keras.callbacks.TensorBoard(plain / "tensorboard", write_graph=False)]
                 if tensorboard

@@ -499,7 +499,7 @@ def test_class_weights_report_balanced_accuracy(script, digits, data_dir, tmp_pa
 
 def test_divergence_of_one_step_raises_but_a_large_validation_loss_does_not():
     """Keras reports the mean of the epoch, which hides a single step with a loss of 300."""
-    stop = callbacks.StopAtNaN(RECIPE, guessing=2.3)
+    stop = callbacks.StopAtNaN(RECIPE.phases[0], guessing=2.3)
     stop.on_epoch_begin(0)
     for batch in range(99):
         stop.on_train_batch_end(batch, {"loss": 2.0})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from unittest import mock
 
 import keras
@@ -12,6 +13,9 @@ import keras_arch
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.pipeline import training_batches
 from keras_arch.data.splits import InMemory
+from keras_arch.export.model_card import training_lines
+from keras_arch.reports.tables import describe_training
+from keras_arch.runs.record import read_run
 from keras_arch.training import callbacks
 from keras_arch.training.callbacks import patience_is_over
 from keras_arch.training.checks import check_memory
@@ -142,6 +146,34 @@ def test_the_recipe_fine_tune_has_two_phases():
 )
 def test_phases_as_text(changes, text):
     assert dataclasses.replace(RECIPE, **changes).outline == text
+
+
+def test_the_first_line_and_the_model_card_have_the_phases():
+    sizes = {"train": 72, "test": 72}
+    line = describe_training(RECIPE, network(), sizes, "float32", set())
+    assert line.endswith(f" in float32, {RECIPE.outline}")
+    plain = dataclasses.replace(RECIPE, freeze="none", freeze_epochs=None)
+    assert describe_training(plain, network(), sizes, "float32", set()).endswith(" in float32")
+    accuracy = {"top1": 0.5, "images": 72}
+    metrics = {"best_epoch": 3, "validation": accuracy, "test": accuracy}
+    record = {"recipe": RECIPE, "metrics": metrics, "images": {"train": 72, "validation": 72}}
+    card = training_lines(record, {"calibration": {"images": 8}})
+    assert card[0] == f"- Recipe: small, {RECIPE.outline}, sgd, seed 0"
+
+
+@pytest.mark.slow
+def test_the_command_fine_tunes_a_run(quickstart, script, tmp_path, data_dir, capfd):
+    words = ["--dataset", "digits", "--image-size", "8", "--model", "resnet8", "--epochs", "2"]
+    words += ["--weights", quickstart, "--freeze-epochs", "1", "--fine-tuning-rate", "0.02"]
+    folder = tmp_path / "tuned"
+    assert script("train.py", "fine-tune", *words, "--output", folder, "--data-dir", data_dir) == 0
+    printed = capfd.readouterr().out
+    assert "1 epoch with a frozen backbone at 0.1, then 1 epoch at 0.02\n" in printed
+    recipe = read_run(folder)["recipe"]
+    assert (recipe.freeze_epochs, recipe.fine_tuning_rate) == (1, 0.02)
+    page = (folder / "report.html").read_text()
+    for name, value in (("freeze_epochs", "1"), ("fine_tuning_rate", "0.02")):
+        assert re.search(rf"{name}</t[hd]>\s*<td>{value}</td>", page), name
 
 
 # --- training ---
