@@ -125,7 +125,7 @@ class Recipe:
                 "`auxiliary_heads` must be False with freeze='backbone', because they train the "
                 "backbone. Received: auxiliary_heads=True. Remove --auxiliary-heads or --freeze."
             )
-        self.check_phases()
+        check_phases(self)
         for name, value in split_pairs("model_options", self.model_options, "first").items():
             if name in FIXED_ARGUMENTS:
                 raise InputError(
@@ -143,28 +143,6 @@ class Recipe:
                 "Received: nothing. Pass none for equal weights."
             )
         _ = self.named_class_weights  # raises for invalid weights
-
-    def check_phases(self):
-        """Raise InputError unless `freeze_epochs` and `fine_tuning_rate` fit the other fields."""
-        if self.fine_tuning_rate is not None and self.freeze_epochs is None:
-            raise InputError(
-                "`fine_tuning_rate` needs `freeze_epochs`, after which it applies. Received: "
-                f"fine_tuning_rate={self.fine_tuning_rate:g} alone. Pass --freeze-epochs, or only "
-                "--learning-rate."
-            )
-        if self.freeze_epochs is None:
-            return
-        if self.freeze == "none":
-            raise InputError(
-                "`freeze_epochs` needs frozen layers, freeze='backbone'. Received: freeze='none'. "
-                "Pass --freeze backbone, or remove --freeze-epochs."
-            )
-        if self.freeze_epochs >= self.epochs:
-            raise InputError(
-                "`freeze_epochs` must be below `epochs`. Received: "
-                f"freeze_epochs={self.freeze_epochs} with epochs={self.epochs}. Pass fewer "
-                "--freeze-epochs, or remove it to freeze the layers in all epochs."
-            )
 
     @property
     def phases(self) -> "tuple[Phase, ...]":
@@ -230,6 +208,28 @@ class Phase:
     def last(self) -> int:
         """Number of epochs at the end of the phase."""
         return self.first + self.recipe.epochs
+
+
+def check_phases(recipe: Recipe) -> None:
+    """Raise InputError unless `freeze_epochs` and `fine_tuning_rate` fit the other fields."""
+    if recipe.freeze_epochs is None:
+        if recipe.fine_tuning_rate is not None:
+            raise InputError(
+                "`fine_tuning_rate` needs `freeze_epochs`, after which it applies. Received: "
+                f"fine_tuning_rate={recipe.fine_tuning_rate:g} alone. Pass --freeze-epochs, or "
+                "only --learning-rate."
+            )
+    elif recipe.freeze == "none":
+        raise InputError(
+            "`freeze_epochs` needs frozen layers, freeze='backbone'. Received: freeze='none'. "
+            "Pass --freeze backbone or --freeze-epochs None."
+        )
+    elif recipe.freeze_epochs >= recipe.epochs:
+        raise InputError(
+            "`freeze_epochs` must be below `epochs`. Received: "
+            f"freeze_epochs={recipe.freeze_epochs} with epochs={recipe.epochs}. Pass fewer "
+            "--freeze-epochs, or None to freeze the layers in all epochs."
+        )
 
 
 FASHION_MNIST = Recipe(
