@@ -206,7 +206,7 @@ class Phase:
 
     @property
     def last(self) -> int:
-        """Number of epochs at the end of the phase."""
+        """Number of epochs after which the phase ends."""
         return self.first + self.recipe.epochs
 
 
