@@ -105,6 +105,10 @@ class Recipe:
     """Initial weights: a run directory, a weights file or "imagenet". Default: random."""
     freeze: Literal["none", "backbone"] = "none"
     """Layers to freeze. backbone trains the last layer only."""
+    freeze_epochs: Annotated[int, Range(1, 99_999)] | None = None
+    """Epochs with frozen layers. Then all layers are trained. Default: all epochs."""
+    fine_tuning_rate: Annotated[float, Range(1e-12, 1e30)] | None = None
+    """Peak learning rate after --freeze-epochs. Default: a tenth of --learning-rate."""
     skip_unreadable: bool = False
     """Skip images of a folder or manifest that cannot be decoded."""
     allow_duplicates: bool = False
@@ -121,6 +125,7 @@ class Recipe:
                 "`auxiliary_heads` must be False with freeze='backbone', because they train the "
                 "backbone. Received: auxiliary_heads=True. Remove --auxiliary-heads or --freeze."
             )
+        check_phases(self)
         for name, value in split_pairs("model_options", self.model_options, "first").items():
             if name in FIXED_ARGUMENTS:
                 raise InputError(
@@ -138,6 +143,31 @@ class Recipe:
                 "Received: nothing. Pass none for equal weights."
             )
         _ = self.named_class_weights  # raises for invalid weights
+
+    @property
+    def phases(self) -> "tuple[Phase, ...]":
+        """The phases of the training: one, or with `freeze_epochs` two."""
+        if self.freeze_epochs is None:
+            return (Phase(0, self),)
+        alone = replace(self, freeze_epochs=None, fine_tuning_rate=None)
+        frozen = replace(alone, epochs=self.freeze_epochs)
+        complete = replace(
+            alone,
+            epochs=self.epochs - self.freeze_epochs,
+            freeze="none",
+            learning_rate=self.fine_tuning_rate or self.learning_rate / 10,
+        )
+        return Phase(0, frozen), Phase(self.freeze_epochs, complete)
+
+    @property
+    def outline(self) -> str:
+        """The phases as text: "2 epochs with a frozen backbone at 0.1, then 8 epochs at 0.01"."""
+        return ", then ".join(
+            f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
+            f"{' with a frozen backbone' if recipe.freeze == 'backbone' else ''}"
+            f" at {recipe.learning_rate:g}"
+            for recipe in (phase.recipe for phase in self.phases)
+        )
 
     @property
     def builder_options(self) -> dict[str, Any]:
@@ -163,6 +193,43 @@ class Recipe:
     def data_options(self) -> dict[str, bool]:
         """Keyword arguments for `load_dataset`, except name, data_dir and image_size."""
         return {"skip_unreadable": self.skip_unreadable, "allow_duplicates": self.allow_duplicates}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Consecutive epochs of a training with the same trainable layers and one schedule."""
+
+    first: int
+    """Number of epochs before the phase."""
+    recipe: Recipe
+    """Recipe of the phase alone."""
+
+    @property
+    def last(self) -> int:
+        """Number of epochs after which the phase ends."""
+        return self.first + self.recipe.epochs
+
+
+def check_phases(recipe: Recipe) -> None:
+    """Raise InputError unless `freeze_epochs` and `fine_tuning_rate` fit the other fields."""
+    if recipe.freeze_epochs is None:
+        if recipe.fine_tuning_rate is not None:
+            raise InputError(
+                "`fine_tuning_rate` needs `freeze_epochs`, after which it applies. Received: "
+                f"fine_tuning_rate={recipe.fine_tuning_rate:g} alone. Pass --freeze-epochs, or "
+                "only --learning-rate."
+            )
+    elif recipe.freeze == "none":
+        raise InputError(
+            "`freeze_epochs` needs frozen layers, freeze='backbone'. Received: freeze='none'. "
+            "Pass --freeze backbone or --freeze-epochs None."
+        )
+    elif recipe.freeze_epochs >= recipe.epochs:
+        raise InputError(
+            "`freeze_epochs` must be below `epochs`. Received: "
+            f"freeze_epochs={recipe.freeze_epochs} with epochs={recipe.epochs}. Pass fewer "
+            "--freeze-epochs, or None to freeze the layers in all epochs."
+        )
 
 
 FASHION_MNIST = Recipe(
@@ -240,6 +307,19 @@ RECIPES = {
     ),
     "imagenet-resnet50": IMAGENET,
     "imagenet-googlenet": replace(IMAGENET, model="googlenet", auxiliary_heads=True),
+    # For your images: pass --dataset, --model, --weights and --image-size.
+    "fine-tune": Recipe(
+        "resnet20",
+        "fashion_mnist",
+        epochs=12,
+        learning_rate=0.1,
+        batch_size=64,
+        augment="flip_crop",
+        image_size=32,
+        weights="cifar10",
+        freeze="backbone",
+        freeze_epochs=3,
+    ),
 }
 """The named recipes of keras-arch train: {name: `Recipe`}."""
 
@@ -277,5 +357,8 @@ EXPECTED = {
     "imagenet-resnet50": Expected(note="published 76.13% (torchvision's first weights, 90 epochs)"),
     "imagenet-googlenet": Expected(
         note="published 69.8% (torchvision, with a 3x3 kernel instead of the 5x5)"
+    ),
+    "fine-tune": Expected(
+        note="for your images: pass --dataset, --model, --weights and --image-size"
     ),
 }

@@ -112,8 +112,8 @@ def training_lines(run: dict[str, Any] | None, report: dict[str, Any]) -> list[s
     recipe, metrics, images = run["recipe"], run["metrics"], run["images"]
     test, validation = metrics["test"], metrics["validation"]
     return [
-        f"- Recipe: {in_markdown(model_name(recipe.model))}, {recipe.epochs} epochs, "
-        f"{recipe.optimizer} at {recipe.learning_rate:g}, seed {recipe.seed}",
+        f"- Recipe: {in_markdown(model_name(recipe.model))}, {recipe.outline}, "
+        f"{recipe.optimizer}, seed {recipe.seed}",
         f"- Training: {images['train']:,} images of {in_markdown(data_name(recipe.dataset))}",
         f"- Checkpoint: epoch {metrics['best_epoch']}, chosen on {images['validation']:,} "
         f"validation images ({validation['top1']:.2%} accuracy)",

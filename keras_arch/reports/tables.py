@@ -88,9 +88,10 @@ def describe_training(
     parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     weights = f", weights from {recipe.weights}" if recipe.weights else ""
+    phases = f", {recipe.outline}" if recipe.freeze != "none" else ""
     return (
         f"{model_name(recipe.model)} ({parameters:,} trainable parameters{weights}) on "
-        f"{data_name(recipe.dataset)} ({images} images) in {precision}"
+        f"{data_name(recipe.dataset)} ({images} images) in {precision}{phases}"
     )
 
 

@@ -64,13 +64,14 @@ class StopAtNaN(keras.callbacks.Callback):
     Keras's `TerminateOnNaN` detects only NaN and infinity, in the mean loss of the epoch.
 
     Args:
-        recipe: a `keras_arch.Recipe`.
+        phase: a `Phase` of the training.
         guessing: loss of equal probabilities for all classes.
     """
 
-    def __init__(self, recipe, guessing):
+    def __init__(self, phase, guessing):
         super().__init__()
-        self.recipe, self.limit = recipe, LOSS_LIMIT * guessing
+        self.rate, self.limit = phase.recipe.learning_rate, LOSS_LIMIT * guessing
+        self.option = "--fine-tuning-rate" if phase.first else "--learning-rate"
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.total = epoch, 0.0
@@ -88,7 +89,7 @@ class StopAtNaN(keras.callbacks.Callback):
             bound = "" if math.isinf(limit) else f" and below {limit:.0f}"
             raise InputError(
                 f"The loss must be finite{bound}. Received: {loss:g} {where}. Pass a "
-                f"--learning-rate below {self.recipe.learning_rate:g}, a longer --warmup-epochs or "
+                f"{self.option} below {self.rate:g}, a longer --warmup-epochs or "
                 "--clip-norm 1."
             )
 
@@ -104,15 +105,14 @@ class SaveProgress(keras.callbacks.Callback):
         plain: `keras.Model` to save. It gets the validated weights.
         folder: `Path` of the directory for model.keras, history.csv and checkpoint.npz.
         history: {column: [value of each epoch]} of the finished epochs. It is extended in place.
-        patience: number of epochs without improvement before training stops, or None.
-        precision: name of the training precision, for the checkpoint.
+        recipe: a `keras_arch.Recipe` whose precision is not "auto".
         class_names: names of the classes, for model.keras.
     """
 
-    def __init__(self, plain, folder, history, patience, precision, class_names):
+    def __init__(self, plain, folder, history, recipe, class_names):
         super().__init__()
-        self.plain, self.folder, self.history, self.patience = plain, folder, history, patience
-        self.precision, self.class_names = precision, class_names
+        self.plain, self.folder, self.history = plain, folder, history
+        self.recipe, self.class_names = recipe, class_names
 
     def on_test_end(self, logs=None):
         self.plain.set_weights(self.model.get_weights())
@@ -129,8 +129,8 @@ class SaveProgress(keras.callbacks.Callback):
         if best_epoch(self.history) == epoch:
             atomic_write(self.folder / "model.keras", self.save)
         write_history(self.folder / "history.csv", self.history)
-        save_checkpoint(self.folder, self.model, self.history, self.precision)
-        self.model.stop_training = patience_is_over(self.history, self.patience)
+        save_checkpoint(self.folder, self.model, self.history, self.recipe.precision)
+        self.model.stop_training = patience_is_over(self.history, self.recipe)
 
     def save(self, path):
         """Write the plain model and its class names to a .keras file."""
@@ -138,13 +138,15 @@ class SaveProgress(keras.callbacks.Callback):
         pack_labels(path, self.class_names)
 
 
-def patience_is_over(history, patience):
-    """Return whether the last `patience` epochs of a history brought no improvement."""
-    return (
-        patience is not None
-        and bool(history)
-        and len(history["loss"]) - 1 - best_epoch(history) >= patience
-    )
+def patience_is_over(history, recipe):
+    """Return whether the last `recipe.patience` epochs of a history brought no improvement.
+
+    The `recipe.freeze_epochs` do not count.
+    """
+    if recipe.patience is None or not history:
+        return False
+    waited_from = max(best_epoch(history) + 1, recipe.phases[-1].first)
+    return len(history["loss"]) - waited_from >= recipe.patience
 
 
 class PrintProgress(keras.callbacks.Callback):
@@ -155,10 +157,12 @@ class PrintProgress(keras.callbacks.Callback):
         steps: number of batches per epoch.
         batch_size: images per batch.
         progress: a `rich.progress.Progress`, from `progress_bar`.
+        first: number of epochs before the first step of the optimizer.
     """
 
-    def __init__(self, recipe, steps, batch_size, progress):
+    def __init__(self, recipe, steps, batch_size, progress, first=0):
         super().__init__()
+        self.first = first
         self.epochs, self.steps, self.batch_size, self.progress = (
             recipe.epochs,
             steps,
@@ -185,7 +189,7 @@ class PrintProgress(keras.callbacks.Callback):
         if self.progress.disable:
             return
         speed = (batch + 1) * self.batch_size / (time.perf_counter() - self.started)
-        step = (self.epoch * self.steps + batch) // self.accumulate
+        step = ((self.epoch - self.first) * self.steps + batch) // self.accumulate
         rate = rate_of(self.model.optimizer, step)
         self.progress.update(
             self.task, advance=1, speed=f"{speed:,.0f} img/s", rate=f"learning rate {rate:.5f}"

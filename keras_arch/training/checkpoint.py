@@ -25,12 +25,13 @@ def save_checkpoint(folder, model, history, precision):
     atomic_write(folder / CHECKPOINT, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
 
 
-def load_checkpoint(folder, model):
+def load_checkpoint(folder, model, parts=("model", "optimizer")):
     """Load the checkpoint of a directory into a compiled model.
 
     Args:
         folder: `Path` of the directory.
         model: a `keras.Model`, compiled as before.
+        parts: what to load. ("model",) keeps the new optimizer of the model.
 
     Returns:
         The history, {column: [value of each epoch]}; empty if there is no checkpoint.
@@ -44,13 +45,17 @@ def load_checkpoint(folder, model):
     try:
         with path.open("rb") as opened, np.load(opened) as file:
             history = json.loads(str(file["history"]))
-            arrays = {name: file[name] for name in file.files if "/" in name}
+            arrays = {name: file[name] for name in file.files if name.split("/")[0] in parts}
     except Exception as error:  # damaged files raise exceptions of many types
         raise InputError(
             f"{path} is damaged. Received: {first_line(error)}. Pass --overwrite to start from "
             "scratch."
         ) from error
-    variables = {f"{part}/{number}": variable for part, number, variable in variables_of(model)}
+    variables = {
+        f"{part}/{number}": variable
+        for part, number, variable in variables_of(model)
+        if part in parts
+    }
     if {name: array.shape for name, array in arrays.items()} != {
         name: tuple(variable.shape) for name, variable in variables.items()
     }:
@@ -68,6 +73,13 @@ def recorded_precision(folder):
     with suppress(Exception), (folder / CHECKPOINT).open("rb") as opened, np.load(opened) as file:
         return str(file["precision"])
     return None
+
+
+def recorded_epochs(folder):
+    """Return the number of epochs in the checkpoint of `folder`; 0 if it cannot be read."""
+    with suppress(Exception), (folder / CHECKPOINT).open("rb") as opened, np.load(opened) as file:
+        return len(json.loads(str(file["history"]))["loss"])
+    return 0
 
 
 def variables_of(model):

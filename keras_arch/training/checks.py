@@ -96,7 +96,8 @@ def check_memory(name, model, dataset, recipe):
 
     Without this check, the operating system often ends the process without an error.
     """
-    if recipe.freeze == "backbone" or (keras.backend.backend() == "tensorflow" and gpus()):
+    frozen = recipe.phases[-1].recipe.freeze == "backbone"
+    if frozen or (keras.backend.backend() == "tensorflow" and gpus()):
         return
     needed = recipe.batch_size * kept_values(model) * (4 if recipe.precision == "float32" else 2)
     available = available_memory()

@@ -31,7 +31,7 @@ from .callbacks import (
     patience_is_over,
     progress_bar,
 )
-from .checkpoint import load_checkpoint, recorded_precision
+from .checkpoint import load_checkpoint, recorded_epochs, recorded_precision
 from .checks import check_fit_arguments
 from .fast_copy import fast_copy
 from .hooks import NO_HOOKS, check_hooks
@@ -88,7 +88,8 @@ def fit(
         callbacks: Keras callbacks. They run after those of `fit`: at the end of an epoch, the files
             in `folder` are written, and `logs` has all columns of the history. `self.model` is the
             fast copy. Do not save it, because it has layers of this package. Use
-            `folder`/model.keras. `self.model.stop_training = True` ends the training.
+            `folder`/model.keras. `self.model.stop_training = True` ends the training. With
+            `freeze_epochs`, they begin and end twice, and each phase has its own copy.
         metrics: Keras metrics of one-hot labels and probabilities, with names of their own. The
             history has their values, also for validation.
         augment: function from (images, random) to images of 0-255 with the same shape, in
@@ -129,19 +130,31 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     recorded = recorded_precision(folder) if resume else None
     recipe = replace(recipe, precision=choose_precision(recipe.precision, recorded).name)
-    trained = compile_copy(model, recipe, steps_per_epoch(dataset, recipe), hooks)
-    history = load_checkpoint(folder, trained) if resume else {}
-    hooks.check_history(history)
-    done = len(history.get("loss", []))
-    if done < recipe.epochs and not patience_is_over(history, recipe.patience):
-        run_epochs(trained, model, dataset, recipe, folder, history, tensorboard, hooks)
+    done = recorded_epochs(folder) if resume else 0
+    history: dict[str, list[float]] = {}
+    for phase in recipe.phases:
+        if done >= phase.last and phase.last < recipe.epochs:
+            continue  # the run was interrupted after this phase
+        trained = compile_copy(model, phase.recipe, steps_per_epoch(dataset, recipe), hooks)
+        if resume or phase.first:
+            # A phase starts from the last weights of the phase before, with a new optimizer.
+            parts = ("model",) if done == phase.first else ("model", "optimizer")
+            history = load_checkpoint(folder, trained, parts)
+            hooks.check_history(history)
+        done = len(history.get("loss", []))
+        if done < phase.last and not patience_is_over(history, recipe):
+            run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorboard, hooks)
+            done = len(history["loss"])
+        if trained.stop_training:
+            break
     model.load_weights(folder / "model.keras")
     return history
 
 
-def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard, hooks):
-    """Train the copy for the remaining epochs, extend `history` and save the best weights."""
+def run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorboard, hooks):
+    """Train the copy to the end of a phase, extend `history` and save the best weights."""
     steps = batches_per_epoch(dataset, recipe)
+    batch_size = min(recipe.batch_size, dataset.train.count)
     done, heads = len(history.get("loss", [])), len(model.outputs)
     classes = len(dataset.class_names)
     weights = weigh_classes(dataset, recipe)
@@ -152,31 +165,24 @@ def run_epochs(trained, model, dataset, recipe, folder, history, tensorboard, ho
     with progress_bar() as progress, plain_path(folder) as plain:
         callbacks = [
             MainHead(metric.name for metric in hooks.metrics),
-            PrintProgress(recipe, steps, min(recipe.batch_size, dataset.train.count), progress),
-            StopAtNaN(recipe, guessing),
+            PrintProgress(recipe, steps, batch_size, progress, phase.first),
+            StopAtNaN(phase, guessing),
             *(
                 [keras.callbacks.TensorBoard(plain / "tensorboard", write_graph=False)]
                 if tensorboard
                 else []
             ),
-            SaveProgress(
-                model,
-                folder,
-                history,
-                recipe.patience,
-                recipe.precision,
-                dataset.class_names,
-            ),
+            SaveProgress(model, folder, history, recipe, dataset.class_names),
             # After SaveProgress, which copies the validated weights.
             *([SwapAverages()] if recipe.ema is not None else []),
             *hooks.callbacks,
         ]
         policy = policy_of(recipe, hooks.augment)
-        batches = training_batches(dataset, recipe, done, policy)
+        batches = training_batches(dataset, replace(phase.recipe, epochs=phase.last), done, policy)
         trained.fit(
             repeat_labels(batches, heads, weights),
             initial_epoch=done,
-            epochs=recipe.epochs,
+            epochs=phase.last,
             steps_per_epoch=steps,
             validation_data=repeat_labels(
                 evaluation_batches(dataset.validation, classes, EVALUATION_BATCH), heads

@@ -24,9 +24,18 @@ COMMANDS = {  # words before the option: first work of the script
     "compare.py one two": "keras_arch.runs.record.read_run",
 }
 PARTS = {"recipe": Recipe, "settings": ExportSettings}  # fields that are dataclasses of options
+FROZEN = ["--freeze", "backbone", "--model", "resnet18", "--weights", "imagenet"]
 WITH = {  # {script: {option: other words that it needs}}
     "export.py": {"height": ["--width", "8"], "width": ["--height", "8"]},
-    "train.py": {"width": ["--model", "googlenet"]},
+    "train.py": {
+        "width": ["--model", "googlenet"],
+        "freeze_epochs": [*FROZEN, "--epochs", "100000"],
+        "fine_tuning_rate": [*FROZEN, "--freeze-epochs", "1"],
+    },
+}
+NEEDED = {  # {field of Recipe: other fields that it needs}
+    "freeze_epochs": {"freeze": "backbone", "epochs": 100_000},
+    "fine_tuning_rate": {"freeze": "backbone", "freeze_epochs": 1},
 }
 
 
@@ -98,7 +107,8 @@ def test_dataclasses_check_the_same_ranges(kind):
     for name, number in numbers_in(kind).items():
         limits = ranges_of(kind)[name]
         for end in (limits.low, limits.high):
-            assert getattr(dataclasses.replace(options, **{name: number(end)}), name) == end
+            changes = {name: number(end), **NEEDED.get(name, {})}
+            assert getattr(dataclasses.replace(options, **changes), name) == end
         for wrong in (limits.low - 1, limits.high * 2, *BEYOND):
             if limits.low <= wrong <= limits.high:
                 continue

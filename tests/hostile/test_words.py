@@ -35,6 +35,9 @@ WORDS = {
 CONTRADICTIONS = [
     "train.py quickstart --freeze backbone",
     "train.py quickstart --freeze backbone --auxiliary-heads --weights run",
+    "train.py quickstart --freeze-epochs 3 --weights run",
+    "train.py quickstart --freeze backbone --freeze-epochs 30 --weights run",
+    "train.py quickstart --freeze backbone --fine-tuning-rate 0.1 --weights run",
     "train.py quickstart --width 0.5",
     "train.py quickstart --kernel-5x5 3",
     "train.py quickstart --auxiliary-heads",

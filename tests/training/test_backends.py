@@ -32,6 +32,7 @@ EXACT = {
     "lamb": {"optimizer": "lamb"},
     "onecycle": {"schedule": "onecycle", "warmup_epochs": 1},
     "freeze": {"freeze": "backbone"},
+    "two phases": {"freeze": "backbone", "freeze_epochs": 1, "ema": 0.9},
     "label smoothing": {"label_smoothing": 0.1},
     "auxiliary heads": {"auxiliary_heads": True, "class_weights": "balanced"},
 }

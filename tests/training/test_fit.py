@@ -445,8 +445,9 @@ def test_class_weights_select_the_epoch_by_balanced_accuracy():
     balanced = {**plain, "val_balanced_accuracy": [0.60, 0.80, 0.80, 0.70]}
     assert best_epoch(plain) == 0  # without the column val_balanced_accuracy
     assert best_epoch(balanced) == 2
-    assert patience_is_over(plain, 2)
-    assert not patience_is_over(balanced, 2)
+    patient = dataclasses.replace(RECIPE, patience=2)
+    assert patience_is_over(plain, patient)
+    assert not patience_is_over(balanced, patient)
 
 
 def test_class_weights_save_the_epoch_of_best_balanced_accuracy(few, tmp_path):
@@ -498,7 +499,7 @@ def test_class_weights_report_balanced_accuracy(script, digits, data_dir, tmp_pa
 
 def test_divergence_of_one_step_raises_but_a_large_validation_loss_does_not():
     """Keras reports the mean of the epoch, which hides a single step with a loss of 300."""
-    stop = callbacks.StopAtNaN(RECIPE, guessing=2.3)
+    stop = callbacks.StopAtNaN(RECIPE.phases[0], guessing=2.3)
     stop.on_epoch_begin(0)
     for batch in range(99):
         stop.on_train_batch_end(batch, {"loss": 2.0})

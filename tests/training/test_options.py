@@ -75,6 +75,8 @@ TRIALS = [
     Trial({"augment": "dihedral"}, MIRRORED, loses=0.2),  # a rotated 6 is a 9
     Trial({"weights": "RUN"}),
     Trial({"freeze": "backbone"}, {"weights": "RUN"}),
+    Trial({"freeze_epochs": 2}, {"weights": "RUN", "freeze": "backbone"}),
+    Trial({"fine_tuning_rate": 0.05}, {"weights": "RUN", "freeze": "backbone", "freeze_epochs": 2}),
     Trial(
         {"auxiliary_heads": True},
         {"model": "googlenet", "stem": "cifar", "width": 0.125, "image_size": 16},
