@@ -38,20 +38,19 @@ class Collection(NamedTuple):
 
     Attributes:
         url: Address of the directory of the files.
-        classes: Number of classes.
         checkpoints: {name of the builder in `keras_arch.available()`: checkpoint}.
+        class_names: Names of the classes, or None if only their number is compared.
     """
 
     url: str
-    classes: int
     checkpoints: Mapping[str, Checkpoint]
+    class_names: Sequence[str] | None = None
 
 
 PUBLISHED = {
     # Torchvision's IMAGENET1K_V1.
     "imagenet": Collection(
         "https://download.pytorch.org/models/",
-        1000,
         {
             "resnet18": Checkpoint("resnet18-f37072fd.pth", 11_176_512),
             "resnet34": Checkpoint("resnet34-b627a593.pth", 21_284_672),
@@ -64,7 +63,6 @@ PUBLISHED = {
     # Torchvision's IMAGENET1K_V2: other training, higher accuracy.
     "imagenet_v2": Collection(
         "https://download.pytorch.org/models/",
-        1000,
         {
             "resnet50": Checkpoint("resnet50-11ad3fa6.pth", 23_508_032),
             "resnet101": Checkpoint("resnet101-cd907fc2.pth", 42_500_160),
@@ -75,7 +73,6 @@ PUBLISHED = {
     # Published test accuracy: 91.73, 92.63, 93.10, 93.39 and 93.68%.
     "cifar10": Collection(
         "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/",
-        10,
         {
             "resnet20": Checkpoint("resnet20-12fca82f.th", 269_072),
             "resnet32": Checkpoint("resnet32-d509ac18.th", 463_504),
@@ -83,6 +80,8 @@ PUBLISHED = {
             "resnet56": Checkpoint("resnet56-4bfd9763.th", 852_368),
             "resnet110": Checkpoint("resnet110-1d1ed7c2.th", 1_727_312),
         },
+        ("airplane", "automobile", "bird", "cat", "deer")
+        + ("dog", "frog", "horse", "ship", "truck"),
     ),
 }
 """{value of the `weights` argument: checkpoints}."""

@@ -102,7 +102,7 @@ class Recipe:
     model_options: Annotated[tuple[str, ...], Metavar("NAME=VALUE ...")] = ()
     """Other options of the builder, such as variant=d zero_init_residual=true."""
     weights: str | None = None
-    """Initial weights: a run directory, a weights file or "imagenet". Default: random."""
+    """Initial weights: a run directory, a file, imagenet, cifar10 or hf://... Default: random."""
     freeze: Literal["none", "backbone"] = "none"
     """Layers to freeze. backbone trains the last layer only."""
     freeze_epochs: Annotated[int, Range(1, 99_999)] | None = None

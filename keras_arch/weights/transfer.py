@@ -11,7 +11,7 @@ from ..class_names import LABELS, first_difference, read_labels, read_packed_lab
 from ..errors import DataWarning, InputError, first_line
 from ..files import find_in_run, link_with_suffix
 from ..models import check_model, head_names, load_keras
-from ..published import is_hub_name, is_published
+from ..published import PUBLISHED, is_hub_name, is_published
 from ..text import brief, join_first
 from .checks import (
     check_fits_published,
@@ -74,7 +74,8 @@ def transfer_weights(
             "hf://OWNER/REPOSITORY" on the Hugging Face Hub. They are downloaded once.
         architecture: Name of the builder in `keras_arch.available()`.
         class_names: Class names of the model, in the order of its outputs. The head is not loaded
-            if the .keras file or labels.txt in the run directory has other names or another order.
+            if the source has other names or another order: a .keras file, labels.txt in a run
+            directory, or "cifar10".
             Without names in both, only the numbers of classes are compared.
 
     Returns:
@@ -261,10 +262,18 @@ def find_class_difference(
     It is (index, name in the file, name in `class_names`), or None if there is no difference or
     either names are unknown.
     """
-    if class_names is None or is_published(source) or is_hub_name(source):
+    labels = find_class_names(source) if class_names is not None else None
+    return None if labels is None else first_difference(labels, class_names)
+
+
+def find_class_names(source: str | Path) -> Sequence[str] | None:
+    """Return the class names of a source of weights, or None if they are unknown."""
+    if is_published(source):
+        return PUBLISHED[source].class_names
+    if is_hub_name(source):
         return None
     path = find_weights_file("weights", source)
     labels = read_packed_labels(path) if detect_kind(path) == KERAS else None
     if labels is None and (file := find_in_run(path, LABELS)):
         labels = read_labels(file)
-    return None if labels is None else first_difference(labels, class_names)
+    return labels

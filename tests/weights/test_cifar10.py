@@ -49,6 +49,10 @@ def test_weights_are_downloaded_by_name(published, tmp_path, monkeypatch):
     ):
         again = keras_arch.ResNet20(weights="cifar10", classes=5)  # from the cache
     np.testing.assert_array_equal(again.get_weights()[-3], model.get_weights()[-3])
+    clothes = [f"clothes {number}" for number in range(10)]
+    with pytest.warns(keras_arch.DataWarning, match="is 'airplane' and not 'clothes 0'"):
+        skipped = keras_arch.transfer_weights(keras_arch.ResNet20(), "cifar10", "resnet20", clothes)
+    assert skipped == {"predictions"}
 
 
 def test_other_networks_are_refused_before_a_download(tmp_path, monkeypatch):

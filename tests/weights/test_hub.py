@@ -314,5 +314,7 @@ def test_builders_and_transfer_take_names_on_the_hub(hub, state):
         other.get_layer("stem_conv").kernel, state["conv1.weight"].transpose(2, 3, 1, 0)
     )
     hub.files["timm/other"] = {"model.safetensors": save({"fc.bias": state["fc.bias"]})}
-    with pytest.raises(keras_arch.InputError, match="hf://timm/other does not fit resnet8.* missi"):
+    with pytest.raises(
+        keras_arch.InputError, match=r"hf://timm/other does not fit resnet8.* missi"
+    ):
         keras_arch.ResNet8(weights="hf://timm/other", **options)
