@@ -80,8 +80,7 @@ PUBLISHED = {
             "resnet56": Checkpoint("resnet56-4bfd9763.th", 852_368),
             "resnet110": Checkpoint("resnet110-1d1ed7c2.th", 1_727_312),
         },
-        ("airplane", "automobile", "bird", "cat", "deer")
-        + ("dog", "frog", "horse", "ship", "truck"),
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     ),
 }
 """{value of the `weights` argument: checkpoints}."""

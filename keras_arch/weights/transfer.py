@@ -262,8 +262,10 @@ def find_class_difference(
     It is (index, name in the file, name in `class_names`), or None if there is no difference or
     either names are unknown.
     """
-    labels = find_class_names(source) if class_names is not None else None
-    return None if labels is None else first_difference(labels, class_names)
+    labels = None if class_names is None else find_class_names(source)
+    if class_names is None or labels is None:
+        return None
+    return first_difference(labels, class_names)
 
 
 def find_class_names(source: str | Path) -> Sequence[str] | None:
