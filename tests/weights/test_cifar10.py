@@ -136,3 +136,23 @@ def test_names_of_cifar_collections_load(builder, options, tmp_path):
     save_file(renamed, tmp_path / "theirs.safetensors")
     loaded = keras_arch.build(builder, weights=tmp_path / "theirs.safetensors", **options)
     assert same_arrays(loaded, model)
+
+
+# --- fine-tuning ---
+
+
+@pytest.mark.slow
+def test_the_recipe_fine_tunes_published_weights(
+    published, script, data_dir, tmp_path, monkeypatch, capfd
+):
+    """Grayscale digits of 32 pixels: the head starts from scratch, the first kernel is summed."""
+    words = "fine-tune --dataset digits --epochs 4 --freeze-epochs 2 --augment crop"
+    with serve(published, tmp_path, monkeypatch):
+        arguments = *words.split(), "--data-dir", data_dir, "--output", tmp_path / "run"
+        assert script("train.py", *arguments) == 0
+    told = capfd.readouterr()
+    (warning,) = [line for line in told.err.splitlines() if "from scratch" in line]
+    assert "is 'airplane' and not '0'. The head starts from scratch: predictions" in warning
+    assert "2 epochs with a frozen backbone at 0.1, then 2 epochs at 0.01" in told.out
+    accuracy = json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]["test"]["top1"]
+    assert accuracy > 0.8  # 0.1 by chance
