@@ -340,6 +340,7 @@ def test_every_relative_link_resolves(mine):
                 assert (page.parent / target).exists(), (page, target)
 
 
+@pytest.mark.slow
 def test_the_renamed_project_passes_its_tests(mine):
     chosen = ["tests/test_structure.py", "tests/architectures/test_contract.py"]
     outcome = run(mine, "pytest", "-n0", "-q", *chosen, "-k", "(structure or resnet8) and not help")

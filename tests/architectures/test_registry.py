@@ -64,6 +64,7 @@ True True
 """
 
 
+@pytest.mark.slow
 def test_a_new_architecture_needs_its_file_and_a_row(project):
     assert run_python(project, "-c", USE) == PRINTED
 

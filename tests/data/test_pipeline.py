@@ -49,7 +49,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("kind", ["memory", "stream"])
+@pytest.mark.parametrize("kind", ["memory", pytest.param("stream", marks=pytest.mark.slow)])
 def test_same_seed_gives_same_batches_also_after_resuming(policy, kind):
     def train():
         return InMemory(IMAGES, LABELS) if kind == "memory" else in_stream()

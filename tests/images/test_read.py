@@ -504,7 +504,10 @@ def tfds_set(tmp_path, monkeypatch):
     return load
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=SLOW), pytest.param(3, marks=SLOW), 4])
 def test_tfds_records_are_composited_on_white(tmp_path, channels, tfds_set):
     """TFDS features of 1, 3 or 4 channels store files unchanged."""
     names = (
@@ -519,7 +522,7 @@ def test_tfds_records_are_composited_on_white(tmp_path, channels, tfds_set):
         np.testing.assert_array_equal(image, read_image(tmp_path / "picture", dataset.image_shape))
 
 
-@pytest.mark.parametrize("shape", [(None, None, 3), (36, 48, 3)])
+@pytest.mark.parametrize("shape", [(None, None, 3), pytest.param((36, 48, 3), marks=SLOW)])
 def test_tfds_jpegs_are_upright(tmp_path, shape, tfds_set):
     """The feature can also have a fixed size, which is that of the stored images."""
     contents = [ENCODINGS[f"jpeg, orientation {n}"] for n in range(10)]

@@ -115,6 +115,7 @@ def test_the_extra_predict_classifies_with_a_tflite_file(quickstart):
     assert found.stdout.startswith("image,")
 
 
+@pytest.mark.slow
 def test_builders_run_without_tensorflow(built, tmp_path):
     """The modules of all extras but jax are hidden. `make package` tries new environments."""
     if importlib.util.find_spec("jax") is None:

@@ -144,6 +144,7 @@ def run_cell(cell, namespace):
     exec(compile(lines, cell["id"], "exec"), namespace)
 
 
+@pytest.mark.slow
 def test_notebook_runs_outside_the_clone(notebook, digits, monkeypatch, capsys, tmp_path):
     """Run every cell in order in an empty directory and compare with the saved outputs."""
     cells = [cell for cell in notebook if cell["cell_type"] == "code"]

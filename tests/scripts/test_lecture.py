@@ -97,6 +97,7 @@ def test_why_resnets_work_records_losses_and_gradient_norms(
     assert "plain block: maximum |output| is 0\n" in printed
 
 
+@pytest.mark.slow
 def test_gradient_norm_is_the_steepest_slope(example, digits):
     """Compare with central differences of the loss in the first kernel."""
     why = example("why_resnets_work")

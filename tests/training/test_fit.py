@@ -354,7 +354,9 @@ def few(digits):
     )
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
 def test_ema_weights_are_saved(few, tmp_path, monkeypatch, precision):
     """Compare with an average in NumPy over the weights of all steps, with TensorFlow's decay."""
     steps, decay = [], 0.4  # reached at the sixth of eight steps

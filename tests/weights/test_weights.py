@@ -28,10 +28,10 @@ from keras_arch.weights.torchvision import choose_names, torchvision_name
 
 GOLDENS = json.loads((ROOT / "tests" / "golden" / "torchvision_logits.json").read_text())
 CASES = [
+    *((name, 97) for name in ("resnet18", "resnet34", "resnet50", "googlenet")),
     *(
-        (name, size)
+        pytest.param(name, 224, marks=pytest.mark.slow)
         for name in ("resnet18", "resnet34", "resnet50", "googlenet")
-        for size in (224, 97)
     ),
     pytest.param("resnet101", 97, marks=pytest.mark.slow),
     pytest.param("resnet152", 97, marks=pytest.mark.slow),
