@@ -23,6 +23,11 @@ EXPECTED = {
 }
 
 
+LISTED = [
+    name for name in keras_arch.available() if name.startswith(("resnet", "plain", *EXPECTED))
+]
+
+
 def expected(name):
     depth = int("".join(filter(str.isdigit, name.removesuffix("v2"))) or 0)
     imagenet = depth in (18, 34, 50, 101, 152)
@@ -34,15 +39,29 @@ def backbone(name):
     return keras_arch.build(name, include_top=False)
 
 
-def builders(quick):
-    """All architectures. `make slowtest` adds those that are not in `quick`."""
+def builders(quick, names=None):
+    """All architectures, or `names`. `make slowtest` adds those that are not in `quick`."""
     return [
         name if name in quick else pytest.param(name, marks=pytest.mark.slow)
-        for name in keras_arch.available()
+        for name in names or keras_arch.available()
     ]
 
 
-@pytest.mark.parametrize("name", builders([name for name in KINDS if "resnet50" not in name]))
+@pytest.mark.parametrize("name", builders(HEADS))
+def test_a_stride_is_the_image_size_divided_by_the_size_of_the_map(name):
+    """The quotient is rounded up or down."""
+    model = backbone(name)
+    strides = keras_arch.feature_strides(model)
+    outputs = keras.Model(model.input, keras_arch.feature_maps(model))(IMAGES)
+    for stage, stride in strides.items():
+        for side, size in zip(outputs[stage].shape[1:3], SIZE, strict=True):
+            assert size // stride <= side <= math.ceil(size / stride)
+
+
+QUICK = [name for name in KINDS if "resnet50" not in name]
+
+
+@pytest.mark.parametrize("name", builders(QUICK, LISTED))
 def test_sizes_and_strides(name):
     """The sizes are computed by dividing the image size by two, each time rounded."""
     strides, roundings = expected(name)
