@@ -146,6 +146,26 @@ def layer_of(tensor: keras.KerasTensor) -> keras.Operation:
     return layer
 
 
+def output_layers(model: keras.Model) -> set[keras.layers.Layer]:
+    """Return the layers that compute the outputs of a model.
+
+    If operations such as `keras.ops.softmax` follow a layer, they belong to it.
+    """
+    return set().union(*map(last_layers, model.outputs))
+
+
+def last_layers(tensor: keras.KerasTensor) -> set[keras.layers.Layer]:
+    """Return the layers that compute a symbolic tensor. Operations may follow them."""
+    import keras
+
+    layer = operation_of(tensor)
+    if hasattr(layer, "layers") and hasattr(layer, "outputs"):
+        return last_layers(layer.outputs[output_index(tensor)])
+    if isinstance(layer, keras.layers.Layer):
+        return {layer}
+    return set().union(*map(last_layers, input_tensors(tensor)))
+
+
 def check_backend(function: str) -> None:
     """Raise InputError unless Keras runs on TensorFlow.
 

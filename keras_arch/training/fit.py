@@ -127,7 +127,6 @@ def fit(
     dataset, recipe = check_fit_arguments(model, data, recipe, folder)
     hooks = check_hooks(callbacks, metrics, augment, loss, recipe, dataset)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     recorded = recorded_precision(folder) if resume else None
     recipe = replace(recipe, precision=choose_precision(recipe.precision, recorded).name)
     done = recorded_epochs(folder) if resume else 0
@@ -161,6 +160,7 @@ def run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorbo
     guessing = math.log(classes) * (1 if weights is None else weights.max())
     if hooks.loss is not None:
         guessing = math.inf  # the scale of the loss is unknown
+    folder.mkdir(parents=True, exist_ok=True)
     # The context manager restores the terminal if training fails.
     with progress_bar() as progress, plain_path(folder) as plain:
         callbacks = [
