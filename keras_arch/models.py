@@ -296,14 +296,16 @@ def head_layers(model: keras.Model) -> set[keras.layers.Layer]:
 
     They may be inside a nested model.
     """
-    return {find_last_with_weights(output) for output in model.outputs}
+    found = map(find_last_with_weights, model.outputs)
+    return {layer for layer in found if layer is not None}
 
 
-def find_last_with_weights(tensor: keras.KerasTensor) -> keras.layers.Layer:
-    """Return the last layer with weights on the path to a symbolic tensor."""
+def find_last_with_weights(tensor: keras.KerasTensor) -> keras.layers.Layer | None:
+    """Return the last layer with weights on a path to a symbolic tensor, or None."""
     layer = operation_of(tensor)
     if not getattr(layer, "weights", ()):  # an operation such as `keras.ops.softmax` has none
-        return find_last_with_weights(input_tensors(tensor)[0])
+        found = map(find_last_with_weights, input_tensors(tensor))
+        return next((layer for layer in found if layer is not None), None)
     if hasattr(layer, "outputs"):
         return find_last_with_weights(layer.outputs[output_index(tensor)])
     return layer

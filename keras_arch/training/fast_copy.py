@@ -47,10 +47,12 @@ def fast_copy(model, precision):
             return clone_layer(operation, "float32" if operation in exact else precision)
         except Exception as error:  # a layer of the user may raise any exception
             kind = shorten(f"{operation.name}, a {type(operation).__name__}", VALUE_CELLS)
+            is_code = isinstance(operation, keras.layers.Lambda)
+            cause = "its function has no configuration" if is_code else first_line(error)
             raise InputError(
-                f"Keras must be able to copy each layer of `model`. Received: {kind}: "
-                f"{first_line(error)}. Replace it with functions of keras.ops, or with a layer "
-                "class that has `get_config`."
+                f"Keras must be able to copy each layer of `model`. Received: {kind}: {cause}. "
+                "Replace it with functions of keras.ops, or with a layer class that has "
+                "`get_config`."
             ) from error
 
     copy = keras.models.clone_model(

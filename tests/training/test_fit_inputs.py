@@ -146,6 +146,103 @@ def test_a_sequential_is_trained_as_the_functional_model(tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
+def with_operations(layer=keras.layers.Identity):
+    image = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.Conv2D(4, 3, use_bias=False)(keras.ops.pad(image / 255.0, PADDING))
+    x = keras.ops.relu6(layer()(keras.layers.BatchNormalization()(x)) + 3)
+    x = x * keras.ops.mean(x, axis=(1, 2), keepdims=True)
+    gate = keras.ops.mean(image, axis=(1, 2)) / 255
+    logits = keras.layers.Dense(3, name="logits")(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(image, keras.ops.softmax(gate * logits))
+
+
+PADDING = ((0, 0), (1, 1), (1, 1), (0, 0))
+
+
+def test_a_trained_copy_with_operations_answers_as_the_model(tmp_path):
+    model, copies = with_operations(), []
+    watch = keras.callbacks.LambdaCallback(on_train_end=lambda logs: copies.append(watch.model))
+    frozen = dataclasses.replace(RECIPE, freeze="backbone")
+    train(tmp_path, model, recipe=frozen, callbacks=[watch])
+    (copy,) = copies
+    trainable = [layer.name for layer in copy.layers if layer.trainable_weights]
+    assert trainable == ["logits"]
+    np.testing.assert_allclose(copy(IMAGES), model(IMAGES), rtol=0, atol=1e-6)
+    saved = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(saved(IMAGES), model(IMAGES))
+
+
+class StopAfter(keras.callbacks.Callback):
+    def __init__(self, last):
+        super().__init__()
+        self.last = last
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == self.last
+
+
+@pytest.mark.slow
+def test_a_model_with_operations_is_resumed(tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=3, freeze="backbone", freeze_epochs=1)
+    results = []
+    for stops in ([None], [0, 1, None]):
+        for stop in stops:
+            keras.utils.set_random_seed(0)
+            model, folder = with_operations(), tmp_path / str(len(stops))
+            history = train(
+                folder, model, recipe=recipe, resume=stop != stops[0], callbacks=[StopAfter(stop)]
+            )
+        results.append((history, model.get_weights()))
+    (complete, weights), (resumed, others) = results
+    assert len(complete["loss"]) == 3
+    assert complete == resumed
+    for mine, theirs in zip(weights, others, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_mobilenet_v3_is_trained(tmp_path, precision):
+    """It has operations of ReLU6 and hard swish, and Rescaling inside."""
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNetV3Small((32, 32, 3), weights=None, classes=3)
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype("uint8")
+    copies = []
+    watch = keras.callbacks.LambdaCallback(on_train_end=lambda logs: copies.append(watch.model))
+    recipe = dataclasses.replace(RECIPE, precision=precision)
+    train(tmp_path, model, ((images, LABELS), (images, LABELS)), recipe, callbacks=[watch])
+    found, expected = (np.asarray(one(images)) for one in (copies[0], model))
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=1e-6 if precision == "float32" else 0.1
+    )
+
+
+class NoConfiguration(keras.layers.Layer):
+    def __init__(self, factor):
+        super().__init__()
+
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: keras.layers.Lambda(lambda x: x * 2), "a Lambda: its function has no conf"),
+        (lambda: NoConfiguration(2), r"a NoConfiguration: NoConfiguration.__init__\(\) got an un"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_layer_that_keras_cannot_copy_is_one_line(tmp_path, layer, message, nested):
+    def build():
+        return keras.Sequential([keras.Input((8, 8, 4)), layer()]) if nested else layer()
+
+    with pytest.raises(keras_arch.InputError, match=f"must be able to copy.* {message}") as refused:
+        train(tmp_path / "run", with_operations(build))
+    assert len(str(refused.value)) < 290
+    assert list(tmp_path.iterdir()) == []
+
+
 LOGITS = {"input_shape": (8, 8, 1), "classes": 3, "classifier_activation": None}
 
 
