@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ import keras_arch
 from keras_arch.class_names import read_packed_labels
 from keras_arch.data.convert import to_dataset
 from keras_arch.data.pipeline import evaluation_batches, training_batches
-from keras_arch.data.policies import policy_of
+from keras_arch.data.policies import check_augment, policy_of
 
 PAIR = ((IMAGES, LABELS), (IMAGES, LABELS))
 
@@ -54,6 +55,22 @@ def test_arrays_of_other_types_and_shapes():
     assert train.images.dtype == np.uint8
     np.testing.assert_array_equal(train.images, IMAGES)
     np.testing.assert_array_equal(train.labels, LABELS)
+
+
+@pytest.mark.parametrize("shape", [(None, 1), None])
+def test_labels_of_batches_may_have_a_second_axis(shape):
+    """As in keras.datasets.cifar10. The shape of labels may be unknown."""
+
+    def change(images, labels):
+        column = tf.numpy_function(lambda labels: labels[:, np.newaxis], [labels], tf.int64)
+        return images, tf.ensure_shape(column, shape)
+
+    data = to_dataset((batched(size=5).map(change), batched().map(change)), 3)
+    np.testing.assert_array_equal(data.train.labels, LABELS)
+    batches = training_batches(data, RECIPE).as_numpy_iterator()
+    np.testing.assert_array_equal(
+        np.concatenate([labels for _, labels in batches]), np.eye(3)[LABELS]
+    )
 
 
 def test_batches_train_in_their_order():
@@ -118,6 +135,93 @@ def test_a_generator_needs_its_number_of_batches(tmp_path):
     known = unknown.apply(tf.data.experimental.assert_cardinality(3))
     recipe = dataclasses.replace(RECIPE, epochs=2)
     assert len(train(tmp_path, data=(known, batched()), recipe=recipe)["loss"]) == 2
+
+
+def then(images, labels):
+    """Return batches of which only the last one has these images and labels."""
+    more = tf.data.Dataset.from_tensors((images, labels))
+    return (
+        batched()
+        .map(lambda images, labels: (tf.numpy_function(lambda x: x, [images], tf.uint8), labels))
+        .map(lambda images, labels: (tf.ensure_shape(images, [None] * 4), labels))
+        .concatenate(more)
+    )
+
+
+def assert_count(dataset, count):
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
+LATER_MISTAKES = {  # case: (training batches, validation batches, message)
+    "a large label": (
+        then(IMAGES[:2], LABELS[:2] + 57),
+        batched(),
+        r"labels of the train data must have values from 0 to 2.*has 3 classes\. Received: 57\.",
+    ),
+    "a negative label": (
+        then(IMAGES[:2], np.array([2, -1])),
+        batched(),
+        r"labels of the train data must have values from 0 to 2.*Received: -1\.",
+    ),
+    "validation": (
+        batched(),
+        then(IMAGES[:2], np.array([2, 3])),
+        r"labels of the validation data must have values from 0 to 2.*Received: 3\.",
+    ),
+    "few labels": (
+        then(IMAGES[:4], LABELS[:2]),
+        batched(),
+        r"The train data must have one label per image\. Received: 2 labels for 4 images",
+    ),
+    "other images": (
+        then(IMAGES[:2, :5], LABELS[:2]),
+        batched(),
+        r"images of the train data must have shape \(8, 8, 1\).* Received: \[5 8 1\]",
+    ),
+    "too few batches": (
+        assert_count(batched(), 5),
+        batched(),
+        r"as many batches as its cardinality, 5\. Received: only 3\..*assert_cardinality\(n\)",
+    ),
+    "too many batches": (
+        assert_count(batched(), 2),
+        batched(),
+        r"as many batches as its cardinality, 2\. Received: at least 3\.",
+    ),
+    "too few in validation": (
+        batched(),
+        assert_count(batched(), 4),
+        r"its cardinality, 4\. Received: only 3\.",
+    ),
+}
+
+
+FAST = (("validation", "none"), ("a large label", "balanced"), ("too many batches", "none"))
+
+
+@pytest.mark.parametrize(
+    ("case", "weights"),
+    [
+        pytest.param(*pair, marks=[] if pair in FAST else pytest.mark.slow)
+        for pair in itertools.product(LATER_MISTAKES, ("none", "balanced"))
+    ],
+)
+def test_a_mistake_in_a_later_batch_is_one_line(case, weights, tmp_path):
+    first, second, message = LATER_MISTAKES[case]
+    recipe = dataclasses.replace(RECIPE, epochs=2, class_weights=weights)
+    with pytest.raises(keras_arch.InputError, match=message) as refused:
+        train(tmp_path, data=(first, second), recipe=recipe)
+    assert len(str(refused.value)) < 290
+
+
+def test_other_errors_of_batches_are_not_changed(tmp_path):
+    def fail(images, labels):
+        tf.debugging.Assert(tf.reduce_all(labels < 0), ["a fault of the user"])
+        return images, labels
+
+    train_batches = batched().concatenate(batched().map(fail))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a fault of the user"):
+        train(tmp_path, data=(train_batches, batched()))
 
 
 # --- models ---
@@ -382,6 +486,10 @@ def test_an_augmentation_replaces_the_pixel_functions(tmp_path):
     assert set(seen) == {(tf.uint8, (8, 8, 1), tf.float32, 16)}
 
 
+def test_pixels_of_an_augmentation_may_have_rounding_errors():
+    check_augment(lambda i, r: tf.cast(i, tf.float32) * 1.001 - 0.1, DATA, 0)
+
+
 def test_a_recipe_names_a_function(tmp_path):
     (tmp_path / "my.py").write_text("def invert(images, random):\n    return 255 - images\n")
     recipe = dataclasses.replace(RECIPE, augment=f"{tmp_path}/my.py:invert")
@@ -448,7 +556,43 @@ MISTAKES = {  # case: (changed arguments, message)
     "one pair": ({"data": (IMAGES, LABELS)}, r"`data` must be .*tuple of ndarray, ndarray"),
     "one tf.data": ({"data": batched()}, r"`data` must be a keras_arch.Dataset, "),
     "infinite": ({"data": (batched().repeat(), batched())}, r"train data must end.*repeat"),
-    "no batches": ({"data": (batched().unbatch(), batched())}, r"must be batches of \(images, lab"),
+    "no batches": (
+        {"data": (batched().unbatch(), batched())},
+        r"must be batches of \(images, labels\).* Call dataset.batch\(32\)",
+    ),
+    "no channels": (
+        {"data": (batched(IMAGES[..., 0]), batched())},
+        r"must be batches of \(images, labels\).*Add a channel axis: .*images\[\.\.\., None\]",
+    ),
+    "image weights": (
+        {"data": (batched().map(lambda x, y: (x, y, 1.0)), batched())},
+        r"must be batches of \(images, labels\).*Remove .*lambda images, labels, weights: ",
+    ),
+    "no labels": (
+        {"data": (batched().map(lambda x, y: x), batched())},
+        r"must be batches of \(images, labels\)\. Received: TensorSpec\(.*\. Yield pairs",
+    ),
+    "an unknown shape": (
+        {
+            "data": (
+                batched().map(lambda x, y: (tf.numpy_function(id, [x], tf.uint8), y)),
+                batched(),
+            )
+        },
+        r"must be batches of \(images, labels\).*tf.ensure_shape\(images, ",
+    ),
+    "one-hot batches": (
+        {"data": (batched(labels=np.eye(3)[LABELS].astype(int)), batched())},
+        r"one integer for each of 4 images.*argmax\(axis=1\)",
+    ),
+    "a column of floats": (
+        {"data": ((IMAGES, LABELS[:, np.newaxis] * 1.0), PAIR[1])},
+        r"one integer for each of 12 images\. Received: float64 \(12,\)\. Use labels.astype\(int\)",
+    ),
+    "a column in batches": (
+        {"data": (batched(labels=LABELS[:, np.newaxis] * 1.0), batched())},
+        r"one integer for each of 4 images\. Received: float64 \(4,\)\.",
+    ),
     "no batch": ({"data": (batched(), batched().take(0))}, r"validation data must have a batch"),
     "scaled batches": ({"data": (batched(IMAGES / 255), batched())}, r"must have pixels of 0-255"),
     "one callback": ({"callbacks": keras.callbacks.EarlyStopping()}, r"`callbacks` must be a list"),
@@ -488,6 +632,18 @@ MISTAKES = {  # case: (changed arguments, message)
     "one argument": ({"augment": lambda images: images}, r"`augment` must be a function.*TypeErr"),
     "a raising function": ({"augment": raising}, r"Received: RuntimeError: .*not today"),
     "another shape": ({"augment": lambda i, r: i[:, :4]}, r"must return images of the same shape"),
+    "negative pixels": (
+        {"augment": lambda i, r: tf.cast(i, tf.float32) - 100},
+        r"must return pixels of 0-255\. Received: -100 to 15\d.*tf.clip_by_value\(images, 0, 255\)",
+    ),
+    "large pixels": (
+        {"augment": lambda i, r: tf.cast(i, tf.float32) + 3},
+        r"must return pixels of 0-255\. Received: \d+ to 25[78] for images of \d+ to 25",
+    ),
+    "NaN pixels": (
+        {"augment": lambda i, r: tf.cast(i, tf.float32) * np.nan},
+        r"must return pixels of 0-255\. Received: nan to nan",
+    ),
     "pixels of 0-1": ({"augment": lambda i, r: i / 255}, r"`augment` must return pixels of 0-255"),
     "a missing file": (
         {"recipe": dataclasses.replace(RECIPE, callback=("missing.py:f",))},
