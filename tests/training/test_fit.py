@@ -150,6 +150,15 @@ def test_every_option_is_checked_against_its_annotation(options):
         ({"freeze": "all"}, "`freeze` must be one of none, backbone. Received: freeze='all'."),
         ({"augment": "cut_mix"}, "Received: augment='cut_mix'. Did you mean cutmix"),
         ({"kernel_5x5": 4}, "`kernel_5x5` must be one of 3, 5. Received: kernel_5x5=4."),
+        ({"model": ""}, "`model` must be a name or a path. Received: an empty text, model=''."),
+        (
+            {"dataset": " "},
+            "`dataset` must be a name or a path. Received: an empty text, dataset=' '.",
+        ),
+        (
+            {"weights": ""},
+            "`weights` must be a name or a path. Received: an empty text, weights=''.",
+        ),
         ({"epochs": "3"}, "`epochs` must be an integer. Received: epochs='3'."),
         (
             {"learning_rate": math.nan},
