@@ -172,10 +172,13 @@ PLACES = {  # {place: a model with an operation}
 }
 
 
+FAST = (("image", "caffe"), ("layers", "a kernel"), ("shared", "ReLU6"))
+
+
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        pytest.param(place, name, marks=[] if name in ("a kernel", "caffe") else pytest.mark.slow)
+        pytest.param(place, name, marks=[] if (place, name) in FAST else pytest.mark.slow)
         for place, name in itertools.product(PLACES, OPERATIONS)
     ],
 )

@@ -243,6 +243,7 @@ def test_nan_loss_is_a_one_line_error_without_files(
     assert status == 2
     assert len(lines) == 1
     assert lines[0].startswith("error: The loss must be finite")
+    assert "Pass a learning_rate below 1e+30, more warmup_epochs or a clip_norm of 1" in lines[0]
     assert where in lines[0]
     assert list(tmp_path.iterdir()) == []
 
