@@ -196,7 +196,16 @@ LATER_MISTAKES = {  # case: (training batches, validation batches, message)
 }
 
 
-@pytest.mark.parametrize("case", LATER_MISTAKES)
+SLOW = ("a negative label", "few labels", "too few in validation")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.slow] if case in SLOW else [])
+        for case in LATER_MISTAKES
+    ],
+)
 def test_a_mistake_in_a_later_batch_is_one_line(case):
     *pair, message = LATER_MISTAKES[case]
     recipe = dataclasses.replace(RECIPE, epochs=2)
