@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .architectures.registry import check_builder_options, find_architecture
 from .errors import InputError, first_line, is_out_of_memory
 from .plugins import load_function
-from .recipes import Recipe
+from .recipes import FIXED_ARGUMENTS, Recipe
 
 if TYPE_CHECKING:
     import keras
@@ -34,10 +34,10 @@ def builder_of(recipe: Recipe) -> Callable[..., keras.Model]:
     """
     if ".py" not in recipe.model:
         builder = find_architecture(recipe.model)
-        check_builder_options(recipe.model, builder, recipe.builder_options)
+        check_builder_options(recipe.model, builder, recipe.builder_options, FIXED_ARGUMENTS)
         return partial(builder, **recipe.builder_options)
     builder, name = load_function(recipe.model), Path(recipe.model).name
-    check_builder_options(name, builder, recipe.builder_options)
+    check_builder_options(name, builder, recipe.builder_options, FIXED_ARGUMENTS)
     check_call(name, builder, recipe.builder_options)
     return partial(call_function, name, builder, **recipe.builder_options)
 

@@ -126,7 +126,8 @@ def memory_error(error: BaseException) -> InputError:
     """Return the InputError for an exception that means exhausted memory."""
     return InputError(
         f"There is not enough memory. Received: {first_line(error)}. "
-        "Pass a smaller --batch-size or --image-size, or use a machine with more memory."
+        "Pass a smaller batch_size or image_size (--batch-size, --image-size), or use a machine with "
+        "more memory."
     )
 
 

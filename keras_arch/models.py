@@ -146,6 +146,26 @@ def layer_of(tensor: keras.KerasTensor) -> keras.Operation:
     return layer
 
 
+def output_layers(model: keras.Model) -> set[keras.layers.Layer]:
+    """Return the layers that compute the outputs of a model.
+
+    If operations such as `keras.ops.softmax` follow a layer, they belong to it.
+    """
+    return set().union(*map(last_layers, model.outputs))
+
+
+def last_layers(tensor: keras.KerasTensor) -> set[keras.layers.Layer]:
+    """Return the layers that compute a symbolic tensor. Operations may follow them."""
+    import keras
+
+    layer = operation_of(tensor)
+    if hasattr(layer, "layers") and hasattr(layer, "outputs"):
+        return last_layers(layer.outputs[output_index(tensor)])
+    if isinstance(layer, keras.layers.Layer):
+        return {layer}
+    return set().union(*map(last_layers, input_tensors(tensor)))
+
+
 def check_backend(function: str) -> None:
     """Raise InputError unless Keras runs on TensorFlow.
 
@@ -276,14 +296,16 @@ def head_layers(model: keras.Model) -> set[keras.layers.Layer]:
 
     They may be inside a nested model.
     """
-    return {find_last_with_weights(output) for output in model.outputs}
+    found = map(find_last_with_weights, model.outputs)
+    return {layer for layer in found if layer is not None}
 
 
-def find_last_with_weights(tensor: keras.KerasTensor) -> keras.layers.Layer:
-    """Return the last layer with weights on the path to a symbolic tensor."""
+def find_last_with_weights(tensor: keras.KerasTensor) -> keras.layers.Layer | None:
+    """Return the last layer with weights on a path to a symbolic tensor, or None."""
     layer = operation_of(tensor)
     if not getattr(layer, "weights", ()):  # an operation such as `keras.ops.softmax` has none
-        return find_last_with_weights(input_tensors(tensor)[0])
+        found = map(find_last_with_weights, input_tensors(tensor))
+        return next((layer for layer in found if layer is not None), None)
     if hasattr(layer, "outputs"):
         return find_last_with_weights(layer.outputs[output_index(tensor)])
     return layer

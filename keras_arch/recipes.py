@@ -19,7 +19,7 @@ from .options import (
     parse_value,
     split_pairs,
 )
-from .text import brief
+from .text import brief, shorten
 
 Augment = Annotated[
     Literal[
@@ -119,7 +119,18 @@ class Recipe:
     """Random seed of weights, image order, augmentation and dropout."""
 
     def __post_init__(self):
+        weights = self.class_weights
+        if not isinstance(weights, (str, list, tuple)) or "=" in weights:  # a dict, or one text
+            raise InputError(
+                "`class_weights` must be none, balanced or a tuple of texts CLASS=WEIGHT. "
+                f"Received: class_weights={brief(weights)}. Pass ('cat=2', 'dog=0.5'), for example."
+            )
         check_options(self)
+        for name in ("model", "dataset", "weights"):
+            if (value := getattr(self, name)) is not None and not value.strip():
+                raise InputError(
+                    f"`{name}` must be a name or a path. Received: an empty text, {name}={value!r}."
+                )
         if self.freeze == "backbone" and self.auxiliary_heads:
             raise InputError(
                 "`auxiliary_heads` must be False with freeze='backbone', because they train the "
@@ -185,7 +196,7 @@ class Recipe:
             return {}
         pairs = split_pairs("class_weights", self.class_weights, "last")
         return {
-            name: check_value("class_weights", parse_value(text), ClassWeight)
+            name: check_value(f"class_weights[{shorten(name)}]", parse_value(text), ClassWeight)
             for name, text in pairs.items()
         }
 

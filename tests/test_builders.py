@@ -140,6 +140,11 @@ def test_invalid_model_options_raise(options, message):
     [
         ("--model-options varaint=d", "Received: 'varaint'. Did you mean variant?"),
         ("--model googlenet --model-options variant=d", "an option of googlenet"),
+        (
+            "--model-options nope=1",
+            "option of resnet8. Received: 'nope'. Use one of pooling, name, sho",
+        ),
+        ("--model NET:logits --model-options nope=1", "Received: 'nope'. It has no options."),
         ("--model-options width=2", "Pass --width"),
         ("--model NET:tiny --model-options filter=2", "Did you mean filters?"),
         ("--model NET:tiny --stem cifar", "Expected an option of net.py:tiny. Received: 'stem'"),

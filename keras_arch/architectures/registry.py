@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import choose, explain_surroundings
@@ -139,10 +139,22 @@ def find_architecture(name: str) -> Callable[..., keras.Model]:
     return ARCHITECTURES[choose("the name of a model", str(name).lower(), available())].load()
 
 
-def check_builder_options(name: str, builder: Callable, options: Iterable[str]) -> None:
-    """Raise InputError unless each name in `options` is an argument of a builder."""
+def check_builder_options(
+    name: str, builder: Callable, options: Iterable[str], fixed: Collection[str] = ()
+) -> None:
+    """Raise InputError unless each name in `options` is an argument of a builder.
+
+    Args:
+        name: name of the builder, for the message.
+        builder: function that returns a model.
+        options: names of arguments.
+        fixed: arguments that the message does not offer, because they cannot be chosen.
+    """
     arguments = inspect.signature(builder).parameters
     if any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
         return
+    free = [argument for argument in arguments if argument not in fixed]
+    fix = "" if free else "It has no options."
     for option in options:
-        choose(f"an option of {name}", option, list(arguments))
+        if option not in arguments:
+            choose(f"an option of {name}", option, free, fix)

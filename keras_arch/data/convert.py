@@ -1,5 +1,8 @@
 """Convert arrays and `tf.data` pipelines to a `Dataset` for training."""
 
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,9 @@ FORMS = (
     "tf.data.Dataset"
 )
 FIX_CARDINALITY = "dataset.apply(tf.data.experimental.assert_cardinality(n))"
+# In messages of TensorFlow: those of `checked_batches`, and those of assert_cardinality.
+INVALID_BATCH = re.compile(r"\[(The [a-z ]*(?:train|validation) data must have .*?\.)\]")
+INVALID_COUNT = re.compile(r"expected to contain (\d+) elements? but contained (\D+ \d+) element")
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def from_arrays(train: Any, validation: Any, classes: int) -> Dataset:
     for name, (x, y) in (("train", train), ("val", validation)):
         x, y = to_array(f"x_{name}", x), to_array(f"y_{name}", y)
         images = x[..., np.newaxis] if x.ndim == 3 else x
-        labels = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        labels = without_axis(y)
         check_pixels(f"x_{name}", images)
         check_integer_labels(f"y_{name}", labels, len(images), classes)
         if images.dtype.kind == "f":
@@ -144,6 +150,11 @@ def to_array(name: str, values: Any) -> np.ndarray:
         return np.asarray(values)
     except Exception as error:  # lists of different lengths, and tensors of other libraries
         raise InputError(f"{name} must be an array. Received: {first_line(error)}.") from error
+
+
+def without_axis(labels: np.ndarray) -> np.ndarray:
+    """Return labels (images,) of labels (images, 1), and other labels as they are."""
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def check_pixels(name: str, images: np.ndarray) -> None:
@@ -164,10 +175,12 @@ def check_pixels(name: str, images: np.ndarray) -> None:
 def check_integer_labels(name: str, labels: np.ndarray, count: int, classes: int) -> None:
     """Raise InputError unless `labels` has an integer below `classes` for each image."""
     if labels.ndim != 1 or labels.dtype.kind not in "ui" or len(labels) != count:
-        fix = " Use labels.argmax(axis=1) of one-hot labels." if labels.ndim == 2 else ""
+        fixes = {2: " Use labels.argmax(axis=1) of one-hot labels."}
+        if labels.dtype.kind == "f":
+            fixes[1] = " Use labels.astype(int)."
         raise InputError(
             f"{name} must be one integer for each of {count} images. "
-            f"Received: {labels.dtype} {labels.shape}.{fix}"
+            f"Received: {labels.dtype} {labels.shape}.{fixes.get(labels.ndim, '')}"
         )
     low, high = labels.min(), labels.max()
     if low < 0 or high >= classes:
@@ -181,16 +194,10 @@ def from_batches(train: tf.data.Dataset, validation: tf.data.Dataset, classes: i
     """Return a `Dataset` of two `tf.data.Dataset` of (image batches, integer labels)."""
     splits = []
     for name, dataset in (("train", train), ("validation", validation)):
-        spec = dataset.element_spec
-        if not (
-            isinstance(spec, tuple)
-            and len(spec) == 2
-            and all(isinstance(part, tf.TensorSpec) for part in spec)
-            and spec[0].shape.rank == 4
-        ):
+        if fix := find_fix(dataset.element_spec):
             raise InputError(
                 f"The {name} data must be batches of (images, labels). Received: "
-                f"{shorten(spec, 80)}. Call dataset.batch(32), for example."
+                f"{shorten(dataset.element_spec, 80)}. {fix}"
             )
         steps = int(dataset.cardinality())
         if steps == tf.data.INFINITE_CARDINALITY:
@@ -204,12 +211,100 @@ def from_batches(train: tf.data.Dataset, validation: tf.data.Dataset, classes: i
             )
         if steps == 0:
             raise InputError(f"The {name} data must have a batch. Received: none.")
-        split = InBatches(dataset, steps)
-        images, labels = split.first
+        images, labels = InBatches(dataset, steps).first
+        labels = without_axis(labels)
         check_pixels(f"The images of the {name} data", images)
         check_integer_labels(f"The labels of the {name} data", labels, len(images), classes)
-        splits.append(split)
+        batches = checked_batches(name, dataset, images.shape[1:], classes)
+        splits.append(InBatches(assert_count(batches, steps), steps))
     return join_splits("the tf.data pair", splits, class_names_in(train, classes))
+
+
+def find_fix(spec: Any) -> str:
+    """Return how to correct the elements of a `tf.data.Dataset`, or "" if they are batches."""
+    if isinstance(spec, tuple) and len(spec) == 3:
+        return (
+            "Remove the third part: dataset.map(lambda images, labels, weights: (images, labels))."
+        )
+    if not isinstance(spec, tuple) or [type(part) for part in spec] != [tf.TensorSpec] * 2:
+        return "Yield pairs of tensors."
+    images, labels = (part.shape.rank for part in spec)
+    if images is None:
+        return "Call tf.ensure_shape(images, (None, height, width, channels)) in dataset.map."
+    if images == 3 and labels:
+        return (
+            "Add a channel axis: dataset.map(lambda images, labels: (images[..., None], labels))."
+        )
+    return "" if images == 4 else "Call dataset.batch(32), for example."
+
+
+def assert_count(dataset: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """Return the same batches, which raise an error of TensorFlow unless there are `count`."""
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def checked_batches(
+    name: str, dataset: tf.data.Dataset, shape: tuple[int, ...], classes: int
+) -> tf.data.Dataset:
+    """Return image batches with labels (batch,), int64. An invalid batch raises an error.
+
+    It is an error of TensorFlow, whose message `explain_batches` knows.
+    """
+
+    def check(images, labels):
+        labels = tf.reshape(tf.cast(labels, tf.int64), [-1])  # of (batch,) or (batch, 1)
+        wrong = tf.boolean_mask(labels, (labels < 0) | (labels >= classes))
+        size, count = tf.shape(images), tf.size(labels)
+        checks = [
+            require(
+                tf.reduce_all(size[1:] == shape),
+                f"The images of the {name} data must have shape {shape} in all batches. Received: ",
+                lambda: [tf.strings.format("{}", size[1:])],
+            ),
+            require(
+                size[0] == count,
+                f"The {name} data must have one label per image. Received: ",
+                lambda: [as_text(count), " labels for ", as_text(size[0]), " images"],
+            ),
+            require(
+                tf.size(wrong) == 0,
+                f"The labels of the {name} data must have values from 0 to {classes - 1}, because "
+                f"the model has {classes} classes. Received: ",
+                lambda: [as_text(wrong[0])],
+            ),
+        ]
+        with tf.control_dependencies(checks):
+            return tf.identity(images), tf.identity(labels)
+
+    return dataset.map(check)
+
+
+as_text = tf.strings.as_string
+
+
+def require(condition: tf.Tensor, message: str, received: Callable[[], list]) -> tf.Operation:
+    """Return an operation that raises an error of TensorFlow unless a condition is true."""
+    text = tf.cond(condition, lambda: "", lambda: tf.strings.join([message, *received(), "."]))
+    return tf.debugging.Assert(condition, [text])
+
+
+@contextmanager
+def explain_batches() -> Iterator[None]:
+    """Raise InputError if a batch of the caller's `tf.data.Dataset` is invalid or missing.
+
+    Errors in the caller's own functions are raised as they are.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if invalid := INVALID_BATCH.search(str(error)):
+            raise InputError(invalid[1]) from error
+        if invalid := INVALID_COUNT.search(str(error)):
+            raise InputError(
+                "A tf.data.Dataset must have as many batches as its cardinality, "
+                f"{invalid[1]}. Received: {invalid[2]}. Correct n in {FIX_CARDINALITY}."
+            ) from error
+        raise
 
 
 def join_splits(name: str, splits: list[Any], class_names: tuple[str, ...]) -> Dataset:

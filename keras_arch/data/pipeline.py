@@ -65,7 +65,11 @@ def check_data_options(dataset: Dataset, recipe: Recipe) -> None:
     check_batch_size(dataset, recipe)
     check_square(dataset, recipe)
     for name in recipe.named_class_weights:
-        choose(f"a class of {dataset.name} in --class-weights", name, dataset.class_names)
+        choose(
+            f"a class of {dataset.name} in class_weights (--class-weights)",
+            name,
+            dataset.class_names,
+        )
 
 
 def check_square(dataset: Dataset, recipe: Recipe) -> None:
@@ -74,7 +78,8 @@ def check_square(dataset: Dataset, recipe: Recipe) -> None:
     if policy_of(recipe).square and height != width:
         raise InputError(
             f"`augment` {recipe.augment} needs square images. Received: images of "
-            f"{height}x{width} pixels in {dataset.name}. Pass --image-size {min(height, width)}."
+            f"{height}x{width} pixels in {dataset.name}. Load them with "
+            f"image_size={min(height, width)} (--image-size)."
         )
 
 
@@ -84,13 +89,13 @@ def check_batch_size(dataset: Dataset, recipe: Recipe) -> None:
         raise InputError(
             f"`accumulate` times `batch_size` must be at most {dataset.train.count}, the number of "
             f"training images in {dataset.name}. Received: {recipe.accumulate} times "
-            f"{recipe.batch_size}. Pass a smaller --accumulate."
+            f"{recipe.batch_size}. Pass a smaller accumulate (--accumulate)."
         )
     if recipe.batch_size > dataset.train.count:
         raise InputError(
             f"`batch_size` must be at most {dataset.train.count}, the number of training images in "
             f"{dataset.name}. Received: batch_size={recipe.batch_size}. "
-            "Pass a smaller --batch-size."
+            "Pass a smaller batch_size (--batch-size)."
         )
 
 

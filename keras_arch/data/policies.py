@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
 from ..errors import InputError, first_line
@@ -12,6 +11,8 @@ from ..text import brief
 from .augment import POLICIES, Policy
 from .dataset import Dataset
 from .order import RANDOM_NUMBERS
+
+TOLERANCE = 1  # of a pixel's range, for rounding errors of an augmentation
 
 
 def policy_of(recipe: Recipe, augment: Callable | None = None) -> Policy:
@@ -44,7 +45,7 @@ def check_augment(augment: Callable, dataset: Dataset, seed: int) -> None:
     examples = tf.data.Dataset.from_tensor_slices((images, random)).batch(len(images))
     try:
         augmented = next(iter(examples.map(augment).as_numpy_iterator()))
-        shape, high = augmented.shape, augmented.max()
+        shape, low, high = augmented.shape, augmented.min(), augmented.max()
     except Exception as error:
         raise InputError(
             f"`augment` must be a function (images, random) -> images of TensorFlow operations. "
@@ -54,8 +55,10 @@ def check_augment(augment: Callable, dataset: Dataset, seed: int) -> None:
         raise InputError(
             f"`augment` must return images of the same shape, {images.shape}. Received: {shape}."
         )
-    if not np.isfinite(high) or (high <= 1 < images.max()):
+    inside = low >= -TOLERANCE and high <= 255 + TOLERANCE  # false for NaN
+    if not inside or (high <= 1 < images.max()):
         raise InputError(
-            f"`augment` must return pixels of 0-255. Received: a maximum of {high:.4g} for images "
-            f"of 0 to {images.max():.4g}."
+            f"`augment` must return pixels of 0-255. Received: {low:.4g} to {high:.4g} for images "
+            f"of {images.min():.4g} to {images.max():.4g}. Return tf.clip_by_value(images, 0, 255), "
+            "for example."
         )

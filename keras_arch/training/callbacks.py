@@ -71,7 +71,7 @@ class StopAtNaN(keras.callbacks.Callback):
     def __init__(self, phase, guessing):
         super().__init__()
         self.rate, self.limit = phase.recipe.learning_rate, LOSS_LIMIT * guessing
-        self.option = "--fine-tuning-rate" if phase.first else "--learning-rate"
+        self.field = "fine_tuning_rate" if phase.first else "learning_rate"
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.total = epoch, 0.0
@@ -88,9 +88,9 @@ class StopAtNaN(keras.callbacks.Callback):
         if not loss < limit:  # also true for NaN
             bound = "" if math.isinf(limit) else f" and below {limit:.0f}"
             raise InputError(
-                f"The loss must be finite{bound}. Received: {loss:g} {where}. Pass a "
-                f"{self.option} below {self.rate:g}, a longer --warmup-epochs or "
-                "--clip-norm 1."
+                f"The loss must be finite{bound}. Received: {loss:g} {where}. Pass a {self.field} "
+                f"below {self.rate:g}, more warmup_epochs or a clip_norm of 1 "
+                f"(--{self.field.replace('_', '-')}, --warmup-epochs, --clip-norm)."
             )
 
 

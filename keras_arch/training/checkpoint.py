@@ -48,8 +48,8 @@ def load_checkpoint(folder, model, parts=("model", "optimizer")):
             arrays = {name: file[name] for name in file.files if name.split("/")[0] in parts}
     except Exception as error:  # damaged files raise exceptions of many types
         raise InputError(
-            f"{path} is damaged. Received: {first_line(error)}. Pass --overwrite to start from "
-            "scratch."
+            f"{path} is damaged. Received: {first_line(error)}. Pass resume=False "
+            "(--overwrite) to start from scratch."
         ) from error
     variables = {
         f"{part}/{number}": variable

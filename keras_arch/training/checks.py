@@ -105,7 +105,7 @@ def check_memory(name, model, dataset, recipe):
         raise InputError(
             f"A batch of {recipe.batch_size} images of {dataset.image_shape} needs more than "
             f"{needed / 1e9:,.1f} GB of memory in {name}. Received: {available / 1e9:,.1f} GB "
-            "available. Pass a smaller --batch-size or --image-size."
+            "available. Pass a smaller batch_size or image_size (--batch-size, --image-size)."
         )
 
 

@@ -9,10 +9,17 @@ import random
 
 import keras
 
-from ..models import layer_of
+from ..errors import InputError, first_line
+from ..models import output_layers
+from ..text import VALUE_CELLS, shorten
 
 # Always in float32: raw images and averages over many pixels need more than the 8 bits of bfloat16.
-EXACT = (keras.layers.Rescaling, keras.layers.GlobalAveragePooling2D)
+EXACT = (
+    keras.layers.Rescaling,
+    keras.layers.Normalization,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.InputLayer,
+)
 
 
 def fast_copy(model, precision):
@@ -22,29 +29,75 @@ def fast_copy(model, precision):
         model: a functional `keras.Model` of stock layers.
         precision: name of a `keras.dtype_policies.DTypePolicy`: "float32", "mixed_bfloat16" or
             "mixed_float16". Weights, layers in `EXACT` and output layers are always float32.
+            Operations of `keras.ops` compute in the type of their inputs.
 
     Returns:
         A `keras.Model` with the same outputs up to rounding and the same order of weights:
         `model.set_weights(copy.get_weights())` copies the trained weights back.
+
+    Raises:
+        InputError (a ValueError): Keras cannot create a layer from its configuration.
     """
+    exact = output_layers(model)
 
-    last = {layer_of(output) for output in model.outputs}
+    def clone(operation):
+        try:
+            if not isinstance(operation, keras.layers.Layer):  # such as that of `image / 255`
+                return type(operation).from_config(operation.get_config())
+            return clone_layer(operation, "float32" if operation in exact else precision)
+        except Exception as error:  # a layer of the user may raise any exception
+            kind = shorten(f"{operation.name}, a {type(operation).__name__}", VALUE_CELLS)
+            is_code = isinstance(operation, keras.layers.Lambda)
+            cause = "its function has no configuration" if is_code else first_line(error)
+            raise InputError(
+                f"Keras must be able to copy each layer of `model`. Received: {kind}: {cause}. "
+                "Replace it with functions of keras.ops, or with a layer class that has "
+                "`get_config`."
+            ) from error
 
-    def clone(layer):
-        config = layer.get_config()
-        exact = isinstance(layer, (*EXACT, keras.layers.InputLayer)) or layer in last
-        config["dtype"] = "float32" if exact else precision
-        if keras.backend.backend() == "torch" and config.get("seed", 0) is None:
-            # Without a seed, dropout uses PyTorch's global generator, which no checkpoint has.
-            config["seed"] = random.randrange(2**31)
-        kind = type(layer)
-        if kind is keras.layers.BatchNormalization and keras.backend.backend() == "tensorflow":
-            kind = FusedBatchNormalization
-        return kind.from_config(config)
-
-    copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    copy = keras.models.clone_model(
+        model, clone_function=clone, call_function=call_exactly, recursive=True
+    )
     copy.set_weights(model.get_weights())
     return copy
+
+
+def call_exactly(operation, *arguments, **options):
+    """Call a layer or an operation. An operation with arrays, such as a kernel, needs float32."""
+    tensors = keras.tree.flatten((arguments, options))
+    if not isinstance(operation, keras.layers.Layer) and any(map(is_float_array, tensors)):
+        arguments, options = keras.tree.map_structure(to_float32, (arguments, options))
+    return operation(*arguments, **options)
+
+
+def is_float_array(value):
+    """Return whether a value is an array of floats and not a symbolic tensor."""
+    return (
+        hasattr(value, "dtype")
+        and not isinstance(value, keras.KerasTensor)
+        and keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype))
+    )
+
+
+def to_float32(value):
+    """Cast a symbolic tensor of 16-bit floats. Return other values as they are."""
+    if isinstance(value, keras.KerasTensor) and value.dtype in ("bfloat16", "float16"):
+        return keras.ops.cast(value, "float32")
+    return value
+
+
+def clone_layer(layer, precision):
+    """Return a new layer with the configuration of `layer`, for training in a precision."""
+    config = layer.get_config()
+    if "dtype" in config:
+        config["dtype"] = "float32" if isinstance(layer, EXACT) else precision
+    if keras.backend.backend() == "torch" and config.get("seed", 0) is None:
+        # Without a seed, dropout uses PyTorch's global generator, which no checkpoint has.
+        config["seed"] = random.randrange(2**31)
+    kind = type(layer)
+    if kind is keras.layers.BatchNormalization and keras.backend.backend() == "tensorflow":
+        kind = FusedBatchNormalization
+    return kind.from_config(config)
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):

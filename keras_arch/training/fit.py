@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..data.convert import explain_batches
 from ..data.dataset import Dataset
 from ..data.pipeline import (
     batches_per_epoch,
@@ -44,6 +45,7 @@ AUXILIARY_LOSS_WEIGHT = 0.3  # of each auxiliary classifier (Szegedy et al. 2014
 
 
 @explain_surroundings()
+@explain_batches()
 def fit(
     model: keras.Model,
     data: Dataset | Sequence[Any],
@@ -71,12 +73,12 @@ def fit(
             - a `keras_arch.Dataset`. The test split is not used.
             - `((x_train, y_train), (x_val, y_val))` of arrays: images of 0-255,
               (images, height, width, channels) or (images, height, width), and integer labels
-              (images,). Float images are rounded. The class names are "0", "1", ...
+              (images,) or (images, 1). Float images are rounded. The class names are "0", "1", ...
             - `(train, validation)`, each a `tf.data.Dataset` of (images, labels): image batches of
-              0-255 and integer labels (batch,). Its number of batches must be known. `fit` checks
-              the first batch. The batches are used as they come, and `recipe.batch_size` has no
-              effect. A resumed run is not bit-identical, because `fit` does not control the order
-              of the images.
+              0-255 and integer labels (batch,) or (batch, 1). Its number of batches must be known.
+              The batches are used as they come, and `recipe.batch_size` has no effect. `fit` checks
+              the pixels of the first batch, and shapes and labels of all batches. A resumed run is
+              not bit-identical, because `fit` does not control the order of the images.
         recipe: a `keras_arch.Recipe`. `fit` ignores the fields that define the model and the data,
             such as `model`, `model_options`, `dataset`, `stem` and `weights`.
         folder: path of a directory for model.keras, history.csv and checkpoint.npz. It is created
@@ -117,7 +119,8 @@ def fit(
             - the batch size is larger than the training split, or memory is not sufficient,
             - the checkpoint in `folder` is damaged or is of another network;
 
-            during training, if the loss diverges or the Keras backend runs out of memory.
+            during training, if the loss diverges, the Keras backend runs out of memory, or a later
+            batch of a `tf.data.Dataset` has invalid labels.
 
     Example:
         >>> dataset = keras_arch.load_dataset("digits")
@@ -127,7 +130,6 @@ def fit(
     dataset, recipe = check_fit_arguments(model, data, recipe, folder)
     hooks = check_hooks(callbacks, metrics, augment, loss, recipe, dataset)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     recorded = recorded_precision(folder) if resume else None
     recipe = replace(recipe, precision=choose_precision(recipe.precision, recorded).name)
     done = recorded_epochs(folder) if resume else 0
@@ -161,6 +163,7 @@ def run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorbo
     guessing = math.log(classes) * (1 if weights is None else weights.max())
     if hooks.loss is not None:
         guessing = math.inf  # the scale of the loss is unknown
+    folder.mkdir(parents=True, exist_ok=True)
     # The context manager restores the terminal if training fails.
     with progress_bar() as progress, plain_path(folder) as plain:
         callbacks = [

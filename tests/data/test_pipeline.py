@@ -186,7 +186,9 @@ def test_dihedral_needs_square_images():
         (5, 8, 1),
     )
     recipe = dataclasses.replace(RECIPE, batch_size=2, augment="dihedral")
-    message = "needs square images. Received: images of 5x8 pixels in wide. Pass --image-size 5"
+    message = (
+        "needs square images. Received: images of 5x8 pixels in wide. Load them with image_size=5 "
+    )
     for check in (training_batches, check_data_options):
         with pytest.raises(keras_arch.InputError, match=message):
             check(data, recipe)

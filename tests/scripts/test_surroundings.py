@@ -74,7 +74,7 @@ def test_a_batch_larger_than_the_memory_is_refused_first(tmp_path, monkeypatch):
     monkeypatch.setattr("keras_arch.training.checks.available_memory", lambda: 4 * 4 * values - 1)
     with pytest.raises(
         keras_arch.InputError,
-        match=r"4 images of \(8, 8, 1\).*in tiny.*smaller --batch-size or --image",
+        match=r"4 images of \(8, 8, 1\).*in tiny.*smaller batch_size or image_size \(--batch-size, --image-size\)",
     ) as refused:
         keras_arch.fit(model, DATA, RECIPE, tmp_path)
     assert len(str(refused.value)) < 300
@@ -91,7 +91,7 @@ def test_out_of_memory_in_training_is_an_input_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr("keras_arch.training.fit.run_epochs", fail)
     with pytest.raises(
-        keras_arch.InputError, match=r"memory\. Received: OOM.*smaller --batch-size or --image-size"
+        keras_arch.InputError, match=r"memory\. Received: OOM.*smaller batch_size or image_size \("
     ):
         keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1), classes=3), DATA, RECIPE, tmp_path)
 
@@ -104,7 +104,7 @@ def test_a_failed_allocation_of_tensorflow_is_an_input_error(tmp_path):
     model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
     with pytest.raises(
         keras_arch.InputError,
-        match=r"There is not enough memory.*OOM.*smaller --batch-size or --image-size",
+        match=r"There is not enough memory.*OOM.*smaller batch_size or image_size",
     ):
         keras_arch.fit(model, DATA, RECIPE, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -191,7 +191,7 @@ def test_available_memory_is_that_of_the_machine_or_the_container(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("limit", "message"), [(1_000_000, "not enough memory"), (6_000_000, "--batch-size or --image")]
+    ("limit", "message"), [(1_000_000, "not enough memory"), (6_000_000, "--batch-size, --image")]
 )
 def test_training_in_a_small_address_space(limit, message, tmp_path, data_dir, digits):
     words = f"scripts/train.py quickstart --batch-size 1293 --image-size 512 --data-dir {data_dir} --output {tmp_path}/run"

@@ -134,7 +134,7 @@ def test_an_epoch_has_complete_optimizer_steps(kind):
 def test_a_step_of_more_images_than_the_data_have_raises(tmp_path):
     with pytest.raises(
         keras_arch.InputError,
-        match=r"`accumulate` times `batch_size` must be at most 72.*Received: 5 times 16",
+        match=r"`accumulate` times `batch_size` must be at most 72.*Received: 5 times 16\. Pass a smaller accumulate",
     ):
         train(tmp_path / "run", accumulate=5)
     with pytest.raises(keras_arch.InputError, match="`batch_size` must be at most 72"):

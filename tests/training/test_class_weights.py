@@ -67,16 +67,22 @@ def test_names_may_have_spaces_and_equals_signs():
     [
         ("balance", "must be one of none, balanced.*Did you mean balanced"),
         (("balance",), "none, balanced or CLASS=WEIGHT in --class-weights.*mean balanced"),
+        ({"cat": 2.0}, r"a tuple of texts CLASS=WEIGHT\. Received: class_weights=\{'cat': 2.0\}"),
+        (
+            "cat=2",
+            r"a tuple of texts CLASS=WEIGHT\. Received: class_weights='cat=2'\. Pass \('cat=2",
+        ),
+        (None, "a tuple of texts CLASS=WEIGHT"),
         ((), "`class_weights` must be none, balanced or pairs"),
         (("cat=2", "balanced"), "pairs of the form NAME=VALUE"),
         (("=2",), "pairs of the form NAME=VALUE"),
         (("cat=",), "pairs of the form NAME=VALUE"),
         (("cat=2", "cat=3"), "each name once"),
-        (("cat=two",), "`class_weights` must be a finite number"),
-        (("cat=1e999",), "`class_weights` must be a finite number"),
-        (("cat=true",), "`class_weights` must be a finite number"),
-        (("cat=0",), "`class_weights` must be a number from 1e-06 to 1000000.0"),
-        (("cat=-1",), "`class_weights` must be a number from 1e-06 to 1000000.0"),
+        (("cat=two",), r"`class_weights\[cat\]` must be a finite number"),
+        (("cat=1e999",), r"`class_weights\[cat\]` must be a finite number"),
+        (("cat=true",), r"`class_weights\[cat\]` must be a finite number"),
+        (("cat=0",), r"`class_weights\[cat\]` must be a number from 1e-06 to 1000000.0"),
+        (("cat=-1",), r"`class_weights\[cat\]` must be a number from 1e-06 to 1000000.0"),
     ],
 )
 def test_invalid_weights_raise(weights, message):
@@ -101,7 +107,10 @@ def test_an_unknown_class_is_one_line_before_training(script, tmp_path, data_dir
     assert script("train.py", "quickstart", "--class-weights", "3=2", "seven=2", *common) == 2
     printed = capfd.readouterr()
     (line,) = printed.err.splitlines()
-    assert "Expected a class of digits in --class-weights. Received: 'seven'. Use one of 0" in line
+    assert (
+        "Expected a class of digits in class_weights (--class-weights). Received: 'seven'. Use one of 0"
+        in line
+    )
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(keras_arch.InputError, match=r"Received: 'cats'\. Did you mean cat"):
         keras_arch.fit(

@@ -1,5 +1,7 @@
 """The fast copy computes the same as stock Keras, with other kernels and precisions."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -108,6 +110,114 @@ def test_probabilities_of_a_nested_model_are_exact(build):
     np.testing.assert_allclose(copy(IMAGES[:, :8, :8]).numpy().sum(axis=1), 1, atol=1e-6)
     convolutions = [layer for layer in all_layers(copy) if isinstance(layer, keras.layers.Conv2D)]
     assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
+
+
+MEANS = np.array([103.939, 116.779, 123.68])  # float64, as users write it
+BLUR = np.full((3, 3, 3, 1), 1 / 9, "float32")
+BRANCH = {"axis": (1, 2), "keepdims": True}
+OPERATIONS = {
+    "a number": lambda x: 1 - (x + 3) * 2 / 255.0,
+    "an array": lambda x: x - MEANS,
+    "a kernel": lambda x: keras.ops.depthwise_conv(x, BLUR, padding="same"),
+    "slices": lambda x: x[:, 1:, ::2, ::-1],
+    "ReLU6": lambda x: x * keras.ops.relu6(x + 3) * (1 / 6),
+    "hard swish": keras.ops.hard_swish,
+    "two tensors": lambda x: keras.ops.maximum(x, keras.ops.tanh(x)),
+    "excitation": lambda x: x * keras.ops.sigmoid(keras.ops.mean(x, **BRANCH)),
+    "pooling": lambda x: x * keras.layers.GlobalAveragePooling2D(keepdims=True)(x),
+    "concatenation": lambda x: keras.ops.concatenate([x, x**2], axis=-1),
+    "a choice": lambda x: keras.ops.where(x > 0.5, x, 0.0),
+    "another type": lambda x: keras.ops.cast(x, "float32") / 7,
+    "normalization": lambda x: x / (keras.ops.std(x, **BRANCH) + 1),
+} | {
+    mode: lambda x, mode=mode: keras.applications.imagenet_utils.preprocess_input(x, mode=mode)
+    for mode in ("tf", "torch", "caffe")
+}
+
+
+def small(features, probabilities):
+    """Return a model of two functions. The first one computes feature maps."""
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.GlobalAveragePooling2D()(features(image))
+    return keras.Model(image, probabilities(x))
+
+
+def dense(x):
+    return keras.layers.Dense(4, "softmax")(x)
+
+
+def convolve(x):
+    return keras.layers.Conv2D(3, 3, padding="same")(keras.layers.Rescaling(1 / 255)(x))
+
+
+def nest(function):
+    image = keras.Input((8, 8, 3), name="image")
+    return keras.Model(image, function(image), name="nested")
+
+
+def twice(function):
+    """Return a function that calls a nested model twice, which shares its layers."""
+    shared = nest(lambda x: keras.layers.Conv2D(3, 3, padding="same")(function(x))[:, :8, :4, :3])
+    shared = keras.Model(shared.input, keras.layers.ZeroPadding2D(((0, 0), (0, 4)))(shared.output))
+    if shared.output_shape != shared.input_shape:  # after slices
+        return lambda x: shared(x)
+    return lambda x: shared(shared(x) + x)
+
+
+PLACES = {  # {place: a model with an operation}
+    "image": lambda function: small(lambda x: function(x) / 255, dense),
+    "layers": lambda function: small(lambda x: function(convolve(x)), dense),
+    "nested": lambda function: small(nest(lambda x: function(convolve(x))), dense),
+    "shared": lambda function: small(lambda x: twice(function)(x / 255), dense),
+}
+
+
+FAST = (("image", "caffe"), ("layers", "a kernel"), ("shared", "ReLU6"))
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        pytest.param(place, name, marks=[] if (place, name) in FAST else pytest.mark.slow)
+        for place, name in itertools.product(PLACES, OPERATIONS)
+    ],
+)
+def test_operations_are_copied(place, name):
+    """Operations of `keras.ops` are no layers. On the image, they compute in float32."""
+    keras.utils.set_random_seed(0)
+    model = PLACES[place](OPERATIONS[name])
+    expected = model(IMAGES[:, :8, :8]).numpy()
+    for precision in ("float32", "mixed_bfloat16"):
+        copy = fast_copy(model, precision)
+        assert [weight.path for weight in copy.weights] == [weight.path for weight in model.weights]
+        assert copy.output.dtype == "float32"
+        exact = precision == "float32" or place == "image"
+        found = copy(IMAGES[:, :8, :8]).numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 if exact else 2**-7)
+    operations = fast_copy(model, "float32").operations
+    assert [one.name for one in operations] == [one.name for one in model.operations]
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_probabilities_of_an_operation_are_exact(nested):
+    """The layer before `keras.ops.softmax` is an output layer, which computes in float32."""
+    keras.utils.set_random_seed(0)
+
+    def head(x):
+        return keras.ops.softmax(keras.layers.Dense(4)(x / 25) + np.arange(4))
+
+    features = keras.Input((3,))
+    model = small(lambda image: image, keras.Model(features, head(features)) if nested else head)
+    copy = fast_copy(model, "mixed_bfloat16")
+    found, expected = copy(IMAGES[:, :8, :8]).numpy(), model(IMAGES[:, :8, :8]).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_normalization_is_exact():
+    layer = keras.layers.Normalization(mean=[123.68, 116.78, 103.94], variance=[1.1, 1.2, 1.3])
+    model = small(lambda x: layer(x) / 100, dense)
+    found = fast_copy(model, "mixed_bfloat16")(IMAGES[:, :8, :8]).numpy()
+    np.testing.assert_allclose(found, model(IMAGES[:, :8, :8]).numpy(), rtol=0, atol=1e-6)
 
 
 def test_training_the_copy_equals_training_the_model():

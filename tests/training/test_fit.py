@@ -150,6 +150,15 @@ def test_every_option_is_checked_against_its_annotation(options):
         ({"freeze": "all"}, "`freeze` must be one of none, backbone. Received: freeze='all'."),
         ({"augment": "cut_mix"}, "Received: augment='cut_mix'. Did you mean cutmix"),
         ({"kernel_5x5": 4}, "`kernel_5x5` must be one of 3, 5. Received: kernel_5x5=4."),
+        ({"model": ""}, "`model` must be a name or a path. Received: an empty text, model=''."),
+        (
+            {"dataset": " "},
+            "`dataset` must be a name or a path. Received: an empty text, dataset=' '.",
+        ),
+        (
+            {"weights": ""},
+            "`weights` must be a name or a path. Received: an empty text, weights=''.",
+        ),
         ({"epochs": "3"}, "`epochs` must be an integer. Received: epochs='3'."),
         (
             {"learning_rate": math.nan},
@@ -234,6 +243,7 @@ def test_nan_loss_is_a_one_line_error_without_files(
     assert status == 2
     assert len(lines) == 1
     assert lines[0].startswith("error: The loss must be finite")
+    assert "Pass a learning_rate below 1e+30, more warmup_epochs or a clip_norm of 1" in lines[0]
     assert where in lines[0]
     assert list(tmp_path.iterdir()) == []
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -11,9 +12,9 @@ from test_checks import DATA, IMAGES, LABELS, RECIPE, small
 
 import keras_arch
 from keras_arch.class_names import read_packed_labels
-from keras_arch.data.convert import to_dataset
+from keras_arch.data.convert import explain_batches, to_dataset
 from keras_arch.data.pipeline import evaluation_batches, training_batches
-from keras_arch.data.policies import policy_of
+from keras_arch.data.policies import check_augment, policy_of
 
 PAIR = ((IMAGES, LABELS), (IMAGES, LABELS))
 
@@ -54,6 +55,22 @@ def test_arrays_of_other_types_and_shapes():
     assert train.images.dtype == np.uint8
     np.testing.assert_array_equal(train.images, IMAGES)
     np.testing.assert_array_equal(train.labels, LABELS)
+
+
+@pytest.mark.parametrize("shape", [pytest.param((None, 1), marks=pytest.mark.slow), None])
+def test_labels_of_batches_may_have_a_second_axis(shape):
+    """As in keras.datasets.cifar10. The shape of labels may be unknown."""
+
+    def change(images, labels):
+        column = tf.numpy_function(lambda labels: labels[:, np.newaxis], [labels], tf.int64)
+        return images, tf.ensure_shape(column, shape)
+
+    data = to_dataset((batched(size=5).map(change), batched().map(change)), 3)
+    np.testing.assert_array_equal(data.train.labels, LABELS)
+    batches = training_batches(data, RECIPE).as_numpy_iterator()
+    np.testing.assert_array_equal(
+        np.concatenate([labels for _, labels in batches]), np.eye(3)[LABELS]
+    )
 
 
 def test_batches_train_in_their_order():
@@ -120,6 +137,109 @@ def test_a_generator_needs_its_number_of_batches(tmp_path):
     assert len(train(tmp_path, data=(known, batched()), recipe=recipe)["loss"]) == 2
 
 
+def then(images, labels):
+    """Return batches of which only the last one has these images and labels."""
+    more = tf.data.Dataset.from_tensors((images, labels))
+    return (
+        batched()
+        .map(lambda images, labels: (tf.numpy_function(lambda x: x, [images], tf.uint8), labels))
+        .map(lambda images, labels: (tf.ensure_shape(images, [None] * 4), labels))
+        .concatenate(more)
+    )
+
+
+def assert_count(dataset, count):
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
+LATER_MISTAKES = {  # case: (training batches, validation batches, message)
+    "a large label": (
+        then(IMAGES[:2], LABELS[:2] + 57),
+        batched(),
+        r"labels of the train data must have values from 0 to 2.*has 3 classes\. Received: 57\.",
+    ),
+    "a negative label": (
+        then(IMAGES[:2], np.array([2, -1])),
+        batched(),
+        r"labels of the train data must have values from 0 to 2.*Received: -1\.",
+    ),
+    "validation": (
+        batched(),
+        then(IMAGES[:2], np.array([2, 3])),
+        r"labels of the validation data must have values from 0 to 2.*Received: 3\.",
+    ),
+    "few labels": (
+        then(IMAGES[:4], LABELS[:2]),
+        batched(),
+        r"The train data must have one label per image\. Received: 2 labels for 4 images",
+    ),
+    "other images": (
+        then(IMAGES[:2, :5], LABELS[:2]),
+        batched(),
+        r"images of the train data must have shape \(8, 8, 1\).* Received: \[5 8 1\]",
+    ),
+    "too few batches": (
+        assert_count(batched(), 5),
+        batched(),
+        r"as many batches as its cardinality, 5\. Received: only 3\..*assert_cardinality\(n\)",
+    ),
+    "too many batches": (
+        assert_count(batched(), 2),
+        batched(),
+        r"as many batches as its cardinality, 2\. Received: at least 3\.",
+    ),
+    "too few in validation": (
+        batched(),
+        assert_count(batched(), 4),
+        r"its cardinality, 4\. Received: only 3\.",
+    ),
+}
+
+
+SLOW = ("a negative label", "few labels", "too few in validation")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.slow] if case in SLOW else [])
+        for case in LATER_MISTAKES
+    ],
+)
+def test_a_mistake_in_a_later_batch_is_one_line(case):
+    *pair, message = LATER_MISTAKES[case]
+    recipe = dataclasses.replace(RECIPE, epochs=2)
+    with pytest.raises(keras_arch.InputError, match=message) as refused, explain_batches():
+        data = to_dataset(pair, 3)
+        for batches in (training_batches(data, recipe), evaluation_batches(data.validation, 3, 1)):
+            for _ in batches:
+                pass
+    assert len(str(refused.value)) < 290
+
+
+@pytest.mark.parametrize(
+    ("case", "weights"),
+    [
+        pytest.param(*pair, marks=[] if pair == ("validation", "none") else pytest.mark.slow)
+        for pair in itertools.product(LATER_MISTAKES, ("none", "balanced"))
+    ],
+)
+def test_a_mistake_in_a_later_batch_ends_the_training(case, weights, tmp_path):
+    *pair, message = LATER_MISTAKES[case]
+    recipe = dataclasses.replace(RECIPE, epochs=2, class_weights=weights)
+    with pytest.raises(keras_arch.InputError, match=message):
+        train(tmp_path, data=pair, recipe=recipe)
+
+
+def test_other_errors_of_batches_are_not_changed():
+    def fail(images, labels):
+        tf.debugging.Assert(tf.reduce_all(labels < 0), ["a fault of the user"])
+        return images, labels
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a fault"), explain_batches():
+        to_dataset((batched().map(fail), batched()), 3)
+
+
 # --- models ---
 
 
@@ -144,6 +264,103 @@ def test_a_sequential_is_trained_as_the_functional_model(tmp_path):
         np.testing.assert_array_equal(mine, theirs)
     for mine, theirs in zip(saved.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def with_operations(layer=keras.layers.Identity):
+    image = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.Conv2D(4, 3, use_bias=False)(keras.ops.pad(image / 255.0, PADDING))
+    x = keras.ops.relu6(layer()(keras.layers.BatchNormalization()(x)) + 3)
+    x = x * keras.ops.mean(x, axis=(1, 2), keepdims=True)
+    gate = keras.ops.mean(image, axis=(1, 2)) / 255
+    logits = keras.layers.Dense(3, name="logits")(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(image, keras.ops.softmax(gate * logits))
+
+
+PADDING = ((0, 0), (1, 1), (1, 1), (0, 0))
+
+
+def test_a_trained_copy_with_operations_answers_as_the_model(tmp_path):
+    model, copies = with_operations(), []
+    watch = keras.callbacks.LambdaCallback(on_train_end=lambda logs: copies.append(watch.model))
+    frozen = dataclasses.replace(RECIPE, freeze="backbone")
+    train(tmp_path, model, recipe=frozen, callbacks=[watch])
+    (copy,) = copies
+    trainable = [layer.name for layer in copy.layers if layer.trainable_weights]
+    assert trainable == ["logits"]
+    np.testing.assert_allclose(copy(IMAGES), model(IMAGES), rtol=0, atol=1e-6)
+    saved = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(saved(IMAGES), model(IMAGES))
+
+
+class StopAfter(keras.callbacks.Callback):
+    def __init__(self, last):
+        super().__init__()
+        self.last = last
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == self.last
+
+
+@pytest.mark.slow
+def test_a_model_with_operations_is_resumed(tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=3, freeze="backbone", freeze_epochs=1)
+    results = []
+    for stops in ([None], [0, 1, None]):
+        for stop in stops:
+            keras.utils.set_random_seed(0)
+            model, folder = with_operations(), tmp_path / str(len(stops))
+            history = train(
+                folder, model, recipe=recipe, resume=stop != stops[0], callbacks=[StopAfter(stop)]
+            )
+        results.append((history, model.get_weights()))
+    (complete, weights), (resumed, others) = results
+    assert len(complete["loss"]) == 3
+    assert complete == resumed
+    for mine, theirs in zip(weights, others, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_mobilenet_v3_is_trained(tmp_path, precision):
+    """It has operations of ReLU6 and hard swish, and Rescaling inside."""
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNetV3Small((32, 32, 3), weights=None, classes=3)
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype("uint8")
+    copies = []
+    watch = keras.callbacks.LambdaCallback(on_train_end=lambda logs: copies.append(watch.model))
+    recipe = dataclasses.replace(RECIPE, precision=precision)
+    train(tmp_path, model, ((images, LABELS), (images, LABELS)), recipe, callbacks=[watch])
+    found, expected = (np.asarray(one(images)) for one in (copies[0], model))
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=1e-6 if precision == "float32" else 0.1
+    )
+
+
+class NoConfiguration(keras.layers.Layer):
+    def __init__(self, factor):
+        super().__init__()
+
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: keras.layers.Lambda(lambda x: x * 2), "a Lambda: its function has no conf"),
+        (lambda: NoConfiguration(2), r"a NoConfiguration: NoConfiguration.__init__\(\) got an un"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_layer_that_keras_cannot_copy_is_one_line(tmp_path, layer, message, nested):
+    def build():
+        return keras.Sequential([keras.Input((8, 8, 4)), layer()]) if nested else layer()
+
+    with pytest.raises(keras_arch.InputError, match=f"must be able to copy.* {message}") as refused:
+        train(tmp_path / "run", with_operations(build))
+    assert len(str(refused.value)) < 290
+    assert list(tmp_path.iterdir()) == []
 
 
 LOGITS = {"input_shape": (8, 8, 1), "classes": 3, "classifier_activation": None}
@@ -285,6 +502,10 @@ def test_an_augmentation_replaces_the_pixel_functions(tmp_path):
     assert set(seen) == {(tf.uint8, (8, 8, 1), tf.float32, 16)}
 
 
+def test_pixels_of_an_augmentation_may_have_rounding_errors():
+    check_augment(lambda i, r: tf.cast(i, tf.float32) * 1.001 - 0.1, DATA, 0)
+
+
 def test_a_recipe_names_a_function(tmp_path):
     (tmp_path / "my.py").write_text("def invert(images, random):\n    return 255 - images\n")
     recipe = dataclasses.replace(RECIPE, augment=f"{tmp_path}/my.py:invert")
@@ -351,7 +572,43 @@ MISTAKES = {  # case: (changed arguments, message)
     "one pair": ({"data": (IMAGES, LABELS)}, r"`data` must be .*tuple of ndarray, ndarray"),
     "one tf.data": ({"data": batched()}, r"`data` must be a keras_arch.Dataset, "),
     "infinite": ({"data": (batched().repeat(), batched())}, r"train data must end.*repeat"),
-    "no batches": ({"data": (batched().unbatch(), batched())}, r"must be batches of \(images, lab"),
+    "no batches": (
+        {"data": (batched().unbatch(), batched())},
+        r"must be batches of \(images, labels\).* Call dataset.batch\(32\)",
+    ),
+    "no channels": (
+        {"data": (batched(IMAGES[..., 0]), batched())},
+        r"must be batches of \(images, labels\).*Add a channel axis: .*images\[\.\.\., None\]",
+    ),
+    "image weights": (
+        {"data": (batched().map(lambda x, y: (x, y, 1.0)), batched())},
+        r"must be batches of \(images, labels\).*Remove .*lambda images, labels, weights: ",
+    ),
+    "no labels": (
+        {"data": (batched().map(lambda x, y: x), batched())},
+        r"must be batches of \(images, labels\)\. Received: TensorSpec\(.*\. Yield pairs",
+    ),
+    "an unknown shape": (
+        {
+            "data": (
+                batched().map(lambda x, y: (tf.numpy_function(id, [x], tf.uint8), y)),
+                batched(),
+            )
+        },
+        r"must be batches of \(images, labels\).*tf.ensure_shape\(images, ",
+    ),
+    "one-hot batches": (
+        {"data": (batched(labels=np.eye(3)[LABELS].astype(int)), batched())},
+        r"one integer for each of 4 images.*argmax\(axis=1\)",
+    ),
+    "a column of floats": (
+        {"data": ((IMAGES, LABELS[:, np.newaxis] * 1.0), PAIR[1])},
+        r"one integer for each of 12 images\. Received: float64 \(12,\)\. Use labels.astype\(int\)",
+    ),
+    "a column in batches": (
+        {"data": (batched(labels=LABELS[:, np.newaxis] * 1.0), batched())},
+        r"one integer for each of 4 images\. Received: float64 \(4,\)\.",
+    ),
     "no batch": ({"data": (batched(), batched().take(0))}, r"validation data must have a batch"),
     "scaled batches": ({"data": (batched(IMAGES / 255), batched())}, r"must have pixels of 0-255"),
     "one callback": ({"callbacks": keras.callbacks.EarlyStopping()}, r"`callbacks` must be a list"),
@@ -391,6 +648,18 @@ MISTAKES = {  # case: (changed arguments, message)
     "one argument": ({"augment": lambda images: images}, r"`augment` must be a function.*TypeErr"),
     "a raising function": ({"augment": raising}, r"Received: RuntimeError: .*not today"),
     "another shape": ({"augment": lambda i, r: i[:, :4]}, r"must return images of the same shape"),
+    "negative pixels": (
+        {"augment": lambda i, r: tf.cast(i, tf.float32) - 100},
+        r"must return pixels of 0-255\. Received: -100 to 15\d.*tf.clip_by_value\(images, 0, 255\)",
+    ),
+    "large pixels": (
+        {"augment": lambda i, r: tf.cast(i, tf.float32) + 3},
+        r"must return pixels of 0-255\. Received: \d+ to 25[78] for images of \d+ to 25",
+    ),
+    "NaN pixels": (
+        {"augment": lambda i, r: tf.cast(i, tf.float32) * np.nan},
+        r"must return pixels of 0-255\. Received: nan to nan",
+    ),
     "pixels of 0-1": ({"augment": lambda i, r: i / 255}, r"`augment` must return pixels of 0-255"),
     "a missing file": (
         {"recipe": dataclasses.replace(RECIPE, callback=("missing.py:f",))},
