@@ -126,8 +126,12 @@ def copy_all(model: keras.Model, source: str | Path, architecture: str) -> set[s
     else:
         load_keras_weights(model, path, kind)
         skipped, summed = set(), set()
-    names = {"layers from scratch": skipped, "kernel summed over red, green and blue": summed}
-    if changes := [f"{title}: {join_first(sorted(n), 3)}" for title, n in names.items() if n]:
+    heads_first = sorted(skipped, key=lambda name: (name.startswith(AUXILIARY_PREFIX), name))
+    names = {
+        "layers from scratch": heads_first,
+        "kernel summed over red, green and blue": list(summed),
+    }
+    if changes := [f"{title}: {join_first(some, 3)}" for title, some in names.items() if some]:
         warnings.warn(
             f"{model.name} with weights from {source}: {'; '.join(changes)}.",
             DataWarning,

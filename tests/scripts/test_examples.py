@@ -40,7 +40,8 @@ def test_fine_tune_trains_the_head_and_then_all_layers(example, small_digits, mo
         return accuracy
 
     monkeypatch.setattr(fine_tune, "learn", watched)
-    fine_tune.main(["--epochs", "1"])
+    with pytest.warns(keras_arch.DataWarning, match="layers from scratch: predictions"):
+        fine_tune.main(["--epochs", "1"])
     (_, learned, _), (transferred, _, of_head), (_, _, of_all) = phases
     assert of_head == {"predictions/kernel", "predictions/bias"}
     assert all(
@@ -60,7 +61,8 @@ def test_fine_tune_begins_with_given_weights(example, small_digits, monkeypatch,
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=10)
     model.save(tmp_path / "model.keras")
     monkeypatch.setattr(fine_tune, "learn", lambda tuned, *_: seen.append(weights_of(tuned)) or 0.5)
-    fine_tune.main(["--weights", str(tmp_path)])
+    with pytest.warns(keras_arch.DataWarning, match="layers from scratch: predictions"):
+        fine_tune.main(["--weights", str(tmp_path)])
     assert len(seen) == 2  # nothing was trained on 0 to 5
     for path, values in weights_of(model).items():
         assert np.array_equal(seen[0][path], values) == (

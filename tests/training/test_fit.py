@@ -613,7 +613,8 @@ def test_a_frozen_backbone_may_be_a_nested_model(build):
 def test_fine_tuning_a_new_head_on_a_frozen_backbone(other, few, tmp_path):
     data = dataclasses.replace(few, class_names=tuple("abcdefghijk"))  # one class more than the run
     model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=11)
-    assert keras_arch.transfer_weights(model, other, "resnet8") == {"predictions"}
+    with pytest.warns(DataWarning, match="layers from scratch: predictions"):
+        assert keras_arch.transfer_weights(model, other, "resnet8") == {"predictions"}
     before = {layer.name: layer.get_weights() for layer in model.layers}
     train(data, tmp_path / "a", model, freeze="backbone")
     changed = {
@@ -735,7 +736,10 @@ def test_auxiliary_heads_are_initialized_from_scratch(tmp_path):
     model = keras_arch.GoogLeNet(
         input_shape=(20, 20, 1), classes=2, stem="cifar", width=0.1, auxiliary_heads=True
     )
-    anew = keras_arch.transfer_weights(model, tmp_path / "plain.keras", "googlenet")
+    with pytest.warns(
+        DataWarning, match="scratch: predictions, auxiliary_4a, auxiliary_4a_conv and 6 more"
+    ):
+        anew = keras_arch.transfer_weights(model, tmp_path / "plain.keras", "googlenet")
     assert {name for name in anew if not name.startswith("auxiliary_")} == {"predictions"}
     assert {"auxiliary_4a", "auxiliary_4a_dense", "auxiliary_4d_conv"} < anew
 
