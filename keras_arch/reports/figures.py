@@ -47,7 +47,7 @@ def draw_grid(path: FigureFile, dataset: Dataset, augment: Augment, seed: int) -
         seed: seed of the order and the augmentation.
     """
     recipe = Recipe(
-        "",
+        "none",  # no network is built
         dataset.name,
         epochs=1,
         learning_rate=1,

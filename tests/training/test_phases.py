@@ -150,10 +150,10 @@ def test_phases_as_text(changes, text):
 
 def test_the_first_line_and_the_model_card_have_the_phases():
     sizes = {"train": 72, "test": 72}
-    line = describe_training(RECIPE, network(), sizes, "float32", set())
+    line = describe_training(RECIPE, network(), sizes, "float32")
     assert line.endswith(f" in float32, {RECIPE.outline}")
     plain = dataclasses.replace(RECIPE, freeze="none", freeze_epochs=None)
-    assert describe_training(plain, network(), sizes, "float32", set()).endswith(" in float32")
+    assert describe_training(plain, network(), sizes, "float32").endswith(" in float32")
     accuracy = {"top1": 0.5, "images": 72}
     metrics = {"best_epoch": 3, "validation": accuracy, "test": accuracy}
     record = {"recipe": RECIPE, "metrics": metrics, "images": {"train": 72, "validation": 72}}
