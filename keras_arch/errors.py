@@ -127,7 +127,7 @@ def memory_error(error: BaseException) -> InputError:
     """Return the InputError for an exception that means exhausted memory."""
     return InputError(
         f"There is not enough memory. Received: {first_line(error)}. "
-        "Use a smaller batch or image size, or a machine with more memory."
+        "Use a smaller batch or image (--batch-size, --image-size) or a machine with more memory."
     )
 
 

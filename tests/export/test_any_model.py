@@ -166,12 +166,13 @@ def test_preprocessing_of_resnet_takes_raw_pixels_in_int8(nest, tmp_path):
     model = keras.Model(image, layers.Dense(3, activation="softmax", name="predictions")(x))
     model.get_layer("conv").set_weights([np.eye(3)[np.newaxis, np.newaxis, ::-1], np.zeros(3)])
     set_head(model, 0.03)
-    settings = ExportSettings(formats=("float32", "int8"))
-    report = export_and_verify(model, tmp_path, NAMES, IMAGES, (IMAGES, LABELS), settings)
+    formats = ("float32", "int8") if nest else ("int8",)
+    report = export_and_verify(
+        model, tmp_path, NAMES, IMAGES, (IMAGES, LABELS), ExportSettings(formats)
+    )
     (image,) = report["artifacts"]["int8"]["inputs"]
     assert (image["type"], image["scale"], image["zero_point"]) == ("uint8", 1.0, 0)
     assert report["verification"]["top1"] == report["artifacts"]["int8"]["metrics"]["top1"] == 1
-    assert report["artifacts"]["float32"]["metrics"]["max_difference"] < 1e-5
 
 
 def swap_channels():
