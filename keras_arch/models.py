@@ -106,12 +106,12 @@ def run_model(model: keras.Model, images: np.ndarray) -> Any:
         model: A functional `keras.Model`.
         images: Array (images, height, width, channels) of 0-255.
     """
-    with explain_run(model):
+    with explain_run():
         return model(np.asarray(images, "float32"), training=False)
 
 
 @contextmanager
-def explain_run(model: keras.Model) -> Iterator[None]:
+def explain_run() -> Iterator[None]:
     """Raise InputError if Keras cannot run a model in the block.
 
     A layer may receive another shape than in training, for example.
@@ -122,7 +122,7 @@ def explain_run(model: keras.Model) -> Iterator[None]:
         if is_out_of_memory(error):
             raise memory_error(error) from error
         raise InputError(
-            f"Keras must be able to run {shorten(model.name)} on images. Received: "
+            "Keras must be able to run the model on images. Received: "
             f"{first_line(error)}. Check it with model(images, training=False), and correct the "
             "layers."
         ) from error
