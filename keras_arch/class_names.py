@@ -10,7 +10,7 @@ from itertools import zip_longest
 from numbers import Integral
 from pathlib import Path
 
-from .errors import InputError, first_line
+from .errors import UNORDERED, InputError, first_line
 from .files import find_in_run, refuse_pipe
 from .text import brief, shorten
 
@@ -28,8 +28,14 @@ def check_class_names(class_names: Iterable[str | int]) -> tuple[str, ...]:
         class_names: strings or integers, such as `range(10)`. Each must be one line of UTF-8.
 
     Raises:
-        InputError (a ValueError): not a list of names, or a name that labels.txt cannot hold.
+        InputError (a ValueError): not a list of names, a set or dict, which has another order, or a
+            name that labels.txt cannot hold.
     """
+    if isinstance(class_names, UNORDERED):
+        raise InputError(
+            "`class_names` must be in the order of the model's outputs. "
+            f'Received: a {type(class_names).__name__}. Pass a list such as ["cat", "dog"].'
+        )
     is_list = isinstance(class_names, Iterable) and not isinstance(class_names, (str, bytes))
     names = tuple(class_names) if is_list else ()
     wrong = [

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import contextmanager
 
 from .extras import EXTRAS, explain_missing_module, find_missing, missing_message
@@ -37,6 +37,7 @@ MAX_CHOICES = 50  # names that a message lists completely
 MAX_COMPARED = 100  # characters of a name that are compared with the choices
 MAX_MESSAGE = 290  # characters
 NAMES_SHOWN = 5  # names in an error message
+UNORDERED = (set, frozenset, Mapping)  # types that are no list of names or numbers in order
 
 
 class InputError(ValueError):
@@ -126,8 +127,7 @@ def memory_error(error: BaseException) -> InputError:
     """Return the InputError for an exception that means exhausted memory."""
     return InputError(
         f"There is not enough memory. Received: {first_line(error)}. "
-        "Pass a smaller batch_size or image_size (--batch-size, --image-size), or use a machine with "
-        "more memory."
+        "Use a smaller batch or image (--batch-size, --image-size) or a machine with more memory."
     )
 
 
@@ -150,11 +150,13 @@ class VerificationError(Exception):
     Args:
         folder: export directory, which was not changed.
         problems: messages, one for each problem. They become `details`.
+        fix: how to export without the files that fail, as a sentence.
     """
 
-    def __init__(self, folder, problems: list[str]):
+    def __init__(self, folder, problems: list[str], fix: str = ""):
         plural = "" if len(problems) == 1 else "s"
-        super().__init__(f"{len(problems)} problem{plural}, so {folder} was not changed:")
+        end = f". {fix} Problems:" if fix else ":"
+        super().__init__(f"{len(problems)} problem{plural}, so {folder} was not changed{end}")
         self.details = problems
 
 

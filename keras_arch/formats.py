@@ -116,12 +116,12 @@ class ExportSettings:
             raise InputError(
                 "`height` and `width` must be given together. "
                 f"Received: height={self.height}, width={self.width}. "
-                "Pass --height and --width, or neither."
+                "Set both or neither."
             )
         if self.keep_float and "int8" not in self.formats:
             raise InputError(
                 "`keep_float` requires the format int8. "
-                f"Received: formats={', '.join(self.formats)}. Add int8 to --formats."
+                f"Received: formats={', '.join(self.formats)}. Add int8."
             )
         if not self.formats:
             raise InputError(

@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import NAMES_SHOWN, InputError, explain_surroundings, first_line
+from .errors import (
+    NAMES_SHOWN,
+    InputError,
+    explain_surroundings,
+    first_line,
+    is_out_of_memory,
+    memory_error,
+)
 from .files import link_with_suffix
 from .keras_private import input_tensors, operation_of, output_index
 from .text import VALUE_CELLS, brief, shorten
@@ -22,6 +30,7 @@ SCOPE = r"[A-Za-z0-9_.\\/>-]*"  # layer names that TensorFlow can trace
 VARIABLE = rf"[A-Za-z0-9.]{SCOPE}"  # variable names that TensorFlow can trace
 ROUNDING = 1e-3  # tolerance for probabilities and their sums
 SOFTMAX_FIX = 'Build the model with classifier_activation="softmax", or append a Softmax layer.'
+SIGMOID_FIX = "They are scores of a sigmoid. Replace it by a softmax, and train the model."
 AUXILIARY_OUTPUT = re.compile(r"auxiliary_\d[a-z]")  # GoogLeNet's auxiliary classifiers
 # Layers that can end a stage, with the name of the stage. The last one ends it.
 STAGE_END = re.compile(r"(stage\d+|mlpconv\d+|inception_\d).*_(out|relu|add|concat)")
@@ -68,17 +77,55 @@ def check_probabilities(model, images, allow_nonfinite=False, fix=SOFTMAX_FIX):
     """
     import keras
 
-    outputs = keras.tree.flatten(model(np.asarray(images, "float32"), training=False))
-    for name, output in zip(model.output_names, outputs, strict=True):
+    outputs = keras.tree.flatten(run_model(model, images))
+    for name, tensor, output in zip(model.output_names, model.outputs, outputs, strict=True):
         output = keras.ops.convert_to_numpy(output)
         if are_probabilities(output) or (allow_nonfinite and not np.isfinite(output).all()):
             continue
-        sums = output.sum(axis=-1)
+        sums, fix = output.sum(axis=-1), SIGMOID_FIX if ends_in_sigmoid(tensor) else fix
         raise InputError(
             f"The output `{shorten(name)}` must be class probabilities. Received: values from "
             f"{output.min():.3g} to {output.max():.3g} with sums per image from {sums.min():.3g} to "
             f"{sums.max():.3g}. {fix}"
         )
+
+
+def ends_in_sigmoid(output: keras.KerasTensor) -> bool:
+    """Return whether a sigmoid computes a symbolic output, so that it is independent scores."""
+    import keras
+
+    layer = layer_of(output)
+    activation = getattr(layer, "activation", None)
+    return activation is keras.activations.sigmoid or type(layer).__name__ == "Sigmoid"
+
+
+def run_model(model: keras.Model, images: np.ndarray) -> Any:
+    """Return what a model computes for images outside of training. See `explain_run`.
+
+    Args:
+        model: A functional `keras.Model`.
+        images: Array (images, height, width, channels) of 0-255.
+    """
+    with explain_run():
+        return model(np.asarray(images, "float32"), training=False)
+
+
+@contextmanager
+def explain_run() -> Iterator[None]:
+    """Raise InputError if Keras cannot run a model in the block.
+
+    A layer may receive another shape than in training, for example.
+    """
+    try:
+        yield
+    except Exception as error:  # each layer raises its own
+        if is_out_of_memory(error):
+            raise memory_error(error) from error
+        raise InputError(
+            "Keras must be able to run the model on images. Received: "
+            f"{first_line(error)}. Check it with model(images, training=False), and correct the "
+            "layers."
+        ) from error
 
 
 def plain_model(model: keras.Model, name: str = "classifier") -> keras.Model:
@@ -331,7 +378,7 @@ def resize_model(model: keras.Model, height: int, width: int) -> keras.Model:
     except Exception as error:  # each layer raises its own
         raise InputError(
             f"`height` and `width` must be a size that {model.name} can take. "
-            f"Received: {height}x{width}: {first_line(error)}. Pass another --height and --width."
+            f"Received: {height}x{width}: {first_line(error)}. Pass another size."
         ) from error
     return other
 

@@ -12,7 +12,7 @@ from typing import Annotated
 from keras_arch import files
 from keras_arch.class_names import class_names_for
 from keras_arch.cli import announce, parse, print_table, quiet, run, say, use_tensorflow
-from keras_arch.errors import InputError, VerificationError, require
+from keras_arch.errors import InputError, require
 from keras_arch.formats import ExportSettings
 from keras_arch.options import Metavar, Positional
 
@@ -45,6 +45,9 @@ class Options:
     """Table of int8 errors by layer, instead of an export."""
 
 
+EXPORT_ITS_MODEL = "Export the Keras model that it was made from."
+SAVE_AS_KERAS = 'Load it in Python, and save the model with model.save("model.keras").'
+OTHER_FILES = {".h5": SAVE_AS_KERAS, ".hdf5": SAVE_AS_KERAS}  # {suffix: how to export it}
 FILE_OPTIONS = ("calibration", "test", "labels", "softmax", "output_name", "output")
 
 
@@ -71,15 +74,15 @@ def check_options(options):
     """Return the export directory. Raise InputError for options that contradict the model."""
     given = [f"--{name.replace('_', '-')}" for name in FILE_OPTIONS if getattr(options, name)]
     if not is_file(options):
+        if options.model.is_file() or (options.model / "saved_model.pb").is_file():
+            raise InputError(
+                f"{options.model} must be a run directory or a .keras file. Received: another "
+                f"kind of file. {OTHER_FILES.get(options.model.suffix, EXPORT_ITS_MODEL)}"
+            )
         if given:
             raise InputError(
                 f"{given[0]} requires a .keras file. Received: {options.model}. "
                 "A run has its own class names, data and directory."
-            )
-        if options.model.is_file() or (options.model / "saved_model.pb").is_file():
-            raise InputError(
-                f"{options.model} must be a run directory or a .keras file. Received: another "
-                "kind of file. Export the Keras model that it was made from."
             )
         return options.model / "export"
     if options.calibration is None:
@@ -144,7 +147,7 @@ def export(options, names, folder):
     """Write the export directory and add the export to the report.html of a run."""
     with quiet():
         from keras_arch.export.classifier import write_export
-        from keras_arch.export.record import list_problems, smallest_file
+        from keras_arch.export.record import raise_problems, smallest_file
         from keras_arch.reports.html import add_export
         from keras_arch.reports.tables import (
             refusal_lines,
@@ -163,8 +166,7 @@ def export(options, names, folder):
             print(verification_title(report), table, verification_legend(report), sep="\n")
         for line in refusal_lines(report):
             print(line)
-        if problems := list_problems(report):
-            raise VerificationError(folder, problems)
+        raise_problems(folder, report)
     if source.run:
         add_export(options.model, report)
     else:

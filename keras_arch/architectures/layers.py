@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from ..errors import InputError
+from ..errors import UNORDERED, InputError
 from ..published import IMAGENET_NORMALIZATION, Normalization
 from ..weights.files import check_source
 from ..weights.transfer import load_weights
@@ -113,6 +113,8 @@ def image_input(
 def parse_image_shape(shape: Any, example: ImageShape) -> ImageShape:
     """Return `shape` as a tuple, with None for an open height or width, or raise InputError."""
     try:
+        if isinstance(shape, UNORDERED):
+            raise TypeError
         height, width, channels = (None if side is None else as_integer(side) for side in shape)
         if channels is not None and channels > 0:
             return height, width, channels
@@ -147,7 +149,7 @@ def expand_default(values: Sequence[float], channels: int) -> list[float]:
 def parse_channel_values(name: str, values: Any, channels: int) -> list[float]:
     """Return a builder's `mean` or `std` as a list, or raise InputError."""
     try:
-        given = [float(value) for value in values]
+        given = [] if isinstance(values, UNORDERED) else [float(value) for value in values]
     except (TypeError, ValueError):
         given = []
     # NaN fails this comparison.

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..keras_private import input_tensors, operation_of, output_index
-from ..models import check_backend, strip_auxiliary_heads
+from ..models import check_backend, explain_run, strip_auxiliary_heads
 
 
 def grad_cam(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -34,7 +34,7 @@ def grad_cam(model: keras.Model, images: np.ndarray) -> np.ndarray:
         Selvaraju et al. 2017, arXiv:1610.02391.
     """
     both = with_last_maps(model)
-    with tf.GradientTape() as tape:
+    with explain_run(), tf.GradientTape() as tape:
         features, probabilities = both(tf.cast(images, tf.float32), training=False)
         top = tf.one_hot(tf.argmax(probabilities, axis=1), probabilities.shape[1])
         rest = tf.reduce_sum(probabilities * (1 - top), axis=1)

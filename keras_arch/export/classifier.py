@@ -8,14 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..errors import InputError, VerificationError, explain_surroundings
+from ..errors import InputError, explain_surroundings
 from ..files import atomic_folder, check_writable, is_path, refuse_foreign, write_json
 from ..formats import ExportSettings
 from ..models import check_backend, plain_model
 from .model import export_model, quantization_errors, weights_version
 from .model_card import write_model_card
 from .quantization import LayerError, layers_to_keep
-from .record import ExportInputs, describe_export, describe_refusal, list_problems
+from .record import ExportInputs, describe_export, describe_refusal, raise_problems
 from .source import ExportSource, ImageSet, source_of_model
 from .verification.verify import Reference, verify
 
@@ -88,8 +88,7 @@ def export_and_verify(
     refuse_foreign(folder, MARKER)
     with atomic_folder(folder, MARKER) as partial:
         report = write_export(source, partial, settings)
-        if problems := list_problems(report):
-            raise VerificationError(folder, problems)
+        raise_problems(folder, report)
     return report
 
 

@@ -15,6 +15,7 @@ from ..models import (
     check_probabilities,
     plain_model,
     resize_model,
+    run_model,
     strip_auxiliary_heads,
     with_traceable_variables,
 )
@@ -119,6 +120,7 @@ def check_arguments(
     model = with_traceable_variables(model)
     plain = plain_model(model)
     check_exportable(plain, len(names), calibration)
+    check_channels(plain, settings)
     check_precision(plain)
     check_probabilities(plain, calibration[:CHECKED_IMAGES])
     return model, names, calibration
@@ -178,7 +180,7 @@ def check_exportable(model: keras.Model, classes: int, calibration: np.ndarray) 
     if None in shape:
         raise InputError(
             f"The model must have a fixed image size. Received: image shape {shape}. "
-            "Pass --height and --width, or build it with an input_shape such as (224, 224, 3)."
+            "Set `height` and `width` (--height, --width), or build it with an input_shape such as (224, 224, 3)."
         )
     if model.output_shape[-1] != classes:
         raise InputError(
@@ -190,6 +192,17 @@ def check_exportable(model: keras.Model, classes: int, calibration: np.ndarray) 
         raise InputError(
             f"`calibration` must have the model's image shape {shape}. "
             f"Received: {calibration.shape[1:]}. Resize the images."
+        )
+
+
+def check_channels(model: keras.Model, settings: ExportSettings) -> None:
+    """Raise InputError for a SavedModel of images that JPEG and PNG files cannot hold."""
+    channels = model.input_shape[-1]
+    if "saved_model" in settings.formats and channels not in (1, 3):
+        raise InputError(
+            "A SavedModel also takes JPEG and PNG files, so its images must have 1 or 3 channels. "
+            f"Received: a model of {channels} channels. Leave saved_model out of `formats` "
+            "(--formats)."
         )
 
 
@@ -230,7 +243,7 @@ def build_spec(
         return FileSpec(
             form.file, form.kind, form.exact, (image,), (output,), form.integers, metadata
         )
-    image = TensorSpec("image", "float32", tuple(model.input_shape))
+    image = TensorSpec("image", "float32", (None, *model.input_shape[1:]))
     outputs = [TensorSpec("probabilities", "float32", (None, classes))]
     if form.kind == "saved_model":
         outputs.insert(0, TensorSpec("classes", "string", (None,)))
@@ -260,6 +273,7 @@ def quantization_errors(
     check_precision(model)
     calibration = check_raw_images(calibration, "calibration")
     images = check_raw_images(images, "images")
+    run_model(model, calibration[:1])
     tflite_model = build_tflite_model(model, keep_channels)
     image_shape = tflite_model.input_shape[1:]
     calibration, images = (

@@ -19,10 +19,12 @@ from ..formats import ExportSettings
 from ..models import (
     are_probabilities,
     check_probabilities,
+    ends_in_sigmoid,
     layer_of,
     load_keras,
     main_outputs,
     plain_model,
+    run_model,
     strip_auxiliary_heads,
 )
 from ..text import VALUE_CELLS, shorten
@@ -70,6 +72,11 @@ def open_model_file(
         raise InputError(
             f"{path} takes images of any size. Received: image shape {shape}. "
             "Pass --height and --width of the files."
+        )
+    if shape[2] not in (1, 3):
+        raise InputError(
+            f"{path} must take images of 1 or 3 channels, as data sets have. Received: {shape[2]} "
+            "channels. Call keras_arch.export_and_verify in Python with arrays of images."
         )
     calibration, test = load_images(options, names, shape, settings)
     model = with_probabilities(model, calibration.pixels[:CHECKED_IMAGES], options.softmax)
@@ -145,6 +152,8 @@ def load_images(
     def sample(data: Dataset, name: str, split: str, count: int) -> ImageSet:
         split = "all" if is_unsplit(name) and not same else split
         images, labels = getattr(data, split).sample(count, settings.seed)
+        if data.class_names != tuple(names):  # the labels of calibration images are optional
+            labels = None
         return ImageSet(match_channels(images, shape, name), labels, name, split)
 
     assert calibration is not None  # for mypy: `options.calibration` is a name
@@ -182,9 +191,8 @@ def with_probabilities(model: keras.Model, images: np.ndarray, softmax: bool) ->
     if not softmax:
         check_probabilities(plain, images, fix="If they are logits, pass --softmax.")
         return model
-    last = getattr(layer_of(plain.outputs[0]), "activation", None)
-    outputs = np.asarray(plain(np.asarray(images, "float32"), training=False))
-    if last is keras.activations.sigmoid or are_probabilities(outputs):
+    outputs = np.asarray(run_model(plain, images))
+    if ends_in_sigmoid(plain.outputs[0]) or are_probabilities(outputs):
         raise InputError(
             f"--softmax must follow logits. Received: outputs from {outputs.min():.3g} to "
             f"{outputs.max():.3g}, which are probabilities or sigmoid scores. "

@@ -2,8 +2,10 @@
 
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from ..errors import VerificationError
 from ..formats import FORMATS, ExportSettings
 from ..machine import available_cores, cpu_name, git_commit
 from .source import ImageSet
@@ -102,6 +104,23 @@ def list_problems(report: dict[str, Any]) -> list[str]:
         for row in report["artifacts"].values()
         for problem in row["problems"]
     ]
+
+
+def raise_problems(folder: Path, report: dict[str, Any]) -> None:
+    """Raise VerificationError if a file has problems. It names the quantized formats that failed.
+
+    Args:
+        folder: export directory.
+        report: content of export.json.
+    """
+    failed = [name for name, row in report["artifacts"].items() if row["problems"]]
+    quantized = [name for name in failed if not FORMATS[name].exact]
+    passed = len(failed) < len(report["artifacts"])
+    fix = f"Leave {' and '.join(quantized)} out of `formats` (--formats)."
+    if failed:
+        raise VerificationError(
+            folder, list_problems(report), fix if quantized == failed and passed else ""
+        )
 
 
 def smallest_file(report: dict[str, Any]) -> str:

@@ -70,11 +70,13 @@ def source_of_model(
         InputError (a ValueError): as `export_and_verify`.
     """
     model, names, images = check_arguments(model, class_names, calibration.pixels, settings)
+    known = to_pixels(replace(calibration, pixels=images))
     calibration = replace(calibration, pixels=images, labels=None)
     verification = calibration if test is None else check_test(test, images.shape[1:], len(names))
     verification = to_pixels(verification.first(settings.verification_images))
     if not settings.skip_range_check:
-        check_input_range(plain_model(model), verification.pixels, verification.labels)
+        seen = known if test is None else verification
+        check_input_range(plain_model(model), seen.pixels, seen.labels)
     calibration = calibration.first(settings.calibration_images)
     return ExportSource(model, names, calibration, verification, calibration.pixels)
 

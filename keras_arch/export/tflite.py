@@ -21,6 +21,10 @@ def build_tflite_model(model: keras.Model, keep_channels: bool = False) -> keras
     An RGB input replaces the input of a grayscale model, as cameras give RGB. A 1x1 convolution
     computes the luma. A grayscale image that is repeated in three channels stays the same image.
 
+    A 1x1 convolution that changes nothing precedes a model that stacks the channels, as the
+    `preprocess_input` of ResNet and VGG does. Otherwise, the stack and the input of an int8 file
+    would share one scale, so that the file would not take pixels.
+
     Args:
         model: `keras.Model` from raw images (batch, height, width, channels) to probabilities.
         keep_channels: keep the grayscale input of a grayscale model.
@@ -28,12 +32,25 @@ def build_tflite_model(model: keras.Model, keep_channels: bool = False) -> keras
     height, width, channels = model.input_shape[1:]
     if channels != 1 or keep_channels:
         image = x = keras.Input((height, width, channels), batch_size=1, name="image")
+        if joins_channels(model):
+            x = layers.DepthwiseConv2D(
+                1, use_bias=False, depthwise_initializer="ones", name="pixels"
+            )(x)
     else:
         image = keras.Input((height, width, 3), batch_size=1, name="image")
         luma = layers.Conv2D(1, 1, use_bias=False, name="grey")
         x = luma(image)
         luma.set_weights([np.reshape(LUMA, (1, 1, 3, 1))])
     return keras.Model(image, {"probabilities": model(x)}, name=model.name)
+
+
+def joins_channels(model: keras.Model) -> bool:
+    """Return whether a model or a nested one calls `keras.ops.stack`."""
+    operations = getattr(model, "operations", model.layers)  # a Sequential has layers alone
+    return any(
+        joins_channels(one) if hasattr(one, "layers") else type(one).__name__ == "Stack"
+        for one in operations
+    )
 
 
 @contextmanager

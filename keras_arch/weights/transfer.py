@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..class_names import LABELS, first_difference, read_labels, read_packed_labels
+from ..class_names import (
+    LABELS,
+    check_class_names,
+    first_difference,
+    read_labels,
+    read_packed_labels,
+)
 from ..errors import DataWarning, InputError, first_line
 from ..files import find_in_run, link_with_suffix
 from ..models import check_model, head_names, load_keras
@@ -83,14 +89,16 @@ def transfer_weights(
         auxiliary classifiers.
 
     Raises:
-        InputError (a ValueError): There is no such source, or it is damaged or of another network.
-            The model is unchanged.
+        InputError (a ValueError): There is no such source, or it is damaged or of another network,
+            or the class names are not a list. The model is unchanged.
 
     Example:
         model = keras_arch.ResNet18(classes=5)
         keras_arch.transfer_weights(model, "imagenet", "resnet18")  # {"predictions"}
     """
     check_model(model)
+    if class_names is not None:
+        class_names = check_class_names(class_names)
     difference = find_class_difference(source, class_names)
     if difference is None:
         return copy_all(model, source, architecture)

@@ -32,6 +32,7 @@ from keras_arch.class_names import (
     write_labels,
 )
 from keras_arch.data.folders import find_files
+from keras_arch.data.splits import InMemory
 from keras_arch.formats import FORMATS
 
 # Any UTF-8 text in any order, without line breaks and byte order marks.
@@ -64,6 +65,48 @@ def test_names_keep_their_order(names):
     metadata = to_onnx_metadata(names)
     assert json.loads(metadata["names"]) == names
     assert parse_onnx_metadata(metadata) == tuple(names)
+
+
+UNORDERED = {  # kind: names in an order that is not that of a list
+    "set": {"cat", "dog"},
+    "frozenset": frozenset(["cat", "dog"]),
+    "dict": {0: "cat", 1: "dog"},
+}
+TAKERS = {
+    "pack_labels": pack_labels,
+    "Reference": lambda path, names: keras_arch.verify(
+        path.parent,
+        {},
+        keras_arch.Reference(np.full((2, 8, 8, 3), 9, "uint8"), None, np.full((2, 2), 0.5), names),
+    ),
+    "transfer_weights": lambda path, names: keras_arch.transfer_weights(
+        keras_arch.ResNet8(input_shape=(8, 8, 3), classes=2), path, "resnet8", names
+    ),
+    "fit": lambda path, names: keras_arch.fit(
+        keras_arch.ResNet8(input_shape=(8, 8, 3), classes=2),
+        keras_arch.Dataset("data", *[InMemory(*TWO)] * 3, names, (8, 8, 3)),
+        keras_arch.RECIPES["quickstart"],
+        path.parent / "run",
+    ),
+}
+TWO = (np.full((2, 8, 8, 3), 9, "uint8"), np.array([0, 1]))
+
+
+@pytest.mark.parametrize("kind", UNORDERED)
+@pytest.mark.parametrize("taker", TAKERS)
+def test_names_without_order_are_refused(taker, kind, tmp_path):
+    with pytest.raises(
+        keras_arch.InputError, match=rf"in the order of .* Received: a {kind}\. Pass a list"
+    ):
+        TAKERS[taker](tmp_path / "model.tflite", UNORDERED[kind])
+
+
+def test_keys_and_generators_have_an_order(tmp_path):
+    """Keras generators name their classes by `class_indices.keys()`."""
+    for names in ({"cat": 0, "dog": 1}.keys(), (name for name in ("cat", "dog")), range(2)):
+        expected = tuple(map(str, names)) if not hasattr(names, "send") else ("cat", "dog")
+        write_labels(tmp_path / LABELS, names)
+        assert read_labels(tmp_path / LABELS) == expected
 
 
 @settings(deadline=None)

@@ -1,6 +1,7 @@
 """Exports of Keras models of any origin, with `export_and_verify` and from the command line."""
 
 import json
+import warnings
 import zipfile
 
 import keras
@@ -13,15 +14,20 @@ from PIL import Image
 import keras_arch
 from keras_arch.artifacts.open import open_artifact
 from keras_arch.class_names import pack_labels
+from keras_arch.evaluation.grad_cam import grad_cam
 from keras_arch.export.classifier import export_and_verify
 from keras_arch.export.input_range import check_input_range
+from keras_arch.export.model import build_spec, quantization_errors
 from keras_arch.export.model_file import (
     ModelFileOptions,
     append_softmax,
     open_model_file,
     select_output,
+    with_probabilities,
 )
-from keras_arch.formats import ExportSettings
+from keras_arch.export.record import raise_problems
+from keras_arch.export.verification.graph import list_float_problems
+from keras_arch.formats import FORMATS, ExportSettings
 
 NAMES = ("blue", "green", "red")
 COLORS = np.eye(3)[::-1]  # RGB
@@ -148,6 +154,189 @@ def test_preprocessing_of_keras_applications_is_part_of_a_file(application, tmp_
     np.testing.assert_allclose(found, model.predict(images, verbose=0), atol=1e-5)
 
 
+@pytest.mark.parametrize("nest", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_preprocessing_of_resnet_takes_raw_pixels_in_int8(nest, tmp_path):
+    """It stacks the channels in another order. Their scale is not that of the file's input."""
+    image = keras.Input((8, 8, 3))
+    bgr = keras.applications.resnet.preprocess_input(image)
+    if nest:
+        image = keras.Input((8, 8, 3))
+        bgr = keras.Sequential([keras.Model(*swap_channels(), name="swap")])(image)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1, name="conv")(bgr))
+    model = keras.Model(image, layers.Dense(3, activation="softmax", name="predictions")(x))
+    model.get_layer("conv").set_weights([np.eye(3)[np.newaxis, np.newaxis, ::-1], np.zeros(3)])
+    set_head(model, 0.03)
+    formats = ("float32", "int8") if nest else ("int8",)
+    report = export_and_verify(
+        model, tmp_path, NAMES, IMAGES, (IMAGES, LABELS), ExportSettings(formats)
+    )
+    (image,) = report["artifacts"]["int8"]["inputs"]
+    assert (image["type"], image["scale"], image["zero_point"]) == ("uint8", 1.0, 0)
+    assert report["verification"]["top1"] == report["artifacts"]["int8"]["metrics"]["top1"] == 1
+
+
+def swap_channels():
+    image = keras.Input((8, 8, 3))
+    return image, keras.applications.resnet.preprocess_input(image)
+
+
+def with_uint8_input():
+    image = keras.Input((8, 8, 3), dtype="uint8")
+    x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(image))
+    return set_head(keras.Model(image, layers.Dense(3, activation="softmax")(x)), 8.0)
+
+
+def with_sine():
+    image = keras.Input((8, 8, 3))
+    x = keras.ops.sin(layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(image)))
+    return set_head(keras.Model(image, layers.Dense(3, activation="softmax")(x)), 8.0)
+
+
+def with_split():
+    image = keras.Input((8, 8, 3))
+    bgr = keras.ops.concatenate(keras.ops.split(image, 3, axis=-1)[::-1], axis=-1)
+    x = layers.GlobalAveragePooling2D()(bgr - np.array([103.939, 116.779, 123.68], "float32"))
+    return set_head(keras.Model(image, layers.Dense(3, activation="softmax")(x)), 0.03)
+
+
+INTEGER_FAULTS = {  # function: start of a problem
+    with_uint8_input: "model_int8.tflite: operator: CAST computes in float32 in an int8 file. "
+    "Build the model with a float32 keras.Input.",
+    with_sine: "model_int8.tflite: operator: SIN computes in float32 in an int8 file. "
+    "int8 has no such operator.",
+    with_split: "model_int8.tflite: input: scale of image must be 1.0. Received: ",
+}
+
+
+def test_operators_that_compute_in_float32_have_a_cause():
+    uint8_input, missing, end = ("DEQUANTIZE", "CAST"), ("NEG", "DEQUANTIZE"), ("DEQUANTIZE",)
+    (problem,) = list_float_problems(uint8_input)
+    assert problem.startswith("operator: CAST computes in float32 in an int8 file. Build the model")
+    (problem,) = list_float_problems(missing)
+    assert problem.endswith("NEG computes in float32 in an int8 file. int8 has no such operator.")
+    assert len(list_float_problems(end)) == 1
+
+
+def test_quantized_formats_that_fail_are_left_out(tmp_path):
+    def report(**problems):
+        return {
+            "artifacts": {name: {"file": name, "problems": row} for name, row in problems.items()}
+        }
+
+    raise_problems(tmp_path, report(float32=[], int8=[]))
+    for rows, message in (
+        (
+            {"float32": [], "int8": ["a"], "int16x8": ["b"]},
+            "Leave int8 and int16x8 out of `formats`",
+        ),
+        ({"float32": ["a"], "int8": ["a"]}, "2 problems, so .* was not changed:$"),
+        ({"int8": ["a"]}, "1 problem, so .* was not changed:$"),
+    ):
+        with pytest.raises(keras_arch.VerificationError, match=message):
+            raise_problems(tmp_path, report(**rows))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", INTEGER_FAULTS)
+def test_an_int8_file_that_fails_names_cause_and_remedy(build, tmp_path):
+    settings = ExportSettings(formats=("float32", "int8"))
+    with pytest.raises(keras_arch.VerificationError) as failed:
+        export_and_verify(build(), tmp_path / "export", NAMES, IMAGES, settings=settings)
+    assert "was not changed. Leave int8 out of `formats` (--formats). " in str(failed.value)
+    assert any(problem.startswith(INTEGER_FAULTS[build]) for problem in failed.value.details)
+    assert not any("DEQUANTIZE" in problem for problem in failed.value.details)
+
+
+def with_batch(size):
+    image = keras.Input(batch_shape=(size, 8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(image))
+    return set_head(keras.Model(image, layers.Dense(3, activation="softmax")(x)), 8.0)
+
+
+def built_by_a_call():
+    model = keras.Sequential(sequential().layers)
+    model(FLOATS)
+    assert model.input_shape == (30, 8, 8, 3)
+    return model
+
+
+@pytest.mark.parametrize("build", [built_by_a_call, lambda: with_batch(1)])
+def test_a_file_of_a_fixed_batch_size_takes_any(build):
+    model = build()
+    for name in ("saved_model", "onnx"):
+        spec = build_spec(FORMATS[name], model, model, None)
+        assert spec.inputs[0].shape == (None, 8, 8, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["saved_model", "onnx"])
+@pytest.mark.parametrize("build", [built_by_a_call, lambda: with_batch(1)])
+def test_a_fixed_batch_size_becomes_free(form, build, tmp_path):
+    if form == "onnx":
+        pytest.importorskip("tf2onnx")
+    model, settings = build(), ExportSettings(formats=(form, "float32"))
+    report = export_and_verify(model, tmp_path / "new", NAMES, IMAGES, (IMAGES, LABELS), settings)
+    for name, row in report["artifacts"].items():
+        assert row["problems"] == ()
+        assert row["inputs"][0]["shape"] == ((1 if name == "float32" else None), 8, 8, 3)
+    model.save(tmp_path / "fixed.keras")
+    expected = sequential()(FLOATS).numpy()
+    for path in (tmp_path / "fixed.keras", *(tmp_path / "new").glob("*model*[!d]")):
+        for count in (1, 7, 30):
+            found = open_artifact(path).predict(IMAGES[:count])
+            np.testing.assert_allclose(found, expected[:count], atol=1e-5)
+
+
+def only_in_training():
+    """Return a model that runs in training alone: a crop that is inactive in inference."""
+    image = keras.Input((8, 8, 3))
+    x = layers.Flatten()(OnlyInTraining()(image))
+    return keras.Model(image, layers.Dense(3, activation="softmax")(x))
+
+
+@keras.saving.register_keras_serializable("test_any_model")
+class OnlyInTraining(layers.Layer):
+    def call(self, images, training=True):
+        return images[:, :6, :6] if training else images
+
+    def compute_output_shape(self, shape):
+        return (shape[0], 6, 6, shape[3])
+
+    def compute_output_spec(self, images, training=True):
+        return keras.KerasTensor(self.compute_output_shape(images.shape), images.dtype)
+
+
+RUNNERS = {
+    "export_and_verify": lambda model, folder: export_and_verify(model, folder, NAMES, IMAGES),
+    "export_model": lambda model, folder: keras_arch.export_model(model, folder, NAMES, IMAGES),
+    "quantization_errors": lambda model, folder: quantization_errors(model, IMAGES, IMAGES),
+    "grad_cam": lambda model, folder: grad_cam(model, IMAGES),
+    "append softmax": lambda model, folder: with_probabilities(model, IMAGES, softmax=True),
+}
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_model_that_keras_cannot_run_is_refused(runner, tmp_path):
+    with pytest.raises(keras_arch.InputError, match=r"Keras must be able to run .* Received: "):
+        RUNNERS[runner](only_in_training(), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_saved_model_of_other_channels_is_refused(tmp_path):
+    images = np.repeat(IMAGES[..., :2], 2, axis=-1)
+    image = keras.Input((8, 8, 4))
+    x = layers.Flatten()(layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, layers.Dense(3, activation="softmax")(x))
+    with pytest.raises(
+        keras_arch.InputError, match=r"1 or 3 channels\. Received: .* of 4 channels"
+    ):
+        export_and_verify(model, tmp_path / "export", NAMES, images)
+    assert not any(tmp_path.iterdir())
+    export_and_verify(model, tmp_path, NAMES, images, settings=ONLY_FLOAT32)
+    found = open_artifact(tmp_path / "model_float32.tflite").predict(images)
+    np.testing.assert_allclose(found, model(images.astype("float32")), atol=1e-5)
+
+
 def test_without_labels_files_are_compared_with_the_model_alone(tmp_path):
     report = export_and_verify(sequential(), tmp_path, NAMES, IMAGES, settings=ONLY_FLOAT32)
     assert report["verification"]["top1"] is None
@@ -183,6 +372,12 @@ BAD = {  # name: (changes of the arguments, part of the message)
     "too large labels": ({"test": (IMAGES, LABELS + 1)}, "must be from 0 to 2. Received: 1 to 3"),
     "images alone": ({"test": IMAGES}, r"must be \(images, labels\) or None. Received: ndarray"),
     "logits": ({"model": sequential(None)}, "append a Softmax layer"),
+    "sigmoid": ({"model": sequential("sigmoid")}, "scores of a sigmoid. Replace it by a softmax"),
+    "a set of names": (
+        {"class_names": {*NAMES}},
+        "in the order of .* Received: a set. Pass a list",
+    ),
+    "a dict of names": ({"class_names": dict(enumerate(NAMES))}, "Received: a dict. Pass a list"),
 }
 
 
@@ -218,8 +413,8 @@ def constant():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (saturating, "Received: saturated probabilities for raw images"),
-        (constant, "take -1 to 1. Received: almost constant answers for raw images"),
+        (saturating, "may take .*Received: saturated probabilities for raw images alone"),
+        (constant, "may take -1 to 1. Received: answers that vary little for raw images"),
     ],
 )
 def test_a_model_of_another_range_is_refused(build, message, tmp_path):
@@ -246,7 +441,62 @@ def test_the_accuracy_shows_the_range_of_imagenet_models():
         check_input_range(model, IMAGES, swapped)
 
 
+def linear(weight, offset=0.0):
+    """Return a classifier that compares the means of the channels without normalization."""
+    image = keras.Input((8, 8, 3))
+    head = layers.Dense(3, activation="softmax")
+    model = keras.Model(image, head(layers.GlobalAveragePooling2D()(image)))
+    head.set_weights([weight * COLORS.T, np.array([0, 0, offset])])
+    return model
+
+
+def test_saturated_probabilities_alone_do_not_accuse():
+    """The margin of a model of raw pixels can be large. Then scaled images are undecided."""
+    probabilities = linear(1.0)(FLOATS).numpy()
+    second, first = np.sort(probabilities, axis=1)[:, -2:].T
+    assert np.median(np.log(first) - np.log(np.maximum(second, 1e-38))) > 80
+    check_input_range(linear(1.0), IMAGES)
+    with pytest.raises(keras_arch.InputError, match="may take -1 to 1 or 0 to 1"):
+        check_input_range(linear(8.0), IMAGES)
+
+
+def test_labels_decide():
+    """The probabilities are saturated in all cases. The accuracy says whether they are right."""
+    with pytest.warns(keras_arch.DataWarning, match=r"may take .*saturated"):
+        check_input_range(linear(8.0), IMAGES, LABELS)  # 100% in every range
+    biased = linear(8.0, offset=-400.0)  # scaled images never get the third class: 67%
+    with pytest.raises(keras_arch.InputError, match=r"may take .*saturated"):
+        check_input_range(biased, IMAGES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_input_range(biased, IMAGES, LABELS)
+    with pytest.raises(keras_arch.InputError, match=r"may take .*saturated"):
+        check_input_range(linear(8.0), IMAGES, 0 * LABELS)  # 33%, below the frequent class
+
+
+def test_images_sorted_by_class_are_sampled_from_all():
+    images, labels = colored(300)
+    order = labels.argsort(kind="stable")
+    assert not labels[order][:64].any()
+    with pytest.raises(keras_arch.InputError, match="may take"):
+        check_input_range(saturating(), images[order])
+
+
+def test_labels_name_the_range():
+    """A model for 0 to 1 whose raw and scaled answers differ from those for -1 to 1."""
+    image = keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(image)
+    x = keras.ops.concatenate([x, keras.ops.maximum(0.0, -keras.ops.min(x, 1, True))], 1)
+    head = layers.Dense(3, activation="softmax")
+    model = keras.Model(image, head(x))
+    head.set_weights([np.vstack([8 * COLORS.T, [[-50.0, 0, 50.0]]]), np.zeros(3)])
+    with pytest.warns(keras_arch.DataWarning, match="may take 0 to 1. Received"):
+        check_input_range(model, IMAGES, LABELS)
+
+
 INNOCENT = {
+    "margin of 80": lambda: linear(1.0),
+    "margin of 40": lambda: linear(0.33),
     "untrained": lambda: keras_arch.ResNet8(input_shape=(8, 8, 3), classes=3),
     "trained": sequential,
     "overconfident": lambda: sequential(scale=100.0),
@@ -370,6 +620,20 @@ def test_logits_need_softmax(folder):
             opened(folder, sequential(activation), softmax=True)
 
 
+def test_scores_of_a_sigmoid_are_no_logits(folder):
+    with pytest.raises(keras_arch.InputError, match="scores of a sigmoid") as refused:
+        opened(folder, sequential("sigmoid"))
+    assert "--softmax" not in str(refused.value)
+
+
+def test_labels_of_calibration_images_of_the_same_classes_decide(folder):
+    """Without --test, the range check has the labels of the calibration images."""
+    with pytest.raises(keras_arch.InputError, match="may take"):
+        opened(folder, linear(8.0), class_names=("a", "b", "c"))
+    with pytest.warns(keras_arch.DataWarning, match="may take"):
+        assert opened(folder, linear(8.0)).calibration.labels is None
+
+
 def test_a_softmax_gets_a_free_name():
     model = append_softmax(append_softmax(sequential(None)))
     assert [layer.name for layer in model.layers[-2:]] == ["softmax", "softmax_"]
@@ -421,6 +685,12 @@ def subclassed():
 
 WRONG_MODELS = {  # name: (model, options, part of the message)
     "subclassed": (subclassed, {}, "must hold a functional or a built Sequential model"),
+    "four channels": (
+        lambda: keras.Sequential(
+            [keras.Input((8, 8, 4)), layers.Flatten(), layers.Dense(3, activation="softmax")]
+        ),
+        *({}, "1 or 3 channels, as data sets have. Received: 4 channels"),
+    ),
     "two inputs": (with_two_inputs, {}, "must have one input, the image. Received: 2 inputs"),
     "one unit": (
         lambda: keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(1)]),
@@ -466,6 +736,7 @@ KINDS = {  # words: part of the message
     "net.keras --calibration digits": "net.keras has no class names. Pass --labels",
     "net.keras --calibration digits --labels no.txt": "The class names in no.txt cannot be read",
     "net.tflite": "must be a run directory or a .keras file",
+    "net.h5 --labels labels.txt": 'Load it in Python, and save the model with model.save("model',
     "saved --data-dir .": "must be a run directory or a .keras file",
 }
 
@@ -473,7 +744,7 @@ KINDS = {  # words: part of the message
 @pytest.mark.parametrize("words", KINDS)
 def test_options_of_the_other_kind_are_refused(words, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    for name in ("net.keras", "net.tflite", "saved/saved_model.pb", "run/run.json"):
+    for name in ("net.keras", "net.tflite", "net.h5", "saved/saved_model.pb", "run/run.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     with zipfile.ZipFile("net.keras", "w") as archive:

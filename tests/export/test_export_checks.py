@@ -185,13 +185,18 @@ def test_one_output_is_one_output_however_wrapped(wrap, tmp_path):
 # --- probabilities ---
 
 
-@pytest.mark.parametrize("activation", [None, "sigmoid", "relu"])
-def test_outputs_that_are_no_probabilities_are_refused(activation, tmp_path):
+@pytest.mark.parametrize(
+    ("activation", "fix"),
+    [
+        (None, r'classifier_activation="softmax".*Softmax'),
+        ("sigmoid", "Replace it by a softmax, and train the model"),
+        ("relu", r'classifier_activation="softmax".*Softmax'),
+    ],
+)
+def test_outputs_that_are_no_probabilities_are_refused(activation, fix, tmp_path):
     model = classifier(activation)
     outputs = model.predict_on_batch(IMAGES)
-    with pytest.raises(
-        keras_arch.InputError, match=r'classifier_activation="softmax".*Softmax'
-    ) as refused:
+    with pytest.raises(keras_arch.InputError, match=fix) as refused:
         export_model(model, tmp_path, NAMES, IMAGES, ONLY_FLOAT32)
     message = str(refused.value)
     sums = outputs.sum(axis=1)

@@ -91,7 +91,7 @@ def test_out_of_memory_in_training_is_an_input_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr("keras_arch.training.fit.run_epochs", fail)
     with pytest.raises(
-        keras_arch.InputError, match=r"memory\. Received: OOM.*smaller batch_size or image_size \("
+        keras_arch.InputError, match=r"memory\. Received: OOM.*smaller batch or image"
     ):
         keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1), classes=3), DATA, RECIPE, tmp_path)
 
@@ -104,7 +104,7 @@ def test_a_failed_allocation_of_tensorflow_is_an_input_error(tmp_path):
     model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
     with pytest.raises(
         keras_arch.InputError,
-        match=r"There is not enough memory.*OOM.*smaller batch_size or image_size",
+        match=r"There is not enough memory.*OOM.*smaller batch or image",
     ):
         keras_arch.fit(model, DATA, RECIPE, tmp_path)
     assert list(tmp_path.iterdir()) == []

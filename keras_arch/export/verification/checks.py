@@ -13,6 +13,7 @@ from .spec import FileSpec, TensorSpec
 TOLERANCE = 1e-4  # maximum absolute error of probabilities that are computed in float32
 CONFIDENCE = 0.05  # maximum mean error of the top class's probability in other types
 Z = 1.959964  # 97.5% quantile of the normal distribution, for 95% intervals
+CAUSES = {"scale": " An operation that splits or joins the image sets its scale."}
 
 
 def compare_names(
@@ -54,7 +55,7 @@ def compare_tensors(
             return [f"{what}: {place}names must be {names}. Received: {list(received)}."]
     return [
         f"{what}: {field.name} of {right.name} must be {getattr(right, field.name)}. "
-        f"Received: {getattr(tensor, field.name)}."
+        f"Received: {getattr(tensor, field.name)}.{CAUSES.get(field.name, '')}"
         for right, tensor in zip(expected, found, strict=True)
         for field in fields(TensorSpec)
         if getattr(right, field.name) not in (None, getattr(tensor, field.name))
@@ -173,7 +174,7 @@ def check_predictions(metrics: PredictionMetrics, spec: FileSpec, max_drop: floa
         return problems
     if not metrics.drop <= max_drop:
         low, high = metrics.drop_interval
-        fix = " Find the layers to keep in float32 with --debug-quantization."
+        fix = " Find the layers to keep in float32 with keras-arch export --debug-quantization."
         problems.append(
             f"accuracy: the drop is {metrics.drop:.2f} points (95%: {low:.2f} to {high:.2f}). "
             f"The limit is {max_drop:g}.{fix if spec.integers else ''}"

@@ -1,7 +1,7 @@
 """Check the graph of a .tflite file: operators, types and unfolded batch normalization."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,10 @@ OPERATOR_NAMES = {
 }
 ARITHMETIC = {"MUL", "ADD", "SUB", "DIV"}  # operators of an unfolded batch norm
 SQUARES = {"SQUARED_DIFFERENCE", "SQUARE"}  # their mean is a variance
+FLOAT_CAUSES = {  # operator: why it computes in float32
+    "CAST": "Build the model with a float32 keras.Input.",
+    "DEQUANTIZE": "The output of an operator is float32.",
+}
 WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}  # a batch norm folds into these
 
 
@@ -42,12 +46,21 @@ def read_tflite(
         inside = [
             names[one.opcodeIndex] for one in graph.operators if floats & {*one.outputs} - ends
         ]
-        problems += [
-            f"operator: {name} computes in float32 in an int8 file."
-            for name in dict.fromkeys(inside)
-        ]
+        problems += list_float_problems(dict.fromkeys(inside))
     problems += compare_names(read_packed_labels(path) or (), class_names)
     return dict(sorted(operators.items())), problems
+
+
+def list_float_problems(names: Iterable[str]) -> list[str]:
+    """Return problems of the operators of an int8 file that compute in float32.
+
+    A DEQUANTIZE only converts the input of another one.
+    """
+    return [
+        f"operator: {name} computes in float32 in an int8 file. "
+        f"{FLOAT_CAUSES.get(name, 'int8 has no such operator.')}"
+        for name in [name for name in names if name != "DEQUANTIZE"] or names
+    ]
 
 
 def operator_names(model):
