@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def download(name: str, architecture: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, lambda partial: fetch(url + file, partial, file))
     except OSError as error:  # urllib's errors are OSErrors, too
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise InputError(
             f"{url + file} cannot be downloaded. Received: {first_line(error)}. "
             "Check the network and the cache directory, or pass a copy of the file as `weights`."
@@ -53,7 +56,7 @@ def fetch(url: str, path: Path, file: str) -> None:
         free = shutil.disk_usage(path.parent).free
         if size > free:
             raise InputError(
-                f"{file} needs {size / 1e6:,.0f} MB of disk space. Received: {free / 1e6:,.0f} MB "
+                f"{file} needs {size / 1e6:,.1f} MB of disk space. Received: {free / 1e6:,.1f} MB "
                 f"free in {path.parent}. Free some space, or set XDG_CACHE_HOME to another disk."
             )
         with progress_bar() as progress, path.open("wb") as out:

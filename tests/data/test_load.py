@@ -137,6 +137,7 @@ def test_image_size(data_dir):
     assert keras_arch.load_dataset("digits", data_dir, image_size=16).image_shape == (16, 16, 1)
 
 
+@pytest.mark.slow
 def test_fashion_mnist(test_data):
     if not (test_data / "fashion_mnist").is_dir():
         pytest.skip("KERAS_ARCH_TEST_DATA has no prepared fashion_mnist")

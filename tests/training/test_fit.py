@@ -281,22 +281,20 @@ def small_model(activations):
 
 
 @pytest.mark.parametrize(
-    ("activations", "head"),
+    ("activations", "message"),
     [
-        ([None], "predictions"),
-        (["sigmoid"], "predictions"),
-        (["log_softmax"], "predictions"),
-        (["softmax", "linear"], "auxiliary_4a"),
+        ([None], '`predictions`.*classifier_activation="softmax"'),
+        (["sigmoid"], "`predictions`.*Replace it by a softmax"),
+        (["log_softmax"], '`predictions`.*classifier_activation="softmax"'),
+        (["softmax", "linear"], '`auxiliary_4a`.*classifier_activation="softmax"'),
     ],
 )
-def test_outputs_must_be_probabilities(few, tmp_path, activations, head):
+def test_outputs_must_be_probabilities(few, tmp_path, activations, message):
     """The loss would treat logits as probabilities."""
     model = small_model(activations)
     before = model.get_weights()
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
-    with pytest.raises(
-        keras_arch.InputError, match=f'`{head}`.*classifier_activation="softmax"'
-    ) as refused:
+    with pytest.raises(keras_arch.InputError, match=message) as refused:
         keras_arch.fit(model, few, recipe, tmp_path)
     assert len(str(refused.value)) < 300
     assert list(tmp_path.iterdir()) == []

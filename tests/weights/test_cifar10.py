@@ -11,7 +11,8 @@ import pytest
 from conftest import ROOT
 from keras import layers
 from safetensors.numpy import save_file
-from test_weights import rebuilt, same_arrays, serve, torch_order
+from serving import serve, torch_order
+from test_weights import rebuilt, same_arrays
 
 import keras_arch
 from keras_arch.architectures.resnet.parts import SHORTCUTS

@@ -11,7 +11,8 @@ from collections import namedtuple
 import numpy as np
 import pytest
 from safetensors.numpy import save
-from test_weights import same_weights, torch_order
+from serving import torch_order
+from test_weights import same_weights
 
 import keras_arch
 from keras_arch.published import IMAGENET_NORMALIZATION, is_hub_name
