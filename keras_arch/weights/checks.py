@@ -35,20 +35,22 @@ def check_fits_published(model: keras.Model, name: str, architecture: str) -> No
     check_published(name, architecture)
     checkpoint, channels = PUBLISHED[name].checkpoints[architecture], model.input_shape[-1]
     if channels not in (1, 3):
-        raise misfit(name, f"images of {channels} channels", "images of 1 or 3 channels")
+        raise misfit_error(name, f"images of {channels} channels", "images of 1 or 3 channels")
     found = count_backbone_parameters(model)
     if found != checkpoint.parameters:
         default = " and kernel_5x5=3" if architecture == "googlenet" else ""
-        raise misfit(
+        raise misfit_error(
             name,
             f"a {architecture} with {found:,} parameters without its classifier instead of "
             f"{checkpoint.parameters:,}",
             f"the builder's default options{default}",
         )
+    if any(layer.name.endswith("_shortcut_pool") for layer in model.layers):
+        raise misfit_error(name, "shortcuts with an average pool", "the default of `shortcut`")
     check_normalization(model, checkpoint.normalization, name)
 
 
-def misfit(name: str, received: str, fix: str) -> InputError:
+def misfit_error(name: str, received: str, fix: str) -> InputError:
     return InputError(
         f"weights={name!r} needs the network of its training. Received: {received}. Use {fix}."
     )

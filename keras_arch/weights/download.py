@@ -1,6 +1,7 @@
 """Download of published checkpoints into the user's cache. Their SHA-256 is checked."""
 
 import hashlib
+import http.client
 import shutil
 import urllib.error
 import urllib.request
@@ -13,7 +14,7 @@ from ..errors import InputError, first_line
 from ..files import atomic_write, cache_folder
 from ..published import PUBLISHED
 
-TIMEOUT = 30  # seconds without an answer of the server
+TIMEOUT = 30  # seconds to wait for the server
 
 
 def download(name: str, architecture: str) -> Path:
@@ -34,7 +35,10 @@ def download(name: str, architecture: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, lambda partial: fetch(url + file, partial, file))
-    except OSError as error:  # urllib's errors are OSErrors, too
+    except InputError:
+        raise
+    # ValueError: a server's Content-Length that is no number.
+    except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         raise InputError(
@@ -49,7 +53,7 @@ def fetch(url: str, path: Path, file: str) -> None:
 
     Raises:
         InputError: The disk is too small, or the bytes are not those of the checkpoint.
-        OSError: There is no answer.
+        OSError, http.client.HTTPException: The server does not respond as it should.
     """
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
         size = int(answer.headers.get("Content-Length") or 0)

@@ -40,7 +40,7 @@ def find_weights_file(option: str, value: Any) -> Path:
     if path is None or not path.is_file():
         missing = f", and {path} does not exist" if path is not None else ""
         raise InputError(
-            f"`{option}` must be None, a weights file or one of {', '.join(map(repr, PUBLISHED))}. "
+            f"`{option}` must be a weights file, a name hf://OWNER/REPOSITORY or one of {', '.join(map(repr, PUBLISHED))}. "
             f"Received: {option}={reprlib.repr(value)}{missing}. "
             "Use a .keras, .weights.h5, .safetensors or .pth file."
         )

@@ -18,7 +18,7 @@ NAME = re.compile(
     HUB_PREFIX + r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?"
     r"(/(?P<file>[\w./-]+\.safetensors))?"
 )
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+DEFAULT_FILE, CONFIG = "model.safetensors", "config.json"
 
 # timm's networks that blur before they subsample, without weights.
 SAME_TENSORS = re.compile("resnet(aa|blur)")
@@ -94,7 +94,7 @@ def download_from_hub(model: keras.Model, source: str) -> Path:
         # With other channels, the tensors do not fit, either.
         if config.normalization and model.input_shape[-1] in (1, len(config.normalization.mean)):
             check_normalization(model, config.normalization, source)
-        return Path(cached or download(name, name.file))
+        return Path(cached or fetch(name, name.file))
 
 
 def parse_name(source: str) -> HubName:
@@ -107,7 +107,7 @@ def parse_name(source: str) -> HubName:
             f"Received: {source!r}. Use a name such as hf://timm/resnet50.a1_in1k."
         )
     return HubName(
-        source, match["repository"], match["revision"] or "main", match["file"] or WEIGHTS
+        source, match["repository"], match["revision"] or "main", match["file"] or DEFAULT_FILE
     )
 
 
@@ -140,7 +140,7 @@ def check_file(name: HubName) -> None:
         )
 
 
-def download(name: HubName, file: str) -> str:
+def fetch(name: HubName, file: str) -> str:
     """Download a file of a repository. Return its path in the cache."""
     from huggingface_hub import hf_hub_download
 
@@ -155,7 +155,7 @@ def read_config(name: HubName) -> HubConfig:
 
     path = find_in_cache(name, CONFIG)
     try:
-        path = download(name, CONFIG) if path is None else path
+        path = fetch(name, CONFIG) if path is None else path
     except RemoteEntryNotFoundError:
         path = ""
     try:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import InputError, first_line
 
+MAX_DIMENSIONS = 64  # of a NumPy array
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of the legacy format
 ByteOrder = Literal["<", ">"]
 BYTE_ORDERS: dict[bytes, ByteOrder] = {b"little": "<", b"big": ">"}
@@ -49,8 +50,13 @@ def build_tensor(
     hooks: Any = (),
 ) -> np.ndarray:
     """Return a view of a storage's array. `offset` and `strides` count elements."""
-    if not all(type(number) is int and number >= 0 for number in (offset, *shape, *strides)):
-        raise ValueError("a tensor with a negative size, stride or offset")
+    # Small numbers, so that a product of them takes no time.
+    if not all(
+        type(number) is int and 0 <= number < 2**63 for number in (offset, *shape, *strides)
+    ):
+        raise ValueError("a tensor with a negative or too large size, stride or offset")
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"a tensor of {len(shape)} dimensions")
     last = offset + sum((size - 1) * step for size, step in zip(shape, strides, strict=True))
     if math.prod(shape) > array.size or (0 not in shape and last >= array.size):
         raise ValueError("a tensor that is larger than its storage")
@@ -182,6 +188,8 @@ class Machine:
                     stack.append(find_global(".".join(taken or argument.split(" "))))
                 case "REDUCE":
                     function, arguments = taken
+                    if type(arguments) is not tuple:
+                        raise ValueError(f"a call with a {type(arguments).__name__}")
                     stack.append(function(*arguments))
                 case "BUILD":
                     pass  # attributes of an OrderedDict, such as _metadata

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError, first_line
 from ..models import check_model
+from ..published import is_hub_name, is_published
 from .files import (
     AUXILIARY_PREFIX,
     SAFETENSORS,
@@ -64,7 +65,12 @@ def load_torchvision_weights(
     """
     check_model(model)
     return assign_tensors(
-        model, read_tensors(model, source), describe_source(source), skip_head, sum_channels
+        model,
+        read_tensors(model, source),
+        describe_source(source),
+        skip_head,
+        sum_channels,
+        " Pass skip_head=True for other classes or sum_channels=True for one channel.",
     )
 
 
@@ -74,8 +80,12 @@ def assign_tensors(
     source: str | Path,
     skip_head: bool,
     sum_channels: bool,
+    hint: str = "",
 ) -> keras.Model:
-    """Assign a state_dict to the variables of a model. Messages name it `source`."""
+    """Assign a state_dict to the variables of a model. Messages name it `source`.
+
+    `hint` ends the message if a shape is wrong.
+    """
     tensors = {
         name: tensor
         for name, tensor in state.items()
@@ -106,11 +116,7 @@ def assign_tensors(
             misshapen.append(f"{name} is {value.shape} and not {tuple(variable.shape)}")
         values[variable.path] = value
     if problems := list_differences(missing, list(tensors), misshapen):
-        fix = (
-            " Pass skip_head=True for other classes or sum_channels=True for one channel."
-            if misshapen
-            else ""
-        )
+        fix = hint if misshapen else ""
         raise InputError(
             f"{source} does not fit {model.name}. Received: {'; '.join(problems)}.{fix}"
         )
@@ -239,6 +245,11 @@ def pads_channels(model: keras.Model) -> bool:
 
 def read_file(path: str | Path) -> Any:
     """Return the contents of a .safetensors or .pth file."""
+    if is_published(path) or is_hub_name(path):
+        raise InputError(
+            f"`source` must be a file or a state_dict. Received: {path!r}, the name of published "
+            "weights. Use transfer_weights."
+        )
     kind = detect_kind(find_weights_file("source", path))
     if kind not in (SAFETENSORS, TORCH):
         raise InputError(
@@ -268,7 +279,9 @@ def extract_tensors(state: Any, source: str | Path) -> dict[str, np.ndarray]:
         )
     plain = {PREFIXES.sub("", name): name for name in state}
     names = plain if len(plain) == len(state) else {name: name for name in state}
-    return {rename(name): to_array(state[original]) for name, original in names.items()}
+    renamed = {rename(name): original for name, original in names.items()}
+    names = renamed if len(renamed) == len(names) else names
+    return {name: to_array(state[original]) for name, original in names.items()}
 
 
 def unwrap(state: Any, levels: int = 3) -> Any:

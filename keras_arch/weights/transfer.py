@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..class_names import (
     LABELS,
     check_class_names,
@@ -38,7 +40,7 @@ from .files import (
     list_differences,
 )
 from .hub import download_from_hub
-from .torchvision import assign_tensors, read_tensors
+from .torchvision import assign_tensors, choose_names, read_tensors, torchvision_name
 
 if TYPE_CHECKING:
     import keras
@@ -58,7 +60,7 @@ def load_weights(model: keras.Model, weights: str | Path, architecture: str) -> 
         InputError (a ValueError): There is no such file or checkpoint, the download fails, or the
             file is damaged or does not fit the model.
     """
-    copy_all(model, weights, architecture)
+    copy_all(model, weights, architecture, "weights")
 
 
 def transfer_weights(
@@ -99,11 +101,13 @@ def transfer_weights(
     check_model(model)
     if class_names is not None:
         class_names = check_class_names(class_names)
-    difference = find_class_difference(source, class_names)
+    difference = None
+    if class_names is not None and model.outputs[0].shape[1:] == (len(class_names),):
+        difference = find_class_difference(source, class_names)
     if difference is None:
-        return copy_all(model, source, architecture)
+        return copy_all(model, source, architecture, "source")
     head = {name: model.get_layer(name).get_weights() for name in head_names(model)}
-    skipped = copy_all(model, source, architecture)
+    skipped = copy_all(model, source, architecture, "source")
     for name, arrays in head.items():
         model.get_layer(name).set_weights(arrays)
     if reset := head.keys() - skipped:
@@ -117,15 +121,15 @@ def transfer_weights(
     return skipped | head.keys()
 
 
-def copy_all(model: keras.Model, source: str | Path, architecture: str) -> set[str]:
-    """Copy all weights that fit from a source of `transfer_weights`.
+def copy_all(model: keras.Model, source: str | Path, architecture: str, option: str) -> set[str]:
+    """Copy all weights that fit from a source of `transfer_weights`. Messages call it `option`.
 
     Issues a `DataWarning` if layers start from scratch or a kernel is summed.
 
     Returns:
         The names of the layers that start from scratch.
     """
-    path = find_file(model, source, architecture)
+    path = find_file(model, source, architecture, option)
     kind = detect_kind(path)
     if kind in (SAFETENSORS, TORCH):
         skipped, summed = copy_tensors(model, path, source)
@@ -148,14 +152,14 @@ def copy_all(model: keras.Model, source: str | Path, architecture: str) -> set[s
     return skipped
 
 
-def find_file(model: keras.Model, source: str | Path, architecture: str) -> Path:
+def find_file(model: keras.Model, source: str | Path, architecture: str, option: str) -> Path:
     """Return the path of a weights file. Download a published one after checks that it fits."""
     if is_hub_name(source):
         return download_from_hub(model, source)
     if is_published(source):
         check_fits_published(model, source, architecture)
         return download(source, architecture)
-    return find_weights_file("weights", source)
+    return find_weights_file(option, source)
 
 
 def copy_tensors(model: keras.Model, path: Path, source: str | Path) -> tuple[set[str], set[str]]:
@@ -165,13 +169,15 @@ def copy_tensors(model: keras.Model, path: Path, source: str | Path) -> tuple[se
         The names of the layers that start from scratch, and of those with a summed kernel.
     """
     tensors = read_tensors(model, path)
-    classes, gray = len(tensors.get("fc.bias", ())), model.input_shape[-1] == 1
-    other_head = not has_head(model) or classes != model.outputs[0].shape[-1]
+    bias, gray = tensors.get("fc.bias", np.empty(0)), model.input_shape[-1] == 1
+    other_head = not has_head(model) or (bias.ndim == 1 and len(bias) != model.outputs[0].shape[-1])
     assign_tensors(model, tensors, source, skip_head=other_head, sum_channels=gray)
     skipped = {layer.name for layer in model.layers if layer.name.startswith(AUXILIARY_PREFIX)}
     skipped |= head_names(model) if has_head(model) and other_head else set()
     first = next(layer.name for layer in model.layers if hasattr(layer, "kernel"))
-    return {name for name in skipped if model.get_layer(name).weights}, {first} if gray else set()
+    kernel = tensors[torchvision_name(first, "kernel", choose_names(model))]
+    summed = {first} if gray and kernel.shape[1] == 3 else set()
+    return {name for name in skipped if model.get_layer(name).weights}, summed
 
 
 def copy_weights(

@@ -42,6 +42,7 @@ def test_broken_download_is_rejected_and_not_kept(state, server, monkeypatch):
     published.write_bytes(complete[:-1] + bytes([complete[-1] ^ 1]))
     with pytest.raises(keras_arch.InputError, match="damaged download"):
         small(weights="imagenet")
+    assert files_in(server.parent / "cache") == []
     published.write_bytes(complete)
     assert same_weights(small(weights="imagenet"), state)
 
@@ -122,3 +123,34 @@ def test_imagenet_weights_take_their_normalization_in_words(state, server, monke
     publish(server, state, monkeypatch)
     own = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     assert same_weights(small(weights="imagenet", **own), state)
+
+
+class NoNumber(http.server.BaseHTTPRequestHandler):
+    """Sends a length that is no number."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "10, 10")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class NoHttp(NoNumber):
+    """Sends a line that is not HTTP."""
+
+    def do_GET(self):
+        self.wfile.write(b"hello\r\n\r\n")
+
+
+@pytest.mark.parametrize("handler", [NoNumber, NoHttp])
+def test_a_server_that_does_not_speak_http_is_a_one_line_error(handler, tmp_path, monkeypatch):
+    with serve(tmp_path, tmp_path, monkeypatch) as serving:
+        serving.RequestHandlerClass = handler
+        with pytest.raises(
+            keras_arch.InputError, match=r"cannot be downloaded\. Received: "
+        ) as info:
+            keras_arch.ResNet18(weights="imagenet", input_shape=(32, 32, 3))
+    assert "\n" not in str(info.value)
+    assert files_in(tmp_path / "cache") == []

@@ -358,7 +358,16 @@ BAD_TENSORS = {
     "bytes of all steps are 0 in 64 bits": ((5,), (2**60,), 0),
     "more strides than sizes": ((2,), (1, 1), 0),
     "65 dimensions": ((1,) * 65, (1,) * 65, 0),
+    "a product that takes minutes": ((2**1000,) * 20_000, (1,) * 20_000, 0),
 }
+
+
+def test_a_call_with_an_array_is_refused(tmp_path):
+    """Python would pass each of its numbers as an argument."""
+    array = tensor(storage("Float", "0", 2), (2,), (1,))
+    call_with_array = name("torch", "Size") + array + b"R"
+    write_zip(tmp_path / "a.pth", call_with_array, {"0": bytes(8)})
+    assert "a call with a ndarray" in read_error(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("way", WRITERS)

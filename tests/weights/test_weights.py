@@ -19,6 +19,7 @@ from serving import serve, small_state, torch_order
 from torch_files import write_torch_file
 
 import keras_arch
+from keras_arch.class_names import pack_labels
 from keras_arch.weights.torchvision import choose_names, torchvision_name
 
 GOLDENS = json.loads((ROOT / "tests" / "golden" / "torchvision_logits.json").read_text())
@@ -378,6 +379,43 @@ def test_weights_are_fitted_to_the_task_with_a_warning(projection_state, tmp_pat
         assert np.array_equal(bias, projection_state["fc.bias"]) == (not skipped)
 
 
+def test_weights_of_grayscale_images_are_not_summed(tmp_path):
+    """They fit without a warning."""
+    model = keras_arch.ResNet8(shortcut="projection", input_shape=(32, 32, 1))
+    state = {
+        torchvision_name(*variable.path.rsplit("/", 1)): np.ascontiguousarray(torch_order(variable))
+        for variable in model.variables
+    }
+    save_file(state, tmp_path / "gray.safetensors")
+    options = {"shortcut": "projection", "input_shape": (32, 32, 1)}
+    assert same_weights(keras_arch.ResNet8(weights=tmp_path / "gray.safetensors", **options), state)
+
+
+def test_features_take_weights_of_other_classes(tmp_path):
+    """No layer of the backbone starts from scratch."""
+    complete = keras_arch.ResNet8()
+    complete.save(tmp_path / "model.keras")
+    pack_labels(tmp_path / "model.keras", list("abcdefghij"))
+    features = keras_arch.ResNet8(include_top=False)
+    source = tmp_path / "model.keras"
+    assert keras_arch.transfer_weights(features, source, "resnet8", list("xyz")) == set()
+    for mine, theirs in zip(features.get_weights(), complete.get_weights(), strict=False):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fc.bias": np.array(1, "float32")}, r"fc.bias is \(\) and not \(10,\)\.$"),
+        ({"linear.bias": np.zeros(10, "float32")}, "unexpected: linear.bias"),
+    ],
+)
+def test_strange_heads_are_rejected(projection_state, change, message, tmp_path):
+    write_torch_file(tmp_path / "a.pth", {**projection_state, **change})
+    with pytest.raises(keras_arch.InputError, match=message):
+        keras_arch.ResNet8(shortcut="projection", weights=tmp_path / "a.pth")
+
+
 def test_complete_weights_are_loaded_without_a_warning(projection_state, tmp_path):
     path = write_complete(projection_state, "safetensors", tmp_path)
     model = keras_arch.ResNet8(shortcut="projection")
@@ -554,12 +592,12 @@ def test_files_are_known_by_their_contents(name, write, trained, tmp_path):
 @pytest.mark.parametrize("word", ["imagenet21k", "random", "ImageNet", "", 5, True])
 def test_a_word_that_is_no_file_lists_the_words_there_are(word):
     with pytest.raises(
-        keras_arch.InputError, match=r"a weights file or one of 'imagenet', .*Received: "
+        keras_arch.InputError, match=r"a weights file, .* or one of 'imagenet', .*Received: "
     ) as excinfo:
         keras_arch.ResNet8(weights=word)
     assert repr(word) in str(excinfo.value)
     with pytest.raises(
-        keras_arch.InputError, match=r"a weights file or one of 'imagenet', .*Received: "
+        keras_arch.InputError, match=r"a weights file, .* or one of 'imagenet', .*Received: "
     ):
         keras_arch.transfer_weights(keras_arch.ResNet8(), word, "resnet8")
 
@@ -707,6 +745,7 @@ OTHER_SHAPES = [
     ("resnet18", {"stem": "deep", "include_top": False}, "parameters"),
     ("resnet18", {"variant": "d"}, "parameters"),
     ("resnet18", {"squeeze_excitation_ratio": 1 / 16}, "parameters"),
+    ("resnet18", {"shortcut": "average_pool"}, "shortcuts with an average pool"),
     ("googlenet", {}, "kernel_5x5=3"),
     ("googlenet", {"kernel_5x5": 3, "width": 0.5}, "parameters"),
     ("googlenet", {"kernel_5x5": 3, "batch_norm": False}, "parameters"),
