@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .datasets import DATASETS, is_folder
 from .errors import DataWarning, InputError, first_line, is_disk_full
-from .published import PUBLISHED
+from .published import PACKAGED, PUBLISHED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -454,6 +454,6 @@ def find_in_run(artifact: str | Path, name: str) -> Path | None:
 
 def resolve_existing(name: str | None) -> str | None:
     """Return the absolute path of an existing file or directory. Return other names unchanged."""
-    if name is None or name in (*DATASETS, *PUBLISHED) or not Path(name).exists():
+    if name is None or name in (*DATASETS, *PUBLISHED, *PACKAGED) or not Path(name).exists():
         return name
     return str(Path(name).resolve())

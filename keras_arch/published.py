@@ -1,9 +1,10 @@
-"""Weights that have a name: the table of the checkpoints that other projects publish.
+"""Weights that have a name: checkpoints that other projects publish, and those of this package.
 
 This table imports neither Keras nor NumPy.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 
@@ -85,6 +86,11 @@ PUBLISHED = {
 }
 """{value of the `weights` argument: checkpoints}."""
 
+
+PACKAGED = {"cifar10_jpeg": Path(__file__).parent / "trained" / "cifar10_jpeg"}
+"""{value of the `weights` argument: run directory in this package}."""
+
+DEMO = PACKAGED["cifar10_jpeg"] / "model_int8.tflite"  # the model called "demo"
 
 HUB_PREFIX = "hf://"  # of names on the Hugging Face Hub
 

@@ -17,7 +17,7 @@ class Options:
     """Print size, accuracy, calibration and latency of models and compare them."""
 
     artifacts: Annotated[tuple[Path, ...], Positional("MODEL...")]
-    """Run directories, .keras files, SavedModel directories, .tflite and .onnx files."""
+    """Run directories, .keras, .tflite and .onnx files, SavedModel directories, or demo."""
     dataset: Annotated[str | None, Metavar("DATASET")] = None
     """Name, image folder, .csv or .npz file. Default: training data of the first model."""
     data_dir: Annotated[Path | None, Metavar("DIRECTORY")] = None

@@ -16,7 +16,7 @@ class Options:
     """Print the most probable classes of each image."""
 
     artifact: Annotated[Path, Positional("MODEL")]
-    """Run directory, .keras file, SavedModel directory, .tflite file or .onnx file."""
+    """Run directory, .keras, .tflite or .onnx file, SavedModel directory, or demo."""
     images: Annotated[tuple[Path, ...], Positional("IMAGE...")]
     """Image files of any size (formats: docs/data.md), or directories of them."""
     top: Annotated[int, Range(1, 1_000_000)] = 5

@@ -45,7 +45,7 @@ ALLOWED = {
     "architectures": {"errors", "published", "weights"},
     "weights": {"class_names", "errors", "files", "models", "published", "text"},
     "images": {"errors", "files"},
-    "artifacts": {"class_names", "errors", "files", "machine", "models", "text"},
+    "artifacts": {"class_names", "errors", "files", "machine", "models", "published", "text"},
     "data": LEAVES | {"images", "recipes"},
     "runs": LEAVES | {"recipes"},
     "training": LEAVES | {"recipes", "data", "runs"},

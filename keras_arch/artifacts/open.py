@@ -9,6 +9,7 @@ import numpy as np
 from ..class_names import check_number_of_names
 from ..errors import InputError, explain_surroundings
 from ..files import is_path
+from ..published import DEMO
 from .artifact import Artifact, shape_error
 
 KINDS = "a .keras file, a SavedModel directory, a .tflite file or an .onnx file"
@@ -23,7 +24,7 @@ def open_artifact(path: str | Path) -> Artifact:
     Args:
         path: .keras file, SavedModel directory, .tflite file, .onnx file, or a run directory for
             its model.keras. Only the required runtime is imported: a .tflite file runs without
-            TensorFlow.
+            TensorFlow. "demo" is the int8 file in this package, for the classes of CIFAR-10.
 
     Returns:
         An `Artifact`. Its `predict` takes images and returns probabilities. Its `class_names` are
@@ -46,7 +47,7 @@ def open_artifact(path: str | Path) -> Artifact:
     """
     if not is_path(path):
         raise InputError(f"`path` must be the path of {KINDS}. Received: {reprlib.repr(path)}.")
-    path = Path(path)
+    path = DEMO if path in ("demo", Path("demo")) and not Path(path).exists() else Path(path)
     if (path / "model.keras").is_file():
         path = path / "model.keras"
     artifact = open_kind(path)
@@ -96,7 +97,7 @@ def check_outputs(outputs: np.ndarray, path: str | Path) -> np.ndarray:
 def open_kind(path: Path) -> Artifact:
     """Open a file with the runtime of its kind. Only that runtime is imported."""
     if not path.exists():
-        raise InputError(f"{path} does not exist. Pass {KINDS}, or a run directory.")
+        raise InputError(f"{path} does not exist. Pass {KINDS}, a run directory or demo.")
     if path.is_dir() and (path / "saved_model.pb").is_file():
         from .saved_model import open_saved_model
 

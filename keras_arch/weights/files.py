@@ -12,7 +12,7 @@ import h5py
 
 from ..errors import InputError
 from ..files import is_path
-from ..published import PUBLISHED, is_hub_name, is_published
+from ..published import PACKAGED, PUBLISHED, is_hub_name, is_published
 from ..text import join_first
 
 if TYPE_CHECKING:
@@ -35,12 +35,15 @@ def find_weights_file(option: str, value: Any) -> Path:
     Raises:
         InputError: There is no such file.
     """
+    if isinstance(value, str) and value in PACKAGED:
+        return PACKAGED[value] / "model.keras"
     path = Path(value) if is_path(value) else None
     path = path / "model.keras" if path is not None and path.is_dir() else path
     if path is None or not path.is_file():
         missing = f", and {path} does not exist" if path is not None else ""
+        names = ", ".join(map(repr, (*PUBLISHED, *PACKAGED)))
         raise InputError(
-            f"`{option}` must be a weights file, a name hf://OWNER/REPOSITORY or one of {', '.join(map(repr, PUBLISHED))}. "
+            f"`{option}` must be a weights file, a name hf://OWNER/REPOSITORY or one of {names}. "
             f"Received: {option}={reprlib.repr(value)}{missing}. "
             "Use a .keras, .weights.h5, .safetensors or .pth file."
         )

@@ -80,6 +80,7 @@ def transfer_weights(
             .weights.h5 file with the same number of classes, or the name of published weights:
             "imagenet" and "imagenet_v2" of torchvision, "cifar10" for the CIFAR networks, or
             "hf://OWNER/REPOSITORY" on the Hugging Face Hub. They are downloaded once.
+            "cifar10_jpeg" for ResNet20 is in this package.
         architecture: Name of the builder in `keras_arch.available()`.
         class_names: Class names of the model, in the order of its outputs. The head is not loaded
             if the source has other names or another order: a .keras file, labels.txt in a run

@@ -116,9 +116,10 @@ class Builder(Protocol):
             include_top: Whether to include the average pool and the classifier. Defaults to True.
             weights: None for random initialization, "imagenet" for torchvision's checkpoint
                 (ResNet-18, 34, 50, 101 and 152; "imagenet_v2": 50, 101 and 152), "cifar10"
-                (ResNet-20, 32, 44, 56 and 110), "hf://OWNER/REPOSITORY" on the Hugging Face Hub, or
-                the path of a file: .keras, .weights.h5, .safetensors or .pth. See
-                `transfer_weights` for other classes and grayscale images.
+                (ResNet-20, 32, 44, 56 and 110), "cifar10_jpeg" (ResNet-20),
+                "hf://OWNER/REPOSITORY" on the Hugging Face Hub, or the path of a file: .keras,
+                .weights.h5, .safetensors or .pth. See `transfer_weights` for other classes and
+                grayscale images.
             input_tensor: Keras tensor of raw images to use as input. Defaults to a new input named
                 "image".
             input_shape: (height, width, channels). Height and width may be None. Defaults to the
