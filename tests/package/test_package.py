@@ -19,6 +19,7 @@ from keras_arch.extras import BACKENDS, EXTRAS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TRY_BASE = Path(__file__).with_name("try_base.py")
+TRAINED = ("history.csv", "labels.txt", "model.keras", "model_int8.tflite", "run.json")
 MODULES = {"pillow": "PIL", "scikit-learn": "sklearn"}  # whose names differ from the package's
 
 
@@ -47,11 +48,13 @@ def test_the_wheel_has_the_package_and_the_scripts(built):
     names = set(zipfile.ZipFile(built[1]).namelist())
     files = {str(path.relative_to(ROOT)) for path in (ROOT / "keras_arch").rglob("*.py*")}
     files = {name for name in files if "__pycache__" not in name}
+    trained = {f"keras_arch/trained/cifar10_jpeg/{name}" for name in TRAINED}
     scripts = {f"keras_arch/scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py")}
     info = f"keras_arch-{keras_arch.__version__}.dist-info"
     assert {name for name in names if not name.startswith(info)} == {
         *files,
         *scripts,
+        *trained,
         "keras_arch/py.typed",
     }
 
