@@ -42,10 +42,19 @@ def test_logits_are_those_of_the_original_code(name, published):
     np.testing.assert_allclose(model(NOISE.astype("float32")), GOLDENS[name], atol=1e-4)
 
 
-def test_weights_are_downloaded_by_name(published, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "resnet56")) for name in GOLDENS],
+)
+def test_weights_are_downloaded_by_name(name, published, tmp_path, monkeypatch):
     with serve(published, tmp_path, monkeypatch):
-        model = keras_arch.ResNet20(weights="cifar10", classifier_activation=None)
-    np.testing.assert_allclose(model(NOISE.astype("float32")), GOLDENS["resnet20"], atol=1e-4)
+        model = keras_arch.build(name, weights="cifar10", classifier_activation=None)
+    np.testing.assert_allclose(model(NOISE.astype("float32")), GOLDENS[name], atol=1e-4)
+
+
+def test_the_head_of_other_classes_starts_from_scratch(published, tmp_path, monkeypatch):
+    with serve(published, tmp_path, monkeypatch):
+        model = keras_arch.ResNet20(weights="cifar10")
     with pytest.warns(
         keras_arch.DataWarning, match=r"cifar10: layers from scratch: predictions\.$"
     ):
