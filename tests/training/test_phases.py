@@ -351,7 +351,8 @@ def test_a_callback_at_the_end_of_the_first_phase_can_end_the_training(tmp_path)
 @pytest.mark.slow
 def test_a_diverging_second_phase_names_its_rate(tmp_path):
     with pytest.raises(
-        keras_arch.InputError, match=r"in epoch 3 .*--fine-tuning-rate below 1e\+20"
+        keras_arch.InputError,
+        match=r"in epoch 3 .*fine_tuning_rate below 1e\+20.*--fine-tuning-rate",
     ):
         train(tmp_path, fine_tuning_rate=1e20, warmup_epochs=0)
 
