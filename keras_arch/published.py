@@ -61,7 +61,7 @@ PUBLISHED = {
             "googlenet": Checkpoint("googlenet-1378be20.pth", 5_599_904, HALVES),
         },
     ),
-    # Torchvision's IMAGENET1K_V2: other training, higher accuracy.
+    # Torchvision's IMAGENET1K_V2, from another training.
     "imagenet_v2": Collection(
         "https://download.pytorch.org/models/",
         {

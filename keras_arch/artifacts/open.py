@@ -47,7 +47,9 @@ def open_artifact(path: str | Path) -> Artifact:
     """
     if not is_path(path):
         raise InputError(f"`path` must be the path of {KINDS}. Received: {reprlib.repr(path)}.")
-    path = DEMO if path in ("demo", Path("demo")) and not Path(path).exists() else Path(path)
+    path = Path(path)
+    if path == Path("demo") and not path.exists():
+        path = DEMO
     if (path / "model.keras").is_file():
         path = path / "model.keras"
     artifact = open_kind(path)

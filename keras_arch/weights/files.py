@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from ..errors import InputError
+from ..errors import InputError, require
 from ..files import is_path
 from ..published import PACKAGED, PUBLISHED, is_hub_name, is_published
 from ..text import join_first
@@ -86,7 +86,9 @@ def has_head(model: keras.Model) -> bool:
 
 def check_source(source: Any) -> None:
     """Raise InputError unless `source` is published weights, a weights file or a run directory."""
-    if not is_published(source) and not is_hub_name(source):
+    if is_hub_name(source):
+        require("hub")
+    elif not is_published(source):
         detect_kind(find_weights_file("weights", source))
 
 

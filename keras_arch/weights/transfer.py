@@ -84,8 +84,8 @@ def transfer_weights(
         architecture: Name of the builder in `keras_arch.available()`.
         class_names: Class names of the model, in the order of its outputs. The head is not loaded
             if the source has other names or another order: a .keras file, labels.txt in a run
-            directory, or "cifar10".
-            Without names in both, only the numbers of classes are compared.
+            directory, or "cifar10". Without names in both, only the numbers of classes are
+            compared.
 
     Returns:
         Names of the layers that keep their initial weights: none, or those of the head and of

@@ -1,7 +1,7 @@
 """The published CIFAR-10 weights have the logits of the original code.
 
 golden/cifar10_logits.json holds what the original code answers in PyTorch for noise. The weights
-are not in the repository. Tests read them from ../weights/cifar10 beside KERAS_ARCH_TEST_DATA.
+are not in the repository. Tests read them from KERAS_ARCH_TEST_DATA/../weights/cifar10.
 """
 
 import json
@@ -161,10 +161,10 @@ def test_the_recipe_fine_tunes_published_weights(
     with serve(published, tmp_path, monkeypatch):
         arguments = *words.split(), "--data-dir", data_dir, "--output", tmp_path / "run"
         assert script("train.py", *arguments) == 0
-    told = capfd.readouterr()
-    (warning,) = [line for line in told.err.splitlines() if "from scratch" in line]
+    printed = capfd.readouterr()
+    (warning,) = [line for line in printed.err.splitlines() if "from scratch" in line]
     assert "is 'airplane' and not '0'. The head starts from scratch: predictions" in warning
-    assert "2 epochs with a frozen backbone at 0.1, then 2 epochs at 0.01" in told.out
+    assert "2 epochs with a frozen backbone at 0.1, then 2 epochs at 0.01" in printed.out
     accuracy = json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]["test"]["top1"]
     assert accuracy > 0.8  # 0.1 by chance
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from safetensors.numpy import save_file
-from serving import serve, small_state, torch_order
+from serving import small_state, torch_order
 from torch_files import write_torch_file
 
 import keras_arch
@@ -243,23 +243,14 @@ def test_pytorch_weights_of_a_projection_load(tmp_path):
     )
 
 
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """Return the directory of a server on 127.0.0.1 for published weights."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    with serve(folder, tmp_path, monkeypatch):
-        yield folder
-
-
-def test_zero_padding_is_rejected_before_a_download(server):
-    """The server has no files, so a download would raise another error."""
+def test_zero_padding_is_rejected_before_a_download(downloads):
     with pytest.raises(keras_arch.InputError, match=r"a resnet18 with .* parameters"):
         build("resnet18", shortcut="zero_padding", weights="imagenet")
     with pytest.raises(keras_arch.InputError, match=r"a resnet18 with .* parameters"):
         keras_arch.transfer_weights(
             build("resnet18", shortcut="zero_padding"), "imagenet", "resnet18"
         )
+    assert downloads == []
 
 
 @pytest.mark.parametrize("name", ["own.keras", "own.weights.h5"])
@@ -280,8 +271,7 @@ def test_own_files_of_zero_padding_still_load(name, tmp_path):
 
 @pytest.mark.parametrize("way", ["builder", "transfer"])
 @pytest.mark.parametrize("name", ["resnet18", "googlenet"])
-def test_imagenet_weights_need_their_own_normalization(server, name, way):
-    """The server has no files, so a download would raise another error."""
+def test_imagenet_weights_need_their_own_normalization(downloads, name, way):
     cifar = {"mean": (0.491, 0.482, 0.447), "std": (0.247, 0.243, 0.262)}
     with pytest.raises(
         keras_arch.InputError, match=r"normaliz.* Received: mean=.*0\.491.*, std=.*0\.247"
@@ -290,6 +280,7 @@ def test_imagenet_weights_need_their_own_normalization(server, name, way):
             build(name, weights="imagenet", **cifar)
         else:
             keras_arch.transfer_weights(build(name, **cifar), "imagenet", name)
+    assert downloads == []
 
 
 OTHER_NETWORKS = {
