@@ -1,20 +1,12 @@
 """Download of published checkpoints into the user's cache. Their SHA-256 is checked."""
 
 import hashlib
-import http.client
-import shutil
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
+from ..downloads import fetch
 from ..errors import InputError, first_line
 from ..files import atomic_write, cache_folder
 from ..published import PUBLISHED
-
-TIMEOUT = 30  # seconds to wait for the server
 
 
 def download(name: str, architecture: str) -> Path:
@@ -34,13 +26,8 @@ def download(name: str, architecture: str) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, lambda partial: fetch(url + file, partial, file))
-    except InputError:
-        raise
-    # ValueError: a server's Content-Length that is no number.
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
+        atomic_write(path, lambda partial: fetch_checkpoint(url + file, partial, file))
+    except OSError as error:
         raise InputError(
             f"{url + file} cannot be downloaded. Received: {first_line(error)}. "
             "Check the network and the cache directory, or pass a copy of the file as `weights`."
@@ -48,36 +35,19 @@ def download(name: str, architecture: str) -> Path:
     return path
 
 
-def fetch(url: str, path: Path, file: str) -> None:
-    """Download a checkpoint to a path. Show the progress on terminals.
+def fetch_checkpoint(url: str, path: Path, file: str) -> None:
+    """Download a checkpoint to a path.
 
     Raises:
         InputError: The disk is too small, or the bytes are not those of the checkpoint.
-        OSError, http.client.HTTPException: The server does not respond as it should.
+        OSError: The server does not respond as it should.
     """
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-        size = int(answer.headers.get("Content-Length") or 0)
-        free = shutil.disk_usage(path.parent).free
-        if size > free:
-            raise InputError(
-                f"{file} needs {size / 1e6:,.1f} MB of disk space. Received: {free / 1e6:,.1f} MB "
-                f"free in {path.parent}. Free some space, or set XDG_CACHE_HOME to another disk."
-            )
-        with progress_bar() as progress, path.open("wb") as out:
-            reading = progress.wrap_file(answer, total=size, description=file)
-            shutil.copyfileobj(reading, out)
+    fetch(url, path)
     if not has_published_hash(path, file):
         raise InputError(
             f"{file} must have a SHA-256 that begins with {published_hash(file)}. "
-            f"Received: a damaged download of {path.stat().st_size:,} of {size:,} bytes. Try again."
+            f"Received: a damaged download of {path.stat().st_size:,} bytes. Try again."
         )
-
-
-def progress_bar() -> Progress:
-    """Return a progress bar in bytes. It is visible on terminals only."""
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def published_hash(file: str) -> str:

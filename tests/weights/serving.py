@@ -1,11 +1,10 @@
 """A server on 127.0.0.1 for published weights, and a small network that it publishes."""
 
 import hashlib
-import http.server
-import threading
 from contextlib import contextmanager
 
 import numpy as np
+from local_server import serve_folder
 from safetensors.numpy import save_file
 
 import keras_arch
@@ -17,23 +16,12 @@ from keras_arch.weights.torchvision import torchvision_name
 @contextmanager
 def serve(folder, tmp_path, monkeypatch):
     """Serve a directory on 127.0.0.1 for published weights, with an empty cache."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=folder)
-
-        def log_message(self, *_):
-            pass
-
-    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=serving.serve_forever, daemon=True).start()
-    for name, collection in PUBLISHED.items():
-        local = collection._replace(url=f"http://127.0.0.1:{serving.server_port}/")
-        monkeypatch.setitem(PUBLISHED, name, local)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    yield serving
-    serving.shutdown()
-    serving.server_close()
+    with serve_folder(folder) as server:
+        for name, collection in PUBLISHED.items():
+            local = collection._replace(url=f"http://127.0.0.1:{server.server_port}/")
+            monkeypatch.setitem(PUBLISHED, name, local)
+        yield server
 
 
 def torch_order(variable):
