@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the scripts, the digits data set and one trained and exported run."""
+"""Fixtures of all tests: the scripts, digits, one trained and exported run, and its page."""
 
 import dataclasses
 import gc
@@ -18,8 +18,8 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the scripts
 
-# The slowest test files start first, so both workers end at about the same time. test_export.py
-# creates the quickstart run that several files use.
+# Test files of more than ten seconds start first, so both workers end at about the same time.
+# test_export.py creates the quickstart run that several files use.
 FIRST = (
     "test_interruptions",
     "test_export",
@@ -27,7 +27,21 @@ FIRST = (
     "test_contract",
     "test_fit",
     "test_architectures",
+    "test_weights",
+    "test_browser",
     "test_examples",
+    "test_fit_inputs",
+    "test_scripts",
+    "test_damaged_files",
+    "test_pixels",
+    "test_load",
+    "test_export_checks",
+    "test_paths",
+    "test_file_operations",
+    "test_folders",
+    "test_fast_copy",
+    "test_any_model",
+    "test_cifar10",
 )
 ROOT = Path(__file__).parent.parent
 DIGITS: dict = {}  # {(name, directories and options): data set} of this process
@@ -46,6 +60,7 @@ def pytest_configure(config):
     """Use TensorFlow and a temporary cache directory, also in processes that tests start."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if "PYTEST_XDIST_WORKER" not in os.environ:
+        os.environ["KERAS_ARCH_USER_CACHE"] = os.environ.get("XDG_CACHE_HOME", "")
         config.cache_home = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
             prefix="keras_arch-cache-"
         )
@@ -147,6 +162,24 @@ def latin_1_folder(parent, name):
     return folder
 
 
+@contextmanager
+def zero_kernels():
+    """Initialize kernels with zeros, which is faster, for tests that do not depend on values."""
+    import keras
+
+    def zeros(self, shape, dtype=None, **options):
+        return keras.ops.zeros(shape, dtype)
+
+    with mock.patch.object(keras.initializers.VarianceScaling, "__call__", zeros):
+        yield
+
+
+@pytest.fixture(name="zero_kernels")
+def zero_kernels_of_a_test():
+    with zero_kernels():
+        yield
+
+
 @pytest.fixture
 def script():
     return run_script
@@ -222,3 +255,41 @@ def quickstart(tmp_path_factory, worker_id, data_dir):
     assert run_script("export.py", folder) == 0
     ready.touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless browser for the pages of all tests of this process."""
+    from browser import Browser  # next to the tests of the page
+
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def runtime():
+    """LiteRT.js from the user's cache, so that it is downloaded once for all runs of the tests."""
+    from browser import skip_or_fail
+
+    from keras_arch.demo.runtime import load_runtime
+    from keras_arch.errors import InputError
+
+    with mock.patch.dict(os.environ, XDG_CACHE_HOME=os.environ["KERAS_ARCH_USER_CACHE"]):
+        try:
+            return load_runtime()
+        except InputError as error:
+            skip_or_fail(str(error), "required", "all")
+
+
+@pytest.fixture(scope="session")
+def demo_page(browser, runtime, quickstart, digits, tmp_path_factory):
+    """The page of the quickstart run, a path. Open it with `browser.open(demo_page.as_uri())`."""
+    from keras_arch.demo.contents import open_files, read_export
+    from keras_arch.demo.page import compose_page
+    from keras_arch.demo.samples import select_samples
+
+    folder = quickstart / "export"
+    contents = open_files(folder, read_export(folder), select_samples(digits, "test"))
+    path = tmp_path_factory.mktemp("page") / "demo.html"
+    path.write_text(compose_page(contents, runtime), encoding="utf-8")
+    return path

@@ -8,7 +8,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import write_tflite
+from conftest import write_tflite, zero_kernels
 from generate import README, VARIABLES, read_table, table_row, variables_of
 from kinds import HEADS, KINDS
 
@@ -56,7 +56,11 @@ def small(name, **options):
     return keras_arch.build(name, **{"input_shape": SHAPE, "classes": 10, **options})
 
 
-classifier = functools.cache(small)  # for tests that do not change it
+@functools.cache
+def classifier(name):
+    """Return a model for tests that neither change it nor depend on its kernels."""
+    with zero_kernels():
+        return small(name)
 
 
 # --- published numbers ---
@@ -83,7 +87,8 @@ DEEP = (
 )
 def published(request):
     """Return every registered model with its default options."""
-    model = keras_arch.build(request.param)
+    with zero_kernels():
+        model = keras_arch.build(request.param)
     assert model.name == request.param
     return model
 
@@ -139,6 +144,7 @@ def test_cifar_parameters_by_hand():
 # --- options ---
 
 
+@pytest.mark.usefixtures("zero_kernels")
 @pytest.mark.parametrize("name", KINDS)
 def test_features_without_top(name):
     features = small(name, include_top=False)
@@ -148,14 +154,13 @@ def test_features_without_top(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_pooled_features(name, tmp_path):
-    features = small(name, include_top=False)
+    options = {"include_top": False, **({"width": 0.25} if name == "googlenet" else {})}  # faster
+    features = small(name, **options)
     features.save_weights(tmp_path / "own.weights.h5")
     images = np.random.default_rng(0).uniform(0, 255, (2, *SHAPE)).astype("float32")
     expected = features(images).numpy()
     for pooling, reduce in (("avg", np.mean), ("max", np.max)):
-        pooled = small(
-            name, include_top=False, pooling=pooling, weights=tmp_path / "own.weights.h5"
-        )
+        pooled = small(name, pooling=pooling, weights=tmp_path / "own.weights.h5", **options)
         np.testing.assert_allclose(
             pooled(images).numpy(), reduce(expected, axis=(1, 2)), rtol=1e-4, atol=1e-5
         )
@@ -187,6 +192,7 @@ def test_options_convert_and_round_trip(name, options, tmp_path):
     )
 
 
+@pytest.mark.usefixtures("zero_kernels")
 @pytest.mark.parametrize("name", KINDS)
 def test_one_channel_any_size_and_input_tensor(name):
     images = keras.Input((None, None, 1), name="mine")
@@ -196,6 +202,7 @@ def test_one_channel_any_size_and_input_tensor(name):
         assert model(np.zeros((1, height, width, 1), "float32")).shape == (1, 10)
 
 
+@pytest.mark.usefixtures("zero_kernels")
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", *HEADS])
 def test_smallest_image(name):
     with pytest.raises(keras_arch.InputError, match=r"at least \d+x\d+ pixels") as excinfo:
@@ -217,6 +224,7 @@ def test_option_b_projects():
     assert count(keras_arch.ResNet20(shortcut="projection").trainable_weights) == 272_474
 
 
+@pytest.mark.usefixtures("zero_kernels")
 def test_cifar_stem_keeps_small_images():
     assert keras_arch.ResNet18(
         include_top=False, stem="cifar", input_shape=(32, 32, 3)
@@ -236,6 +244,7 @@ def test_normalization_is_torchvisions():
     np.testing.assert_allclose(normalized(images), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("zero_kernels")
 @pytest.mark.parametrize(
     ("name", "channels"),
     [
@@ -337,6 +346,7 @@ def test_zero_init_residual_makes_every_block_the_identity(name):
     )
 
 
+@pytest.mark.usefixtures("zero_kernels")
 def test_resnet_d():
     """timm's ResNet-50-D has 25,576,264 parameters."""
     model = keras_arch.ResNet50(variant="d")
@@ -346,12 +356,14 @@ def test_resnet_d():
     assert small("resnet20", variant="d").get_layer("stem_conv").kernel.shape == (3, 3, 3, 16)
 
 
+@pytest.mark.usefixtures("zero_kernels")
 def test_squeeze_and_excitation():
     """Cadene's SE-ResNet-50, after the paper, has 28,088,024 parameters."""
     model = keras_arch.ResNet50(squeeze_excitation_ratio=1 / 16)
     assert count(model.trainable_weights) == 28_088_024
 
 
+@pytest.mark.usefixtures("zero_kernels")
 @pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet20v2"])
 def test_stochastic_depth_grows_linearly_and_drops_complete_branches(name):
     model = small(name, stochastic_depth_rate=0.5)
@@ -368,6 +380,7 @@ def test_stochastic_depth_grows_linearly_and_drops_complete_branches(name):
     assert len(classifier(name).layers) == len(model.layers) - len(drops)
 
 
+@pytest.mark.usefixtures("zero_kernels")
 def test_googlenets_options():
     paper = keras_arch.GoogLeNet(batch_norm=False)
     assert count(paper.trainable_weights) == 6_998_552
@@ -378,6 +391,7 @@ def test_googlenets_options():
     assert small("googlenet", include_top=False).output_shape == (None, 1, 1, 1024)
 
 
+@pytest.mark.usefixtures("zero_kernels")
 def test_googlenet_slimmer_and_with_a_stride():
     """Width 0.5 has half of the filters and a quarter of the multiply-adds in Inception modules."""
     model = keras_arch.GoogLeNet(
@@ -401,6 +415,7 @@ def test_googlenet_slimmer_and_with_a_stride():
         keras_arch.GoogLeNet(width=0)
 
 
+@pytest.mark.usefixtures("zero_kernels")
 def test_googlenets_feature_maps_are_those_of_table_1():
     model = keras_arch.GoogLeNet()
     shapes = {
@@ -417,13 +432,14 @@ def test_googlenets_feature_maps_are_those_of_table_1():
 
 
 def test_strip_auxiliary_heads(tmp_path):
-    model = keras_arch.GoogLeNet(auxiliary_heads=True, classes=10, input_shape=(112, 112, 3))
+    slim = {"classes": 10, "width": 0.25}  # faster
+    model = keras_arch.GoogLeNet(auxiliary_heads=True, input_shape=(112, 112, 3), **slim)
     assert [output.shape for output in model.outputs] == [(None, 10)] * 3
     images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
     main = keras_arch.strip_auxiliary_heads(model)
     assert keras_arch.strip_auxiliary_heads(main) is main
     np.testing.assert_array_equal(main(images).numpy(), model(images)[0].numpy())
-    assert main.count_params() == keras_arch.GoogLeNet(classes=10).count_params()
+    assert main.count_params() == keras_arch.GoogLeNet(**slim).count_params()
     model.save(tmp_path / "model.keras")
     assert keras_arch.open_artifact(tmp_path / "model.keras").predict(images).shape == (2, 10)
     for options in ({"input_shape": (32, 32, 3)}, {"include_top": False}):

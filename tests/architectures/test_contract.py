@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -84,6 +85,23 @@ def is_automatic(layer):
     return re.sub(r"_\d+$", "", unnamed.name) == re.sub(r"_\d+$", "", layer.name)
 
 
+def modules_of(config):
+    """Return the modules of all objects in the configuration of a model."""
+    if isinstance(config, dict):
+        own = {config["module"]} if "module" in config else set()
+        return own.union(*map(modules_of, config.values()))
+    return set().union(*map(modules_of, config)) if isinstance(config, list) else set()
+
+
+def test_all_objects_in_a_file_are_of_keras(model):
+    """So `keras.models.load_model` opens the file without keras_arch."""
+    text = model.to_json()
+    assert "__lambda__" not in text
+    modules = modules_of(json.loads(text))
+    assert "keras.layers" in modules
+    assert {module for module in modules if not f"{module}.".startswith("keras.")} == set()
+
+
 OPEN = """
 import sys, pathlib, keras, numpy as np
 folder, *names = sys.argv[1:]
@@ -95,12 +113,13 @@ assert "keras_arch" not in sys.modules
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 @pytest.mark.parametrize(
     "names",
     [
         ["resnet8"],
-        pytest.param(keras_arch.available(), marks=pytest.mark.slow),
+        keras_arch.available(),
     ],
     ids=["small", "all"],
 )

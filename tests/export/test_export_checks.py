@@ -166,7 +166,12 @@ def test_auxiliary_classifiers_are_stripped_from_a_list_or_dict(wrap):
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda one: {"species": one}, lambda one: [one]], ids=["dict", "list"]
+    "wrap",
+    [
+        lambda one: {"species": one},
+        pytest.param(lambda one: [one], marks=pytest.mark.slow),
+    ],
+    ids=["dict", "list"],
 )
 def test_one_output_is_one_output_however_wrapped(wrap, tmp_path):
     plain = classifier()
@@ -317,7 +322,7 @@ def test_a_folder_may_be_named_as_a_pattern(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {folder.name, other.name}
 
 
-FREE_NAMES = ("efficientnetv2-b0", "_modèle 日本")
+FREE_NAMES = (pytest.param("efficientnetv2-b0", marks=pytest.mark.slow), "_modèle 日本")
 
 
 def named(name):
@@ -410,7 +415,9 @@ def test_mixed_precision_is_refused(nested, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", [range(3), np.arange(3), ["0", 1, "2"]], ids=["range", "numpy", "mixed"]
+    "names",
+    [pytest.param(range(3), marks=pytest.mark.slow), np.arange(3), ["0", 1, "2"]],
+    ids=["range", "numpy", "mixed"],
 )
 def test_numbers_are_class_names(names, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_arch.export.verification.verify.THREADS", (1,))

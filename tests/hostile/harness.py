@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, run_script
+from demo_files import RUNTIME, write_export
 from PIL import Image
 
 LONGEST = 300  # characters of a message
@@ -50,7 +51,7 @@ def options_of(path):
 
 def tree_of(folder):
     """Return {path: state} of everything in a directory: mode, and hash of each file."""
-    return {path: state_of(path) for path in sorted(Path(folder).rglob("*"))}
+    return {path: state_of(path) for path in Path(folder).rglob("*")}
 
 
 def state_of(path):
@@ -138,11 +139,13 @@ def make_run(folder, digits):
 
 @pytest.fixture(scope="module")
 def world(digits, data_dir):
-    """A directory with two runs, an image and data."""
-    with tempfile.TemporaryDirectory() as name:
+    """A directory with two runs, the first of them exported, an image and data."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_arch.demo.runtime.load_runtime", lambda: RUNTIME)  # no download
         folder = Path(name)
         make_run(folder / "run", digits)
         shutil.copytree(folder / "run", folder / "other")
+        write_export(folder / "run" / "export", data="digits")
         shutil.copy(DIGIT, folder / "digit.png")
         shutil.copytree(data_dir, folder / "data")
         for number, pixels in enumerate(

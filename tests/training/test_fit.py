@@ -248,8 +248,8 @@ def test_nan_loss_is_a_one_line_error_without_files(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_test_split_is_not_touched(digits, tmp_path):
-    blind = dataclasses.replace(digits, test=None)
+def test_the_test_split_is_not_touched(small_digits, tmp_path):
+    blind = dataclasses.replace(small_digits, test=None)
     model = keras_arch.ResNet8(input_shape=(8, 8, 1))
     history = keras_arch.fit(
         model, blind, dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=2), tmp_path

@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 import keras_arch
-from keras_arch.data.splits import InMemory
 from keras_arch.files import cache_folder, warn_without_cache
 from keras_arch.training import precision
 from keras_arch.training.fit import compile_copy
@@ -133,12 +132,9 @@ def test_precision_of_a_gpu_depends_on_its_compute_capability(
     assert choose_precision("auto").name == expected
 
 
-def test_a_resumed_run_keeps_its_precision(measured, monkeypatch, digits, tmp_path):
+def test_a_resumed_run_keeps_its_precision(measured, monkeypatch, small_digits, tmp_path):
     """New measurements do not change the precision of a started run."""
-    data = dataclasses.replace(
-        digits, train=InMemory(digits.train.images[:64], digits.train.labels[:64])
-    )
-    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1, batch_size=64)
+    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1, batch_size=160)
     used, copy = [], compile_copy
     monkeypatch.setattr(
         "keras_arch.training.fit.compile_copy",
@@ -148,7 +144,11 @@ def test_a_resumed_run_keeps_its_precision(measured, monkeypatch, digits, tmp_pa
     for epochs in (1, 2):
         model = keras_arch.ResNet8(input_shape=(8, 8, 1))
         keras_arch.fit(
-            model, data, dataclasses.replace(recipe, epochs=epochs), tmp_path, resume=epochs == 2
+            model,
+            small_digits,
+            dataclasses.replace(recipe, epochs=epochs),
+            tmp_path,
+            resume=epochs == 2,
         )
         precision.remembered_speeds.cache_clear()
         (cache_folder() / "precision.json").unlink(missing_ok=True)

@@ -91,14 +91,14 @@ def test_resumed_state_is_bit_identical(digits, tmp_path, monkeypatch):
     assert histories[0] == histories[1]
 
 
-def test_damaged_and_foreign_checkpoints_raise(digits, tmp_path):
+def test_damaged_and_foreign_checkpoints_raise(small_digits, tmp_path):
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
-    keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1)), digits, recipe, tmp_path)
+    keras_arch.fit(keras_arch.ResNet8(input_shape=(8, 8, 1)), small_digits, recipe, tmp_path)
     with pytest.raises(
         keras_arch.InputError, match="is the checkpoint of another network or optimizer"
     ):
         keras_arch.fit(
-            keras_arch.Plain20(input_shape=(8, 8, 1)), digits, recipe, tmp_path, resume=True
+            keras_arch.Plain20(input_shape=(8, 8, 1)), small_digits, recipe, tmp_path, resume=True
         )
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(path.read_bytes()[:-100])
@@ -106,7 +106,7 @@ def test_damaged_and_foreign_checkpoints_raise(digits, tmp_path):
         keras_arch.InputError, match=r"checkpoint\.npz is damaged\..* Pass resume=False"
     ):
         keras_arch.fit(
-            keras_arch.ResNet8(input_shape=(8, 8, 1)), digits, recipe, tmp_path, resume=True
+            keras_arch.ResNet8(input_shape=(8, 8, 1)), small_digits, recipe, tmp_path, resume=True
         )
 
 

@@ -127,6 +127,7 @@ def test_another_file_is_refused_because_it_does_not_show_its_order(tmp_path):
 # --- other collections, with projections (option B) ---
 
 
+@pytest.mark.usefixtures("zero_kernels")
 @pytest.mark.parametrize(
     ("builder", "options"),
     [("resnet20", {"shortcut": "projection"}), ("resnet18", {"stem": "cifar", "classes": 10})],
@@ -169,6 +170,7 @@ def test_the_recipe_fine_tunes_published_weights(
     assert accuracy > 0.8  # 0.1 by chance
 
 
+@pytest.mark.usefixtures("zero_kernels")
 @pytest.mark.parametrize(
     ("name", "collection"),
     [

@@ -53,6 +53,7 @@ def rebuild_state(model, scale):
     return state
 
 
+@pytest.mark.usefixtures("zero_kernels")
 @pytest.mark.parametrize(("name", "size"), CASES)
 def test_timms_logits(name, size):
     model = build(name, size)
