@@ -1,5 +1,6 @@
 """Show names and values of users as text: on a screen, in a figure, in Markdown."""
 
+import html
 import os
 import re
 import reprlib
@@ -29,6 +30,11 @@ def printable(text) -> str:
         else char
         for char in str(text)
     )
+
+
+def escape_html(text) -> str:
+    """Return `text` for an HTML page, with control characters as escape sequences."""
+    return html.escape(printable(text))
 
 
 def shorten(text, cells: int = NAME_CELLS) -> str:

@@ -6,7 +6,6 @@ browser, light or dark.
 
 import base64
 import dataclasses
-import html
 import io
 import json
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..files import atomic_write
 from ..recipes import Recipe
 from ..runs.folder import data_name, model_name
 from ..runs.history import read_history
-from ..text import printable
+from ..text import escape_html
 from .figures import draw_confusion, draw_curves, draw_mistakes, draw_reliability
 from .tables import (
     balanced_columns,
@@ -28,29 +27,8 @@ from .tables import (
 )
 
 EXPORT_MARK = "<!-- export -->"  # the place of the table of exported files
-STYLE = """
-:root { color-scheme: light dark; --line: light-dark(#ddd, #444);
-        --soft: light-dark(#595959, #aaa); }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color: light-dark(#222, #ddd); background: light-dark(#fff, #181818);
-       overflow-wrap: anywhere; }
-h1, h2 { line-height: 1.2; font-weight: 600; } h1 { margin-bottom: 0; }
-h2 { margin: 2.5rem 0 .75rem; }
-p { margin: .5rem 0; } p.soft, th { color: var(--soft); }
-.wide { overflow-x: auto; overflow-wrap: normal; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .2rem 1.6rem .2rem 0; border-bottom: 1px solid var(--line);
-         font-weight: normal; white-space: nowrap; }
-th:first-child, td:first-child, .text th, .text td { text-align: left; }
-img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1rem;
-     margin: 1.5rem 0 0; }
-dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.5rem; line-height: 1.3; }
-@media (prefers-color-scheme: dark) { img { padding: .5rem; box-sizing: border-box; } }
-@media (max-width: 30rem) { body { margin: 1rem auto; } dl { grid-template-columns: 1fr 1fr; }
-                            dd { font-size: 1.25rem; } table { font-size: .85rem; }
-                            th, td { padding-right: .8rem; } }
-"""
+DEMO_PAGE = "demo.html"  # in an export directory, the page of keras-arch demo
+STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
 def write_figures_and_report(folder: Path, mistakes: list) -> None:
@@ -149,7 +127,7 @@ def write_report(folder, mistakes):
     title = f"{model_name(recipe['model'])} on {data_name(recipe['dataset'])}"
     images = ", ".join(f"{count:,} {split}" for split, count in run["images"].items())
     parts = [
-        f"<h1>{escape(title)}</h1>",
+        f"<h1>{escape_html(title)}</h1>",
         f'<p class="soft">{len(class_names):,} classes. Images: {images}.</p>',
         "<dl>"
         + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in numbers.items())
@@ -177,7 +155,7 @@ def write_report(folder, mistakes):
     page = (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n"
+        f"<title>{escape_html(title)}</title>\n"
         f"<style>{STYLE}</style>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
     write_page(folder / "report.html", page)
@@ -205,7 +183,9 @@ def insert_export(path: Path, report: dict) -> None:
     if operators := operator_columns(report):
         section += "<h2>Operators</h2>" + columns_table(operators)
     for line in refusal_lines(report):
-        section += f"<p>{escape(line)}</p>"
+        section += f"<p>{escape_html(line)}</p>"
+    if (path.parent / "export" / DEMO_PAGE).is_file():
+        section += f'<p><a href="export/{DEMO_PAGE}">Classify images in this browser</a></p>'
     write_page(path, f"{before}{EXPORT_MARK}\n{section}\n{EXPORT_MARK}{after}")
 
 
@@ -224,9 +204,9 @@ def html_table(titles, rows, style=""):
         rows: list of texts for each row.
         style: "text" to align all columns to the left, "" for numbers after the first column.
     """
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    head = "".join(f'<th scope="col">{escape_html(title)}</th>' for title in titles)
     body = "\n".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{escape_html(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f'<div class="wide"><table class="{style}">\n<tr>{head}</tr>\n{body}\n</table></div>'
 
@@ -237,14 +217,9 @@ def embed_figure(draw, heading, caption):
     with warn_on_failure(f"The figure {heading!r} of report.html"):
         draw(file)
         image = base64.b64encode(file.getvalue()).decode()
-        text = escape(f"{heading}: {caption}")
+        text = escape_html(f"{heading}: {caption}")
         return f'<img alt="{text}" src="data:image/png;base64,{image}">'
     return ""
-
-
-def escape(text):
-    """Return `text` as HTML, with control characters as escape sequences."""
-    return html.escape(printable(text))
 
 
 def write_page(path, page):
