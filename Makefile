@@ -25,9 +25,14 @@ quickstart: .venv/installed  ## train a small ResNet on digits, export it and ve
 	@$(RUN) scripts/export.py $(QUICKSTART)
 	@printf '\nRun saved to %s. Open %s/report.html in a browser for a summary.\n' $(QUICKSTART) $(QUICKSTART)
 	@printf 'Next steps (first activate the environment: . .venv/bin/activate):\n'
+	@echo "  keras-arch demo $(QUICKSTART)"
 	@echo "  keras-arch predict $(QUICKSTART)/export/model_int8.tflite examples/digit.png"
 	@echo "  keras-arch evaluate $(QUICKSTART)/model.keras $(QUICKSTART)/export/model_int8.tflite"
 	@echo "  keras-arch train --help"
+
+demo: .venv/installed  ## write a page that classifies digits in a browser, after make quickstart
+	@test -f $(QUICKSTART)/export/export.json || $(MAKE) --no-print-directory quickstart
+	@$(RUN) scripts/demo.py $(QUICKSTART)
 
 test: .venv/installed  ## run the tests
 	@$(RUN) -m pytest
@@ -66,4 +71,4 @@ lock:  ## update requirements.lock to the newest allowed versions
 clean:  ## remove .venv, builds and caches, but not saved_models/
 	@rm -rf .venv dist site .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup quickstart test slowtest check format generate docs package lock clean
+.PHONY: help setup quickstart demo test slowtest check format generate docs package lock clean

@@ -17,6 +17,7 @@ PROGRAM = "keras-arch"
 COMMANDS = {
     "train": "Train a model, evaluate it and write a run directory.",
     "export": "Export a run or a .keras file for mobile and verify the files.",
+    "demo": "Write a page that runs exported files in a browser.",
     "evaluate": "Evaluate and compare models.",
     "predict": "Classify images.",
     "compare": "Compare training runs.",

@@ -146,6 +146,7 @@ def debug(options, names):
 def export(options, names, folder):
     """Write the export directory and add the export to the report.html of a run."""
     with quiet():
+        from keras_arch.demo.contents import tflite_files
         from keras_arch.export.classifier import write_export
         from keras_arch.export.record import raise_problems, smallest_file
         from keras_arch.reports.html import add_export
@@ -174,6 +175,8 @@ def export(options, names, folder):
     if table:
         print("Next (to deploy to Android and iOS, see docs/mobile.md):")
         say(f"  keras-arch predict {folder / smallest_file(report)} IMAGE")
+    if tflite_files(report):
+        say(f"  keras-arch demo {options.model if source.run else folder}")
 
 
 if __name__ == "__main__":

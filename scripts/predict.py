@@ -13,7 +13,10 @@ from keras_arch.options import Metavar, Positional, Range
 
 @dataclass
 class Options:
-    """Print the most probable classes of each image."""
+    """Print the most probable classes of each image.
+
+    To classify images in a browser, run keras-arch demo.
+    """
 
     artifact: Annotated[Path, Positional("MODEL")]
     """Run directory, .keras, .tflite or .onnx file, SavedModel directory, or demo."""

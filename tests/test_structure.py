@@ -38,12 +38,12 @@ def imports_of(path):
 
 # {directory: modules and directories that it may import}, from recipe to report.
 LEAVES = {
-    *("class_names", "datasets", "errors", "files", "keras_private", "machine", "models"),
-    *("options", "plugins", "published", "text"),
+    *("class_names", "datasets", "downloads", "errors", "files", "keras_private", "machine"),
+    *("models", "options", "plugins", "published", "text"),
 }
 ALLOWED = {
     "architectures": {"errors", "published", "weights"},
-    "weights": {"class_names", "errors", "files", "models", "published", "text"},
+    "weights": {"class_names", "downloads", "errors", "files", "models", "published", "text"},
     "images": {"errors", "files"},
     "artifacts": {"class_names", "errors", "files", "machine", "models", "published", "text"},
     "data": LEAVES | {"images", "recipes"},
@@ -52,6 +52,8 @@ ALLOWED = {
     "evaluation": LEAVES | {"images", "artifacts", "data"},
     "export": LEAVES | {"formats", "images", "artifacts", "data", "runs", "evaluation"},
     "reports": LEAVES | {"recipes", "formats", "data", "runs", "evaluation", "export"},
+    "demo": LEAVES
+    | {"formats", "images", "artifacts", "data", "runs", "evaluation", "export", "reports"},
 }
 
 
@@ -154,6 +156,7 @@ def test_public_names_exist_and_have_docstrings():
         "predict.py --help",
         "compare.py --help",
         "cost.py --help",
+        "demo.py --help",
         "show_data.py --help",
     ],
 )

@@ -39,17 +39,35 @@ def open_run(
             "Finish the training with keras-arch train --resume."
         )
     model = strip_auxiliary_heads(load_keras(folder / "model.keras"))
-    recipe, size = run["recipe"], run["recipe"].image_size
+    size = run["recipe"].image_size
     if settings.height is not None and settings.width is not None:
         size = (settings.height, settings.width)
         model = resize_model(model, settings.height, settings.width)
+    return run, model, load_run_data(folder, run, size, data_dir)
+
+
+def load_run_data(
+    folder: Path, run: dict[str, Any], size: tuple[int, int], data_dir: str | Path | None = None
+) -> Dataset:
+    """Load the dataset of a run.
+
+    Args:
+        folder: run directory.
+        run: what `read_run` returned.
+        size: height and width of the images in pixels.
+        data_dir: directory of TFDS datasets. None: the directory that the run used.
+
+    Raises:
+        InputError (a ValueError): the dataset has changed, or it does not exist.
+    """
+    recipe = run["recipe"]
     data = load_dataset(recipe.dataset, data_dir or run["data_dir"], size, **recipe.data_options)
     if changed := data_changes(folder, run, data):
         raise InputError(
             f"{folder} was trained on other data. Received: {', '.join(changed)}. Restore the "
             "original data, or train again."
         )
-    return run, model, data
+    return data
 
 
 def source_of_run(

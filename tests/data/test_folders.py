@@ -408,6 +408,7 @@ def test_train_on_a_folder(script, tmp_path, capfd, monkeypatch):
     words = "train.py quickstart --dataset pictures --epochs 4 --batch-size 8 --augment flip_crop --learning-rate 0.02"
     assert script(*words.split()) == 0
     assert script("export.py", "saved_models/resnet8-pictures", "--formats", "float32", "int8") == 0
+    assert capfd.readouterr().out.endswith("  keras-arch demo saved_models/resnet8-pictures\n")
     assert (
         script(
             "evaluate.py",

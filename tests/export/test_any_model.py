@@ -546,6 +546,7 @@ def test_the_command_exports_a_file_of_any_origin(folder, capfd, monkeypatch):
     assert "Exporting to my-net_export and verifying" in printed
     assert "Verified on 12 test images:" in printed
     assert "raw pixels of 0-255" in printed
+    assert printed.endswith("  keras-arch demo my-net_export\n")
     report = json.loads((folder / "my-net_export/export.json").read_text())
     assert report["dataset"] is None
     assert report["verification"]["top1"] == 1

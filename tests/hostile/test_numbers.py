@@ -18,6 +18,7 @@ COMMANDS = {  # words before the option: first work of the script
     "train.py quickstart": "keras_arch.load_dataset",
     "export.py run": "keras_arch.export.run.open_run",
     "cost.py resnet8": "keras_arch.build",
+    "demo.py run": "keras_arch.demo.contents.find_export",
     "predict.py model.keras picture.png": "keras_arch.images.find.find_images",
     "show_data.py digits": "keras_arch.load_dataset",
     "evaluate.py model.keras": "keras_arch.open_artifact",

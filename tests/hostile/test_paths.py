@@ -40,6 +40,10 @@ OPTIONS = [  # (command, use of the path BAD, suffixes that make a difference)
         *(FOLDER, ("",)),
     ),
     ("export.py run --data-dir BAD", STORE, ("",)),
+    ("demo.py BAD", ARTIFACT, ("",)),
+    ("demo.py run --test BAD", IMAGES, ("", ".npz", ".csv")),
+    ("demo.py run --data-dir BAD", STORE, ("",)),
+    ("demo.py run --output BAD", FILE, (".html",)),
     ("compare.py run BAD", ARTIFACT, ("",)),
     ("compare.py run other --output BAD", FILE, (".png",)),
     ("show_data.py BAD", IMAGES, ("", ".npz", ".csv")),
@@ -91,6 +95,7 @@ FIRST_WORK = {
     "predict.py": "keras_arch.evaluation.predictions.explain",
     "evaluate.py": "keras_arch.evaluation.evaluate.compare",
     "export.py": "keras_arch.export.classifier.write_export",
+    "demo.py": "keras_arch.demo.contents.open_artifact",
     "compare.py": "keras_arch.reports.figures.draw_curves",
     "show_data.py": "keras_arch.data.dataset.count_images",
 }
@@ -99,6 +104,7 @@ BEFORE_OUTPUT = {  # work that must not start before the output is checked
     "predict.py": "keras_arch.images.find.find_images",
     "evaluate.py": "keras_arch.open_artifact",
     "export.py": "keras_arch.export.model_file.load_keras",
+    "demo.py": "keras_arch.demo.runtime.load_runtime",
     "compare.py": "keras_arch.runs.record.read_run",
     "show_data.py": "keras_arch.load_dataset",
 }
@@ -114,6 +120,8 @@ INSIDE = [  # outputs inside inputs, and inputs inside outputs
     "evaluate.py run --dataset images --output images/class0/new",
     "export.py run/model.keras --calibration images --output images",
     "export.py run/model.keras --calibration digits --test images --output images/class0/new",
+    "demo.py run --test images --output images/page.html",
+    "demo.py run --test images --output images/class0/page.html",
     "show_data.py images --output images/class0/data.png",
     "show_data.py images --output images/data.png",
     "compare.py run run",
@@ -154,7 +162,7 @@ def bad(world):  # noqa: F811
         path.chmod(0o755)
 
 
-QUICK = ("", ".npz", ".png", ".keras")  # suffixes
+QUICK = ("", ".npz", ".png", ".keras", ".html")  # suffixes
 
 
 def is_quick(typed, path):

@@ -16,6 +16,7 @@ TEXTS = {  # options that take the name of something
     "cost.py resnet8": ("",),
     "show_data.py": ("",),
     "evaluate.py run": ("--dataset",),
+    "demo.py run": ("--test",),
 }
 WORDS = {
     "unknown": "nosuch",
@@ -77,6 +78,16 @@ CONTRADICTIONS = [
     "export.py run/model.keras --calibration digits --labels run/labels.txt --output images",
     "export.py digit.png",
     "export.py digit.png --calibration digits",
+    "demo.py",
+    "demo.py other",
+    "demo.py digit.png",
+    "demo.py run/model.keras",
+    "demo.py run other",
+    "demo.py run --output page",
+    "demo.py run --output page.HTML",
+    "demo.py run --open yes",
+    "demo.py demo --test digits",
+    "demo.py demo --data-dir data",
     "predict.py run digit.png --format table json",
     "predict.py digit.png run",
     "predict.py run",
@@ -200,6 +211,7 @@ def test_bad_words_are_refused_in_one_line(typed, names, what, world, monkeypatc
         "show_data.py": "keras_arch.data.dataset.count_images",
         "cost.py": "keras_arch.cost",
         "export.py": "keras_arch.export.classifier.write_export",
+        "demo.py": "keras_arch.demo.contents.open_artifact",
     }
     monkeypatch.setattr(late[script], start_working)
     monkeypatch.chdir(world)

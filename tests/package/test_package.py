@@ -46,9 +46,12 @@ def test_the_sdist_has_every_tracked_file(built):
 
 def test_the_wheel_has_the_package_and_the_scripts(built):
     names = set(zipfile.ZipFile(built[1]).namelist())
-    files = {str(path.relative_to(ROOT)) for path in (ROOT / "keras_arch").rglob("*.py*")}
-    files = {name for name in files if "__pycache__" not in name}
+    suffixes = (".py", ".pyi", ".css", ".html", ".js")
+    paths = [path for path in (ROOT / "keras_arch").rglob("*") if path.suffix in suffixes]
+    files = {str(path.relative_to(ROOT)) for path in paths}
     trained = {f"keras_arch/trained/cifar10_jpeg/{name}" for name in TRAINED}
+    images = (ROOT / "keras_arch" / "trained").rglob("*.jpg")
+    trained |= {str(path.relative_to(ROOT)) for path in images}
     scripts = {f"keras_arch/scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py")}
     info = f"keras_arch-{keras_arch.__version__}.dist-info"
     assert {name for name in names if not name.startswith(info)} == {

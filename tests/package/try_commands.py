@@ -40,4 +40,6 @@ if __name__ == "__main__":
     line = run("predict", "run/export/model_int8.tflite", "images/digit 7/7.png", "--format", "csv")
     assert "digit 7" in line.splitlines()[1], line
     assert "multiply-adds" in run("cost", "resnet8")
+    run("demo", "run")  # downloads LiteRT.js, unless it is in the cache
+    assert Path("run/export/demo.html").stat().st_size > 3_000_000
     print("keras-arch: passed, top-1", *(f"{value:.1%}" for value in accuracy))

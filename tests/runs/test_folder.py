@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from conftest import ROOT
+from demo_files import write_export
 from PIL import Image
 
 from keras_arch.recipes import Recipe
@@ -24,6 +25,7 @@ def place(tmp_path, monkeypatch, data_dir):
             picture.save(folder / "ab"[number % 2] / f"{number}.png")
     recipe = dataclasses.asdict(Recipe("resnet8", "digits", epochs=1, learning_rate=1))
     (tmp_path / "owner" / "run.json").write_text(json.dumps({"recipe": recipe}))
+    write_export(tmp_path / "exported", data=tmp_path / "pictures")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "link").symlink_to(tmp_path / "pictures")
     monkeypatch.chdir(tmp_path)
@@ -55,6 +57,10 @@ TYPED = [
     ("predict.py MODEL pictures --explain pictures/why", INSIDE),
     ("predict.py MODEL pictures/a --explain link/a", INSIDE),
     (f"predict.py MODEL {DIGIT} --explain loop", LOOP),
+    ("demo.py exported --output pictures/page.html", INSIDE),
+    ("demo.py exported --test link --output pictures/a/page.html", INSIDE),
+    ("demo.py exported --output loop/page.html", LOOP),
+    ("demo.py demo --output loop/page.html", LOOP),
     ("show_data.py pictures --output pictures/a/data.png", INSIDE),
     ("show_data.py digits --output loop/data.png", LOOP),
     ("compare.py pictures loop", LOOP),

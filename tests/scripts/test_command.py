@@ -78,7 +78,10 @@ def test_version(capfd):
     [
         (["trian"], "Expected a command of keras-arch. Received: 'trian'. Did you mean train?"),
         (["show_data", "digits"], "Did you mean show-data?"),
-        (["--resume"], "Use one of train, export, evaluate, predict, compare, cost, show-data."),
+        (
+            ["--resume"],
+            "Use one of train, export, demo, evaluate, predict, compare, cost, show-data.",
+        ),
         (["train", "ROOT/tests"], "is not a run directory: it has no run.json."),
         (["cost", "resnet9"], "Did you mean"),
         (["train", "saved_models/no such run"], "saved_models/no such run does not exist. Pass a"),
@@ -126,6 +129,7 @@ def test_bash_completes_commands_recipes_and_options(capfd):
 NEEDS = {
     "train.py quickstart --output OUT": "train",
     "export.py RUN": "export",
+    "demo.py demo": "predict",
     "evaluate.py RUN --output OUT": "train",
     "predict.py RUN examples/digit.png": "predict",
     "compare.py RUN RUN --output OUT.png": "train",

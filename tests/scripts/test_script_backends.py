@@ -1,4 +1,7 @@
-"""Keras backends of the scripts: export and Grad-CAM use TensorFlow, all others that of Keras."""
+"""Keras backends of the scripts: all use that of Keras, except exports and Grad-CAM.
+
+Those use TensorFlow, also the page of an export, which reads its data.
+"""
 
 import importlib.util
 import json
@@ -16,6 +19,8 @@ DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
 # {command that stops with an error before it uses Keras: its backend}
 BACKENDS = {
     "export.py DIRECTORY": "tensorflow",
+    "demo.py DIRECTORY": "tensorflow",
+    "demo.py demo --output FILE": "jax",
     "predict.py FILE IMAGE --explain FILE": "tensorflow",
     "predict.py FILE IMAGE": "jax",
     "train.py quickstart --output FILE": "jax",
@@ -27,7 +32,7 @@ BACKENDS = {
 
 
 @pytest.mark.parametrize("command", BACKENDS)
-def test_only_export_and_explain_choose_tensorflow(command, script, tmp_path, monkeypatch):
+def test_only_export_demo_and_explain_choose_tensorflow(command, script, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert keras.backend.backend() == "tensorflow"  # in this process
     (tmp_path / "file").touch()

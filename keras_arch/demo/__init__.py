@@ -1,0 +1,1 @@
+"""A page in which exported files classify images in a browser."""
