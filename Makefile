@@ -60,12 +60,16 @@ ENVIRONMENTS := jax torch predict all
 package: .venv/installed  ## build the wheel and try it in new environments
 	@bash .ci/package $(ENVIRONMENTS)
 
-COMPILE := uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-header --quiet
+COMPILE := uv pip compile --universal --python-version 3.11 --upgrade --no-header --quiet
+LOCK := $(COMPILE) pyproject.toml --extra dev
+LOCK_BEAM := $(COMPILE) pyproject.toml --extra predict examples/beam/requirements.in
 
 lock:  ## update requirements.lock to the newest allowed versions
 	@test -x .venv/bin/uv || $(MAKE) setup
-	@.venv/bin/$(COMPILE) --output-file requirements.new
-	@{ echo "# Written by: make lock ($(COMPILE))"; cat requirements.new; } > requirements.lock
+	@.venv/bin/$(LOCK) --output-file requirements.new
+	@{ echo "# Written by: make lock ($(LOCK))"; cat requirements.new; } > requirements.lock
+	@.venv/bin/$(LOCK_BEAM) --output-file requirements.new
+	@{ echo "# Written by: make lock ($(LOCK_BEAM))"; cat requirements.new; } > examples/beam/requirements.lock
 	@rm requirements.new
 
 clean:  ## remove .venv, builds and caches, but not saved_models/

@@ -23,6 +23,7 @@ EXTRAS = {
     "onnx": (*TRAIN, "onnx", "onnxruntime", "tf2onnx"),
     "jax": ("jax",),
     "torch": ("torch",),
+    "parquet": ("pyarrow",),
     "hub": ("huggingface_hub",),
 }
 BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}  # {Keras backend: extra}

@@ -443,6 +443,20 @@ def hash_of(arrays: Iterable["np.ndarray"]) -> str:
     return digest.hexdigest()
 
 
+def hash_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_of_path(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of all files in a directory."""
+    if path.is_file():
+        return hash_of_file(path)
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    return hash_of_json([[str(file.relative_to(path)), hash_of_file(file)] for file in inside])
+
+
 def find_in_run(artifact: str | Path, name: str) -> Path | None:
     """Return the file `name` of the run directory that contains `artifact`, or None.
 

@@ -1,7 +1,5 @@
 """Read a CSV manifest: a row per image with the columns path, label and, optionally, split."""
 
-import csv
-import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -10,22 +8,16 @@ from typing import NamedTuple
 
 from ..class_names import NOT_IN_LABELS
 from ..datasets import is_manifest
-from ..errors import DataWarning, InputError, first_line
-from ..files import real_path, refuse_pipe
+from ..errors import DataWarning, InputError
+from ..files import real_path
 from ..text import brief, join_first, shorten
 from .dataset import SPLIT_NAMES
 from .image_folder import ClassPaths, ImageFolder
+from .table import directory_of, read_table
 
 COLUMNS = ("path", "label", "split")  # split is optional
 SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 ROWS_LISTED = 20  # in the details of an error
-
-
-class Table(NamedTuple):
-    """The cells of a CSV file, without spaces around them. Rows without text are left out."""
-
-    columns: list[str]  # in lower case
-    rows: dict[int, list[str]]  # {number: cells}; the header is row 1
 
 
 class Row(NamedTuple):
@@ -80,63 +72,9 @@ def read_manifest(path: Path) -> ImageFolder:
     return ImageFolder({split: Path(split) for split in used}, used)
 
 
-def read_table(path: Path) -> Table:
-    """Read a CSV file in UTF-8, with or without a byte order mark.
-
-    Raises:
-        InputError (a ValueError): the file cannot be read, or lacks the columns of a manifest.
-    """
-    text = io.StringIO(read_text(path), newline="")
-    reader = csv.reader(text, skipinitialspace=True, strict=True)
-    try:
-        lines = list(reader)
-    except csv.Error as error:
-        raise InputError(
-            f"{path} must be a CSV file. Received: {first_line(error)} (line {reader.line_num}). "
-            "Save the table as CSV."
-        ) from error
-    header = lines[0] if lines else []
-    columns = [name.strip().lower() for name in header]
-    if any(columns.count(name) != 1 for name in ("path", "label")) or columns.count("split") > 1:
-        raise InputError(
-            f"The first row of {path} must name the columns path and label, and optionally split. "
-            f"Received: {brief(','.join(header))}. Separate names by commas."
-        )
-    rows = {
-        number: [cell.strip() for cell in cells]
-        for number, cells in enumerate(lines[1:], start=2)
-        if any(map(str.strip, cells))
-    }
-    return Table(columns, rows)
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file without a byte order mark, or raise InputError."""
-    refuse_pipe(path)
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist. Pass an existing .csv file.") from None
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read. Received: {first_line(error)}. Pass a .csv file."
-        ) from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path} must be UTF-8 text. Received: the byte 0x{error.object[error.start]:02x} in "
-            f"line {line}. Save it as CSV in UTF-8."
-        ) from error
-
-
 def has_splits(path: Path) -> bool:
     """Return whether a manifest has the column split."""
     return "split" in read_table(path).columns
-
-
-def directory_of(path: Path) -> str:
-    """Return the directory to which the paths in a manifest are relative."""
-    return str(path.resolve().parent)
 
 
 def parse_row(columns: Sequence[str], cells: Sequence[str], directory: str) -> Row:

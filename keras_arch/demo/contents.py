@@ -11,6 +11,7 @@ import numpy as np
 
 from ..artifacts.open import open_artifact
 from ..errors import DataWarning, InputError, first_line
+from ..evaluation.ranking import top_classes
 from ..images.find import find_images
 from ..images.read import read_image
 from ..published import DEMO
@@ -217,7 +218,7 @@ def read_file(path: Path, samples: Samples, limit: float) -> ExportedFile:
     channels = max(artifact.image_shape[2] or 0, samples.pixels.shape[3])
     images = np.broadcast_to(samples.pixels, (*samples.pixels.shape[:3], channels))
     probabilities = artifact.predict(images)
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+    order = top_classes(probabilities, TOP)
     answers = [
         [(int(label), float(row[label])) for label in labels]
         for row, labels in zip(probabilities, order, strict=True)

@@ -7,10 +7,12 @@
 5. Resize with antialiased bilinear interpolation.
 """
 
+import os
 import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -48,15 +50,15 @@ TRANSPOSE = {  # {orientation: operation that gives the upright image}
 
 
 def read_image(
-    path: str | Path,
+    path: str | Path | BinaryIO,
     shape: tuple[int | None, int | None, int],
     box: Callable[[tuple[int, int]], tuple[float, float, float, float]] | None = None,
 ) -> np.ndarray:
     """Read, crop and resize an image.
 
     Args:
-        path: file in one of the `PILLOW_FORMATS`, of any size and mode. The first frame of an animation
-            and the first page of a TIFF are read.
+        path: file in one of the `PILLOW_FORMATS`, of any size and mode, or an open file with its
+            bytes. The first frame of an animation and the first page of a TIFF are read.
         shape: (height, width, channels) of the result. 1 channel is grayscale, 3 channels are RGB.
             None keeps the height or width of the image.
         box: function from (width, height) of the image to the crop (left, top, right, bottom), in
@@ -77,18 +79,21 @@ def read_image(
     return np.asarray(image).reshape(size[1], size[0], channels)
 
 
-def open_image(path: str | Path) -> Image.Image:
+def open_image(path: str | Path | BinaryIO) -> Image.Image:
     """Open an image with Pillow as one of the `PILLOW_FORMATS`, so that Pillow starts no other program."""
     return Image.open(path, formats=PILLOW_FORMATS)
 
 
-def decode_file(path: str | Path) -> tuple[Image.Image, bool]:
+def decode_file(path: str | Path | BinaryIO) -> tuple[Image.Image, bool]:
     """Decode an image, rotate it upright and remove transparency.
 
     Returns:
         The image with mode "L" or "RGB", and whether it is grayscale.
     """
-    refuse_pipe(path)
+    name = "An open file"
+    if isinstance(path, (str, os.PathLike)):
+        name = str(path)
+        refuse_pipe(path)
     try:
         with open_image(path) as file:
             image = composite_on_white(convert_to_8_bits(rotate_upright(file), file))
@@ -100,7 +105,7 @@ def decode_file(path: str | Path) -> tuple[Image.Image, bool]:
         raise
     except Exception as error:  # a damaged file can raise any exception
         raise InputError(
-            f"{path} cannot be decoded as an image. Received: {first_line(error)}. "
+            f"{name} cannot be decoded as an image. Received: {first_line(error)}. "
             "Pass an image file such as JPEG or PNG."
         ) from error
 

@@ -1,11 +1,10 @@
 """Download of published checkpoints into the user's cache. Their SHA-256 is checked."""
 
-import hashlib
 from pathlib import Path
 
 from ..downloads import fetch
 from ..errors import InputError, first_line
-from ..files import atomic_write, cache_folder
+from ..files import atomic_write, cache_folder, hash_of_file
 from ..published import PUBLISHED
 
 
@@ -58,9 +57,3 @@ def published_hash(file: str) -> str:
 def has_published_hash(path: Path, file: str) -> bool:
     """Return whether a file has the SHA-256 in the name of a checkpoint."""
     return hash_of_file(path).startswith(published_hash(file))
-
-
-def hash_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

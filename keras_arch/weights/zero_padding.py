@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..files import is_path
+from ..files import hash_of_file, is_path
 from ..published import PUBLISHED
-from .download import hash_of_file, published_hash
+from .download import published_hash
 
 
 def is_centered(source: Any) -> bool:

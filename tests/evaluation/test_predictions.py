@@ -20,7 +20,8 @@ from keras_arch.artifacts.artifact import Artifact
 from keras_arch.class_names import class_names_or_numbers
 from keras_arch.evaluation.grad_cam import grad_cam
 from keras_arch.evaluation.metrics import compute_accuracy
-from keras_arch.evaluation.predictions import classify
+from keras_arch.evaluation.predictions import classify, predict_files
+from keras_arch.images.read import read_image
 
 DIGIT = ROOT / "examples" / "digit.png"  # a 7 of the test split
 
@@ -140,11 +141,51 @@ def test_first_of_equally_probable_classes_comes_first(tmp_path):
         None, "tflite", (2, 2, 1), 7, 0, lambda images: np.tile(shares, (len(images), 1))
     )
     (row,) = classify(artifact, [tmp_path / "black.png"], "abcdefg", 6)
-    assert [one["label"] for one in row["classes"]] == ["d", "b", "e", "a", "c", "f"]
+    assert [one.label for one in row.classes] == ["d", "b", "e", "a", "c", "f"]
     told = [compute_accuracy(shares[None], np.array([label])) for label in range(7)]
     assert [one.top1 for one in told] == [0, 0, 0, 1, 0, 0, 0]
-    top5 = {one["label"] for one in row["classes"][:5]}
+    top5 = {one.label for one in row.classes[:5]}
     assert [one.top5 for one in told] == [name in top5 for name in "abcdefg"]
+
+
+@pytest.mark.parametrize(("side", "batches"), [(2, [64, 63, 21]), (None, [1] * 148)])
+def test_batches_keep_the_order_of_the_images(side, batches, tmp_path):
+    """150 images of one color each. Two cannot be read. A model of any size takes one at a time."""
+    paths = [tmp_path / f"{number}.png" for number in range(150)]
+    for number, path in enumerate(paths):
+        Image.new("L", (2 + number % 3, 2), number).save(path)
+    for number in (70, 149):
+        paths[number].write_text("no image")
+    sizes = []
+
+    def predict(images):
+        sizes.append(len(images))
+        share = images.mean(axis=(1, 2, 3)) / 255
+        return np.stack([share, 1 - share], axis=1)
+
+    artifact = Artifact(None, "keras", (side, side, 1), 2, 0, predict)
+    rows = list(predict_files(artifact, paths, "ab", 2))
+    assert [row.image for row in rows] == list(map(str, paths))
+    assert sizes == batches
+    for number, row in enumerate(rows):
+        assert bool(row.error) == (number in (70, 149))
+        assert bool(row.classes) != bool(row.error)
+        if row.classes:
+            assert dict(row.classes)["a"] == number / 255
+
+
+@pytest.mark.parametrize("file", ["model.keras", "export/model_float32.tflite"])
+def test_batches_have_the_predictions_of_single_images(file, quickstart, digits, tmp_path):
+    """Integer files are equal to the bit: tests/reports/test_prediction_file.py."""
+    paths = [tmp_path / f"{number}.png" for number in range(40)]
+    for path, image in zip(paths, digits.test.images, strict=False):
+        Image.fromarray(image[..., 0]).save(path)
+    artifact = keras_arch.open_artifact(quickstart / file)
+    names = artifact.class_names
+    for path, row in zip(paths, predict_files(artifact, paths, names, 10), strict=True):
+        found = dict(row.classes)
+        (expected,) = artifact.predict(read_image(path, artifact.image_shape)[np.newaxis])
+        np.testing.assert_allclose([found[name] for name in names], expected, atol=1e-6)
 
 
 # --- feature maps of Grad-CAM ---

@@ -17,6 +17,7 @@ TEXTS = {  # options that take the name of something
     "show_data.py": ("",),
     "evaluate.py run": ("--dataset",),
     "demo.py run": ("--test",),
+    "predict.py run digit.png --output new.csv": ("--shard",),
 }
 WORDS = {
     "unknown": "nosuch",
@@ -89,6 +90,11 @@ CONTRADICTIONS = [
     "demo.py demo --test digits",
     "demo.py demo --data-dir data",
     "predict.py run digit.png --format table json",
+    "predict.py run digit.png --shard 1/2",
+    "predict.py run digit.png --shard 3/2 --output new.csv",
+    "predict.py run digit.png --output new.txt",
+    "predict.py run digit.png --output new.csv --format json",
+    "predict.py run digit.png --output new.csv --explain maps",
     "predict.py digit.png run",
     "predict.py run",
     "evaluate.py run digit.png",

@@ -75,6 +75,14 @@ def test_formats_have_a_decoder_in_pillow():
 # --- depths ---
 
 
+def test_open_files_are_read(tmp_path):
+    Image.fromarray(NOISE[..., :3]).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    np.testing.assert_array_equal(read_image(io.BytesIO(content), (6, 9, 3)), NOISE[..., :3])
+    with pytest.raises(keras_arch.InputError, match="An open file cannot be decoded as an image"):
+        read_image(io.BytesIO(content[:40]), (6, 9, 3))
+
+
 def test_first_page_of_a_tiff(tmp_path):
     pages = [Image.new("L", (4, 4), value) for value in (10, 200)]
     pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
