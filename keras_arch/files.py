@@ -301,6 +301,11 @@ def is_path(value) -> bool:
     return True
 
 
+def is_url(path: str | Path | None) -> bool:
+    """Return whether `path` is a URL such as gs://bucket/data, not a path of this machine."""
+    return path is not None and re.match(r"[a-z][a-z0-9]*://", os.fspath(path)) is not None
+
+
 def nearest_folder(path: Path) -> Path:
     """Return `path` if it exists, else its nearest existing parent."""
     return next(place for place in (path, *path.parents) if place.exists())

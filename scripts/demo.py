@@ -27,7 +27,7 @@ class Options:
     """Path of the page. Default: demo.html in the export directory, for demo in this one."""
     test: Annotated[str | None, Metavar("DATASET")] = None
     """Test images of the page. Default: those that verified the export."""
-    data_dir: Path | None = None
+    data_dir: Annotated[str | None, Metavar("DIRECTORY|URL")] = None
     """Directory of prepared TFDS data. Default: that of the run."""
     open: bool = False
     """Open the page in the default browser."""

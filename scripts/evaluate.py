@@ -20,7 +20,7 @@ class Options:
     """Run directories, .keras, .tflite and .onnx files, SavedModel directories, or demo."""
     dataset: Annotated[str | None, Metavar("DATASET")] = None
     """Name, image folder, .csv or .npz file. Default: training data of the first model."""
-    data_dir: Annotated[Path | None, Metavar("DIRECTORY")] = None
+    data_dir: Annotated[str | None, Metavar("DIRECTORY|URL")] = None
     """Directory of prepared TFDS data sets. Default: that of the training run."""
     split: Literal["train", "validation", "test", "all"] | None = None
     """Split to evaluate. Default: all for new images without splits, else test."""

@@ -39,7 +39,7 @@ class Options:
     """Output of a .keras file with several outputs."""
     output: Annotated[Path | None, Metavar("DIRECTORY")] = None
     """Output directory for a .keras file. Default: NAME_export next to NAME.keras."""
-    data_dir: Path | None = None
+    data_dir: Annotated[str | None, Metavar("DIRECTORY|URL")] = None
     """Directory of prepared TFDS data. Default: that of the run."""
     debug_quantization: bool = False
     """Table of int8 errors by layer, instead of an export."""

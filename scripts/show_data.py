@@ -7,7 +7,7 @@ from typing import Annotated
 
 from keras_arch import files
 from keras_arch.cli import parse, print_table, quiet, run, say
-from keras_arch.options import PIXELS, SEEDS, Positional
+from keras_arch.options import PIXELS, SEEDS, Metavar, Positional
 from keras_arch.plugins import is_function, load_function
 from keras_arch.recipes import Augment
 from keras_arch.text import shorten
@@ -21,7 +21,7 @@ class Options:
     """"digits", a TFDS name, an image folder, a .csv manifest or an .npz file."""
     augment: Augment = "none"
     """Augmentation policy (see docs/data.md), or a function."""
-    data_dir: Path | None = None
+    data_dir: Annotated[str | None, Metavar("DIRECTORY|URL")] = None
     """Directory of prepared TFDS data. Default: that of TFDS."""
     image_size: Annotated[int, PIXELS] | None = None
     """Height and width of the images in pixels. Default: the original size."""

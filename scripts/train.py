@@ -22,7 +22,7 @@ class Options:
     """Train a model, evaluate it on the test split and write a run directory."""
 
     recipe: Recipe
-    data_dir: Annotated[Path | None, Metavar("DIRECTORY")] = None
+    data_dir: Annotated[str | None, Metavar("DIRECTORY|URL")] = None
     """Directory of prepared TFDS data sets. Default: that of TFDS."""
     output: Annotated[Path | None, Metavar("DIRECTORY")] = None
     """Run directory. Default: saved_models/<model>-<dataset>."""

@@ -1,5 +1,6 @@
 """Load a data set by its name or path."""
 
+import re
 import reprlib
 from collections.abc import Collection
 from pathlib import Path
@@ -48,7 +49,8 @@ def load_dataset(
             - an image folder: FOLDER/CLASS/image or FOLDER/train|validation|test/CLASS/image;
             - a manifest: a .csv file with the columns path, label and, optionally, split;
             - an .npz file with x_train, y_train, x_test and y_test, as in keras.datasets.
-        data_dir: directory of prepared TFDS data. Default: the directory of TFDS.
+        data_dir: directory of prepared TFDS data, or a URL that TFDS reads, such as
+            "gs://bucket/data". Default: the directory of TFDS.
         image_size: size of all images after resizing in pixels, one number or (height, width).
             Default: the original size.
         skip_unreadable: skip images of an image folder or manifest that cannot be decoded instead
@@ -86,6 +88,11 @@ def load_dataset(
         raise InputError(
             f"`data_dir` must be None or the path of a directory. "
             f"Received: {reprlib.repr(data_dir)}."
+        )
+    if isinstance(data_dir, Path) and re.match("[a-z][a-z0-9]*:/[^/]", str(data_dir)):
+        raise InputError(
+            f"A URL as `data_dir` must be text, because `Path` removes a slash. "
+            f"Received: {data_dir}. Pass a string."
         )
     image_size = check_image_size(image_size)
     if not isinstance(keep, (tuple, list)):

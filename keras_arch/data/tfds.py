@@ -17,7 +17,7 @@ from tensorflow_datasets.core.download import downloader
 
 from ..datasets import DATASETS
 from ..errors import DataWarning, InputError, choose, first_line, is_disk_full
-from ..files import hash_of_json, is_writable, nearest_folder
+from ..files import hash_of_json, is_url, is_writable, nearest_folder
 from ..images.decode import decode_image
 from .dataset import SPLIT_NAMES, SPLITS, Dataset
 from .duplicates import warn_of_duplicates
@@ -144,10 +144,19 @@ def find_builder(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBui
             f"TFDS does not have this version or config of {base!r}. Received: {name!r} "
             f"({first_line(error)}). Pass a version and config of {base!r}, or only {base!r}."
         ) from error
+    except RuntimeError as error:  # of the file system of a URL
+        if not is_url(data_dir):
+            raise
+        raise InputError(
+            f"{name!r} cannot be read in {data_dir}. Received: {first_line(error.__cause__ or error)}. "
+            "Check the URL, the network and your credentials."
+        ) from error
 
 
 def check_data_dir(name: str, builder: tfds.core.DatasetBuilder) -> None:
     """Raise InputError if the data must be prepared in a directory that cannot be written."""
+    if is_url(builder.data_dir):
+        return
     problem = None
     try:
         path = Path(builder.data_path).expanduser().absolute()

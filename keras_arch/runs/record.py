@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..class_names import LABELS, first_difference, read_labels, write_labels
 from ..errors import InputError, choose
-from ..files import CHECKPOINT, without_none, write_json
+from ..files import CHECKPOINT, is_url, without_none, write_json
 from ..machine import available_cores, cpu_name, git_commit
 from ..plugins import find_functions, hash_file
 from ..recipes import RECIPES
@@ -67,7 +67,7 @@ def start_run(folder, recipe, precision, data_dir, dataset):
         "precision_gflops": precision.speeds,
         "backend": backend,
         "functions": {text: hash_file(text) for text in find_functions(recipe)},
-        "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
+        "data_dir": resolve_data_dir(data_dir),
         "images": dataset.sizes,
         "data_fingerprint": dataset.fingerprint,
         "git_commit": git_commit(),
@@ -80,6 +80,11 @@ def start_run(folder, recipe, precision, data_dir, dataset):
         },
     }
     write_json(folder / "run.json", run)
+
+
+def resolve_data_dir(data_dir):
+    """Return an absolute path, a URL unchanged, or None."""
+    return data_dir if data_dir is None or is_url(data_dir) else str(Path(data_dir).resolve())
 
 
 def data_changes(folder, run, dataset):
@@ -151,16 +156,15 @@ def find_recipe(name):
             precision that the run used, because "auto" may choose another one.
 
     Returns:
-        A `keras_arch.Recipe`, and a `Path` or None.
+        A `keras_arch.Recipe`, and the directory of TFDS data sets or None.
 
     Raises:
         InputError (a ValueError): `name` is neither.
     """
     if name not in RECIPES and Path(name).exists():
         run = read_run(Path(name))
-        data_dir = None if run["data_dir"] is None else Path(run["data_dir"])
         precision = run["precision"] if "metrics" in run else run["recipe"].precision
-        return dataclasses.replace(run["recipe"], precision=precision), data_dir
+        return dataclasses.replace(run["recipe"], precision=precision), run["data_dir"]
     if Path(name).name != name:  # with a directory
         raise InputError(f"{name} does not exist. Pass a run directory or the name of a recipe.")
     hint = "keras-arch train --help lists the recipes."

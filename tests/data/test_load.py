@@ -1,6 +1,7 @@
 """TFDS data: digits, splits, streams, missing labels and errors."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from keras_arch.data.tfds import split_instructions
 from keras_arch.datasets import DATASETS
 from keras_arch.errors import DataWarning
 from keras_arch.files import refuse_inside, resolve_existing
+from keras_arch.runs.record import resolve_data_dir
 
 
 def images_of(split):
@@ -282,3 +284,50 @@ def test_all_labels_of_decoded_splits_are_checked(partly_labeled, split, monkeyp
         keras_arch.InputError, match=f"{split} split of 'partly_labeled' has images without a label"
     ):
         partly_labeled({split: slice(7, 8)})
+
+
+# --- data in the cloud ---
+
+URL = "gs://bucket-of-nobody/data"
+
+
+@pytest.fixture
+def no_cloud(monkeypatch):
+    """Let TFDS fail as without a network. Return the list of directories that it was given."""
+    seen = []
+
+    def builder(name, data_dir):
+        seen.append(data_dir)
+        raise RuntimeError("Failed to construct") from OSError("Could not resolve host")
+
+    monkeypatch.setattr(tfds, "builder", builder)
+    return seen
+
+
+def test_a_url_reaches_tfds_unchanged(no_cloud, script, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    words = ("--dataset", "fashion_mnist", "--data-dir", URL, "--output", tmp_path / "run")
+    assert script("train.py", "quickstart", *words) == 2
+    assert no_cloud == [URL]
+    assert capfd.readouterr().err == (
+        f"error: 'fashion_mnist' cannot be read in {URL}. Received: Could not resolve host. "
+        "Check the URL, the network and your credentials.\n"
+    )
+    assert list(tmp_path.iterdir()) == []  # no directory named "gs:"
+
+
+def test_other_errors_of_tfds_are_not_hidden(no_cloud):
+    with pytest.raises(RuntimeError, match="Failed to construct"):
+        keras_arch.load_dataset("fashion_mnist", "data")
+
+
+def test_a_url_without_a_slash_is_refused():
+    with pytest.raises(keras_arch.InputError, match=r"must be text.* Received: gs:/bucket"):
+        keras_arch.load_dataset("fashion_mnist", Path(URL))
+
+
+@pytest.mark.parametrize(("given", "recorded"), [(URL, URL), (None, None), ("a", "{here}/a")])
+def test_run_json_has_a_url_unchanged(given, recorded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    expected = recorded and recorded.format(here=tmp_path.resolve())
+    assert resolve_data_dir(given) == expected

@@ -6,7 +6,6 @@ import resource
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_script
@@ -231,7 +230,7 @@ def test_a_run_is_found_with_its_precision_and_data_dir(quickstart):
     recipe, found = find_recipe(str(quickstart))
     recorded = read(quickstart)
     assert recipe == replace(keras_arch.RECIPES["quickstart"], precision=recorded["precision"])
-    assert found == Path(recorded["data_dir"])
+    assert found == recorded["data_dir"]
     assert find_recipe("digits") == (keras_arch.RECIPES["digits"], None)
 
 
