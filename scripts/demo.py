@@ -24,7 +24,7 @@ class Options:
     export: Annotated[Path, Positional("RUN")]
     """Run directory with an export, export directory, or demo."""
     output: Annotated[Path | None, Metavar("FILE")] = None
-    """Path of the page. Default: demo.html in the export directory, for demo in this one."""
+    """Path of the page. Default: demo.html in the export directory; ./demo.html for demo."""
     test: Annotated[str | None, Metavar("DATASET")] = None
     """Test images of the page. Default: those that verified the export."""
     data_dir: Annotated[str | None, Metavar("DIRECTORY|URL")] = None

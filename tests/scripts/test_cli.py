@@ -109,12 +109,13 @@ PRINTS = """
 import csv, sys, warnings
 from keras_arch import cli
 from keras_arch.errors import DataWarning, InputError
+from keras_arch.evaluation.predictions import ClassProbability, Prediction
 from keras_arch.reports.predictions import print_csv
 
 def main():
     cli.say("\u732b: 99%")
     cli.print_table([{"class": "\u732b", "recall %": "99"}])
-    print_csv([{"image": "\u732b.png", "classes": [{"label": "\u732b", "probability": 1.0}]}])
+    print_csv([Prediction("\u732b.png", (ClassProbability("\u732b", 1.0),))])
     print("caf\u00e9")
     warnings.warn("\u732b is left out", DataWarning, stacklevel=2)
     raise InputError("\u732b is not a class")
