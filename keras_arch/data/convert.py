@@ -74,14 +74,19 @@ class InBatches:
         return images[:count], labels[:count]
 
     def batches(
-        self, seed: int, epochs: tf.data.Dataset, batch_size: int, policy: "Policy"
+        self,
+        seed: int,
+        epochs: tf.data.Dataset,
+        batch_size: int,
+        policy: "Policy",
+        rows: None = None,
     ) -> tf.data.Dataset:
         """Return all batches of `epochs`: (images, labels, random numbers).
 
-        `batch_size` has no effect. The random numbers are a function of seed, epoch, step and
+        `batch_size` and `rows` have no effect. The random numbers are a function of seed, epoch, step and
         position in the batch.
         """
-        del batch_size
+        del batch_size, rows
 
         shape = self.first[0].shape[1:]
 

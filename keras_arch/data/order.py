@@ -1,9 +1,34 @@
 """The order and the random numbers of training images, as functions of seed, epoch and example."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import tensorflow as tf
 
 RANDOM_NUMBERS = 16  # per example; augment.py defines the use of each
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `count` equal, consecutive parts of every batch. Each process loads its part."""
+
+    index: int = 0
+    count: int = 1
+
+    def rows(self, batch_size: int, with_previous: bool) -> np.ndarray:
+        """Return the positions in a batch of the examples of this part.
+
+        Args:
+            batch_size: examples per batch, a multiple of `count`.
+            with_previous: whether the example before the first one is included, as the first.
+                Example 0 follows the last one.
+        """
+        size = batch_size // self.count
+        first = self.index * size - with_previous
+        return np.arange(first, (self.index + 1) * size) % batch_size
+
+
+EVERYTHING = Part()
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -31,11 +56,18 @@ def shuffle(count, seed, epoch):
     )
 
 
-def epoch_examples(count, seed, epoch, batch_size) -> tf.data.Dataset:
-    """Return (index, random numbers) of the examples of one epoch, without an incomplete batch."""
+def epoch_examples(count, seed, epoch, batch_size, rows=None) -> tf.data.Dataset:
+    """Return (index, random numbers) of the examples of one epoch, without an incomplete batch.
+
+    `rows` are the positions in each batch of the examples to return. Default: all.
+    """
     indices, random = shuffle(count, seed, epoch), random_numbers(count, seed, epoch)
+    kept = count // batch_size * batch_size
+    if rows is not None:
+        batches = tf.reshape(indices[:kept], (-1, batch_size))
+        indices, kept = tf.reshape(tf.gather(batches, rows, axis=1), (-1,)), -1
     examples = tf.data.Dataset.from_tensor_slices((indices, tf.gather(random, indices)))
-    return examples.take(count // batch_size * batch_size)
+    return examples.take(kept)
 
 
 def draw_indices(total: int, count: int, seed: int) -> np.ndarray:

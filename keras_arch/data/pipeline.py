@@ -1,5 +1,7 @@
 """Make batches from the examples of a split."""
 
+import math
+
 import tensorflow as tf
 
 from ..errors import InputError, choose
@@ -7,12 +9,17 @@ from ..recipes import Recipe
 from .augment import Policy
 from .convert import InBatches
 from .dataset import Dataset, Split
+from .order import EVERYTHING, Part
 from .policies import policy_of
 from .splits import THREADS
 
 
 def training_batches(
-    dataset: Dataset, recipe: Recipe, first_epoch: int = 0, policy: Policy | None = None
+    dataset: Dataset,
+    recipe: Recipe,
+    first_epoch: int = 0,
+    policy: Policy | None = None,
+    part: Part = EVERYTHING,
 ) -> tf.data.Dataset:
     """Return shuffled, augmented batches of all epochs.
 
@@ -23,6 +30,8 @@ def training_batches(
         recipe: recipe with batch size, seed, augmentation and number of epochs.
         first_epoch: number of epochs to skip. Later epochs are the same as without skipping.
         policy: augmentation policy. Default: that of the recipe.
+        part: part of every batch to return. The other images are not loaded, except one that the
+            first image of the part is mixed with. Default: all.
 
     Returns:
         A `tf.data.Dataset` with `batches_per_epoch` batches per epoch: images
@@ -37,15 +46,20 @@ def training_batches(
     check_square(dataset, recipe)
     policy, classes = policy or policy_of(recipe), len(dataset.class_names)
     batch_size = min(recipe.batch_size, dataset.train.count)
+    mixes = part.count > 1 and policy.mix is not None
+    rows = part.rows(batch_size, mixes) if part.count > 1 else None
 
     def augment(images, labels, random):
         labels = tf.one_hot(labels, classes)
         for change in policy.pixels:
             images = change(images, random)
-        return policy.mix(images, labels, random) if policy.mix else (images, labels)
+        if policy.mix:
+            images, labels = policy.mix(images, labels, random)
+        # The first image of the rows was mixed with the last one, and not with the previous one.
+        return (images[1:], labels[1:]) if mixes else (images, labels)
 
     epochs = tf.data.Dataset.range(first_epoch, recipe.epochs)
-    loaded = dataset.train.batches(recipe.seed, epochs, batch_size, policy)
+    loaded = dataset.train.batches(recipe.seed, epochs, batch_size, policy, rows)
     if recipe.accumulate > 1:
         loaded = drop_last(
             loaded, dataset.train.count // batch_size, batches_per_epoch(dataset, recipe)
@@ -116,3 +130,36 @@ def evaluation_batches(split: Split | InBatches, classes: int, batch_size: int) 
     """
     batches = split.dataset if isinstance(split, InBatches) else split.examples.batch(batch_size)
     return batches.map(lambda images, labels: (images, tf.one_hot(labels, classes))).prefetch(1)
+
+
+def padded_batches(
+    split: Split, classes: int, batch_size: int, devices: int, part: Part
+) -> tf.data.Dataset:
+    """Return the images of one process for evaluation on several devices.
+
+    All processes return the same number of batches of the same size, which the devices divide.
+    Images with zero labels and zero weight fill the last batches. Other images have the weight
+    (all images) / (images with labels), so that the mean weight is 1.
+
+    Args:
+        split: split with all images.
+        classes: number of classes.
+        batch_size: most images in the batches of all processes together.
+        devices: number of devices of all processes.
+        part: part of the images to return.
+
+    Returns:
+        `tf.data.Dataset` of images, one-hot labels (batch, classes) and weights (batch,).
+    """
+    share = math.ceil(split.count / part.count)  # images per process
+    size = math.ceil(min(batch_size, split.count) / devices) * devices // part.count
+    padded = math.ceil(share / size) * size
+    own = split.slice(part.index * share, (part.index + 1) * share)
+    nothing = (tf.zeros(own.examples.element_spec[0].shape, tf.uint8), tf.constant(-1, tf.int64))
+    padding = tf.data.Dataset.from_tensors(nothing).repeat(padded - own.count)
+    weight = padded * part.count / split.count
+
+    def encode(images, labels):
+        return images, tf.one_hot(labels, classes), tf.where(labels >= 0, weight, 0.0)
+
+    return own.examples.concatenate(padding).batch(size).map(encode).prefetch(1)

@@ -6,9 +6,10 @@ All have the same members:
 - `examples`: all examples, in a fixed order, for evaluation.
 - `at` and `sample`: some examples as arrays.
 - `batches`: batches for training, in an order that depends only on seed and epoch.
+- `slice`: consecutive examples, as a split.
 
 Each training example comes with a row of uniform random numbers, a function of seed, epoch and
-example.
+example. With `rows`, `batches` returns only the examples at these positions of each batch.
 """
 
 import functools
@@ -69,6 +70,10 @@ class InMemory:
         """Return the same images with the label `new_labels[label]` for each label."""
         return replace(self, labels=new_labels[self.labels])
 
+    def slice(self, start: int, stop: int) -> "InMemory":
+        """Return the examples from `start` to `stop`, which is not included, as a split."""
+        return InMemory(self.images[start:stop], self.labels[start:stop])
+
     @property
     def count(self) -> int:
         """The number of examples."""
@@ -90,12 +95,19 @@ class InMemory:
         return self.at(draw_indices(self.count, count, seed))
 
     def batches(
-        self, seed: int, epochs: tf.data.Dataset, batch_size: int, policy: "Policy"
+        self,
+        seed: int,
+        epochs: tf.data.Dataset,
+        batch_size: int,
+        policy: "Policy",
+        rows: np.ndarray | None = None,
     ) -> tf.data.Dataset:
         """Return the complete batches of `epochs`: (images, labels, random numbers)."""
         images, labels = shared_tensor(self.images), tf.constant(self.labels)
         examples = epochs.flat_map(
-            lambda epoch: epoch_examples(self.count, seed, epoch, batch_size).batch(batch_size)
+            lambda epoch: epoch_examples(self.count, seed, epoch, batch_size, rows).batch(
+                batch_size if rows is None else len(rows)
+            )
         )
         shape = self.images.shape[1:]
 
@@ -143,6 +155,11 @@ class InFiles:
         """Return the same images with the label `new_labels[label]` for each label."""
         return replace(self, labels=new_labels[self.labels])
 
+    def slice(self, start: int, stop: int) -> "InFiles":
+        """Return the examples from `start` to `stop`, which is not included, as a split."""
+        kept = slice(start, stop)
+        return InFiles(self.paths[kept], self.labels[kept], self.shape, self.plain_jpegs[kept])
+
     @property
     def count(self) -> int:
         """The number of examples."""
@@ -171,11 +188,16 @@ class InFiles:
         return self.at(draw_indices(self.count, count, seed))
 
     def batches(
-        self, seed: int, epochs: tf.data.Dataset, batch_size: int, policy: "Policy"
+        self,
+        seed: int,
+        epochs: tf.data.Dataset,
+        batch_size: int,
+        policy: "Policy",
+        rows: np.ndarray | None = None,
     ) -> tf.data.Dataset:
         """Return the complete batches of `epochs`: (images, labels, random numbers)."""
         examples = epochs.flat_map(
-            lambda epoch: epoch_examples(self.count, seed, epoch, batch_size)
+            lambda epoch: epoch_examples(self.count, seed, epoch, batch_size, rows)
         )
 
         make_boxes: Any = policy.box
@@ -210,7 +232,8 @@ class InFiles:
         def load(index, random):
             return tf.ensure_shape(load_image(index, random), self.shape), labels[index], random
 
-        return without_autotuning(examples.map(load, num_parallel_calls=THREADS).batch(batch_size))
+        size = batch_size if rows is None else len(rows)
+        return without_autotuning(examples.map(load, num_parallel_calls=THREADS).batch(size))
 
 
 @dataclass(frozen=True)
@@ -244,6 +267,14 @@ class InStream:
             self,
             records=self.records.map(lambda record, label: (record, tf.gather(new_labels, label))),
         )
+
+    def slice(self, start: int, stop: int) -> "InStream":
+        """Return the examples from `start` to `stop`, which is not included, as a split.
+
+        The records before `start` are read, but not decoded.
+        """
+        count = len(range(self.count)[start:stop])
+        return replace(self, records=self.records.skip(start).take(count), count=count)
 
     @property
     def labels(self) -> np.ndarray:
@@ -285,7 +316,12 @@ class InStream:
         return self.at(np.arange(min(count, self.count)))
 
     def batches(
-        self, seed: int, epochs: tf.data.Dataset, batch_size: int, policy: "Policy"
+        self,
+        seed: int,
+        epochs: tf.data.Dataset,
+        batch_size: int,
+        policy: "Policy",
+        rows: np.ndarray | None = None,
     ) -> tf.data.Dataset:
         """Return the complete batches of `epochs`: (images, labels, random numbers)."""
         # Records are shuffled before they are decoded. They are smaller than images, and images in
@@ -300,7 +336,8 @@ class InStream:
             records = tf.data.Dataset.zip(self.records, numbers).shuffle(
                 buffer, seed=seed * 1_000_003 + epoch
             )
-            return records.take(self.count // batch_size * batch_size)
+            records = records.take(self.count // batch_size * batch_size)
+            return records if rows is None else keep_rows(records, rows, batch_size)
 
         def load(example, numbers):
             record, label = example
@@ -310,9 +347,22 @@ class InStream:
                 box = policy.box(numbers[tf.newaxis], size[0], size[1])[0]
             return resize(image, self.shape, box), label, numbers
 
+        examples = epochs.flat_map(one_epoch).map(load, num_parallel_calls=THREADS)
+        if rows is None:
+            return without_autotuning(examples.batch(batch_size))
+        # The stream gives the rows in rising order.
+        order = np.argsort(np.argsort(rows))
         return without_autotuning(
-            epochs.flat_map(one_epoch).map(load, num_parallel_calls=THREADS).batch(batch_size)
+            examples.batch(len(rows)).map(lambda *batch: [tf.gather(part, order) for part in batch])
         )
+
+
+def keep_rows(records: tf.data.Dataset, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Return the records at the positions `rows` of each batch, in their order."""
+    numbered = records.enumerate().filter(
+        lambda number, _: tf.reduce_any(number % batch_size == rows)
+    )
+    return numbered.map(lambda _, record: record)
 
 
 def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
