@@ -1,7 +1,7 @@
 """Train a model by a recipe, or repeat a run: keras-arch train RECIPE|RUN [options]."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,13 @@ from keras_arch.recipes import EXPECTED, RECIPES, Recipe
 from keras_arch.reports.tables import describe_training, recipe_table, run_row
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
 from keras_arch.runs.record import find_recipe, finish_run, start_run
+from keras_arch.training.devices import DeviceOptions, check_batch_size, join
+from keras_arch.training.sharing import (
+    check_same_command,
+    check_same_state,
+    first_then_others,
+    share,
+)
 
 
 @dataclass
@@ -32,6 +39,7 @@ class Options:
     """Continue an interrupted run of the same command after its last complete epoch."""
     tensorboard: bool = False
     """Write TensorBoard logs into the run directory."""
+    cluster: DeviceOptions = field(default_factory=DeviceOptions)
 
 
 def main():
@@ -45,7 +53,8 @@ def main():
     recipe = resolve_paths(options.recipe)
     output = options.output or default_folder(recipe)
     check = partial(check_run_folder, output, recipe, options.overwrite, options.resume)
-    folder = check()
+    if options.cluster.coordinator is None:
+        check()
     with quiet():
         from keras_arch import (
             cost,
@@ -66,37 +75,51 @@ def main():
         from keras_arch.weights.checks import check_published
         from keras_arch.weights.files import check_source
 
-    for text in find_functions(recipe):
-        load_function(text)
-    builder = builder_of(recipe)
-    if recipe.weights:
-        check_source(recipe.weights)
-    if is_published(recipe.weights):
-        check_published(recipe.weights, recipe.model)
-    refuse_images(folder, recipe.dataset)
-    data = load_dataset(recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options)
-    check_data_options(data, recipe)
-    make_repeatable(recipe.seed)
-    model = builder(input_shape=data.image_shape, classes=len(data.class_names))
-    if recipe.weights:
-        transfer_weights(model, recipe.weights, recipe.model, data.class_names)
-    with quiet():
-        recorded = recorded_precision(files.partial_name(folder)) if options.resume else None
-        precision = choose_precision(recipe.precision, recorded)
-    say(describe_training(recipe, model, data.sizes, precision.name))
-    with files.atomic_folder(folder, "run.json", options.resume, check) as unfinished:
-        start_run(unfinished, recipe, precision, options.data_dir, data)
+    with join(options.cluster) as devices:
+        check_batch_size(recipe.batch_size, devices.count)
+        check_same_command(options.recipe, options.resume)
+        if devices.is_first:
+            check()
+        for text in find_functions(recipe):
+            load_function(text)
+        builder = builder_of(recipe)
+        if recipe.weights:
+            check_source(recipe.weights)
+        if is_published(recipe.weights):
+            check_published(recipe.weights, recipe.model)
+        refuse_images(output, recipe.dataset)
+        with first_then_others():
+            data = load_dataset(
+                recipe.dataset, options.data_dir, recipe.image_size, **recipe.data_options
+            )
+        check_data_options(data, recipe)
+        make_repeatable(recipe.seed)
+        model = builder(input_shape=data.image_shape, classes=len(data.class_names))
+        if recipe.weights:
+            transfer_weights(model, recipe.weights, recipe.model, data.class_names)
+        check_same_state(data, model)
+        with quiet():
+            recorded = recorded_precision(files.partial_name(output)) if options.resume else None
+            precision = choose_precision(recipe.precision, share(recorded))
+        say(describe_training(recipe, model, data.sizes, precision.name, devices.count))
         chosen = replace(recipe, precision=precision.name)
-        history = fit(model, data, chosen, unfinished, options.resume, options.tensorboard)
-        results, mistakes = evaluate_run(open_artifact(unfinished / "model.keras"), data)
-        sha256 = files.hash_of(model.get_weights())
-        metrics = finish_run(
-            unfinished, history, results, cost(strip_auxiliary_heads(model)), sha256
-        )
-        write_figures_and_report(unfinished, mistakes)
-    print_table([run_row(recipe, metrics)])
-    say(f"Run saved to {folder}. Open {folder / 'report.html'} for a summary.")
-    say(f"Export it: keras-arch export {folder}")
+        train = partial(fit, model, data, chosen)
+        if not devices.is_first:
+            with devices.scope:
+                return train(output, options.resume)
+        with files.atomic_folder(output, "run.json", options.resume, check) as unfinished:
+            start_run(unfinished, recipe, precision, options.data_dir, data, devices.record)
+            with devices.scope:
+                history = train(unfinished, options.resume, options.tensorboard)
+            results, mistakes = evaluate_run(open_artifact(unfinished / "model.keras"), data)
+            sha256 = files.hash_of(model.get_weights())
+            metrics = finish_run(
+                unfinished, history, results, cost(strip_auxiliary_heads(model)), sha256
+            )
+            write_figures_and_report(unfinished, mistakes)
+        print_table([run_row(recipe, metrics)])
+        say(f"Run saved to {output}. Open {output / 'report.html'} for a summary.")
+        say(f"Export it: keras-arch export {output}")
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ def describe_training(
     model: keras.Model,
     sizes: dict[str, int],
     precision: str,
+    devices: int = 1,
 ) -> str:
     """Return one line on what keras-arch train is about to train.
 
@@ -84,14 +85,16 @@ def describe_training(
         model: model to train.
         sizes: {split: number of images}.
         precision: dtype policy of the training.
+        devices: number of devices.
     """
     parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     weights = f", weights from {recipe.weights}" if recipe.weights else ""
     phases = f", {recipe.outline}" if recipe.freeze != "none" else ""
+    place = f" on {devices} devices" if devices > 1 else ""
     return (
         f"{model_name(recipe.model)} ({parameters:,} trainable parameters{weights}) on "
-        f"{data_name(recipe.dataset)} ({images} images) in {precision}{phases}"
+        f"{data_name(recipe.dataset)} ({images} images) in {precision}{place}{phases}"
     )
 
 

@@ -20,7 +20,7 @@ PACKAGES = ("keras", "tensorflow", "tensorflow-datasets", "numpy")  # and the Ke
 VALIDATION_METRICS = ("images", "top1", "balanced_accuracy")
 
 
-def start_run(folder, recipe, precision, data_dir, dataset):
+def start_run(folder, recipe, precision, data_dir, dataset, devices=None):
     """Write labels.txt and the fields of run.json that are known before training.
 
     If `folder` has a checkpoint, only check that the data, the precision, the Keras backend and the
@@ -32,6 +32,7 @@ def start_run(folder, recipe, precision, data_dir, dataset):
         precision: a `training.precision.Precision`.
         data_dir: directory of prepared TFDS data sets, or None.
         dataset: a `keras_arch.Dataset`.
+        devices: {"count", "processes", "kind"} of the devices. Default: one device.
 
     Raises:
         InputError (a ValueError): the interrupted run has other data, another precision, another
@@ -66,6 +67,7 @@ def start_run(folder, recipe, precision, data_dir, dataset):
         "precision": precision.name,
         "precision_gflops": precision.speeds,
         "backend": backend,
+        "devices": devices or {"count": 1, "processes": 1, "kind": ""},
         "functions": {text: hash_file(text) for text in find_functions(recipe)},
         "data_dir": resolve_data_dir(data_dir),
         "images": dataset.sizes,

@@ -107,12 +107,14 @@ class SaveProgress(keras.callbacks.Callback):
         history: {column: [value of each epoch]} of the finished epochs. It is extended in place.
         recipe: a `keras_arch.Recipe` whose precision is not "auto".
         class_names: names of the classes, for model.keras.
+        writes: whether this process writes the files. All processes have the same history, except
+            the seconds.
     """
 
-    def __init__(self, plain, folder, history, recipe, class_names):
+    def __init__(self, plain, folder, history, recipe, class_names, writes=True):
         super().__init__()
         self.plain, self.folder, self.history = plain, folder, history
-        self.recipe, self.class_names = recipe, class_names
+        self.recipe, self.class_names, self.writes = recipe, class_names, writes
 
     def on_test_end(self, logs=None):
         self.plain.set_weights(self.model.get_weights())
@@ -126,11 +128,16 @@ class SaveProgress(keras.callbacks.Callback):
             )
         for column, value in logs.items():
             self.history.setdefault(column, []).append(float(value))
+        if self.writes:
+            self.write(epoch)
+        self.model.stop_training = patience_is_over(self.history, self.recipe)
+
+    def write(self, epoch):
+        """Write all files after an epoch."""
         if best_epoch(self.history) == epoch:
             atomic_write(self.folder / "model.keras", self.save)
         write_history(self.folder / "history.csv", self.history)
         save_checkpoint(self.folder, self.model, self.history, self.recipe.precision)
-        self.model.stop_training = patience_is_over(self.history, self.recipe)
 
     def save(self, path):
         """Write the plain model and its class names to a .keras file."""
@@ -214,10 +221,16 @@ class PrintProgress(keras.callbacks.Callback):
         )
 
 
-def progress_bar():
-    """Return a progress bar. It is visible on terminals only, not in notebooks."""
-    interactive = Console().is_terminal
-    console = Console(highlight=False, force_terminal=interactive, force_jupyter=False)
+def progress_bar(prints=True):
+    """Return a progress bar. It is visible on terminals only, not in notebooks.
+
+    Args:
+        prints: whether it and its console print anything.
+    """
+    interactive = prints and Console().is_terminal
+    console = Console(
+        highlight=False, force_terminal=interactive, force_jupyter=False, quiet=not prints
+    )
     columns = (
         *(
             TextColumn("epoch {task.description}"),

@@ -1,5 +1,6 @@
 """Save and load checkpoints: the complete training state in one file."""
 
+import io
 import json
 from contextlib import suppress
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from ..errors import InputError, first_line
 from ..files import CHECKPOINT, atomic_write
+from .sharing import is_first, process_count, share, share_bytes
 
 
 def save_checkpoint(folder, model, history, precision):
@@ -28,6 +30,8 @@ def save_checkpoint(folder, model, history, precision):
 def load_checkpoint(folder, model, parts=("model", "optimizer")):
     """Load the checkpoint of a directory into a compiled model.
 
+    Process 0 reads it for all processes.
+
     Args:
         folder: `Path` of the directory.
         model: a `keras.Model`, compiled as before.
@@ -40,10 +44,10 @@ def load_checkpoint(folder, model, parts=("model", "optimizer")):
         InputError (a ValueError): the file is damaged, or is of another network or optimizer.
     """
     path = folder / CHECKPOINT
-    if not path.exists():
+    if not share(path.exists()):
         return {}
     try:
-        with path.open("rb") as opened, np.load(opened) as file:
+        with open_shared(path) as opened, np.load(opened) as file:
             history = json.loads(str(file["history"]))
             arrays = {name: file[name] for name in file.files if name.split("/")[0] in parts}
     except Exception as error:  # damaged files raise exceptions of many types
@@ -66,6 +70,13 @@ def load_checkpoint(folder, model, parts=("model", "optimizer")):
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return history
+
+
+def open_shared(path):
+    """Open a file of process 0 for reading, in all processes."""
+    if process_count() == 1:
+        return path.open("rb")
+    return io.BytesIO(share_bytes(path.read_bytes() if is_first() else b""))
 
 
 def recorded_precision(folder):

@@ -15,10 +15,11 @@ from ..machine import available_memory
 from ..models import all_layers, check_probabilities, plain_model, strip_auxiliary_heads
 from ..recipes import RECIPES, Recipe
 from ..text import brief, shorten
-from .precision import gpus
+from .precision import trains_on_accelerator
+from .spread import ALONE, check_spread
 
 
-def check_fit_arguments(model, data, recipe, folder):
+def check_fit_arguments(model, data, recipe, folder, spread=ALONE):
     """Raise InputError unless `fit` can train `model` on `data` and write into `folder`.
 
     Returns:
@@ -34,17 +35,19 @@ def check_fit_arguments(model, data, recipe, folder):
         )
     if not is_path(folder):
         raise InputError(f"`folder` must be the path of a directory. Received: {brief(folder)}.")
-    check_writable(Path(folder))
+    if spread.part.index == 0:  # other processes do not write
+        check_writable(Path(folder))
     dataset = to_dataset(data, model.outputs[0].shape[-1] or 0)
     if isinstance(dataset.train, InBatches):
         recipe = dataclasses.replace(recipe, batch_size=dataset.train.batch_size)
     check_class_names(dataset.class_names)
     check_data_options(dataset, recipe)
+    check_spread(spread, dataset, recipe)
     strip_auxiliary_heads(model)  # raises for outputs other than auxiliary classifiers
     # plain_model raises for several inputs and for layer names that TensorFlow cannot trace.
     name, model = model.name, plain_model(model)
     check_model_shapes(model, dataset)
-    check_memory(name, model, dataset, recipe)
+    check_memory(name, model, dataset, recipe, spread)
     images, _ = dataset.train.sample(2, recipe.seed)
     # The untrained model may overflow. If the overflow remains, the NaN loss stops training.
     check_probabilities(model, images, allow_nonfinite=True)
@@ -91,19 +94,20 @@ def check_model_shapes(model, dataset):
         )
 
 
-def check_memory(name, model, dataset, recipe):
+def check_memory(name, model, dataset, recipe, spread=ALONE):
     """Raise InputError if a training step on the CPU needs more memory than is available.
 
     Without this check, the operating system often ends the process without an error.
     """
     frozen = recipe.phases[-1].recipe.freeze == "backbone"
-    if frozen or (keras.backend.backend() == "tensorflow" and gpus()):
+    if frozen or trains_on_accelerator():
         return
-    needed = recipe.batch_size * kept_values(model) * (4 if recipe.precision == "float32" else 2)
+    images = recipe.batch_size // spread.part.count  # of this process
+    needed = images * kept_values(model) * (4 if recipe.precision == "float32" else 2)
     available = available_memory()
     if needed > available:
         raise InputError(
-            f"A batch of {recipe.batch_size} images of {dataset.image_shape} needs more than "
+            f"A batch of {images} images of {dataset.image_shape} needs more than "
             f"{needed / 1e9:,.1f} GB of memory in {name}. Received: {available / 1e9:,.1f} GB "
             "available. Pass a smaller batch_size or image_size (--batch-size, --image-size)."
         )

@@ -1,6 +1,7 @@
 """Train a model by a recipe, save the best checkpoint and resume interrupted runs."""
 
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..data.dataset import Dataset
 from ..data.pipeline import (
     batches_per_epoch,
     evaluation_batches,
+    padded_batches,
     steps_per_epoch,
     training_batches,
 )
@@ -32,13 +34,15 @@ from .callbacks import (
     patience_is_over,
     progress_bar,
 )
-from .checkpoint import load_checkpoint, recorded_epochs, recorded_precision
+from .checkpoint import load_checkpoint, open_shared, recorded_epochs, recorded_precision
 from .checks import check_fit_arguments
 from .fast_copy import fast_copy
 from .hooks import NO_HOOKS, check_hooks
-from .metrics import BalancedAccuracy
+from .metrics import BalancedAccuracy, LabeledOnly
 from .optimizers import build_optimizer
 from .precision import choose_precision
+from .sharing import process_count, share
+from .spread import current_spread
 
 EVALUATION_BATCH = 256
 AUXILIARY_LOSS_WEIGHT = 0.3  # of each auxiliary classifier (Szegedy et al. 2014, section 5)
@@ -62,7 +66,8 @@ def fit(
     """Train a model and save the checkpoint with the best validation accuracy.
 
     `fit` trains a fast copy (see `keras_arch.training.fast_copy`). The saved model has stock Keras
-    layers in float32 and no optimizer.
+    layers in float32 and no optimizer. On JAX, it trains on the devices of the current
+    `keras.distribution.DataParallel`. The batch size is that of all devices.
 
     Args:
         model: a functional or built Sequential `keras.Model` from images of the data's shape to
@@ -93,7 +98,8 @@ def fit(
             `folder`/model.keras. `self.model.stop_training = True` ends the training. With
             `freeze_epochs`, they begin and end twice, and each phase has its own copy.
         metrics: Keras metrics of one-hot labels and probabilities, with names of their own. The
-            history has their values, also for validation.
+            history has their values, also for validation. On several devices, they must take
+            `sample_weight`.
         augment: function from (images, random) to images of 0-255 with the same shape, in
             TensorFlow operations. Images are uint8 or float32 (batch, height, width, channels).
             `random` is float32 (batch, 16), uniform in [0, 1), a function of seed, epoch and
@@ -117,6 +123,7 @@ def fit(
             - the model has other classes or another image shape than the data, or its outputs are
               not probabilities,
             - the batch size is larger than the training split, or memory is not sufficient,
+            - the devices do not divide the batch size, or the distribution is of another kind,
             - the checkpoint in `folder` is damaged or is of another network;
 
             during training, if the loss diverges, the Keras backend runs out of memory, or a later
@@ -127,17 +134,20 @@ def fit(
         >>> model = keras_arch.ResNet8(input_shape=dataset.image_shape, classes=10)
         >>> history = keras_arch.fit(model, dataset, keras_arch.RECIPES["quickstart"], "my_run")
     """
-    dataset, recipe = check_fit_arguments(model, data, recipe, folder)
-    hooks = check_hooks(callbacks, metrics, augment, loss, recipe, dataset)
+    spread = current_spread()
+    dataset, recipe = check_fit_arguments(model, data, recipe, folder, spread)
+    padded = spread.devices > 1
+    hooks = check_hooks(callbacks, metrics, augment, loss, recipe, dataset, padded)
     folder = Path(folder)
-    recorded = recorded_precision(folder) if resume else None
+    recorded = share(recorded_precision(folder) if resume else None)
     recipe = replace(recipe, precision=choose_precision(recipe.precision, recorded).name)
-    done = recorded_epochs(folder) if resume else 0
+    done = share(recorded_epochs(folder) if resume else 0)
     history: dict[str, list[float]] = {}
     for phase in recipe.phases:
         if done >= phase.last and phase.last < recipe.epochs:
             continue  # the run was interrupted after this phase
-        trained = compile_copy(model, phase.recipe, steps_per_epoch(dataset, recipe), hooks)
+        steps = steps_per_epoch(dataset, recipe)
+        trained = compile_copy(model, phase.recipe, steps, hooks, padded)
         if resume or phase.first:
             # A phase starts from the last weights of the phase before, with a new optimizer.
             parts = ("model",) if done == phase.first else ("model", "optimizer")
@@ -145,15 +155,27 @@ def fit(
             hooks.check_history(history)
         done = len(history.get("loss", []))
         if done < phase.last and not patience_is_over(history, recipe):
-            run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorboard, hooks)
+            run_epochs(
+                trained, model, dataset, recipe, phase, folder, history, tensorboard, hooks, spread
+            )
             done = len(history["loss"])
         if trained.stop_training:
             break
-    model.load_weights(folder / "model.keras")
+    load_best(model, folder / "model.keras")
     return history
 
 
-def run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorboard, hooks):
+def load_best(model, path):
+    """Load the weights of a .keras file, which process 0 has, in all processes."""
+    if process_count() == 1:
+        return model.load_weights(path)
+    with tempfile.TemporaryDirectory() as scratch, open_shared(path) as shared:
+        copy = Path(scratch) / path.name
+        copy.write_bytes(shared.read())
+        model.load_weights(copy)
+
+
+def run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorboard, hooks, spread):
     """Train the copy to the end of a phase, extend `history` and save the best weights."""
     steps = batches_per_epoch(dataset, recipe)
     batch_size = min(recipe.batch_size, dataset.train.count)
@@ -163,32 +185,35 @@ def run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorbo
     guessing = math.log(classes) * (1 if weights is None else weights.max())
     if hooks.loss is not None:
         guessing = math.inf  # the scale of the loss is unknown
-    folder.mkdir(parents=True, exist_ok=True)
+    writes = spread.part.index == 0
+    if writes:
+        folder.mkdir(parents=True, exist_ok=True)
     # The context manager restores the terminal if training fails.
-    with progress_bar() as progress, plain_path(folder) as plain:
+    with progress_bar(writes) as progress, plain_path(folder) as plain:
         callbacks = [
             MainHead(metric.name for metric in hooks.metrics),
             PrintProgress(recipe, steps, batch_size, progress, phase.first),
             StopAtNaN(phase, guessing),
             *(
                 [keras.callbacks.TensorBoard(plain / "tensorboard", write_graph=False)]
-                if tensorboard
+                if tensorboard and writes
                 else []
             ),
-            SaveProgress(model, folder, history, recipe, dataset.class_names),
+            SaveProgress(model, folder, history, recipe, dataset.class_names, writes),
             # After SaveProgress, which copies the validated weights.
             *([SwapAverages()] if recipe.ema is not None else []),
             *hooks.callbacks,
         ]
         policy = policy_of(recipe, hooks.augment)
-        batches = training_batches(dataset, replace(phase.recipe, epochs=phase.last), done, policy)
+        epochs = replace(phase.recipe, epochs=phase.last)
+        batches = training_batches(dataset, epochs, done, policy, spread.part)
         trained.fit(
             repeat_labels(batches, heads, weights),
             initial_epoch=done,
             epochs=phase.last,
             steps_per_epoch=steps,
             validation_data=repeat_labels(
-                evaluation_batches(dataset.validation, classes, EVALUATION_BATCH), heads
+                validation_batches(dataset.validation, classes, spread), heads
             ),
             shuffle=False,  # the pipeline shuffles
             verbose=0,
@@ -196,7 +221,14 @@ def run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorbo
         )
 
 
-def compile_copy(model, recipe, steps, hooks=NO_HOOKS):
+def validation_batches(split, classes, spread):
+    """Return the images that this process validates. See `pipeline.py`."""
+    if spread.devices == 1:
+        return evaluation_batches(split, classes, EVALUATION_BATCH)
+    return padded_batches(split, classes, EVALUATION_BATCH, spread.devices, spread.part)
+
+
+def compile_copy(model, recipe, steps, hooks=NO_HOOKS, padded=False):
     """Return a compiled fast copy of a model.
 
     Args:
@@ -204,6 +236,7 @@ def compile_copy(model, recipe, steps, hooks=NO_HOOKS):
         recipe: a `keras_arch.Recipe` whose precision is not "auto".
         steps: number of optimizer steps per epoch.
         hooks: `Hooks`, with metrics and a loss.
+        padded: whether images with zero labels fill the batches of a validation.
     """
     heads = len(model.outputs)  # the main head and the auxiliary classifiers
     trained = fast_copy(plain_model(model), recipe.precision)
@@ -216,6 +249,8 @@ def compile_copy(model, recipe, steps, hooks=NO_HOOKS):
     if recipe.class_weights != "none":
         metrics.append(BalancedAccuracy(model.outputs[0].shape[-1]))
     metrics += hooks.metrics
+    if padded:
+        metrics = [LabeledOnly(metric) for metric in metrics]
     trained.compile(
         optimizer=build_optimizer(recipe, steps),
         loss=[
@@ -231,13 +266,14 @@ def compile_copy(model, recipe, steps, hooks=NO_HOOKS):
 
 
 def repeat_labels(batches, heads, class_weights=None):
-    """Repeat the labels for every head, and add image weights if classes have weights."""
+    """Repeat labels and image weights for every head. Add image weights if classes have weights."""
 
-    def repeat(images, labels):
-        if class_weights is None:
+    def repeat(images, labels, weights=None):
+        if class_weights is not None:
+            # Soft labels of mixed images: the mean weight of their classes.
+            weights = tf.linalg.matvec(labels, tf.constant(class_weights, "float32"))
+        if weights is None:
             return images, (labels,) * heads
-        # Soft labels of mixed images: the mean weight of their classes.
-        weights = tf.linalg.matvec(labels, tf.constant(class_weights, "float32"))
         return images, (labels,) * heads, (weights,) * heads
 
     if heads == 1 and class_weights is None:

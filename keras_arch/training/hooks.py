@@ -46,8 +46,12 @@ class Hooks:
 NO_HOOKS = Hooks()
 
 
-def check_hooks(callbacks, metrics, augment, loss, recipe, dataset) -> Hooks:
-    """Return the `Hooks` of a call of `fit`, or raise InputError if one cannot be used."""
+def check_hooks(callbacks, metrics, augment, loss, recipe, dataset, padded=False) -> Hooks:
+    """Return the `Hooks` of a call of `fit`, or raise InputError if one cannot be used.
+
+    Args:
+        padded: whether images with zero weight fill the batches of a validation.
+    """
     classes = len(dataset.class_names)
     if loss is not None:
         loss = check_loss(loss, recipe, classes)
@@ -55,12 +59,11 @@ def check_hooks(callbacks, metrics, augment, loss, recipe, dataset) -> Hooks:
         check_augment(augment, dataset, recipe.seed)
     elif is_function(recipe.augment):
         check_augment(load_function(recipe.augment), dataset, recipe.seed)
-    return Hooks(
-        check_callbacks(callbacks, recipe.callback or ()),
-        check_metrics(metrics, classes),
-        augment,
-        loss,
-    )
+    metrics = check_metrics(metrics, classes)
+    if padded:
+        for metric in metrics:
+            check_weights(metric, classes)
+    return Hooks(check_callbacks(callbacks, recipe.callback or ()), metrics, augment, loss)
 
 
 def check_callbacks(callbacks, texts):
@@ -121,6 +124,26 @@ def check_metrics(metrics, classes):
         taken.add(name)
         checked.append(metric)
     return checked
+
+
+def check_weights(metric, classes):
+    """Raise InputError unless a metric ignores images with a `sample_weight` of zero."""
+    labels, outputs = sample(classes)
+    expected = keras.ops.convert_to_numpy(metric(labels, outputs))
+    metric.reset_state()
+    twice = keras.ops.concatenate([labels, keras.ops.zeros_like(labels)])
+    weights = np.repeat(np.array([1.0, 0.0], "float32"), len(outputs))
+    try:
+        metric.update_state(twice, np.concatenate([outputs, outputs]), sample_weight=weights)
+        found = keras.ops.convert_to_numpy(metric.result())
+    except TypeError:  # the method has no such argument
+        found = np.nan
+    metric.reset_state()
+    if not np.allclose(found, expected, atol=1e-5):
+        raise InputError(
+            f"On several devices, the metric {shorten(metric.name)} must take `sample_weight`. "
+            "Received: another value with images of weight 0. Use the weights in its update_state."
+        )
 
 
 def to_metric(given):

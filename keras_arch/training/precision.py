@@ -147,6 +147,15 @@ def gpus():
     return tf.config.list_physical_devices("GPU")
 
 
+def trains_on_accelerator():
+    """Return whether Keras trains on a GPU or TPU, with TensorFlow or JAX."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    return keras.backend.backend() == "tensorflow" and bool(gpus())
+
+
 def accelerator_has_bfloat16():
     """Return whether Keras trains on an accelerator with bfloat16 hardware."""
     backend = keras.backend.backend()

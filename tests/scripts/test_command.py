@@ -105,8 +105,9 @@ def complete(script, *words):
     """Return bash's completions for the last of `words` after keras-arch."""
     code = f'{script}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tyro_keras_arch\n'
     code += 'printf "%s\\n" "${COMPREPLY[@]}"'
+    # On stdin, because the script is longer than an argument may be.
     found = subprocess.run(
-        ["bash", "-c", code, "bash", "keras-arch", *words], capture_output=True, text=True
+        ["bash", "-s", "keras-arch", *words], input=code, capture_output=True, text=True
     )
     return set(found.stdout.split())
 
