@@ -22,7 +22,7 @@ from ..files import atomic_write, exclusive_lock, write_json
 from ..text import printable
 from .predictions import cells_of, columns_of
 
-PART = 16 * BATCH  # images; whole batches, so that an interruption does not change the batches
+PART = 16 * BATCH  # images; complete batches, so that an interruption does not change the batches
 SUFFIXES = (".csv", ".parquet")
 
 

@@ -62,9 +62,9 @@ def test_the_parts_of_a_batch_are_the_batch(split, policy):
     for count in (2, 4):
         parts = [load(split, index, count, augment=policy) for index in range(count)]
         for batch, *loaded in zip(expected, *parts, strict=True):
-            for whole, *pieces in zip(batch, *loaded, strict=True):
+            for complete, *pieces in zip(batch, *loaded, strict=True):
                 assert [len(piece) for piece in pieces] == [8 // count] * count
-                np.testing.assert_array_equal(np.concatenate(pieces), whole)
+                np.testing.assert_array_equal(np.concatenate(pieces), complete)
 
 
 def test_parts_follow_accumulated_batches_and_a_resumed_epoch(split):
