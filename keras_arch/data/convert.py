@@ -83,8 +83,8 @@ class InBatches:
     ) -> tf.data.Dataset:
         """Return all batches of `epochs`: (images, labels, random numbers).
 
-        `batch_size` and `rows` have no effect. The random numbers are a function of seed, epoch, step and
-        position in the batch.
+        `batch_size` and `rows` have no effect. The random numbers are a function of seed, epoch,
+        step and position in the batch.
         """
         del batch_size, rows
 

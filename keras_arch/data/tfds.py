@@ -148,7 +148,8 @@ def find_builder(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBui
         if not is_url(data_dir):
             raise
         raise InputError(
-            f"{name!r} cannot be read in {data_dir}. Received: {first_line(error.__cause__ or error)}. "
+            f"{name!r} cannot be read in {data_dir}. Received: "
+            f"{first_line(error.__cause__ or error)}. "
             "Check the URL, the network and your credentials."
         ) from error
 

@@ -120,6 +120,7 @@ def write_report(folder, mistakes):
         ["seed", str(recipe["seed"])],
         ["precision", run["precision"]],
         ["Keras backend", run.get("backend", "tensorflow")],
+        *([["devices", describe_devices(run["devices"])]] if "devices" in run else []),
         ["processor", f"{hardware['processor']}, {hardware['cores']} cores"],
         ["git commit", str(run["git_commit"])],
         *([name, number] for name, number in run["versions"].items()),
@@ -159,6 +160,13 @@ def write_report(folder, mistakes):
         f"<style>{STYLE}</style>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
     write_page(folder / "report.html", page)
+
+
+def describe_devices(devices):
+    """Return the field `devices` of run.json as text."""
+    kind = f" ({devices['kind']})" if devices["kind"] else ""
+    processes = f" in {devices['processes']} processes" if devices["processes"] > 1 else ""
+    return f"{devices['count']}{kind}{processes}"
 
 
 def add_export(folder: Path, report: dict) -> None:

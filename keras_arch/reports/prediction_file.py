@@ -88,6 +88,7 @@ def write_predictions(
     else:
         parts.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(parts):
+            read_unreadable(output, source)  # another process may have written in the meantime
             if not record.exists():  # parts without it may be of another model
                 for part in parts_in(parts):
                     part.unlink()

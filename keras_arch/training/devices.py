@@ -19,12 +19,12 @@ class DeviceOptions:
 
     devices: Annotated[str, Metavar("all|N")] = "1"
     """Devices of each process. More than 1 needs KERAS_BACKEND=jax (see docs/scale.md)."""
-    coordinator: Annotated[str, Metavar("HOST:PORT|auto")] | None = None
+    coordinator: Annotated[str | None, Metavar("HOST:PORT|auto")] = None
     """Address of process 0. auto: that of SLURM, Kubernetes, Open MPI or a TPU pod."""
     processes: Annotated[int, Range(1, MAX_PROCESSES)] | None = None
     """Number of processes that train together. Requires --coordinator."""
     process: Annotated[int, Range(0, MAX_PROCESSES)] | None = None
-    """Number of this process, from 0. Process 0 writes the run directory."""
+    """Number of this process, from 0. Requires --coordinator. Process 0 writes the run."""
 
     def __post_init__(self):
         check_options(self)
@@ -99,7 +99,7 @@ def join(options: DeviceOptions) -> Iterator[Devices]:
     if backend == "jax":
         hide_gpus_from_tensorflow()
     if options.devices == "1" and options.coordinator is None:
-        yield Devices()
+        yield Devices(kind=kind_of_device())
         return
     if backend != "jax":
         raise InputError(
@@ -111,6 +111,17 @@ def join(options: DeviceOptions) -> Iterator[Devices]:
         return
     with connect(options.coordinator, options.processes, options.process):
         yield find_devices(options.devices)
+
+
+def kind_of_device() -> str:
+    """Return the kind of the device that Keras trains on, if JAX knows it."""
+    import keras
+
+    if keras.backend.backend() != "jax":
+        return ""
+    import jax
+
+    return jax.local_devices()[0].device_kind
 
 
 def hide_gpus_from_tensorflow() -> None:

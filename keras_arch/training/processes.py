@@ -57,7 +57,8 @@ def connect(coordinator: str, count: int | None, index: int | None) -> Iterator[
             atexit.register(end, 130 if isinstance(error, KeyboardInterrupt) else status)
             raise
         watched.finish()
-        jax.distributed.shutdown()
+        with contextlib.suppress(RuntimeError):  # the training is over
+            jax.distributed.shutdown()
 
 
 def end(status: int) -> None:
@@ -73,8 +74,8 @@ def time_limit(coordinator: str, index: int | None) -> Iterator[None]:
     missing = "Process 0" if index else "Another process"
     message = (
         f"{missing} did not answer within {START_LIMIT} seconds. Received: --coordinator "
-        f"{coordinator}. Start all processes at the same time with the same address, and "
-        "open the ports between the machines."
+        f"{coordinator}. Start all processes at the same time, with the same address and "
+        "another --process each, and open the ports between the machines."
     )
     timer = threading.Timer(START_LIMIT, watch.leave, [message])
     timer.daemon = True

@@ -5,10 +5,10 @@ With one process, a value is shared by itself, and nothing is compared.
 
 import dataclasses
 import hashlib
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,8 @@ def check_same(values: dict[str, Any]) -> None:
         ]
         if other:
             raise InputError(
-                f"All processes must have the same {other[0]}. Received: other {other[0]} in process "
-                f"{process} than in process 0. Start all processes with the same command, "
+                f"All processes must have the same {other[0]}. Received: other {other[0]} in "
+                f"process {process} than in process 0. Start all processes with the same command, "
                 "version and data."
             )
 
@@ -105,8 +105,8 @@ def check_same_command(recipe: Any, resume: bool) -> None:
     """
     if process_count() > 1:
         fields = dataclasses.asdict(recipe)
-        options = {name: value for name, value in fields.items() if name not in PATHS}
-        check_same({"options": [options, resume], "code": code_hashes(recipe)})
+        options = {f"option {name}": value for name, value in fields.items() if name not in PATHS}
+        check_same({**options, "option resume": resume, "code": code_hashes(recipe)})
 
 
 def check_same_state(dataset: Any, model: Any) -> None:
@@ -122,4 +122,5 @@ def code_hashes(recipe: Any) -> list[str]:
     for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
         digest.update(path.read_bytes())
     functions = [hash_file(text) for text in find_functions(recipe)]
-    return [*(f"{name} {version(name)}" for name in PACKAGES), digest.hexdigest(), *functions]
+    versions = [f"{name} {importlib.import_module(name).__version__}" for name in PACKAGES]
+    return [*versions, digest.hexdigest(), *functions]

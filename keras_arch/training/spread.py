@@ -8,6 +8,7 @@ from ..data.convert import InBatches
 from ..data.order import EVERYTHING, Part
 from ..errors import InputError
 from .devices import check_batch_size
+from .sharing import process_count
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ def current_spread():
             )
     distribution = keras.distribution.distribution()
     if distribution is None:
+        if (count := process_count()) > 1:
+            raise InputError(
+                f"{count} processes must train with a distribution. Received: none. Call "
+                "keras.distribution.set_distribution with DataParallel(auto_shard_dataset=False)."
+            )
         return ALONE
     if keras.backend.backend() != "jax" or not isinstance(
         distribution, keras.distribution.DataParallel

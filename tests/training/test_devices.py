@@ -390,7 +390,10 @@ def test_phases_and_early_stopping_in_two_processes(tmp_path, digits, data_dir, 
 @pytest.mark.parametrize(
     ("each", "expected"),
     [
-        ({1: ["--seed", "1"]}, "All processes must have the same options. Received: other options"),
+        (
+            {1: ["--seed", "1"]},
+            "All processes must have the same option seed. Received: other option seed",
+        ),
         (
             {0: ["--dataset", "a.npz"], 1: ["--dataset", "missing.npz"]},
             "missing.npz",

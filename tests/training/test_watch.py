@@ -112,8 +112,9 @@ def test_strangers_are_refused():
     joined = watch.connect(door, 1, 2)
     thread.join(10)
     assert [peer.name.split(" (")[0] for peer in found[0].peers] == ["Process 1 of 2"]
-    for one in (*found, joined):
+    for one in (*found, joined):  # first: the end of one ends the other
         one.leave = lambda message: None
+    for one in (*found, joined):
         die(one)
         one.close()
 
