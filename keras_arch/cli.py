@@ -148,6 +148,7 @@ def parse(command, arguments, extra=None, **options):
             body = errors.getvalue().split("\n", 1)[-1]  # the body repeats the title of the box
             text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", body).split())
             text = re.split("For full helptext|Got errors|Argument helptext", text)[0].strip()
+            text = re.sub(r"^Error parsing \w+: ", "", text)  # the name of a group of options
             end = "" if text.endswith("?") else "."
             stop = SystemExit(
                 fail(
