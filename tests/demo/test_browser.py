@@ -61,10 +61,11 @@ def top_class(artifact, path):
 
 
 def check_answer(page, expected):
+    """Wait for an answer. Answers for an unfinished drawing may come before."""
     name, probability = expected
-    page.wait_for(f"{ANSWER} === {name!r}")
-    assert float(page.evaluate("document.documentElement.dataset.probability")) == pytest.approx(
-        probability, abs=1e-5
+    page.wait_for(
+        f"{ANSWER} === {name!r} && "
+        f"Math.abs(document.documentElement.dataset.probability - {probability}) < 1e-5"
     )
     assert page.evaluate("byId('first').textContent") == f"{name}, {probability:.1%}"
 
