@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from browser import Browser
+from browser import Browser, skip_or_fail
 from conftest import ROOT
 from PIL import Image
 
@@ -433,11 +433,11 @@ def axe(tmp_path_factory):
     """The script of axe-core."""
     folder = tmp_path_factory.mktemp("axe")
     if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
+        skip_or_fail("npm is not installed, so axe-core is missing", "all")
     packed = subprocess.run(
         ["npm", "pack", "axe-core@4", "--silent"], cwd=folder, capture_output=True, text=True
     )
     if packed.returncode:
-        pytest.skip(f"npm cannot fetch axe-core: {packed.stderr}")
+        skip_or_fail(f"npm cannot fetch axe-core: {packed.stderr}", "all")
     with tarfile.open(folder / packed.stdout.strip()) as archive:
         return archive.extractfile("package/axe.min.js").read().decode()
