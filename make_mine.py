@@ -52,6 +52,7 @@ SECTIONS = (
     ("docs/data.md", "Speed"),
     ("docs/mobile.md", "Accuracy, size and latency"),
     ("docs/training.md", "Speed"),
+    ("docs/scale.md", "Speed"),
 )
 PATHS = [path for paths in REMOVED.values() for path in paths]
 NAMES = [f"{path}/" if "." not in Path(path).name else Path(path).name for path in PATHS]
