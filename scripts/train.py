@@ -11,7 +11,7 @@ from keras_arch.cli import check_command_line, parse, print_table, program, quie
 from keras_arch.options import Metavar
 from keras_arch.plugins import find_functions, load_function
 from keras_arch.published import is_published
-from keras_arch.recipes import EXPECTED, RECIPES, Recipe
+from keras_arch.recipes import EXPECTED, RECIPES, Recipe, check_start
 from keras_arch.reports.tables import describe_training, recipe_table, run_row
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
 from keras_arch.runs.record import find_recipe, finish_run, start_run
@@ -51,6 +51,7 @@ def main():
     default = Options(*find_recipe(name))
     options = parse(Options, arguments[1:], "train", default=default, prog=f"{program()} {name}")
     recipe = resolve_paths(options.recipe)
+    check_start(recipe)
     output = options.output or default_folder(recipe)
     check = partial(check_run_folder, output, recipe, options.overwrite, options.resume)
     if options.cluster.coordinator is None:

@@ -131,8 +131,9 @@ def finish_run(folder, history, metrics, cost, weights_sha256):
         The "metrics" of run.json.
     """
     run = json.loads((folder / "run.json").read_text())
+    recipe = read_run(folder)["recipe"]
     run["metrics"] = {
-        "best_epoch": best_epoch(history) + 1,
+        "best_epoch": best_epoch(history, recipe.first_candidate) + 1,
         "validation": {name: getattr(metrics["validation"], name) for name in VALIDATION_METRICS},
         "test": dataclasses.asdict(metrics["test"], dict_factory=without_none),
         "training_seconds": round(sum(history["seconds"]), 1),

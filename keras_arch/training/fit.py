@@ -24,6 +24,7 @@ from ..data.policies import policy_of
 from ..errors import explain_surroundings
 from ..files import plain_path
 from ..models import all_layers, head_layers, plain_model
+from ..quantization.copy import quantized_copy
 from ..recipes import Recipe
 from .callbacks import (
     MainHead,
@@ -34,7 +35,7 @@ from .callbacks import (
     patience_is_over,
     progress_bar,
 )
-from .checkpoint import load_checkpoint, open_shared, recorded_epochs, recorded_precision
+from .checkpoint import PARTS, load_checkpoint, open_shared, recorded_epochs, recorded_precision
 from .checks import check_fit_arguments
 from .fast_copy import fast_copy
 from .hooks import NO_HOOKS, check_hooks
@@ -150,7 +151,7 @@ def fit(
         trained = compile_copy(model, phase.recipe, steps, hooks, padded)
         if resume or phase.first:
             # A phase starts from the last weights of the phase before, with a new optimizer.
-            parts = ("model",) if done == phase.first else ("model", "optimizer")
+            parts = ("model",) if done == phase.first else PARTS
             history = load_checkpoint(folder, trained, parts)
             hooks.check_history(history)
         done = len(history.get("loss", []))
@@ -239,7 +240,10 @@ def compile_copy(model, recipe, steps, hooks=NO_HOOKS, padded=False):
         padded: whether images with zero labels fill the batches of a validation.
     """
     heads = len(model.outputs)  # the main head and the auxiliary classifiers
-    trained = fast_copy(plain_model(model), recipe.precision)
+    if recipe.quantize_aware == "int8":
+        trained = quantized_copy(plain_model(model))
+    else:
+        trained = fast_copy(plain_model(model), recipe.precision)
     if recipe.freeze == "backbone":
         head = head_layers(trained)
         for layer in all_layers(trained):
