@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ..errors import InputError, first_line
 
+Ranges = dict[str, tuple[float, float]]  # {layer of the training copy: (minimum, maximum)}
 RANGES = "int8_ranges.json"  # in a .keras file, which is a zip archive
 
 
-def pack_ranges(path: str | Path, ranges: dict[str, tuple[float, float]]) -> None:
+def pack_ranges(path: str | Path, ranges: Ranges) -> None:
     """Append the ranges of int8 to a .keras file.
 
     Args:
@@ -22,7 +23,7 @@ def pack_ranges(path: str | Path, ranges: dict[str, tuple[float, float]]) -> Non
         archive.writestr(entry, json.dumps(ranges))
 
 
-def read_ranges(path: str | Path) -> dict[str, tuple[float, float]] | None:
+def read_int8_ranges(path: str | Path) -> Ranges | None:
     """Return the ranges of int8 in a .keras file, or None if it has none.
 
     Args:
@@ -32,7 +33,11 @@ def read_ranges(path: str | Path) -> dict[str, tuple[float, float]] | None:
         {layer of the training copy: (minimum, maximum)}.
 
     Raises:
-        InputError (a ValueError): the file is damaged.
+        InputError (a ValueError): the file does not exist or is damaged.
+
+    Example:
+        ranges = keras_arch.read_int8_ranges("my_run/model.keras")
+        keras_arch.export_and_verify(model, "export", names, images, ranges=ranges)
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -103,7 +103,8 @@ def variables_of(model):
     """
     # Every epoch resets the metrics.
     metrics = {id(variable) for variable in model.metrics_variables}
-    found = zip(PARTS, (plain_variables(model), range_variables(model), model.optimizer.variables))
+    groups = plain_variables(model), range_variables(model), model.optimizer.variables
+    found = zip(PARTS, groups, strict=True)
     for part, variables in found:
         kept = [variable for variable in variables if id(variable) not in metrics]
         for number, variable in enumerate(kept):
