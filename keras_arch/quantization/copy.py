@@ -17,11 +17,12 @@ from .layers import (
     Affine,
     FakeQuantization,
     FoldedBatchNormalization,
-    Normalization,
+    Neighbors,
     QuantizedBatchNormalization,
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
+    RoundedWeights,
     is_range,
 )
 
@@ -146,8 +147,10 @@ def quantized_copy(
         return x
 
     copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    for norm, operation in folded.items():
-        copy.get_layer(operation).normalization = Normalization(copy.get_layer(norm))
+    norms = {operation: copy.get_layer(norm) for norm, operation in folded.items()}
+    for layer in copy.layers:
+        if isinstance(layer, RoundedWeights):
+            layer.neighbors = Neighbors(source_of(layer.input), norms.get(layer.name))
     copy.plain_layers = tuple(layer.name for layer in model.layers)
     for name in copy.plain_layers:
         if copy.get_layer(name) is not model.get_layer(name):  # not a copy in the model
@@ -161,6 +164,14 @@ def round_pixels(x: keras.KerasTensor) -> keras.KerasTensor:
     """Round a tensor if it is the image, whose pixels are integers in the file."""
     is_image = isinstance(operation_of(x), layers.InputLayer)
     return FakeQuantization(PIXELS)(x) if is_image else x
+
+
+def source_of(tensor: keras.KerasTensor) -> FakeQuantization | None:
+    """Return the layer that rounds a tensor, or None for a softmax or a sigmoid."""
+    operation = operation_of(tensor)
+    if isinstance(operation, SAME_RANGE):
+        return source_of(operation.input)
+    return operation if isinstance(operation, FakeQuantization) else None
 
 
 def folds(operation: keras.Operation, readers: list[keras.Operation]) -> bool:

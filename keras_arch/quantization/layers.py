@@ -4,6 +4,9 @@ Weights are symmetric with a range for each output channel, and activations have
 tensor, as in LiteRT's specification of int8. The layers are not saved.
 """
 
+import math
+from dataclasses import dataclass
+
 import keras
 from keras import layers, ops
 from keras.quantizers import fake_quant_with_min_max_vars
@@ -35,12 +38,21 @@ class FakeQuantization(layers.Layer):
             )
 
     def call(self, x, training=False):
-        if self.fixed is not None:
-            return fake_quant_with_min_max_vars(x, *self.fixed)
-        if training:
+        if training and self.fixed is None:
             self.update(x)
+        return fake_quant_with_min_max_vars(x, *self.limits())
+
+    def limits(self):
+        """Return the minimum and maximum."""
+        if self.fixed is not None:
+            return self.fixed
         low = ops.convert_to_tensor(self.low)
-        return fake_quant_with_min_max_vars(x, low, ops.maximum(self.high, low + SMALLEST))
+        return low, ops.maximum(self.high, low + SMALLEST)
+
+    def step(self):
+        """Return the difference of two neighboring levels."""
+        low, high = self.limits()
+        return (high - low) / 255
 
     def update(self, x):
         """Move the range towards that of a batch."""
@@ -54,78 +66,96 @@ class FakeQuantization(layers.Layer):
         return shape
 
 
-class Normalization:
-    """Batch norm with its moving statistics, as a factor and an offset for each channel.
+@dataclass
+class Neighbors:
+    """The layers before and after a layer with weights.
 
-    It is a plain object, so that Keras does not count the weights of the batch norm twice.
+    It is a plain object, so that Keras does not count their weights twice.
     """
 
-    def __init__(self, layer):
-        self.layer = layer
+    source: FakeQuantization | None = None
+    """Rounding of the input."""
+    norm: layers.BatchNormalization | None = None
+    """Batch norm of the output, which folds into the weights."""
 
     @property
     def factor(self):
-        layer = self.layer
-        factor = ops.rsqrt(layer.moving_variance + layer.epsilon)
-        return factor * layer.gamma if layer.scale else factor
+        """Factor of the batch norm for each channel."""
+        return 1.0 if self.norm is None else factor_of(self.norm)
 
     @property
     def offset(self):
-        layer = self.layer
-        offset = -layer.moving_mean * self.factor
-        return offset + layer.beta if layer.center else offset
+        """Offset of the batch norm for each channel."""
+        return 0.0 if self.norm is None else offset_of(self.norm)
 
 
-class FoldsNormalization:
-    """Weights of a layer with those of the batch norm that follows it."""
-
-    normalization: Normalization | None = None
-
-    def folded_bias(self):
-        """Return the bias, or None if there is neither a bias nor a batch norm."""
-        if self.normalization is None:
-            return self.bias
-        offset = self.normalization.offset
-        return offset if self.bias is None else offset + self.bias * self.normalization.factor
-
-    def add_bias(self, x):
-        bias = self.folded_bias()
-        return x if bias is None else x + bias
+def factor_of(norm):
+    """Return the factor of a batch norm with its moving statistics, for each channel."""
+    factor = ops.rsqrt(norm.moving_variance + norm.epsilon)
+    return factor * norm.gamma if norm.scale else factor
 
 
-class QuantizedConv2D(FoldsNormalization, layers.Conv2D):
+def offset_of(norm):
+    """Return the offset of a batch norm with its moving statistics, for each channel."""
+    offset = -norm.moving_mean * factor_of(norm)
+    return offset + norm.beta if norm.center else offset
+
+
+class RoundedWeights:
+    """Compute a layer with int8 weights and an int32 bias, after folding a batch norm.
+
+    A step of the bias is the product of the steps of the input and of the weights.
+    """
+
+    neighbors = Neighbors()
+    channels: int | None = None  # axis of the kernel with a range for each channel
+
+    def compute(self, x, operation):
+        """Return the sum of `operation(x, kernel)` and the bias."""
+        neighbors, kernel = self.neighbors, self.kernel
+        factor = ops.broadcast_to(neighbors.factor, (math.prod(self.kernel_channels),))
+        kernel = kernel * ops.reshape(factor, self.kernel_channels)
+        limit = limit_of(kernel, self.channels)
+        x = operation(x, round_weights(kernel, limit, self.channels))
+        if self.bias is None and neighbors.norm is None:
+            return x
+        bias = neighbors.offset + (0.0 if self.bias is None else self.bias * factor)
+        if neighbors.source is None:
+            return x + bias
+        return x + round_to_steps(bias, neighbors.source.step() * limit / 127)
+
+    @property
+    def kernel_channels(self):
+        """Last sides of the kernel, which are the output channels."""
+        return self.kernel.shape[-1:]
+
+
+class QuantizedConv2D(RoundedWeights, layers.Conv2D):
     """`Conv2D` with int8 weights: a range for each output channel."""
 
+    channels = 3
+
     def call(self, x):
-        kernel = self.kernel
-        if self.normalization is not None:
-            kernel = kernel * self.normalization.factor
-        return self.add_bias(self.convolution_op(x, round_weights(kernel, axis=3)))
+        return self.compute(x, self.convolution_op)
 
 
-class QuantizedDepthwiseConv2D(FoldsNormalization, layers.DepthwiseConv2D):
+class QuantizedDepthwiseConv2D(RoundedWeights, layers.DepthwiseConv2D):
     """`DepthwiseConv2D` with int8 weights: one range, as the converter takes no other."""
 
+    @property
+    def kernel_channels(self):
+        return self.kernel.shape[-2:]
+
     def call(self, x):
-        kernel = self.kernel
-        if self.normalization is not None:
-            kernel = kernel * ops.reshape(self.normalization.factor, kernel.shape[2:])
-        kernel = round_weights(kernel)
-        return self.add_bias(
-            ops.depthwise_conv(
-                x, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
-            )
-        )
+        options = self.strides, self.padding, self.data_format, self.dilation_rate
+        return self.compute(x, lambda x, kernel: ops.depthwise_conv(x, kernel, *options))
 
 
-class QuantizedDense(FoldsNormalization, layers.Dense):
+class QuantizedDense(RoundedWeights, layers.Dense):
     """`Dense` with int8 weights: one range, as the converter takes no other."""
 
     def call(self, x, training=None):
-        kernel = self.kernel
-        if self.normalization is not None:
-            kernel = kernel * self.normalization.factor
-        return self.add_bias(ops.matmul(x, round_weights(kernel)))
+        return self.compute(x, ops.matmul)
 
 
 class FoldedBatchNormalization(layers.BatchNormalization):
@@ -147,9 +177,8 @@ class QuantizedBatchNormalization(layers.BatchNormalization):
         self.product.build(shape)
 
     def call(self, x, training=None, mask=None):
-        normalization = Normalization(self)
-        product = x * round_constant(normalization.factor)
-        return self.product(product, training=training) + round_constant(normalization.offset)
+        product = self.product(x * round_constant(factor_of(self)), training=training)
+        return product + round_constant(offset_of(self))
 
 
 class Affine(layers.Layer):
@@ -174,16 +203,21 @@ def round_constant(values):
     return fake_quant_with_min_max_vars(values, low, ops.maximum(high, low + SMALLEST))
 
 
-def round_weights(kernel, axis=None):
-    """Round weights to the 255 levels of a symmetric range, as int8 files store them.
-
-    Args:
-        kernel: tensor.
-        axis: axis with a range for each of its channels. None: one range.
-    """
+def limit_of(kernel, axis=None):
+    """Return the largest absolute weight, for each channel of an axis or of all."""
     others = None if axis is None else [one for one in range(len(kernel.shape)) if one != axis]
-    limit = ops.maximum(ops.max(ops.abs(ops.stop_gradient(kernel)), others), SMALLEST)
+    return ops.maximum(ops.max(ops.abs(ops.stop_gradient(kernel)), others), SMALLEST)
+
+
+def round_weights(kernel, limit, axis=None):
+    """Round weights to the 255 levels of -`limit` to `limit`, as int8 files store them."""
     return fake_quant_with_min_max_vars(kernel, -limit, limit, narrow_range=True, axis=axis)
+
+
+def round_to_steps(values, step):
+    """Round numbers to multiples of `step`. The gradient is that of `values`."""
+    step = ops.stop_gradient(step)
+    return values + ops.stop_gradient(ops.round(values / step) * step - values)
 
 
 def is_range(variable: keras.Variable) -> bool:
