@@ -15,6 +15,9 @@ from ..quantization.copy import PIXELS, quantized_copy
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as for images that the data stage reads as grayscale
 
+# Multiples of one int8 step whose sum is 1, within 0.002 of `LUMA`: gray pixels keep their value.
+INT8_LUMA = (65 / 217, 127 / 217, 25 / 217)
+
 
 def build_tflite_model(model: keras.Model, keep_channels: bool = False) -> keras.Model:
     """Build the model to convert, with the input `image` and the output `probabilities`.
@@ -52,8 +55,11 @@ def build_int8_model(simulation: keras.Model, keep_channels: bool = False) -> ke
         simulation: what `quantized_copy` returned, with ranges.
         keep_channels: as in `build_tflite_model`.
     """
-    pixels = {f"{name}_range": PIXELS for name in ("grey", "pixels")}
-    return quantized_copy(build_tflite_model(simulation, keep_channels), pixels)
+    model = build_tflite_model(simulation, keep_channels)
+    for layer in model.layers:
+        if layer.name == "grey":
+            layer.set_weights([np.reshape(INT8_LUMA, (1, 1, 3, 1))])
+    return quantized_copy(model, {"grey_range": PIXELS})
 
 
 def joins_channels(model: keras.Model) -> bool:

@@ -151,7 +151,8 @@ def quantized_copy(
     for layer in copy.layers:
         if isinstance(layer, RoundedWeights):
             layer.neighbors = Neighbors(source_of(layer.input), norms.get(layer.name))
-    copy.plain_layers = tuple(layer.name for layer in model.layers)
+    # Keras may rename the input.
+    copy.plain_layers = tuple(layer.name for layer in model.layers if layer.variables)
     for name in copy.plain_layers:
         if copy.get_layer(name) is not model.get_layer(name):  # not a copy in the model
             copy_weights(model.get_layer(name), copy.get_layer(name))

@@ -112,17 +112,21 @@ class RoundedWeights:
 
     def compute(self, x, operation):
         """Return the sum of `operation(x, kernel)` and the bias."""
-        neighbors, kernel = self.neighbors, self.kernel
-        factor = ops.broadcast_to(neighbors.factor, (math.prod(self.kernel_channels),))
-        kernel = kernel * ops.reshape(factor, self.kernel_channels)
+        neighbors, kernel = self.neighbors, self.folded_kernel()
         limit = limit_of(kernel, self.channels)
         x = operation(x, round_weights(kernel, limit, self.channels))
         if self.bias is None and neighbors.norm is None:
             return x
-        bias = neighbors.offset + (0.0 if self.bias is None else self.bias * factor)
+        bias = neighbors.offset + (0.0 if self.bias is None else self.bias * neighbors.factor)
         if neighbors.source is None:
             return x + bias
         return x + round_to_steps(bias, neighbors.source.step() * limit / 127)
+
+    def folded_kernel(self):
+        """Return the kernel with the factor of the batch norm."""
+        channels = self.kernel_channels
+        factor = ops.broadcast_to(self.neighbors.factor, (math.prod(channels),))
+        return self.kernel * ops.reshape(factor, channels)
 
     @property
     def kernel_channels(self):

@@ -25,6 +25,7 @@ from ..errors import explain_surroundings
 from ..files import plain_path
 from ..models import all_layers, head_layers, plain_model
 from ..quantization.copy import quantized_copy
+from ..quantization.equalize import equalize_channels
 from ..recipes import Recipe
 from .callbacks import (
     MainHead,
@@ -154,6 +155,8 @@ def fit(
             parts = ("model",) if done == phase.first else PARTS
             history = load_checkpoint(folder, trained, parts)
             hooks.check_history(history)
+        if phase.recipe.quantize_aware == "int8" and done == phase.first:
+            equalize_channels(trained, plain_model(model))
         done = len(history.get("loss", []))
         if done < phase.last and not patience_is_over(history, recipe):
             run_epochs(
