@@ -90,10 +90,11 @@ def describe_training(
     parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     weights = f", weights from {recipe.weights}" if recipe.weights else ""
+    teacher = f", taught by {recipe.teacher}" if recipe.teacher else ""
     phases = f", {recipe.outline}" if recipe.freeze != "none" else ""
     place = f" on {devices} devices" if devices > 1 else ""
     return (
-        f"{model_name(recipe.model)} ({parameters:,} trainable parameters{weights}) on "
+        f"{model_name(recipe.model)} ({parameters:,} trainable parameters{weights}{teacher}) on "
         f"{data_name(recipe.dataset)} ({images} images) in {precision}{place}{phases}"
     )
 
