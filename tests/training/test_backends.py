@@ -44,7 +44,7 @@ EXACT = {
     "teacher": {"teacher": "two_heads", "temperature": 2, "teacher_weight": 0.8},
     "teacher of two heads": {
         **{"teacher": "two_heads", "temperature": 2, "teacher_weight": 0.8},
-        **{"auxiliary_heads": True, "class_weights": "balanced", "accumulate": 2},
+        **{"auxiliary_heads": True, "class_weights": "balanced", "ema": 0.9},
     },
 }
 # A step of each option, which rounding errors change by less than 1e-5.
