@@ -20,9 +20,7 @@ PACKAGES = ("keras", "tensorflow", "tensorflow-datasets", "numpy")  # and the Ke
 VALIDATION_METRICS = ("images", "top1", "balanced_accuracy")
 
 
-def start_run(
-    folder, recipe, precision, data_dir, dataset, devices=None, teacher_sha256=None
-):
+def start_run(folder, recipe, precision, data_dir, dataset, devices=None, teacher_sha256=None):
     """Write labels.txt and the fields of run.json that are known before training.
 
     If `folder` has a checkpoint, only check that the data, the precision, the Keras backend, the

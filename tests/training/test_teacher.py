@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import shutil
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -66,9 +67,7 @@ def eagerly(monkeypatch):
 @pytest.fixture
 def digits_of_command(eagerly, monkeypatch):
     """Replace the data of keras-arch train by 64 digits."""
-    monkeypatch.setattr(
-        keras_arch, "load_dataset", lambda *_, **__: few_digits(), raising=False
-    )
+    monkeypatch.setattr(keras_arch, "load_dataset", lambda *_, **__: few_digits(), raising=False)
 
 
 def assert_same(one, other):
@@ -207,7 +206,7 @@ def test_a_weight_of_zero_trains_as_without_a_teacher(tmp_path):
 class Record(keras.layers.Layer):
     """A layer that passes images on and records them with the phase."""
 
-    seen: list = []
+    seen: ClassVar[list] = []
 
     def call(self, inputs, training=None):
         if hasattr(inputs, "numpy"):  # not a symbolic tensor
@@ -351,7 +350,7 @@ def test_a_teacher_for_any_image_size_is_accepted(tmp_path):
 
 @pytest.mark.parametrize("temperature", [0, -1, 0.01, 101])
 def test_a_temperature_out_of_range_is_refused(temperature):
-    with pytest.raises(keras_arch.InputError, match="`temperature` must be a number from 0.1"):
+    with pytest.raises(keras_arch.InputError, match="`temperature` must be a number from"):
         dataclasses.replace(RECIPE, temperature=temperature)
 
 
