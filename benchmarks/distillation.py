@@ -71,10 +71,11 @@ def main():
         student = train(dataclasses.replace(seeded, **taught), data, teacher.model)
         rows.append({"seed": seed, **compare(student, alone)})
         print_row(rows[-1], len(alone))
+    words = [Path(word).name for word in sys.argv[1:]]  # without directories of this machine
     write_json(
         options.output,
         {
-            "command": shlex.join(["python", "benchmarks/distillation.py", *sys.argv[1:]]),
+            "command": shlex.join(["python", "benchmarks/distillation.py", *words]),
             "recipe": options.recipe,
             "model": recipe.model,
             "epochs": recipe.epochs,
