@@ -2,7 +2,7 @@
 
 The loss is `(1 - weight) * hard + weight * soft`. The hard loss is that of the labels. The soft loss
 is `T**2 * KL(teacher, student)`, where both distributions are those of logits divided by the
-temperature T. `T**2` keeps the size of the gradients for any T.
+temperature T. With `T**2`, the gradients have about the same size for any T.
 
 Keras has `keras.distillation`. Its loss needs logits and takes no weights of images, so class
 weights could not be used.
