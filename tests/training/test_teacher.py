@@ -364,42 +364,47 @@ def teacher_run(tmp_path_factory):
     return folder
 
 
-def test_a_run_records_its_teacher(teacher_run, digits_of_command, script, tmp_path, capfd):
-    run, words = tmp_path / "run", ["--epochs", "1", "--precision", "float32"]
-    words += ["--teacher", teacher_run, "--temperature", "2"]
-    assert script("train.py", "quickstart", *words, "--output", run) == 0
-    record = json.loads((run / "run.json").read_text())
-    model = keras.models.load_model(teacher_run / "model.keras")
-    expected = keras_arch.files.hash_of(model.get_weights())
-    assert record["teacher_sha256"] == expected == open_teacher(str(teacher_run)).sha256
-    recipe = record["recipe"]
-    assert recipe["teacher"] == str(teacher_run.resolve())
-    assert (recipe["temperature"], recipe["teacher_weight"]) == (2, None)
-    assert str(teacher_run) in (run / "report.html").read_text()
-    assert f", taught by {teacher_run.resolve()}) on digits" in capfd.readouterr().out
-    repeated, _ = find_recipe(str(run))
-    assert (repeated.teacher, repeated.temperature) == (str(teacher_run.resolve()), 2)
+STOP = """
+import pathlib
+
+import keras
 
 
-def test_other_weights_of_the_teacher_are_not_resumed(
-    teacher_run, digits_of_command, script, tmp_path, capfd
+class Stop(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1 and not pathlib.Path("go").exists():
+            raise KeyboardInterrupt
+"""
+
+
+def test_a_run_records_its_teacher_and_needs_it_to_resume(
+    teacher_run, digits_of_command, script, tmp_path, capfd, monkeypatch
 ):
-    teacher, run = tmp_path / "teacher.keras", tmp_path / "run"
-    shutil.copy(teacher_run / "model.keras", teacher)
-    words = ["quickstart", "--epochs", "2", "--precision", "float32", "--output", run]
-    words += ["--teacher", teacher]
-    (tmp_path / "stop.py").write_text(
-        "import keras\n\n\nclass Stop(keras.callbacks.Callback):\n"
-        "    def on_epoch_begin(self, epoch, logs=None):\n"
-        "        if epoch == 1:\n            raise KeyboardInterrupt\n"
-    )
-    words += ["--callback", f"{tmp_path / 'stop.py'}:Stop"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stop.py").write_text(STOP)
+    shutil.copytree(teacher_run, "teacher")
+    words = ["quickstart", "--epochs", "2", "--precision", "float32", "--output", "run"]
+    words += ["--teacher", "teacher", "--temperature", "2", "--callback", "stop.py:Stop"]
     assert script("train.py", *words) == 130
-    keras_arch.ResNet8(input_shape=(8, 8, 1), classes=10).save(teacher)
-    capfd.readouterr()
+    assert f", taught by {tmp_path / 'teacher'}) on digits" in capfd.readouterr().out
+    model = keras.models.load_model("teacher/model.keras")
+    expected = keras_arch.files.hash_of(model.get_weights())
+    model.set_weights([2 * one for one in model.get_weights()])
+    model.save("teacher/model.keras")
     assert script("train.py", *words, "--resume") == 2
     assert "Received: other weights of the teacher. Use the" in capfd.readouterr().err
     assert (tmp_path / "run.partial" / "checkpoint.npz").exists()
+    shutil.copy(teacher_run / "model.keras", "teacher")
+    (tmp_path / "go").touch()
+    assert script("train.py", *words, "--resume") == 0
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["teacher_sha256"] == expected == open_teacher("teacher").sha256
+    recipe = record["recipe"]
+    assert recipe["teacher"] == str(tmp_path / "teacher")
+    assert (recipe["temperature"], recipe["teacher_weight"]) == (2, None)
+    assert str(tmp_path / "teacher") in (tmp_path / "run" / "report.html").read_text()
+    repeated, _ = find_recipe("run")
+    assert (repeated.teacher, repeated.temperature) == (str(tmp_path / "teacher"), 2)
 
 
 @pytest.mark.parametrize(
