@@ -115,6 +115,12 @@ class Recipe:
     """Epochs with --quantize-aware, the last ones. Default: a fifth of the epochs."""
     quantize_rate: Annotated[float, Range(1e-12, 1e30)] | None = None
     """Peak learning rate of these epochs. Default: a tenth of the rate before them."""
+    teacher: str | None = None
+    """Trained model to learn from: a run directory or a .keras file. Default: none."""
+    temperature: Annotated[float, Range(0.1, 100)] | None = None
+    """Temperature of the probabilities in the teacher's loss. Default: 4."""
+    teacher_weight: Annotated[float, Range(0, 1)] | None = None
+    """Weight of the teacher's loss. The loss of the labels has the rest. Default: 0.9."""
     skip_unreadable: bool = False
     """Skip images of a folder or manifest that cannot be decoded."""
     allow_duplicates: bool = False
@@ -132,7 +138,7 @@ class Recipe:
                 f"Received: class_weights={brief(weights)}. Pass ('cat=2', 'dog=0.5'), for example."
             )
         check_options(self)
-        for name in ("model", "dataset", "weights"):
+        for name in ("model", "dataset", "weights", "teacher"):
             if (value := getattr(self, name)) is not None and not value.strip():
                 raise InputError(
                     f"`{name}` must be a name or a path. Received: an empty text, {name}={value!r}."

@@ -20,11 +20,11 @@ PACKAGES = ("keras", "tensorflow", "tensorflow-datasets", "numpy")  # and the Ke
 VALIDATION_METRICS = ("images", "top1", "balanced_accuracy")
 
 
-def start_run(folder, recipe, precision, data_dir, dataset, devices=None):
+def start_run(folder, recipe, precision, data_dir, dataset, devices=None, teacher_sha256=None):
     """Write labels.txt and the fields of run.json that are known before training.
 
-    If `folder` has a checkpoint, only check that the data, the precision, the Keras backend and the
-    files with functions of the user are those of the interrupted run.
+    If `folder` has a checkpoint, only check that the data, the precision, the Keras backend, the
+    teacher and the files with functions of the user are those of the interrupted run.
 
     Args:
         folder: `Path` of the unfinished run.
@@ -33,10 +33,11 @@ def start_run(folder, recipe, precision, data_dir, dataset, devices=None):
         data_dir: directory of prepared TFDS data sets, or None.
         dataset: a `keras_arch.Dataset`.
         devices: {"count", "processes", "kind"} of the devices. Default: one device.
+        teacher_sha256: SHA-256 of the teacher's weights. Default: no teacher.
 
     Raises:
         InputError (a ValueError): the interrupted run has other data, another precision, another
-            backend or another content of a file with functions.
+            backend, other weights of the teacher or another content of a file with functions.
     """
     import keras  # takes seconds, and scripts/compare.py first reads its runs
 
@@ -49,6 +50,8 @@ def start_run(folder, recipe, precision, data_dir, dataset, devices=None):
         # Runs of earlier versions have no backend. They ran on TensorFlow.
         if backend != (recorded := before.get("backend", "tensorflow")):
             changed.append(f"Keras backend {backend} instead of {recorded}")
+        if teacher_sha256 != before.get("teacher_sha256"):
+            changed.append("other weights of the teacher")
         before_hashes = before.get("functions", {})
         changed += [
             f"another content of {Path(text).name}"
@@ -69,6 +72,7 @@ def start_run(folder, recipe, precision, data_dir, dataset, devices=None):
         "backend": backend,
         "devices": devices or {"count": 1, "processes": 1, "kind": ""},
         "functions": {text: hash_file(text) for text in find_functions(recipe)},
+        "teacher_sha256": teacher_sha256,
         "data_dir": resolve_data_dir(data_dir),
         "images": dataset.sizes,
         "data_fingerprint": dataset.fingerprint,

@@ -188,6 +188,22 @@ def test_patience_counts_from_the_first_epoch_with_int8():
     assert callbacks.patience_is_over(history, patient)
 
 
+def test_a_teacher_is_followed_in_all_epochs(run, tmp_path):
+    """Its weight 0 trains as no teacher does."""
+    teacher = keras.models.clone_model(run[1])
+    teacher.set_weights(run[1].get_weights())
+    taught = {}
+    for weight in (0.0, 0.9):
+        model = network()
+        recipe = dataclasses.replace(RECIPE, teacher_weight=weight)
+        keras_arch.fit(model, DATA, recipe, tmp_path / str(weight), teacher=teacher)
+        taught[weight] = model.get_weights()
+    for found, expected in zip(taught[0.0], run[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert not np.allclose(taught[0.9][0], taught[0.0][0])
+    assert keras_arch.read_int8_ranges(tmp_path / "0.9" / "model.keras")
+
+
 # --- outliers ---
 
 
