@@ -37,9 +37,12 @@ class Options:
 
 def main():
     options = parse(Options, sys.argv[1:], "train")
-    output = options.output or default_output(options.run)
     with files.shared_lock(options.run):  # a training with --overwrite waits
-        check = check_options(options, output)
+        recipe = read_run(options.run)["recipe"]
+        output = options.output or default_output(options.run)
+        refuse_own_folder(options.run, output)
+        check = partial(check_run_folder, output, recipe, options.overwrite, resume=False)
+        check()
         calibrate(options, output, check)
 
 
@@ -49,18 +52,14 @@ def default_output(folder):
     return named.with_name(f"{named.name}-calibrated")
 
 
-def check_options(options, output):
-    """Return a function that raises InputError unless `output` may be written. Call it."""
-    recipe = read_run(options.run)["recipe"]
-    source, real = options.run.resolve(), files.real_path(output)
+def refuse_own_folder(folder, output):
+    """Raise InputError if the output is the run itself, or one contains the other."""
+    source, real = folder.resolve(), files.real_path(output)
     if source in (real, *real.parents) or real in source.parents:
         raise InputError(
-            f"--output must be outside of the run {options.run}. Received: {output}. "
+            f"--output must be outside of the run {folder}. Received: {output}. "
             "Pass another directory."
         )
-    check = partial(check_run_folder, output, recipe, options.overwrite, resume=False)
-    check()
-    return check
 
 
 def calibrate(options, output, check):

@@ -25,6 +25,7 @@ BACKENDS = {
     "predict.py FILE IMAGE": "jax",
     "train.py quickstart --output FILE": "jax",
     "evaluate.py": "jax",
+    "calibrate.py FILE": "jax",
     "compare.py FILE": "jax",
     "cost.py": "jax",
     "show_data.py digits --output FILE": "jax",
