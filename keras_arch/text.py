@@ -1,11 +1,14 @@
 """Show names and values of users as text: on a screen, in a figure, in Markdown."""
 
+import csv
 import html
 import os
 import re
 import reprlib
 import unicodedata
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 
@@ -72,6 +75,15 @@ def spreadsheet_text(text: str) -> str:
 def spreadsheet_path(path: str) -> str:
     """Return a path for a cell of a CSV file. It is no formula, and still opens."""
     return f"./{path}" if path.startswith(FORMULA) else path
+
+
+def csv_writer(file: TextIO):
+    """Return a `csv.writer` whose lines end with a line feed.
+
+    With that as its line terminator, `csv.writer` would not quote carriage returns.
+    """
+    lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
+    return csv.writer(lines)
 
 
 def in_markdown(text) -> str:

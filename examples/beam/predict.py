@@ -59,8 +59,8 @@ def best_class(prediction, names):
 def to_line(cells):
     """Return the cells as a line of a CSV file."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+    csv.writer(line).writerow(cells)
+    return line.getvalue().removesuffix("\r\n")
 
 
 def main():

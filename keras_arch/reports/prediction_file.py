@@ -21,7 +21,7 @@ from typing import Literal, TextIO
 from ..errors import InputError, first_line, require
 from ..evaluation.predictions import BATCH, Prediction, warn_of_unreadable
 from ..files import atomic_write, exclusive_lock, write_json
-from ..text import printable, spreadsheet_text
+from ..text import csv_writer, printable, spreadsheet_text
 from .predictions import cells_of, columns_of, spreadsheet_cells
 
 PART = 16 * BATCH  # images; complete batches, so that an interruption does not change the batches
@@ -188,7 +188,7 @@ def write_part(path: Path, predictions: Iterable[Prediction], source: Source, pl
     """Write rows without the header. If `plain`, texts that spreadsheets take for formulas stay."""
     columns = len(columns_of(source.top, source.at_least))
     with open_text(path, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         for prediction in predictions:
             cells = (cells_of if plain else spreadsheet_cells)(prediction, source.at_least)
             error = prediction.error if plain else spreadsheet_text(prediction.error)

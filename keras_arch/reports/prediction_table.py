@@ -1,6 +1,5 @@
 """Write predictions.csv: every evaluated image, label errors first."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from ..data.dataset import Dataset
 from ..evaluation.metrics import compute_losses
 from ..evaluation.ranking import ranks_of
 from ..files import atomic_write
-from ..text import spreadsheet_path, spreadsheet_text
+from ..text import csv_writer, spreadsheet_path, spreadsheet_text
 
 COLUMNS = ("image", "true", "predicted", "probability", "probability_true", "rank", "loss")
 
@@ -44,7 +43,7 @@ def write_prediction_table(
     def write(partial):
         # Bytes of file names that are not UTF-8 become escape sequences.
         with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
+            rows = csv_writer(file)
             rows.writerow(COLUMNS)
             rows.writerows(map(row, np.argsort(-losses, kind="stable").tolist()))
 

@@ -3,11 +3,10 @@
 With `at_least`, a prediction is unsure if the probability of its class is lower.
 """
 
-import csv
 import json
 import sys
 
-from ..text import printable, spreadsheet_path, spreadsheet_text
+from ..text import csv_writer, printable, spreadsheet_path, spreadsheet_text
 
 
 def is_unsure(row, at_least):
@@ -35,7 +34,7 @@ def print_json(rows, at_least=None):
 
 def print_csv(rows, at_least=None):
     """Print a header and a row for each image."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv_writer(sys.stdout)
     for number, row in enumerate(rows):
         if number == 0:  # the model may have fewer classes than --top
             writer.writerow(columns_of(len(row.classes), at_least))
