@@ -113,7 +113,8 @@ def summarize_run(predictions, dataset) -> tuple[dict[str, Metrics], list[Mistak
         split: compute_metrics(probabilities, labels, dataset.class_names)
         for split, (probabilities, labels) in predictions.items()
     }
-    return metrics, find_mistakes(*predictions["test"], dataset)
+    probabilities, labels = predictions["test"]
+    return metrics, find_mistakes(probabilities, labels, dataset)
 
 
 def with_channels(images, artifact):
