@@ -74,7 +74,7 @@ def calibrate(options, output, check):
             acceptance_rows,
             calibration_rows,
             calibration_title,
-            recommendation,
+            recommendation_lines,
         )
 
         _, model, data = open_run(options.run, ExportSettings(), options.data_dir)
@@ -94,7 +94,8 @@ def calibrate(options, output, check):
     say(calibration_title(record, data.validation.count, data.test.count))
     print_table(calibration_rows(record))
     print_table(acceptance_rows(record))
-    say(recommendation(record))
+    for line in recommendation_lines(record):
+        print(line)
     say(f"Calibrated run saved to {output}. Open {output / 'report.html'} for a summary.")
     threshold = (
         f" --at-least {record['recommended']['threshold']:g}" if "recommended" in record else ""

@@ -24,7 +24,7 @@ from .tables import (
     balanced_columns,
     calibration_rows,
     operator_columns,
-    recommendation,
+    recommendation_lines,
     refusal_lines,
     verification_columns,
 )
@@ -176,7 +176,7 @@ def calibration_parts(calibration):
         f'<p class="soft">Temperature {calibration["temperature"]:.4g}, fitted on validation. '
         "The tables are of the test images.</p>",
         rows_table(before_after),
-        f"<p>{escape_html(recommendation(calibration))}</p>",
+        f"<p>{escape_html(' '.join(recommendation_lines(calibration)))}</p>",
         rows_table(accepted),
     ]
 

@@ -265,7 +265,7 @@ def percent_range(interval: Sequence[float]) -> str:
     return f"{100 * low:.2f} to {high:.2%}"
 
 
-def recommendation(calibration: dict) -> str:
+def recommendation_lines(calibration: dict) -> list[str]:
     """Return sentences on the recommended threshold.
 
     Args:
@@ -273,13 +273,14 @@ def recommendation(calibration: dict) -> str:
     """
     wanted = f"{calibration['accuracy']:.2%}"
     if "recommended" not in calibration:
-        return f"No threshold reaches an accuracy of {wanted} on validation. Lower --accuracy."
+        return [f"No threshold reaches an accuracy of {wanted} on validation. Lower --accuracy."]
     row = calibration["recommended"]
-    return (
+    return [
         f"Recommended threshold: {row['threshold']:g}, the lowest with {wanted} accuracy on "
-        f"validation. On test, it accepts {row['share']:.1%} of the images. Their accuracy is "
-        f"{describe_accuracy(row)}."
-    )
+        "validation.",
+        f"On test, it accepts {row['share']:.1%} of the images. Their accuracy is "
+        f"{describe_accuracy(row)}.",
+    ]
 
 
 def recipe_table(program, recipes, expected):
