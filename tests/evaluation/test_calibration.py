@@ -208,6 +208,19 @@ def test_another_end_is_refused(name):
         find_scaled_layer(model.outputs[0])
 
 
+def test_a_sequential_model_is_scaled():
+    """Its augmentation is copied, too. The temperature is below 1."""
+    parts = [layers.RandomFlip(), layers.Flatten(), dense(activation="softmax")]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *parts])
+    images = RNG.uniform(0, 1, (9, 8, 8, 3)).astype("float32")
+    copy = copy_model(model)
+    with without_softmax(copy) as logits_model:
+        scale_layer(find_scaled_layer(logits_model.outputs[0]), 0.5)
+    expected = run(model, images) ** 2
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(run(copy, images), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "layer"), [("resnet8", "predictions"), ("nin", "mlpconv3_mlp2")])
 def test_the_scaled_layer_of_a_builder(name, layer, zero_kernels):
     model = copy_model(keras_arch.build(name))

@@ -17,6 +17,8 @@ from scipy.special import softmax
 
 import keras_arch
 from keras_arch.class_names import read_labels
+from keras_arch.export.model_card import calibration_lines
+from keras_arch.reports.tables import recommendation_lines
 from keras_arch.runs.record import read_run
 
 DIGIT = ROOT / "examples" / "digit.png"  # a seven of the test split
@@ -87,6 +89,16 @@ def test_a_calibrated_run_is_calibrated_again(calibrated_run, tmp_path, data_dir
     words = ("--output", tmp_path / "again", "--data-dir", data_dir)
     assert run_script("calibrate.py", calibrated_run, *words) == 0
     assert read(tmp_path / "again")["calibration"]["temperature"] == pytest.approx(1, rel=1e-3)
+
+
+def test_no_threshold_may_be_good_enough(calibrated_run):
+    record = read(calibrated_run)["calibration"]
+    assert len(recommendation_lines(record)) == 2
+    del record["recommended"]
+    (line,) = recommendation_lines(record)
+    assert line == "No threshold reaches an accuracy of 99.00% on validation. Lower --accuracy."
+    card = calibration_lines({"calibration": record, "metrics": {"validation": {"images": 3}}})
+    assert not any("threshold" in line for line in card)
 
 
 def export_both(confident_run, calibrated_run, tmp_path, formats):
