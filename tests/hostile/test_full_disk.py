@@ -13,7 +13,6 @@ SIZE = "96k"  # size of the disk
 OUTPUTS = [  # commands whose first file does not fit on the disk
     "train.py quickstart --epochs 1 --output DISK/run",
     "evaluate.py run --output DISK/new",
-    "calibrate.py run --output DISK/new",
     "predict.py run digit.png --explain DISK/new",
     "predict.py run digit.png --output DISK/new.csv",
     "compare.py run other --output DISK/new.png",

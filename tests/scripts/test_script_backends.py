@@ -101,6 +101,7 @@ def test_scripts_run_on_another_backend(backend, quickstart, tmp_path, data_dir,
     commands = [
         ["evaluate.py", run, quickstart / "model.keras", exported, "--output", tmp_path / "out"],
         ["predict.py", quickstart / "model.keras", DIGIT],
+        ["calibrate.py", run],
         ["compare.py", run, quickstart, "--output", tmp_path / "both.png"],
         ["cost.py", "resnet8"],
         ["show_data.py", "digits", "--data-dir", data_dir, "--output", tmp_path / "data.png"],
