@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import keras
 import pytest
-from conftest import run_script
+from conftest import write_tflite
+from demo_files import make_report
 
 import keras_arch
+from keras_arch.class_names import pack_labels
 from keras_arch.demo.contents import open_files, read_export
 from keras_arch.demo.page import compose_page, describe_calibration
 from keras_arch.demo.samples import select_samples
@@ -17,8 +20,12 @@ def page(browser, runtime, calibrated_run, digits, tmp_path_factory):
     """The page of the calibrated run, with a sure and an unsure test image."""
     run = tmp_path_factory.mktemp("page") / "run"
     shutil.copytree(calibrated_run, run)
-    assert run_script("export.py", run, "--formats", "float32", "--max-drop", 100) == 0
-    folder = run / "export"
+    folder, model = run / "export", keras.models.load_model(run / "model.keras", compile=False)
+    folder.mkdir()
+    write_tflite(model, folder / "model_float32.tflite")
+    pack_labels(folder / "model_float32.tflite", digits.class_names)
+    size = (folder / "model_float32.tflite").stat().st_size
+    (folder / "export.json").write_text(json.dumps(make_report((("float32", size),))))
     shares = keras_arch.open_artifact(run).predict(digits.test.images).max(axis=1)
     chosen = digits.test.at([shares.argmax(), shares.argmin()])
     data = keras_arch.Dataset(
