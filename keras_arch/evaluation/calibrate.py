@@ -1,5 +1,6 @@
 """Calibrate a Keras classifier by one temperature."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 
 from ..artifacts.keras import keras_artifact
-from ..errors import InputError, explain_surroundings
+from ..errors import DataWarning, InputError, explain_surroundings
 from ..models import check_model
 from ..options import Range, check_value
 from ..text import shorten
@@ -32,6 +33,7 @@ SPLITS = ("validation", "test")
 # Largest difference from softmax(logits / temperature). Rounding of large logits stays below it,
 # and a temperature in the wrong place does not.
 TOLERANCE = 1e-4
+WORSE = 1e-3  # rise of the negative log-likelihood on test that is a warning
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ def calibrate(
         InputError (a ValueError): the model does not fit the data set or does not end in a softmax;
             there are no validation or test images; or no validation image is classified wrongly,
             so that there is no best temperature.
+
+    Warns:
+        DataWarning: the calibrated model is worse on test, because validation has too few wrongly
+            classified images.
 
     Example:
         model, found = keras_arch.calibrate(model, keras_arch.load_dataset("digits"))
@@ -130,7 +136,21 @@ def calibrate_model(
         recommended=None if threshold is None else accept(*after, threshold),
         accepted=tuple(accept(*after, level) for level in LEVELS),
     )
+    warn_if_worse(calibration)
     return Calibrated(model, calibration, predictions)
+
+
+def warn_if_worse(calibration: Calibration) -> None:
+    """Issue a `DataWarning` if the temperature of validation does not suit the test split."""
+    before, after = calibration.before.nll, calibration.after.nll
+    if after - before > WORSE:
+        warnings.warn(
+            "The calibrated model is worse on test. Received: a negative log-likelihood of "
+            f"{after:.4f} instead of {before:.4f}. Validation has too few wrongly classified images "
+            "for a temperature. Use the model as it is, or add validation images.",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def disable_tensor_float() -> None:

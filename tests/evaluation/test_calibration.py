@@ -291,6 +291,20 @@ def test_a_perfect_model_is_refused(model, digits):
         keras_arch.calibrate(model, dataclasses.replace(digits, validation=validation))
 
 
+def test_a_temperature_that_does_not_suit_the_test_split_is_a_warning(model, digits):
+    """One wrong validation image with a small margin gives a low temperature."""
+    shares = model.predict(digits.validation.images, verbose=0)
+    labels = shares.argmax(axis=1)
+    second, first = np.argsort(shares, axis=1)[:, -2:].T
+    rows = np.arange(len(labels))
+    closest = (shares[rows, first] - shares[rows, second]).argmin()
+    labels[closest] = second[closest]
+    validation = dataclasses.replace(digits.validation, labels=labels)
+    with pytest.warns(keras_arch.DataWarning, match="is worse on test") as warned:
+        keras_arch.calibrate(model, dataclasses.replace(digits, validation=validation))
+    assert len(str(warned[0].message)) < 290
+
+
 def test_a_layer_that_is_used_twice_is_refused(digits):
     """Its first use would be divided, too."""
     image = keras.Input((8, 8, 1))
