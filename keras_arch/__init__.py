@@ -33,6 +33,7 @@ _PUBLIC = {
     "export.verification.verify": ("Reference", "verify"),
     "formats": ("ExportSettings",),
     "models": ("feature_maps", "feature_strides", "strip_auxiliary_heads"),
+    "quantization.ranges": ("read_int8_ranges",),
     "recipes": ("RECIPES", "Recipe"),
     "training.fit": ("fit",),
     "weights.torchvision": ("load_torchvision_weights",),

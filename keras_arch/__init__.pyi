@@ -62,6 +62,7 @@ from .formats import ExportSettings as ExportSettings
 from .models import feature_maps as feature_maps
 from .models import feature_strides as feature_strides
 from .models import strip_auxiliary_heads as strip_auxiliary_heads
+from .quantization.ranges import read_int8_ranges as read_int8_ranges
 from .recipes import RECIPES as RECIPES
 from .recipes import Recipe as Recipe
 from .training.fit import fit as fit

@@ -40,6 +40,28 @@ def input_tensors(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     return operation._inbound_nodes[node].input_tensors
 
 
+def readers_of(model: keras.Model) -> list[tuple[keras.Operation, list[keras.Operation | None]]]:
+    """Return each call in a functional model with the operations that read its output.
+
+    The order is that in which the calls run. An output of the model adds None to the readers. An
+    operation that is called twice is in the list twice.
+    """
+    calls: dict[int, tuple[keras.Operation, list[keras.Operation | None]]] = {}
+
+    def visit(tensor: keras.KerasTensor, reader: keras.Operation | None) -> None:
+        operation, node, _ = tensor._keras_history
+        key = id(operation._inbound_nodes[node])
+        if key not in calls:
+            for source in input_tensors(tensor):
+                visit(source, operation)
+            calls[key] = operation, []
+        calls[key][1].append(reader)
+
+    for output in model.outputs:
+        visit(output, None)
+    return list(calls.values())
+
+
 def calls_of(model: keras.Model, shapes: list[Shape]) -> list[Call]:
     """Return the calls in a model for inputs of other shapes, in the order in which they run.
 

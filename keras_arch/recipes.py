@@ -109,6 +109,18 @@ class Recipe:
     """Epochs with frozen layers. Then all layers are trained. Default: all epochs."""
     fine_tuning_rate: Annotated[float, Range(1e-12, 1e30)] | None = None
     """Peak learning rate after --freeze-epochs. Default: a tenth of --learning-rate."""
+    quantize_aware: Literal["none", "int8"] = "none"
+    """Simulate int8 in the last epochs, so that the int8 file loses less accuracy."""
+    quantize_epochs: Annotated[int, Range(1, 100_000)] | None = None
+    """Epochs with --quantize-aware, the last ones. Default: a fifth of the epochs."""
+    quantize_rate: Annotated[float, Range(1e-12, 1e30)] | None = None
+    """Peak learning rate of these epochs. Default: a tenth of the rate before them."""
+    teacher: str | None = None
+    """Trained model to learn from: a run directory or a .keras file. Default: none."""
+    temperature: Annotated[float, Range(0.1, 100)] | None = None
+    """Temperature of the probabilities in the teacher's loss. Default: 4."""
+    teacher_weight: Annotated[float, Range(0, 1)] | None = None
+    """Weight of the teacher's loss. The loss of the labels has the rest. Default: 0.9."""
     skip_unreadable: bool = False
     """Skip images of a folder or manifest that cannot be decoded."""
     allow_duplicates: bool = False
@@ -126,7 +138,7 @@ class Recipe:
                 f"Received: class_weights={brief(weights)}. Pass ('cat=2', 'dog=0.5'), for example."
             )
         check_options(self)
-        for name in ("model", "dataset", "weights"):
+        for name in ("model", "dataset", "weights", "teacher"):
             if (value := getattr(self, name)) is not None and not value.strip():
                 raise InputError(
                     f"`{name}` must be a name or a path. Received: an empty text, {name}={value!r}."
@@ -157,18 +169,52 @@ class Recipe:
 
     @property
     def phases(self) -> "tuple[Phase, ...]":
-        """The phases of the training: one, or with `freeze_epochs` two."""
-        if self.freeze_epochs is None:
-            return (Phase(0, self),)
-        alone = replace(self, freeze_epochs=None, fine_tuning_rate=None)
-        frozen = replace(alone, epochs=self.freeze_epochs)
-        complete = replace(
-            alone,
-            epochs=self.epochs - self.freeze_epochs,
-            freeze="none",
-            learning_rate=self.fine_tuning_rate or self.learning_rate / 10,
+        """The phases of the training: frozen, all layers, int8. A recipe has one to three."""
+        plain = replace(
+            self,
+            freeze_epochs=None,
+            fine_tuning_rate=None,
+            quantize_aware="none",
+            quantize_epochs=None,
+            quantize_rate=None,
         )
-        return Phase(0, frozen), Phase(self.freeze_epochs, complete)
+        frozen, rounded = self.freeze_epochs or 0, self.rounded_epochs
+        later = {"freeze": "none" if frozen else self.freeze, "learning_rate": self.learning_rate}
+        if frozen:
+            later["learning_rate"] = self.fine_tuning_rate or self.learning_rate / 10
+        rate = self.quantize_rate or later["learning_rate"] / 10
+        epochs = self.epochs - frozen - rounded
+        parts = (
+            replace(plain, epochs=frozen) if frozen else None,
+            replace(plain, epochs=epochs, **later) if epochs else None,
+            replace(
+                plain,
+                epochs=rounded,
+                learning_rate=rate,
+                freeze="none",
+                quantize_aware="int8",
+                quantize_epochs=rounded,
+                precision="float32",
+            )
+            if rounded
+            else None,
+        )
+        phases: list[Phase] = []
+        for recipe in filter(None, parts):
+            phases.append(Phase(phases[-1].last if phases else 0, recipe))
+        return tuple(phases)
+
+    @property
+    def rounded_epochs(self) -> int:
+        """Number of epochs that simulate int8, 0 without `quantize_aware`."""
+        if self.quantize_aware == "none":
+            return 0
+        return self.quantize_epochs or max(1, self.epochs // 5)
+
+    @property
+    def first_candidate(self) -> int:
+        """Number of epochs before those whose best model is saved. With int8, only they count."""
+        return self.epochs - self.rounded_epochs if self.rounded_epochs else 0
 
     @property
     def outline(self) -> str:
@@ -176,6 +222,7 @@ class Recipe:
         return ", then ".join(
             f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
             f"{' with a frozen backbone' if recipe.freeze == 'backbone' else ''}"
+            f"{' with simulated int8' if recipe.quantize_aware == 'int8' else ''}"
             f" at {recipe.learning_rate:g}"
             for recipe in (phase.recipe for phase in self.phases)
         )
@@ -240,6 +287,41 @@ def check_phases(recipe: Recipe) -> None:
             "`freeze_epochs` must be below `epochs`. Received: "
             f"freeze_epochs={recipe.freeze_epochs} with epochs={recipe.epochs}. Pass fewer "
             "--freeze-epochs, or None to freeze the layers in all epochs."
+        )
+    check_quantization(recipe)
+
+
+def check_quantization(recipe: Recipe) -> None:
+    """Raise InputError unless the fields of the quantization fit the other fields."""
+    if recipe.quantize_aware == "none":
+        for name in ("quantize_epochs", "quantize_rate"):
+            if (value := getattr(recipe, name)) is not None:
+                raise InputError(
+                    f"`{name}` needs `quantize_aware`, to which it belongs. Received: "
+                    f"{name}={value:g} alone. Pass --quantize-aware int8."
+                )
+        return
+    before = recipe.freeze_epochs or 0
+    if recipe.freeze == "backbone" and not before:
+        raise InputError(
+            "`quantize_aware` trains all layers. Received: freeze='backbone' in all epochs. "
+            "Pass --freeze-epochs, or --freeze none."
+        )
+    if recipe.rounded_epochs > recipe.epochs - before:
+        raise InputError(
+            "`quantize_epochs` must be at most the epochs without `freeze_epochs`. Received: "
+            f"quantize_epochs={recipe.rounded_epochs} with epochs={recipe.epochs}, "
+            f"freeze_epochs={before}. Pass fewer --quantize-epochs."
+        )
+
+
+def check_start(recipe: Recipe) -> None:
+    """Raise InputError if a training from random weights would simulate int8 from the beginning."""
+    if recipe.rounded_epochs == recipe.epochs and recipe.weights is None:
+        raise InputError(
+            "`quantize_aware` begins with a trained model. Received: "
+            f"quantize_epochs={recipe.rounded_epochs} of {recipe.epochs} epochs without weights. "
+            "Pass fewer --quantize-epochs, or --weights."
         )
 
 

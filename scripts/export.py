@@ -5,7 +5,7 @@ keras-arch export MODEL.keras --labels labels.txt --calibration DATASET --test D
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -107,10 +107,12 @@ def open_source(options, names):
     with quiet():
         from keras_arch.export.model_file import ModelFileOptions, open_model_file
         from keras_arch.export.run import open_run, source_of_run
+        from keras_arch.quantization.ranges import read_int8_ranges
 
     if not is_file(options):
         run, model, data = open_run(options.model, options.settings, options.data_dir)
-        return source_of_run(run, model, data, options.settings)
+        ranges = read_int8_ranges(options.model / "model.keras")
+        return source_of_run(run, model, data, options.settings, ranges)
     needed = ModelFileOptions(
         names,
         options.calibration,
@@ -120,7 +122,8 @@ def open_source(options, names):
         options.data_dir,
     )
     with quiet():
-        return open_model_file(options.model, needed, options.settings)
+        source = open_model_file(options.model, needed, options.settings)
+    return replace(source, ranges=read_int8_ranges(options.model))
 
 
 def debug(options, names):

@@ -11,7 +11,7 @@ from keras_arch.cli import check_command_line, parse, print_table, program, quie
 from keras_arch.options import Metavar
 from keras_arch.plugins import find_functions, load_function
 from keras_arch.published import is_published
-from keras_arch.recipes import EXPECTED, RECIPES, Recipe
+from keras_arch.recipes import EXPECTED, RECIPES, Recipe, check_start
 from keras_arch.reports.tables import describe_training, recipe_table, run_row
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
 from keras_arch.runs.record import find_recipe, finish_run, start_run
@@ -51,6 +51,7 @@ def main():
     default = Options(*find_recipe(name))
     options = parse(Options, arguments[1:], "train", default=default, prog=f"{program()} {name}")
     recipe = resolve_paths(options.recipe)
+    check_start(recipe)
     output = options.output or default_folder(recipe)
     check = partial(check_run_folder, output, recipe, options.overwrite, options.resume)
     if options.cluster.coordinator is None:
@@ -65,6 +66,7 @@ def main():
             transfer_weights,
         )
         from keras_arch.builders import builder_of
+        from keras_arch.class_names import check_class_order
         from keras_arch.data.manifest import refuse_images
         from keras_arch.data.pipeline import check_data_options
         from keras_arch.evaluation.evaluate import evaluate_run
@@ -72,6 +74,7 @@ def main():
         from keras_arch.training.checkpoint import recorded_precision
         from keras_arch.training.fast_copy import make_repeatable
         from keras_arch.training.precision import choose_precision
+        from keras_arch.training.teacher import check_teacher, open_teacher
         from keras_arch.weights.checks import check_published
         from keras_arch.weights.files import check_source
 
@@ -87,6 +90,7 @@ def main():
             check_source(recipe.weights)
         if is_published(recipe.weights):
             check_published(recipe.weights, recipe.model)
+        teacher = open_teacher(recipe.teacher) if recipe.teacher else None
         refuse_images(output, recipe.dataset)
         with first_then_others():
             data = load_dataset(
@@ -97,18 +101,25 @@ def main():
         model = builder(input_shape=data.image_shape, classes=len(data.class_names))
         if recipe.weights:
             transfer_weights(model, recipe.weights, recipe.model, data.class_names)
-        check_same_state(data, model)
+        if teacher:
+            check_class_order(teacher, data.class_names)
+            check_teacher(teacher.model, model, recipe, data)
+        sha256_of_teacher = teacher.sha256 if teacher else None
+        check_same_state(data, model, sha256_of_teacher)
         with quiet():
             recorded = recorded_precision(files.partial_name(output)) if options.resume else None
             precision = choose_precision(recipe.precision, share(recorded))
         say(describe_training(recipe, model, data.sizes, precision.name, devices.count))
         chosen = replace(recipe, precision=precision.name)
-        train = partial(fit, model, data, chosen)
+        train = partial(fit, model, data, chosen, teacher=teacher.model if teacher else None)
         if not devices.is_first:
             with devices.scope:
                 return train(output, options.resume)
         with files.atomic_folder(output, "run.json", options.resume, check) as unfinished:
-            start_run(unfinished, recipe, precision, options.data_dir, data, devices.record)
+            start_run(
+                *(unfinished, recipe, precision, options.data_dir, data, devices.record),
+                sha256_of_teacher,
+            )
             with devices.scope:
                 history = train(unfinished, options.resume, options.tensorboard)
             results, mistakes = evaluate_run(open_artifact(unfinished / "model.keras"), data)

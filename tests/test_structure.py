@@ -45,12 +45,14 @@ ALLOWED = {
     "architectures": {"errors", "published", "weights"},
     "weights": {"class_names", "downloads", "errors", "files", "models", "published", "text"},
     "images": {"errors", "files"},
+    "quantization": LEAVES,
     "artifacts": {"class_names", "errors", "files", "machine", "models", "published", "text"},
     "data": LEAVES | {"images", "recipes"},
     "runs": LEAVES | {"recipes"},
-    "training": LEAVES | {"recipes", "data", "runs"},
+    "training": LEAVES | {"recipes", "data", "runs", "quantization"},
     "evaluation": LEAVES | {"images", "artifacts", "data"},
-    "export": LEAVES | {"formats", "images", "artifacts", "data", "runs", "evaluation"},
+    "export": LEAVES
+    | {"formats", "images", "artifacts", "data", "runs", "evaluation", "quantization"},
     "reports": LEAVES | {"recipes", "formats", "data", "runs", "evaluation", "export"},
     "demo": LEAVES
     | {"formats", "images", "artifacts", "data", "runs", "evaluation", "export", "reports"},

@@ -1,6 +1,7 @@
 """Export a classifier, verify its files, and write export.json and the model card."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from ..errors import InputError, explain_surroundings
 from ..files import atomic_folder, check_writable, is_path, refuse_foreign, write_json
 from ..formats import ExportSettings
 from ..models import check_backend, plain_model
-from .model import export_model, quantization_errors, weights_version
+from ..quantization.ranges import Ranges
+from .model import export_model, quantization_errors, simulate_int8, weights_version
 from .model_card import write_model_card
 from .quantization import LayerError, layers_to_keep
 from .record import ExportInputs, describe_export, describe_refusal, raise_problems
@@ -31,6 +33,7 @@ def export_and_verify(
     calibration: np.ndarray,
     test: tuple[np.ndarray, np.ndarray | None] | None = None,
     settings: ExportSettings = ExportSettings(),  # noqa: B008, it is frozen
+    ranges: Ranges | None = None,
 ) -> dict[str, Any]:
     """Export any Keras image classifier and verify every file.
 
@@ -50,6 +53,8 @@ def export_and_verify(
             Default: the calibration images without labels.
         settings: an `ExportSettings`. It limits the number of images that are used. With `height`
             and `width`, the model is resized first.
+        ranges: ranges of the int8 file that a training with `quantize_aware` learned, from
+            `read_int8_ranges`. None: calibration images set them.
 
     Returns:
         The content of export.json: model, images, and a row for each file with its `FileSpec` and
@@ -83,6 +88,7 @@ def export_and_verify(
     source = source_of_model(
         model, class_names, ImageSet(calibration, split="calibration"), images, settings
     )
+    source = replace(source, ranges=ranges)
     folder = Path(folder)
     check_writable(folder)
     refuse_foreign(folder, MARKER)
@@ -122,9 +128,18 @@ def write_export(
     # By default, GPUs compute float32 in TensorFloat-32, which has 10 bits of mantissa.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     model, names, images = source.model, source.class_names, source.verification
-    specs, refused = export_model(model, folder, names, source.calibration.pixels, settings)
-    probabilities = plain_model(model).predict(images.pixels, batch_size=BATCH, verbose=0)
-    reference = Reference(images.pixels, images.labels, probabilities, names, settings.max_drop)
+    specs, refused = export_model(
+        model, folder, names, source.calibration.pixels, settings, source.ranges
+    )
+    plain = plain_model(model)
+    simulation = simulate_int8(plain, settings, source.ranges)
+    probabilities, simulated = (
+        None if one is None else one.predict(images.pixels, batch_size=BATCH, verbose=0)
+        for one in (plain, simulation)
+    )
+    reference = Reference(
+        images.pixels, images.labels, probabilities, names, settings.max_drop, simulated
+    )
     results = verify(folder, specs, reference, progress)
     results |= {name: describe_refusal(name, reason) for name, reason in refused.items()}
     right = None if images.labels is None else probabilities.argmax(axis=1) == images.labels
@@ -136,6 +151,7 @@ def write_export(
         calibration=source.calibration,
         verification=images,
         top1=None if right is None else float(np.mean(right)),
+        learned=simulation is not None,
     )
     report = describe_export(inputs, settings, specs, results)
     write_json(folder / MARKER, report)
@@ -147,6 +163,11 @@ def debug_quantization(
     source: ExportSource, settings: ExportSettings
 ) -> tuple[list[LayerError], list[str]]:
     """Return the int8 errors of the layers, highest first, and the layers to keep in float32."""
+    if source.ranges is not None:
+        raise InputError(
+            "--debug-quantization measures calibrated ranges. Received: a model with learned "
+            "ranges. Export it without this option, or train without --quantize-aware."
+        )
     ranking = quantization_errors(
         source.model, source.calibration.pixels, source.debug_images, settings.keep_channels
     )

@@ -9,7 +9,7 @@ import numpy as np
 from ..class_names import LABELS, check_class_names, pack_labels, write_labels
 from ..errors import InputError, explain_surroundings, first_line, is_disk_full, require
 from ..files import check_folder, hash_of
-from ..formats import FORMATS, ExportSettings, Format
+from ..formats import BUILTINS_INT8, FORMATS, ExportSettings, Format
 from ..models import (
     check_backend,
     check_probabilities,
@@ -19,12 +19,14 @@ from ..models import (
     strip_auxiliary_heads,
     with_traceable_variables,
 )
+from ..quantization.copy import check_quantizable, quantized_copy
+from ..quantization.ranges import Ranges
 from .checks import check_precision, check_raw_images
 from .metadata import add_metadata, image_classifier_metadata
 from .onnx import write_onnx
 from .quantization import LayerError, convert_mixed, rank_layers
 from .saved_model import write_saved_model
-from .tflite import build_tflite_model, convert, trace
+from .tflite import build_int8_model, build_tflite_model, convert, trace
 from .verification.spec import FileSpec, TensorSpec
 
 CHECKED_IMAGES = 16  # calibration images whose outputs must be probabilities
@@ -37,6 +39,7 @@ def export_model(
     class_names: Iterable[str | int],
     calibration: np.ndarray,
     settings: ExportSettings = ExportSettings(),  # noqa: B008, it is frozen
+    ranges: Ranges | None = None,
 ) -> tuple[dict[str, FileSpec], dict[str, str]]:
     """Export a model to SavedModel, TFLite and ONNX.
 
@@ -48,6 +51,8 @@ def export_model(
         calibration: training images (count, height, width, channels) of 0-255 without
             augmentation. They set the ranges of the activations in int8 files.
         settings: an `ExportSettings`. With `height` and `width`, the model is resized first.
+        ranges: ranges of the int8 file that a training with `quantize_aware` learned, from
+            `read_int8_ranges`. None: calibration images set them.
 
     Returns:
         {format name: `FileSpec`} of the files that were written, and {format name: error message}
@@ -59,6 +64,7 @@ def export_model(
             - the model has several outputs, no fixed image size, layers that do not compute in
               float32, or outputs that are not probabilities;
             - the number of class names or the shape of the images does not fit the model;
+            - `ranges` are those of another model;
             - the images are empty, not finite or not in 0-255;
             - the directory does not exist.
 
@@ -70,6 +76,7 @@ def export_model(
     check_backend("export_model")
     named, names, calibration = check_arguments(model, class_names, calibration, settings)
     formats, directory, model = settings.selected(), check_folder(folder), plain_model(named)
+    simulation = simulate_int8(model, settings, ranges)
     tflite_model = build_tflite_model(model, settings.keep_channels)
     image_shape = tflite_model.input_shape[1:]
     calibration = np.broadcast_to(calibration, (len(calibration), *image_shape))
@@ -79,7 +86,10 @@ def export_model(
     with trace(tflite_model) as traced:
 
         def write_tflite(form: Format, path: Path) -> None:
-            content = convert_format(traced, model, form, calibration)
+            if form.operators == BUILTINS_INT8 and simulation is not None:
+                content = convert_simulation(simulation, form, settings.keep_channels)
+            else:
+                content = convert_format(traced, model, form, calibration)
             path.write_bytes(add_metadata(content, metadata))
             pack_labels(path, names)
 
@@ -158,6 +168,36 @@ def write_files(
                 ) from error
             refused[name] = first_line(error)
     return refused
+
+
+def simulate_int8(
+    model: keras.Model, settings: ExportSettings, ranges: Ranges | None
+) -> keras.Model | None:
+    """Return the copy of a model that computes with learned ranges, or None without an int8 file.
+
+    Args:
+        model: what `plain_model` returned.
+        settings: settings of the export.
+        ranges: as in `export_model`.
+
+    Raises:
+        InputError (a ValueError): the ranges are those of another model, or `keep_float` is set.
+    """
+    if ranges is None or "int8" not in settings.formats:
+        return None
+    if settings.keep_float:
+        raise InputError(
+            "`keep_float` needs calibrated ranges. Received: a model with learned ranges. Leave "
+            "--keep-float out, or train without --quantize-aware."
+        )
+    check_quantizable(model)
+    return quantized_copy(model, ranges)
+
+
+def convert_simulation(simulation: keras.Model, form: Format, keep_channels: bool) -> bytes:
+    """Return the content of an int8 file with learned ranges. See `simulate_int8`."""
+    with trace(build_int8_model(simulation, keep_channels)) as traced:
+        return convert(traced, form, None)
 
 
 def convert_format(traced: str, model: keras.Model, form: Format, calibration: np.ndarray) -> bytes:

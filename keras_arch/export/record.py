@@ -29,6 +29,8 @@ class ExportInputs:
     verification: ImageSet
     top1: float | None
     """Top-1 accuracy of the Keras model on the verification images, 0-1. None: no labels."""
+    learned: bool = False
+    """Whether the ranges of the int8 file are those of the training."""
 
 
 def describe_export(
@@ -64,6 +66,7 @@ def describe_export(
             "top1": inputs.top1,
         },
         "keep_float": list(settings.keep_float),
+        "int8_ranges": "learned" if inputs.learned else "calibrated",
         "artifacts": {
             name: describe_file(name, result, specs.get(name)) for name, result in results.items()
         },

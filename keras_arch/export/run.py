@@ -10,6 +10,7 @@ from ..data.load import load_dataset
 from ..errors import InputError
 from ..formats import ExportSettings
 from ..models import load_keras, resize_model, strip_auxiliary_heads
+from ..quantization.ranges import Ranges
 from ..runs.record import data_changes, read_run
 from .source import ExportSource, ImageSet
 
@@ -71,13 +72,18 @@ def load_run_data(
 
 
 def source_of_run(
-    run: dict[str, Any], model: keras.Model, data: Dataset, settings: ExportSettings
+    run: dict[str, Any],
+    model: keras.Model,
+    data: Dataset,
+    settings: ExportSettings,
+    ranges: Ranges | None = None,
 ) -> ExportSource:
     """Return the model and the images of a run for an export.
 
     Args:
         run, model, data: what `open_run` returned.
         settings: their numbers of images and seed draw training and test images.
+        ranges: ranges of the int8 file in model.keras.
     """
     name, seed = run["recipe"].dataset, settings.seed
     calibration, _ = data.train.sample(settings.calibration_images, seed)
@@ -87,5 +93,6 @@ def source_of_run(
         ImageSet(calibration, None, name, "train"),
         ImageSet(*data.test.sample(settings.verification_images, seed), name, "test"),
         data.validation.sample(DEBUG_IMAGES, seed)[0],
+        ranges,
         run,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..formats import ExportSettings
 from ..models import plain_model
+from ..quantization.ranges import Ranges
 from .checks import check_raw_images
 from .input_range import check_input_range
 from .model import check_arguments
@@ -46,6 +47,8 @@ class ExportSource:
     """Images that no training or calibration used if they have labels."""
     debug_images: np.ndarray
     """Images that the int8 errors of the layers are measured on."""
+    ranges: Ranges | None = None
+    """Ranges of the int8 file that the training learned. None: calibration images set them."""
     run: dict[str, Any] | None = None
     """Content of run.json. None: the model is not of a run."""
 

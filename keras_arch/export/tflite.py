@@ -10,9 +10,13 @@ import tensorflow as tf
 from keras import layers
 
 from ..errors import InputError
-from ..formats import Format
+from ..formats import BUILTINS, Format
+from ..quantization.copy import PIXELS, quantized_copy
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as for images that the data stage reads as grayscale
+
+# Multiples of one int8 step whose sum is 1, within 0.002 of `LUMA`: gray pixels keep their value.
+INT8_LUMA = (65 / 217, 127 / 217, 25 / 217)
 
 
 def build_tflite_model(model: keras.Model, keep_channels: bool = False) -> keras.Model:
@@ -42,6 +46,20 @@ def build_tflite_model(model: keras.Model, keep_channels: bool = False) -> keras
         x = luma(image)
         luma.set_weights([np.reshape(LUMA, (1, 1, 3, 1))])
     return keras.Model(image, {"probabilities": model(x)}, name=model.name)
+
+
+def build_int8_model(simulation: keras.Model, keep_channels: bool = False) -> keras.Model:
+    """Build the model to convert to int8 with learned ranges.
+
+    Args:
+        simulation: what `quantized_copy` returned, with ranges.
+        keep_channels: as in `build_tflite_model`.
+    """
+    model = build_tflite_model(simulation, keep_channels)
+    for layer in model.layers:
+        if layer.name == "grey":
+            layer.set_weights([np.reshape(INT8_LUMA, (1, 1, 3, 1))])
+    return quantized_copy(model, {"grey_range": PIXELS})
 
 
 def joins_channels(model: keras.Model) -> bool:
@@ -75,13 +93,17 @@ def trace(model: keras.Model) -> Iterator[str]:
         yield folder
 
 
-def make_converter(traced: str, form: Format, calibration: np.ndarray) -> tf.lite.TFLiteConverter:
+def make_converter(
+    traced: str, form: Format, calibration: np.ndarray | None
+) -> tf.lite.TFLiteConverter:
     """Return TensorFlow's converter with the settings of a format.
 
     Args:
         traced: SavedModel that `trace` wrote.
         form: a row of `FORMATS`.
-        calibration: images of the shape that the file takes.
+        calibration: images of the shape that the file takes. None: the model in `traced` has the
+            ranges. The converter's set of int8 operators needs images, so the verification checks
+            that all operators compute in integers.
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(traced)
     converter.target_spec.supported_ops = [tf.lite.OpsSet[form.operators]]
@@ -90,7 +112,11 @@ def make_converter(traced: str, form: Format, calibration: np.ndarray) -> tf.lit
     if form.weights == "float16":  # int8 is the converter's default
         converter.target_spec.supported_types = [tf.float16]
     if form.calibrated:
-        converter.representative_dataset = representative_dataset(stretch_contrast(calibration))
+        if calibration is None:
+            converter.target_spec.supported_ops = [tf.lite.OpsSet[BUILTINS]]
+        else:
+            images = stretch_contrast(calibration)
+            converter.representative_dataset = representative_dataset(images)
         converter.inference_input_type = tf.as_dtype(form.input_type)
         converter.inference_output_type = tf.as_dtype(form.output_type)
     return converter
@@ -129,6 +155,6 @@ def stretch_contrast(images: np.ndarray) -> np.ndarray:
     return images
 
 
-def convert(traced: str, form: Format, calibration: np.ndarray) -> bytes:
+def convert(traced: str, form: Format, calibration: np.ndarray | None) -> bytes:
     """Return the content of a .tflite file. See `make_converter` for the arguments."""
     return make_converter(traced, form, calibration).convert()

@@ -90,10 +90,12 @@ def describe_training(
     parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     weights = f", weights from {recipe.weights}" if recipe.weights else ""
-    phases = f", {recipe.outline}" if recipe.freeze != "none" else ""
+    has_phases = recipe.freeze != "none" or recipe.quantize_aware != "none"
+    phases = f", {recipe.outline}" if has_phases else ""
+    teacher = f", taught by {recipe.teacher}" if recipe.teacher else ""
     place = f" on {devices} devices" if devices > 1 else ""
     return (
-        f"{model_name(recipe.model)} ({parameters:,} trainable parameters{weights}) on "
+        f"{model_name(recipe.model)} ({parameters:,} trainable parameters{weights}{teacher}) on "
         f"{data_name(recipe.dataset)} ({images} images) in {precision}{place}{phases}"
     )
 

@@ -63,6 +63,7 @@ class RunRecord(TypedDict):
     precision: str
     backend: NotRequired[str]
     functions: NotRequired[dict]
+    teacher_sha256: NotRequired[str | None]
     images: dict
     data_fingerprint: NotRequired[str]
     metrics: NotRequired[MetricsRecord]

@@ -22,12 +22,19 @@ def resolve_paths(recipe):
     """Return the recipe with absolute paths, so that run.json is valid in any directory."""
     if recipe.freeze == "backbone" and recipe.weights is None:
         raise InputError("--freeze backbone needs trained weights. Received: none. Pass --weights.")
+    for name in ("temperature", "teacher_weight"):
+        if recipe.teacher is None and (value := getattr(recipe, name)) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{option} needs a teacher. Received: {option} {value:g} alone. Pass --teacher."
+            )
     callback = recipe.callback and tuple(map(resolve_function, recipe.callback))
     return dataclasses.replace(
         recipe,
         model=resolve_function(recipe.model),
         dataset=resolve_existing(recipe.dataset),
         weights=resolve_existing(recipe.weights),
+        teacher=resolve_existing(recipe.teacher),
         augment=resolve_function(recipe.augment),
         callback=callback,
     )
@@ -68,6 +75,10 @@ def check_run_folder(folder, recipe, overwrite, resume):
     refuse_inside(folder, [recipe.dataset])
     if Path(recipe.dataset).exists() and folder.resolve() in Path(recipe.dataset).resolve().parents:
         raise InputError(f"{folder} holds the data set {recipe.dataset}. Pass another --output.")
+    if recipe.teacher is not None and Path(recipe.teacher).exists():
+        teacher, written = Path(recipe.teacher).resolve(), {folder, partial_name(folder)}
+        if {path.resolve() for path in written} & {teacher, *teacher.parents}:
+            raise InputError(f"{folder} holds the teacher {teacher}. Pass another --output.")
     refuse_foreign(folder, "run.json")
     check_writable(folder)
     if (folder / "run.json").exists() and not overwrite:

@@ -64,12 +64,14 @@ def parse_number(path, column, text):
         ) from None
 
 
-def best_epoch(history):
+def best_epoch(history, first=0):
     """Return the index of the best epoch, counted from 0.
+
+    Epochs before `first` do not count if there are later ones.
 
     The best epoch has the highest validation accuracy, or balanced validation accuracy if the
     history has it. Ties are resolved by the lowest validation loss, then by the first epoch.
     """
     accuracy = history.get("val_balanced_accuracy", history["val_accuracy"])
     scores = list(zip(accuracy, (-loss for loss in history["val_loss"]), strict=True))
-    return max(range(len(scores)), key=scores.__getitem__)
+    return max(range(first if first < len(scores) else 0, len(scores)), key=scores.__getitem__)

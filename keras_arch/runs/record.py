@@ -21,11 +21,11 @@ PACKAGES = ("keras", "tensorflow", "tensorflow-datasets", "numpy")  # and the Ke
 VALIDATION_METRICS = ("images", "top1", "balanced_accuracy")
 
 
-def start_run(folder, recipe, precision, data_dir, dataset, devices=None):
+def start_run(folder, recipe, precision, data_dir, dataset, devices=None, teacher_sha256=None):
     """Write labels.txt and the fields of run.json that are known before training.
 
-    If `folder` has a checkpoint, only check that the data, the precision, the Keras backend and the
-    files with functions of the user are those of the interrupted run.
+    If `folder` has a checkpoint, only check that the data, the precision, the Keras backend, the
+    teacher and the files with functions of the user are those of the interrupted run.
 
     Args:
         folder: `Path` of the unfinished run.
@@ -34,10 +34,11 @@ def start_run(folder, recipe, precision, data_dir, dataset, devices=None):
         data_dir: directory of prepared TFDS data sets, or None.
         dataset: a `keras_arch.Dataset`.
         devices: {"count", "processes", "kind"} of the devices. Default: one device.
+        teacher_sha256: SHA-256 of the teacher's weights. Default: no teacher.
 
     Raises:
         InputError (a ValueError): the interrupted run has other data, another precision, another
-            backend or another content of a file with functions.
+            backend, other weights of the teacher or another content of a file with functions.
     """
     import keras  # takes seconds, and scripts/compare.py first reads its runs
 
@@ -50,6 +51,8 @@ def start_run(folder, recipe, precision, data_dir, dataset, devices=None):
         # Runs of earlier versions have no backend. They ran on TensorFlow.
         if backend != (recorded := before.get("backend", "tensorflow")):
             changed.append(f"Keras backend {backend} instead of {recorded}")
+        if teacher_sha256 != before.get("teacher_sha256"):
+            changed.append("other weights of the teacher")
         before_hashes = before.get("functions", {})
         changed += [
             f"another content of {Path(text).name}"
@@ -70,6 +73,7 @@ def start_run(folder, recipe, precision, data_dir, dataset, devices=None):
         "backend": backend,
         "devices": devices or {"count": 1, "processes": 1, "kind": ""},
         "functions": {text: hash_file(text) for text in find_functions(recipe)},
+        "teacher_sha256": teacher_sha256,
         "data_dir": resolve_data_dir(data_dir),
         "images": dataset.sizes,
         "data_fingerprint": dataset.fingerprint,
@@ -132,8 +136,9 @@ def finish_run(folder, history, metrics, cost, weights_sha256):
         The "metrics" of run.json.
     """
     run = json.loads((folder / "run.json").read_text())
+    recipe = read_run(folder)["recipe"]
     run["metrics"] = {
-        "best_epoch": best_epoch(history) + 1,
+        "best_epoch": best_epoch(history, recipe.first_candidate) + 1,
         **describe_metrics(metrics),
         "training_seconds": round(sum(history["seconds"]), 1),
         "weights_sha256": weights_sha256,

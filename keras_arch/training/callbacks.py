@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..class_names import pack_labels
 from ..errors import InputError
 from ..files import atomic_write
+from ..quantization.copy import plain_weights, ranges_of
+from ..quantization.ranges import pack_ranges
 from ..runs.history import best_epoch, write_history
 from .checkpoint import save_checkpoint
 from .optimizers import averaged_variables, rate_of, unwrap
@@ -117,7 +119,7 @@ class SaveProgress(keras.callbacks.Callback):
         self.recipe, self.class_names, self.writes = recipe, class_names, writes
 
     def on_test_end(self, logs=None):
-        self.plain.set_weights(self.model.get_weights())
+        self.plain.set_weights(plain_weights(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
         if self.history and set(self.history) != set(logs):
@@ -134,25 +136,28 @@ class SaveProgress(keras.callbacks.Callback):
 
     def write(self, epoch):
         """Write all files after an epoch."""
-        if best_epoch(self.history) == epoch:
+        if best_epoch(self.history, self.recipe.first_candidate) == epoch:
             atomic_write(self.folder / "model.keras", self.save)
         write_history(self.folder / "history.csv", self.history)
         save_checkpoint(self.folder, self.model, self.history, self.recipe.precision)
 
     def save(self, path):
-        """Write the plain model and its class names to a .keras file."""
+        """Write the plain model, its class names and the ranges of int8 to a .keras file."""
         self.plain.save(path)
         pack_labels(path, self.class_names)
+        if ranges := ranges_of(self.model):
+            pack_ranges(path, ranges)
 
 
 def patience_is_over(history, recipe):
     """Return whether the last `recipe.patience` epochs of a history brought no improvement.
 
-    The `recipe.freeze_epochs` do not count.
+    Only epochs of the last phase count.
     """
     if recipe.patience is None or not history:
         return False
-    waited_from = max(best_epoch(history) + 1, recipe.phases[-1].first)
+    best = best_epoch(history, recipe.first_candidate)
+    waited_from = max(best + 1, recipe.phases[-1].first)
     return len(history["loss"]) - waited_from >= recipe.patience
 
 

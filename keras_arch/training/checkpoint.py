@@ -8,7 +8,10 @@ import numpy as np
 
 from ..errors import InputError, first_line
 from ..files import CHECKPOINT, atomic_write
+from ..quantization.copy import plain_variables, range_variables
 from .sharing import is_first, process_count, share, share_bytes
+
+PARTS = ("model", "ranges", "optimizer")
 
 
 def save_checkpoint(folder, model, history, precision):
@@ -27,7 +30,7 @@ def save_checkpoint(folder, model, history, precision):
     atomic_write(folder / CHECKPOINT, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
 
 
-def load_checkpoint(folder, model, parts=("model", "optimizer")):
+def load_checkpoint(folder, model, parts=PARTS):
     """Load the checkpoint of a directory into a compiled model.
 
     Process 0 reads it for all processes.
@@ -35,7 +38,7 @@ def load_checkpoint(folder, model, parts=("model", "optimizer")):
     Args:
         folder: `Path` of the directory.
         model: a `keras.Model`, compiled as before.
-        parts: what to load. ("model",) keeps the new optimizer of the model.
+        parts: what to load. ("model",) keeps the new optimizer and the ranges of the model.
 
     Returns:
         The history, {column: [value of each epoch]}; empty if there is no checkpoint.
@@ -94,10 +97,15 @@ def recorded_epochs(folder):
 
 
 def variables_of(model):
-    """Yield (part, number, variable) of the model, with random states, and of the optimizer."""
-    for part, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
-        # Every epoch resets the metrics.
-        metrics = {id(variable) for variable in model.metrics_variables}
+    """Yield (part, number, variable) of the model, with random states, and of the optimizer.
+
+    A copy that simulates int8 also has ranges.
+    """
+    # Every epoch resets the metrics.
+    metrics = {id(variable) for variable in model.metrics_variables}
+    groups = plain_variables(model), range_variables(model), model.optimizer.variables
+    found = zip(PARTS, groups, strict=True)
+    for part, variables in found:
         kept = [variable for variable in variables if id(variable) not in metrics]
         for number, variable in enumerate(kept):
             yield part, number, variable

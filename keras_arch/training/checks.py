@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..files import check_writable, is_path
 from ..machine import available_memory
 from ..models import all_layers, check_probabilities, plain_model, strip_auxiliary_heads
+from ..quantization.copy import check_quantizable
 from ..recipes import RECIPES, Recipe
 from ..text import brief, shorten
 from .precision import trains_on_accelerator
@@ -47,6 +48,8 @@ def check_fit_arguments(model, data, recipe, folder, spread=ALONE):
     # plain_model raises for several inputs and for layer names that TensorFlow cannot trace.
     name, model = model.name, plain_model(model)
     check_model_shapes(model, dataset)
+    if recipe.quantize_aware == "int8":
+        check_quantizable(model)
     check_memory(name, model, dataset, recipe, spread)
     images, _ = dataset.train.sample(2, recipe.seed)
     # The untrained model may overflow. If the overflow remains, the NaN loss stops training.
@@ -103,7 +106,8 @@ def check_memory(name, model, dataset, recipe, spread=ALONE):
     if frozen or trains_on_accelerator():
         return
     images = recipe.batch_size // spread.part.count  # of this process
-    needed = images * kept_values(model) * (4 if recipe.precision == "float32" else 2)
+    is_float32 = recipe.precision == "float32" or recipe.quantize_aware == "int8"
+    needed = images * kept_values(model) * (4 if is_float32 else 2)
     available = available_memory()
     if needed > available:
         raise InputError(

@@ -24,6 +24,8 @@ from ..data.policies import policy_of
 from ..errors import explain_surroundings
 from ..files import plain_path
 from ..models import all_layers, head_layers, plain_model
+from ..quantization.copy import quantized_copy
+from ..quantization.equalize import equalize_channels
 from ..recipes import Recipe
 from .callbacks import (
     MainHead,
@@ -34,7 +36,7 @@ from .callbacks import (
     patience_is_over,
     progress_bar,
 )
-from .checkpoint import load_checkpoint, open_shared, recorded_epochs, recorded_precision
+from .checkpoint import PARTS, load_checkpoint, open_shared, recorded_epochs, recorded_precision
 from .checks import check_fit_arguments
 from .fast_copy import fast_copy
 from .hooks import NO_HOOKS, check_hooks
@@ -43,6 +45,7 @@ from .optimizers import build_optimizer
 from .precision import choose_precision
 from .sharing import process_count, share
 from .spread import current_spread
+from .teacher import check_teacher, temperature_of, with_teacher
 
 EVALUATION_BATCH = 256
 AUXILIARY_LOSS_WEIGHT = 0.3  # of each auxiliary classifier (Szegedy et al. 2014, section 5)
@@ -62,6 +65,7 @@ def fit(
     metrics: Sequence[Any] = (),
     augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
     loss: Any = None,
+    teacher: keras.Model | None = None,
 ) -> dict[str, list[float]]:
     """Train a model and save the checkpoint with the best validation accuracy.
 
@@ -107,6 +111,10 @@ def fit(
             inception_crop and the mixing of mixup and cutmix remain.
         loss: Keras loss of one-hot labels and probabilities. Default: cross-entropy with the
             label smoothing of the recipe.
+        teacher: trained `keras.Model` with the images and the classes of `data`. The model learns
+            from its probabilities of the augmented images (Hinton et al. 2015, arXiv:1503.02531).
+            `temperature` and `teacher_weight` of the recipe define the loss. `val_loss` is that of
+            the labels alone. `fit` does not open the file of `recipe.teacher`.
 
     Returns:
         The history, {column: [value of each epoch]}, with the columns loss, accuracy, val_loss,
@@ -118,7 +126,7 @@ def fit(
 
             - an argument has the wrong type, or `folder` cannot be written,
             - the model is compiled, or a Sequential without an input shape,
-            - a callback, a metric, the augmentation or the loss cannot be used,
+            - a callback, a metric, the augmentation, the loss or the teacher cannot be used,
             - a class name is empty or not one line of UTF-8,
             - the model has other classes or another image shape than the data, or its outputs are
               not probabilities,
@@ -138,6 +146,7 @@ def fit(
     dataset, recipe = check_fit_arguments(model, data, recipe, folder, spread)
     padded = spread.devices > 1
     hooks = check_hooks(callbacks, metrics, augment, loss, recipe, dataset, padded)
+    hooks = replace(hooks, teacher=check_teacher(teacher, model, recipe, dataset))
     folder = Path(folder)
     recorded = share(recorded_precision(folder) if resume else None)
     recipe = replace(recipe, precision=choose_precision(recipe.precision, recorded).name)
@@ -150,9 +159,11 @@ def fit(
         trained = compile_copy(model, phase.recipe, steps, hooks, padded)
         if resume or phase.first:
             # A phase starts from the last weights of the phase before, with a new optimizer.
-            parts = ("model",) if done == phase.first else ("model", "optimizer")
+            parts = ("model",) if done == phase.first else PARTS
             history = load_checkpoint(folder, trained, parts)
             hooks.check_history(history)
+        if phase.recipe.quantize_aware == "int8" and done == phase.first:
+            equalize_channels(trained, plain_model(model))
         done = len(history.get("loss", []))
         if done < phase.last and not patience_is_over(history, recipe):
             run_epochs(
@@ -183,6 +194,8 @@ def run_epochs(trained, model, dataset, recipe, phase, folder, history, tensorbo
     classes = len(dataset.class_names)
     weights = weigh_classes(dataset, recipe)
     guessing = math.log(classes) * (1 if weights is None else weights.max())
+    if hooks.teacher is not None:
+        guessing *= max(1, temperature_of(recipe) ** 2)  # the scale of its loss
     if hooks.loss is not None:
         guessing = math.inf  # the scale of the loss is unknown
     writes = spread.part.index == 0
@@ -235,11 +248,19 @@ def compile_copy(model, recipe, steps, hooks=NO_HOOKS, padded=False):
         model: a functional `keras.Model`.
         recipe: a `keras_arch.Recipe` whose precision is not "auto".
         steps: number of optimizer steps per epoch.
-        hooks: `Hooks`, with metrics and a loss.
+        hooks: `Hooks`, with metrics, a loss and a teacher.
         padded: whether images with zero labels fill the batches of a validation.
     """
     heads = len(model.outputs)  # the main head and the auxiliary classifiers
-    trained = fast_copy(plain_model(model), recipe.precision)
+    if recipe.quantize_aware == "int8":
+        trained = quantized_copy(plain_model(model))
+    else:
+        trained = fast_copy(plain_model(model), recipe.precision)
+    loss = hooks.loss or keras.losses.CategoricalCrossentropy(
+        label_smoothing=recipe.label_smoothing
+    )
+    if hooks.teacher is not None:
+        trained = with_teacher(trained, hooks.teacher, recipe, loss)
     if recipe.freeze == "backbone":
         head = head_layers(trained)
         for layer in all_layers(trained):
@@ -253,11 +274,7 @@ def compile_copy(model, recipe, steps, hooks=NO_HOOKS, padded=False):
         metrics = [LabeledOnly(metric) for metric in metrics]
     trained.compile(
         optimizer=build_optimizer(recipe, steps),
-        loss=[
-            hooks.loss
-            or keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-            for _ in range(heads)
-        ],
+        loss=[loss] * heads,
         loss_weights=[1.0] + [AUXILIARY_LOSS_WEIGHT] * (heads - 1),
         metrics=[metrics] + [[]] * (heads - 1),
     )

@@ -1,4 +1,4 @@
-"""What a caller adds to `fit`: callbacks, metrics, an augmentation and a loss."""
+"""What a caller adds to `fit`: callbacks, metrics, an augmentation, a loss and a teacher."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,12 +26,13 @@ REFUSED = {  # {callback of Keras that cannot work in `fit`: what to do}
 
 @dataclass(frozen=True)
 class Hooks:
-    """Checked callbacks, metrics, augmentation and loss of a call of `fit`."""
+    """Checked callbacks, metrics, augmentation, loss and teacher of a call of `fit`."""
 
     callbacks: Sequence[keras.callbacks.Callback] = ()
     metrics: Sequence[keras.metrics.Metric] = ()
     augment: Callable | None = None
     loss: Any = None
+    teacher: keras.Model | None = None
 
     def check_history(self, history):
         """Raise InputError if the history to resume lacks a metric."""

@@ -17,7 +17,7 @@ from ..files import hash_of
 from ..plugins import find_functions, hash_file
 
 # Fields of a recipe that may be paths, which may differ between machines. Contents are compared.
-PATHS = ("dataset", "weights")
+PATHS = ("dataset", "weights", "teacher")
 PACKAGES = ("keras", "jax", "tensorflow", "numpy")  # their versions must be the same
 
 
@@ -101,7 +101,7 @@ def first_then_others() -> Iterator[None]:
 def check_same_command(recipe: Any, resume: bool) -> None:
     """Raise InputError unless all processes have the same options and the same code.
 
-    The paths of data and weights may differ. `check_same_state` compares what they contain.
+    The paths of data, weights and teacher may differ. `check_same_state` compares what they contain.
     """
     if process_count() > 1:
         fields = dataclasses.asdict(recipe)
@@ -109,11 +109,12 @@ def check_same_command(recipe: Any, resume: bool) -> None:
         check_same({**options, "option resume": resume, "code": code_hashes(recipe)})
 
 
-def check_same_state(dataset: Any, model: Any) -> None:
-    """Raise InputError unless all processes have the same data and initial weights."""
+def check_same_state(dataset: Any, model: Any, teacher_sha256: str | None = None) -> None:
+    """Raise InputError unless all processes have the same data, initial weights and teacher."""
     if process_count() > 1:
         data = [dataset.fingerprint, dataset.sizes, dataset.class_names, dataset.image_shape]
-        check_same({"data": data, "initial weights": hash_of(model.get_weights())})
+        weights = {"initial weights": hash_of(model.get_weights()), "teacher": teacher_sha256}
+        check_same({"data": data, **weights})
 
 
 def code_hashes(recipe: Any) -> list[str]:

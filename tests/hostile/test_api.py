@@ -74,7 +74,7 @@ OTHERS = {  # function: arguments as in BUILDER
     },
     "verify": {"folder": (), "reference": (), "specs": ()},
     "fit": {
-        **dict.fromkeys(("model", "data", "recipe", "loss"), ()),
+        **dict.fromkeys(("model", "data", "recipe", "loss", "teacher"), ()),
         "folder": ("line break",),
         **dict.fromkeys(("callbacks", "metrics"), ("empty list",)),
         "augment": (),
@@ -94,7 +94,13 @@ OTHERS = {  # function: arguments as in BUILDER
     "ExportSettings": {field.name: () for field in dataclasses.fields(keras_arch.ExportSettings)}
     | {"keep_float": ("empty list",)},
 }
-TEXT = ("dataset", "model", "weights", "license")  # fields of options that accept any text
+TEXT = (
+    "dataset",
+    "model",
+    "weights",
+    "teacher",
+    "license",
+)  # fields of options that accept any text
 
 
 def cases():

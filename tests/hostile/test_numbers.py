@@ -33,6 +33,8 @@ WITH = {  # {script: {option: other words that it needs}}
         "width": ["--model", "googlenet"],
         "freeze_epochs": [*FROZEN, "--epochs", "100000"],
         "fine_tuning_rate": [*FROZEN, "--freeze-epochs", "1"],
+        "temperature": ["--teacher", "cifar10_jpeg"],
+        "teacher_weight": ["--teacher", "cifar10_jpeg"],
     },
 }
 NEEDED = {  # {field of Recipe: other fields that it needs}

@@ -17,6 +17,7 @@ OPTIONS = [  # (command, use of the path BAD, suffixes that make a difference)
     ("train.py BAD", ARTIFACT, ("",)),
     ("train.py quickstart --dataset BAD", IMAGES, ("", ".npz", ".csv")),
     ("train.py quickstart --weights BAD", ARTIFACT, ("", ".keras", ".weights.h5")),
+    ("train.py quickstart --teacher BAD", ARTIFACT, ("", ".keras")),
     ("train.py quickstart --data-dir BAD", STORE, ("",)),
     ("train.py quickstart --output BAD", FOLDER, ("",)),
     ("predict.py BAD digit.png", ARTIFACT, ("", ".keras", ".tflite", ".onnx")),

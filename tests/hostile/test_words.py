@@ -10,7 +10,7 @@ from harness import check_refused, options_of, parameters, start_working, world 
 from test_numbers import COMMANDS, PARTS
 
 TEXTS = {  # options that take the name of something
-    "train.py quickstart": ("--model", "--dataset", "--weights"),
+    "train.py quickstart": ("--model", "--dataset", "--weights", "--teacher"),
     "train.py": ("",),
     "cost.py": ("",),
     "cost.py resnet8": ("",),
@@ -40,6 +40,11 @@ CONTRADICTIONS = [
     "train.py quickstart --freeze-epochs 3 --weights run",
     "train.py quickstart --freeze backbone --freeze-epochs 30 --weights run",
     "train.py quickstart --freeze backbone --fine-tuning-rate 0.1 --weights run",
+    "train.py quickstart --temperature 4",
+    "train.py quickstart --teacher-weight 0.9",
+    "train.py quickstart --teacher run --image-size 16",
+    "train.py quickstart --teacher run --output run --overwrite",
+    "train.py quickstart --teacher digit.png",
     "train.py quickstart --width 0.5",
     "train.py quickstart --kernel-5x5 3",
     "train.py quickstart --auxiliary-heads",

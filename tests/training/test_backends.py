@@ -41,6 +41,11 @@ EXACT = {
     "two phases": {"freeze": "backbone", "freeze_epochs": 1, "ema": 0.9},
     "label smoothing": {"label_smoothing": 0.1},
     "auxiliary heads": {"auxiliary_heads": True, "class_weights": "balanced"},
+    "teacher": {"teacher": "two_heads", "temperature": 2, "teacher_weight": 0.8},
+    "teacher of two heads": {
+        **{"teacher": "two_heads", "temperature": 2, "teacher_weight": 0.8},
+        **{"auxiliary_heads": True, "class_weights": "balanced", "ema": 0.9},
+    },
 }
 # A step of each option, which rounding errors change by less than 1e-5.
 ONE_STEP = {name: change | {"epochs": 1, "batch_size": 64} for name, change in EXACT.items()} | {
@@ -100,7 +105,9 @@ def train_all(folder, changes, place, steps=""):
         run = folder / place / f"{steps}{name}"
         run.mkdir(parents=True)
         recipe = dataclasses.replace(BASE, **change)
-        history = keras_arch.fit(model, few_digits(), recipe, run, tensorboard=name == "plain")
+        teacher = recipe.teacher and keras.models.load_model(folder / f"{recipe.teacher}.keras")
+        options = {"tensorboard": name == "plain", "teacher": teacher}
+        history = keras_arch.fit(model, few_digits(), recipe, run, **options)
         (run / "history.json").write_text(json.dumps(history))
         np.savez(run / "weights.npz", *model.get_weights())
 

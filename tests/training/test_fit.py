@@ -687,7 +687,7 @@ def test_head_without_class_names_is_used(other):
 
 
 def test_train_starts_the_head_of_other_classes_from_scratch(script, tmp_path, capfd, monkeypatch):
-    def stop(*arguments):
+    def stop(*arguments, **options):
         raise keras_arch.InputError("enough")
 
     monkeypatch.setattr(keras_arch, "fit", stop)

@@ -77,6 +77,9 @@ TRIALS = [
     Trial({"freeze": "backbone"}, {"weights": "RUN"}),
     Trial({"freeze_epochs": 2}, {"weights": "RUN", "freeze": "backbone"}),
     Trial({"fine_tuning_rate": 0.05}, {"weights": "RUN", "freeze": "backbone", "freeze_epochs": 2}),
+    Trial({"teacher": "RUN"}),
+    Trial({"temperature": 4}, {"teacher": "RUN"}),
+    Trial({"teacher_weight": 0.9}, {"teacher": "RUN"}),
     Trial(
         {"auxiliary_heads": True},
         {"model": "googlenet", "stem": "cifar", "width": 0.125, "image_size": 16},
@@ -218,7 +221,8 @@ def trained(data_dir, tmp_path_factory):
             )
         if recipe.weights:
             assert keras_arch.transfer_weights(model, train(())[0], recipe.model) == set()
-        history = keras_arch.fit(model, data, recipe, folder)
+        teacher = recipe.teacher and keras.models.load_model(train(())[0] / "model.keras")
+        history = keras_arch.fit(model, data, recipe, folder, teacher=teacher)
         return folder, history["val_accuracy"][best_epoch(history)]
 
     return lambda changes: train(tuple(sorted(changes.items())))

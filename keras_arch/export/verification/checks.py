@@ -11,6 +11,8 @@ from .result import PredictionMetrics
 from .spec import FileSpec, TensorSpec
 
 TOLERANCE = 1e-4  # maximum absolute error of probabilities that are computed in float32
+SIMULATED = 0.02  # maximum absolute error compared with the simulation in training
+SIMULATED_SHARE = 0.99  # minimum fraction of images within it; a few are close to a tie
 CONFIDENCE = 0.05  # maximum mean error of the top class's probability in other types
 Z = 1.959964  # 97.5% quantile of the normal distribution, for 95% intervals
 CAUSES = {"scale": " An operation that splits or joins the image sets its scale."}
@@ -114,6 +116,11 @@ def measure_predictions(
     )
 
 
+def measure_simulation(probabilities: np.ndarray, simulated: np.ndarray) -> float:
+    """Return the fraction of images within `SIMULATED` of the simulation in training."""
+    return float(np.mean(np.abs(probabilities - simulated).max(axis=1) <= SIMULATED))
+
+
 def measure_accuracy(
     probabilities: np.ndarray, reference: np.ndarray, labels: np.ndarray | None
 ) -> dict[str, Any]:
@@ -169,6 +176,11 @@ def check_predictions(metrics: PredictionMetrics, spec: FileSpec, max_drop: floa
         problems.append(
             "probabilities: the mean absolute error of the top class is "
             f"{metrics.confidence_difference:.2g}. The limit is {CONFIDENCE:g}."
+        )
+    if metrics.simulated is not None and metrics.simulated < SIMULATED_SHARE:
+        problems.append(
+            f"simulation: {metrics.simulated:.2%} of the images are within {SIMULATED:g} of the "
+            f"simulation in training. The minimum is {SIMULATED_SHARE:.0%}."
         )
     if metrics.drop is None or metrics.drop_interval is None:  # no labels
         return problems

@@ -27,6 +27,9 @@ class PredictionMetrics:
     """Mean absolute error of all probabilities."""
     confidence_difference: float
     """Mean absolute error of the probability of the Keras model's top class."""
+    simulated: float | None = None
+    """Fraction of images whose probabilities are within 0.02 of the simulation in training, 0-1.
+    None without learned ranges."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from .checks import (
     compare_names,
     compare_tensors,
     measure_predictions,
+    measure_simulation,
 )
 from .graph import read_tflite
 from .result import FileVerification, Latency
@@ -51,6 +52,8 @@ class Reference:
     class_names: Sequence[str]
     max_drop: float = 1.0
     """Maximum drop in top-1 accuracy, in percentage points, 0-100. Requires labels."""
+    simulated: np.ndarray | None = None
+    """(count, classes), of the copy that simulates the int8 file. None: ranges are not learned."""
 
 
 def verify(
@@ -173,6 +176,9 @@ def verify_file(
     count = len(probabilities)  # a slow file reaches the time limit before the last image
     labels = None if reference.labels is None else reference.labels[:count]
     metrics = measure_predictions(probabilities, reference.probabilities[:count], labels)
+    if spec.integers and reference.simulated is not None:
+        share = measure_simulation(probabilities, reference.simulated[:count])
+        metrics = replace(metrics, simulated=share)
     problems += check_predictions(metrics, spec, reference.max_drop)
     return replace(
         result,
