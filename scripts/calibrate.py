@@ -69,6 +69,7 @@ def calibrate(options, output, check):
         from keras_arch.evaluation.calibrate import calibrate_model
         from keras_arch.evaluation.evaluate import summarize_run
         from keras_arch.export.run import open_run
+        from keras_arch.quantization.ranges import pack_ranges, read_int8_ranges, scale_ranges
         from keras_arch.reports.html import write_figures_and_report
         from keras_arch.reports.tables import (
             acceptance_rows,
@@ -88,6 +89,9 @@ def calibrate(options, output, check):
         def save(path):
             found.model.save(path)
             pack_labels(path, data.class_names)
+            if ranges := read_int8_ranges(options.run / "model.keras"):
+                temperature = found.calibration.temperature
+                pack_ranges(path, scale_ranges(ranges, found.scaled, temperature))
 
         # Last, because a directory that stays after an error would count as an interrupted run.
         files.atomic_write(unfinished / "model.keras", save)

@@ -24,7 +24,7 @@ from .calibration import (
 )
 from .evaluate import predict_split
 from .metrics import compute_metrics
-from .temperature import copy_model, find_scaled_layer, scale_layer, without_softmax
+from .temperature import copy_model, find_scaled_layers, scale_layer, without_softmax
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -42,6 +42,8 @@ class Calibrated:
 
     model: keras.Model
     calibration: Calibration
+    scaled: tuple[str, ...]
+    """Names of the layers whose outputs are divided by the temperature."""
     predictions: dict[str, tuple[np.ndarray, np.ndarray]]
     """{split: (probabilities (images, classes), labels (images,))} of validation and test."""
 
@@ -118,7 +120,7 @@ def calibrate_model(
         return {split: predict_split(artifact, dataset, split, progress) for split in SPLITS}
 
     with without_softmax(model) as logits_model:
-        layer = find_scaled_layer(logits_model.outputs[0])
+        layer, *later = find_scaled_layers(logits_model.outputs[0])
         logits = predict(logits_model)
     temperature = fit_temperature(*logits["validation"])
     scale_layer(layer, temperature)
@@ -137,7 +139,8 @@ def calibrate_model(
         accepted=tuple(accept(*after, level) for level in LEVELS),
     )
     warn_if_worse(calibration)
-    return Calibrated(model, calibration, predictions)
+    scaled = tuple(one.name for one in (layer, *later))
+    return Calibrated(model, calibration, scaled, predictions)
 
 
 def warn_if_worse(calibration: Calibration) -> None:

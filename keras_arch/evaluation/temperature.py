@@ -75,20 +75,22 @@ def is_softmax(operation: keras.Operation) -> bool:
     return type(operation).__name__ == "Softmax" and operation.axis in (-1, 1)
 
 
-def find_scaled_layer(logits: keras.KerasTensor) -> keras.layers.Layer:
-    """Return the layer whose weights scale symbolic logits. It may be inside a nested model.
+def find_scaled_layers(logits: keras.KerasTensor) -> list[keras.Operation]:
+    """Return the layer whose weights scale symbolic logits, and the layers after it.
+
+    The layer may be inside a nested model.
 
     Raises:
         InputError (a ValueError): another kind of layer is in between.
     """
     operation = operation_of(logits)
     if hasattr(operation, "layers") and hasattr(operation, "outputs"):
-        return find_scaled_layer(operation.outputs[output_index(logits)])
+        return find_scaled_layers(operation.outputs[output_index(logits)])
     if scaled_weights(operation) and is_homogeneous(operation):
-        return operation
+        return [operation]
     sources = input_tensors(logits)
     if len(sources) == 1 and is_homogeneous(operation):
-        return find_scaled_layer(sources[0])
+        return [*find_scaled_layers(sources[0]), operation]
     raise InputError(
         "The logits must come from a Dense, Conv2D or BatchNormalization layer, directly or through "
         f"pooling, ReLU and Flatten. Received: {shorten(operation.name)} "

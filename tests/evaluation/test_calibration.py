@@ -23,7 +23,7 @@ from keras_arch.evaluation.calibration import (
 from keras_arch.evaluation.metrics import bin_confidence, wilson_interval
 from keras_arch.evaluation.temperature import (
     copy_model,
-    find_scaled_layer,
+    find_scaled_layers,
     scale_layer,
     without_softmax,
 )
@@ -174,7 +174,7 @@ def test_a_scaled_layer_scales_the_logits(name):
     before, weights = run(model, images), model.get_weights()
     copy = copy_model(model)
     with without_softmax(copy) as logits_model:
-        layer = find_scaled_layer(logits_model.outputs[0])
+        layer, *_ = find_scaled_layers(logits_model.outputs[0])
         logits = run(logits_model, images)
     assert layer.name == "head"
     np.testing.assert_allclose(softmax(logits, axis=1), before, atol=1e-6)
@@ -205,7 +205,7 @@ def test_another_end_is_refused(name):
     parts, message = REFUSED[name]
     copy = copy_model(build(parts))
     with pytest.raises(keras_arch.InputError, match=message), without_softmax(copy) as model:
-        find_scaled_layer(model.outputs[0])
+        find_scaled_layers(model.outputs[0])
 
 
 def test_a_sequential_model_is_scaled():
@@ -215,7 +215,7 @@ def test_a_sequential_model_is_scaled():
     images = RNG.uniform(0, 1, (9, 8, 8, 3)).astype("float32")
     copy = copy_model(model)
     with without_softmax(copy) as logits_model:
-        scale_layer(find_scaled_layer(logits_model.outputs[0]), 0.5)
+        scale_layer(find_scaled_layers(logits_model.outputs[0])[0], 0.5)
     expected = run(model, images) ** 2
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(run(copy, images), expected, atol=1e-5)
@@ -225,7 +225,7 @@ def test_a_sequential_model_is_scaled():
 def test_the_scaled_layer_of_a_builder(name, layer, zero_kernels):
     model = copy_model(keras_arch.build(name))
     with without_softmax(model) as logits_model:
-        assert find_scaled_layer(logits_model.outputs[0]).name == layer
+        assert find_scaled_layers(logits_model.outputs[0])[0].name == layer
 
 
 # --- a model and its data ---
