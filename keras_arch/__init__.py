@@ -23,6 +23,7 @@ _PUBLIC = {
     "data.dataset": ("Dataset",),
     "data.load": ("load_dataset",),
     "errors": ("DataWarning", "InputError", "VerificationError"),
+    "evaluation.calibrate": ("calibrate",),
     "evaluation.cost": ("cost",),
     "evaluation.evaluate": ("evaluate",),
     "export.classifier": ("export_and_verify",),

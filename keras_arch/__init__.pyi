@@ -48,6 +48,7 @@ from .data.load import load_dataset as load_dataset
 from .errors import DataWarning as DataWarning
 from .errors import InputError as InputError
 from .errors import VerificationError as VerificationError
+from .evaluation.calibrate import calibrate as calibrate
 from .evaluation.cost import cost as cost
 from .evaluation.evaluate import evaluate as evaluate
 from .export.classifier import export_and_verify as export_and_verify

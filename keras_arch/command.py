@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "Export a run or a .keras file for mobile and verify the files.",
     "demo": "Write a page that runs exported files in a browser.",
     "evaluate": "Evaluate and compare models.",
+    "calibrate": "Match the probabilities of a run to its accuracy.",
     "predict": "Classify images.",
     "compare": "Compare training runs.",
     "cost": "Count parameters, multiply-adds and activations of architectures.",

@@ -1,17 +1,22 @@
 """Show names and values of users as text: on a screen, in a figure, in Markdown."""
 
+import csv
 import html
 import os
 import re
 import reprlib
 import unicodedata
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 
 # Unicode categories: control, format and surrogate characters, line and paragraph separators.
 # They move the cursor, hide text or cannot be encoded.
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+# First characters of a cell that spreadsheets read as a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 JOINERS = "\u200c\u200d"  # format characters that Persian, Indic scripts and emoji need
 NAME_CELLS = 40  # width of a name in a table, in terminal columns
 VALUE_CELLS = 60  # width of a value in a message, in terminal columns
@@ -60,6 +65,25 @@ def join_first(names: Sequence[str], count: int = 3) -> str:
     """Return the first `count` names in one line, and the number of the others."""
     more = len(names) - count
     return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return `text` for a cell of a CSV file. An apostrophe keeps it from being a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def spreadsheet_path(path: str) -> str:
+    """Return a path for a cell of a CSV file. It is no formula, and still opens."""
+    return f"./{path}" if path.startswith(FORMULA) else path
+
+
+def csv_writer(file: TextIO):
+    """Return a `csv.writer` whose lines end with a line feed.
+
+    With that as its line terminator, `csv.writer` would not quote carriage returns.
+    """
+    lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
+    return csv.writer(lines)
 
 
 def in_markdown(text) -> str:

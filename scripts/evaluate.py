@@ -25,7 +25,7 @@ class Options:
     split: Literal["train", "validation", "test", "all"] | None = None
     """Split to evaluate. Default: all for new images without splits, else test."""
     output: Annotated[Path | None, Metavar("DIRECTORY")] = None
-    """Output directory for metrics.json and figures."""
+    """Output directory for metrics.json, figures and predictions.csv, highest losses first."""
 
 
 def main():
@@ -86,7 +86,7 @@ def main():
         print(absent)
     if options.output:
         write_evaluation(options.output, dataset, split, names, rows, outputs, labels)
-        say(f"metrics.json and figures saved to {options.output}.")
+        say(f"metrics.json, predictions and figures saved to {options.output}.")
 
 
 if __name__ == "__main__":

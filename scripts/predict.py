@@ -30,6 +30,8 @@ class Options:
     """Path of a .csv or .parquet file to write. The same command continues an unfinished file."""
     shard: Annotated[str | None, Metavar("K/N")] = None
     """Slice of the images, 1/N to N/N, for N jobs. Requires --output."""
+    at_least: Annotated[float, Range(0, 1)] | None = None
+    """Probability below which an image is unsure, from keras-arch calibrate. Default: none."""
     explain: Annotated[Path | None, Metavar("DIRECTORY")] = None
     """Output directory for Grad-CAM heat maps (.keras files only)."""
 
@@ -68,7 +70,7 @@ def main():
         with quiet():
             explain(artifact.path, paths, options.explain)
         print(f"Heat maps saved to {options.explain}.", file=sys.stderr)
-    WRITERS[options.format](classify(artifact, paths, labels, options.top))
+    WRITERS[options.format](classify(artifact, paths, labels, options.top), options.at_least)
 
 
 def check_output(options):
@@ -95,6 +97,7 @@ def write_file(options, artifact, labels, paths, shard):
         images=files.hash_of_json(list(map(str, paths))),
         shard=str(shard),
         top=top,
+        at_least=options.at_least,
     )
     write_predictions(
         options.output,

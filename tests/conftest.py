@@ -258,6 +258,24 @@ def quickstart(tmp_path_factory, worker_id, data_dir):
 
 
 @pytest.fixture(scope="session")
+def confident_run(tmp_path_factory, digits, data_dir):
+    """A finished run whose model is too confident. Tests must not change it."""
+    from run_files import confident_model, make_run
+
+    folder = tmp_path_factory.mktemp("confident") / "run"
+    make_run(folder, digits, confident_model(digits))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def calibrated_run(confident_run, data_dir):
+    """What keras-arch calibrate writes for `confident_run`. Tests must not change it."""
+    output = confident_run.with_name("run-calibrated")
+    assert run_script("calibrate.py", confident_run, "--data-dir", data_dir) == 0
+    return output
+
+
+@pytest.fixture(scope="session")
 def browser():
     """A headless browser for the pages of all tests of this process."""
     from browser import Browser  # next to the tests of the page

@@ -155,6 +155,7 @@ def test_public_names_exist_and_have_docstrings():
         "train.py digits --help",
         "export.py --help",
         "evaluate.py --help",
+        "calibrate.py --help",
         "predict.py --help",
         "compare.py --help",
         "cost.py --help",

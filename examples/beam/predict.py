@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import keras_arch
 from keras_arch.images.read import read_image
+from keras_arch.text import spreadsheet_path, spreadsheet_text
 
 
 class ArtifactHandler(ModelHandler):
@@ -42,21 +43,24 @@ class ReadImage(beam.DoFn):
         try:
             yield path, read_image(io.BytesIO(file.read()), self.shape)
         except keras_arch.InputError:
-            yield beam.pvalue.TaggedOutput("errors", (path, "", "", "cannot be decoded"))
+            yield beam.pvalue.TaggedOutput(
+                "errors", (spreadsheet_path(path), "", "", "cannot be decoded")
+            )
 
 
 def best_class(prediction, names):
     """Return the cells of a row."""
     path, probabilities = prediction
     best = probabilities.argmax()
-    return path, names[best], float(probabilities[best]), ""
+    label = spreadsheet_text(str(names[best]))  # a name such as "=SUM(A1)" is no formula
+    return spreadsheet_path(path), label, float(probabilities[best]), ""
 
 
 def to_line(cells):
     """Return the cells as a line of a CSV file."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+    csv.writer(line).writerow(cells)
+    return line.getvalue().removesuffix("\r\n")
 
 
 def main():

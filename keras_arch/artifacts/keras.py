@@ -1,17 +1,38 @@
-"""Open a .keras file."""
+"""Open a .keras file, or a Keras model in memory."""
 
+from __future__ import annotations
+
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..class_names import read_packed_labels
 from ..models import load_keras, plain_model, strip_auxiliary_heads
 from .artifact import Artifact, cast_images, check_number_type, check_signature
 
+if TYPE_CHECKING:
+    import keras
+
 
 def open_keras(path: Path) -> Artifact:
     """Open a .keras file. See `open_artifact`."""
+    model = plain_model(strip_auxiliary_heads(load_keras(path)))
+    return replace(
+        keras_artifact(path, model),
+        size=path.stat().st_size,
+        class_names=read_packed_labels(path),
+    )
+
+
+def keras_artifact(path: Path, model: keras.Model) -> Artifact:
+    """Return the artifact of a model in memory. It has no size and no class names.
+
+    Args:
+        path: path or name of the model, for messages.
+        model: functional model with one input and one output.
+    """
     import keras
 
-    model = plain_model(strip_auxiliary_heads(load_keras(path)))
     check_signature(
         path, [image.shape for image in model.inputs], [output.shape for output in model.outputs]
     )
@@ -25,11 +46,5 @@ def open_keras(path: Path) -> Artifact:
         )
 
     return Artifact(
-        path,
-        "keras",
-        tuple(image.shape[1:]),
-        probabilities.shape[-1],
-        path.stat().st_size,
-        predict,
-        read_packed_labels(path),
+        path, "keras", tuple(image.shape[1:]), probabilities.shape[-1], size=0, predict=predict
     )

@@ -232,7 +232,7 @@ def load_folder(
 
         with ThreadPoolExecutor() as pool:
             list(pool.map(load, range(len(pixels))))
-        return InMemory(pixels, labels)
+        return InMemory(pixels, labels, files.paths)
 
     train, validation, test = map(read, SPLITS)
     source = Path(folder).resolve()

@@ -51,20 +51,21 @@ class InMemory:
     Args:
         images: uint8 (count, height, width, channels) of 0-255.
         labels: int64 (count,), indices of the class names.
+        paths: image files. None: the images are not from files.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    paths: list[str] | None = None
 
     @classmethod
     def join(cls, splits: Sequence["InMemory"]) -> "InMemory":
         """Return one split with the examples of all `splits`, in their order."""
-        return cls(
-            *(
-                np.concatenate([getattr(split, what) for split in splits])
-                for what in ("images", "labels")
-            )
+        images, labels = (
+            np.concatenate([getattr(split, what) for split in splits])
+            for what in ("images", "labels")
         )
+        return cls(images, labels, join_paths([split.paths for split in splits]))
 
     def relabel(self, new_labels: np.ndarray) -> "InMemory":
         """Return the same images with the label `new_labels[label]` for each label."""
@@ -72,7 +73,8 @@ class InMemory:
 
     def slice(self, start: int, stop: int) -> "InMemory":
         """Return the examples from `start` to `stop`, which is not included, as a split."""
-        return InMemory(self.images[start:stop], self.labels[start:stop])
+        paths = self.paths and self.paths[start:stop]
+        return InMemory(self.images[start:stop], self.labels[start:stop], paths)
 
     @property
     def count(self) -> int:
@@ -355,6 +357,12 @@ class InStream:
         return without_autotuning(
             examples.batch(len(rows)).map(lambda *batch: [tf.gather(part, order) for part in batch])
         )
+
+
+def join_paths(parts: Sequence[list[str] | None]) -> list[str] | None:
+    """Return the paths of all parts, or None if a part has none."""
+    known = [paths for paths in parts if paths is not None]
+    return [path for paths in known for path in paths] if len(known) == len(parts) else None
 
 
 def keep_rows(records: tf.data.Dataset, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:

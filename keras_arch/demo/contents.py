@@ -17,6 +17,7 @@ from ..images.read import read_image
 from ..published import DEMO
 from ..runs.fields import check_fields
 from ..runs.folder import data_name
+from ..runs.record import read_run
 
 BUDGET = 8_000_000  # bytes of all files. Above it, the page has one file
 TOP = 5  # classes of Python's predictions
@@ -83,6 +84,8 @@ class Contents:
     files: list[ExportedFile]
     samples: Samples
     classes: int
+    calibration: dict[str, Any] | None = None
+    """The "calibration" of run.json. None: the run is not calibrated."""
 
 
 def open_demo() -> Contents:
@@ -113,7 +116,10 @@ def open_files(folder: Path, report: dict[str, Any], samples: Samples) -> Conten
         )
         for name in choose_formats(report)
     ]
-    return Contents(title, files, samples, open_artifact(folder / files[0].name).classes)
+    run = find_run(folder)
+    calibration = None if run is None else read_run(run).get("calibration")
+    classes = open_artifact(folder / files[0].name).classes
+    return Contents(title, files, samples, classes, calibration)
 
 
 def find_export(path: Path) -> Path:

@@ -211,20 +211,35 @@ function showAnswer({ probabilities, milliseconds, pixels }) {
   const top = order.slice(0, TOP).filter((label, at) => !at || probabilities[label] >= VISIBLE);
   byId("answers").replaceChildren(...top.map((label) => answerItem(label, probabilities[label])));
   const [name, probability] = [nameOf(top[0]), probabilities[top[0]]];
+  const isUnsure = showSure(probability);
+  const first = `${isUnsure ? "Unsure: " : ""}${name}, `;
   // Screen readers speak a change of the first class only, not every camera frame.
-  if (mode() !== "camera" || !byId("first").textContent.startsWith(`${name}, `)) {
-    byId("first").textContent = `${name}, ${formatPercent(probability)}`;
+  if (mode() !== "camera" || !byId("first").textContent.startsWith(first)) {
+    byId("first").textContent = first + formatPercent(probability);
   }
-  Object.assign(found, { answer: name, probability });
+  Object.assign(found, { answer: name, probability, unsure: isUnsure });
   byId("time").textContent = `${model.name}: ${formatTime(milliseconds)}`;
   drawSeen(pixels);
 }
 
+/** Show whether a probability reaches the threshold of the run. Returns whether it does not. */
+function showSure(probability) {
+  // The threshold is of the files in the page, not of a file from disk.
+  const threshold = model.option === "disk" ? null : facts.threshold;
+  const isUnsure = threshold !== null && probability < threshold;
+  const relation = isUnsure ? "Unsure: the probability is below" : "The probability reaches";
+  byId("sure").textContent =
+    threshold === null ? "" : `${relation} the threshold of ${formatPercent(threshold)}.`;
+  byId("sure").classList.toggle("unsure", isUnsure);
+  return isUnsure;
+}
+
 function showNothing() {
-  for (const id of ["answers", "first", "time", "size"]) byId(id).replaceChildren();
+  for (const id of ["answers", "first", "sure", "time", "size"]) byId(id).replaceChildren();
   byId("seen").hidden = true;
   delete found.answer;
   delete found.probability;
+  delete found.unsure;
 }
 
 function answerItem(label, probability) {

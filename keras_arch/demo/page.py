@@ -47,11 +47,31 @@ def compose_page(contents: Contents, runtime: Runtime) -> str:
         title=escape_html(contents.title),
         style=style,
         classes=f"{contents.classes:,}",
+        calibration=escape_html(describe_calibration(contents.calibration)),
         version=VERSION,
         facts=to_json(describe(contents)),
         blobs="\n".join(embed(name, content) for name, content in blobs.items()),
         script=script,
     )
+
+
+def describe_calibration(calibration: dict | None) -> str:
+    """Return sentences on the field "calibration" of run.json, or "" without one."""
+    if calibration is None:
+        return ""
+    text = f"Probabilities are calibrated with the temperature {calibration['temperature']:.4g}."
+    if row := calibration.get("recommended"):
+        correct = f" {row['accuracy']:.2%} of these are correct." if "accuracy" in row else ""
+        text += (
+            f" Probabilities of at least {row['threshold']:.1%} accept {row['share']:.1%} of the "
+            f"test images.{correct}"
+        )
+    return text
+
+
+def threshold_of(calibration: dict | None) -> float | None:
+    """Return the probability below which the page says "unsure", or None if there is none."""
+    return ((calibration or {}).get("recommended") or {}).get("threshold")
 
 
 def read(name: str) -> str:
@@ -92,6 +112,7 @@ def describe(contents: Contents) -> dict:
             for image, name in zip(samples.pixels, samples.class_names, strict=True)
         ],
         "ground": samples.ground,
+        "threshold": threshold_of(contents.calibration),
     }
 
 

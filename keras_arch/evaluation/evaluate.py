@@ -95,10 +95,25 @@ def evaluate_run(artifact, dataset) -> tuple[dict[str, Metrics], list[Mistake]]:
     Returns:
         {"validation": `Metrics`, "test": `Metrics`}, and the mistakes on the test split.
     """
-    metrics = {}
-    for split in ("validation", "test"):
-        probabilities, labels = predict_split(artifact, dataset, split)
-        metrics[split] = compute_metrics(probabilities, labels, dataset.class_names)
+    predictions = {
+        split: predict_split(artifact, dataset, split) for split in ("validation", "test")
+    }
+    return summarize_run(predictions, dataset)
+
+
+def summarize_run(predictions, dataset) -> tuple[dict[str, Metrics], list[Mistake]]:
+    """Return what `evaluate_run` returns, from its predictions.
+
+    Args:
+        predictions: {split: (probabilities, labels)} of validation and test, as `predict_split`
+            returns them.
+        dataset: a `keras_arch.Dataset`.
+    """
+    metrics = {
+        split: compute_metrics(probabilities, labels, dataset.class_names)
+        for split, (probabilities, labels) in predictions.items()
+    }
+    probabilities, labels = predictions["test"]
     return metrics, find_mistakes(probabilities, labels, dataset)
 
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, recall_score
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support, recall_score
+
+from .ranking import ranks_of
 
 BINS = 15  # of confidence, for the expected calibration error
 CONFUSIONS_LISTED = 10
@@ -103,14 +105,9 @@ def compute_accuracy(probabilities, labels) -> Accuracy:
         probabilities: array (images, classes).
         labels: integer array (images,), the true classes.
     """
-    classes = probabilities.shape[1]
     top5 = None
-    if classes > 5:
-        # Integer files give many classes the same probability. The first one wins, as in argmax.
-        true = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
-        earlier = np.arange(classes) < labels[:, np.newaxis]
-        before = (probabilities > true) | ((probabilities == true) & earlier)
-        top5 = float(np.mean(np.sum(before, axis=1) < 5))
+    if probabilities.shape[1] > 5:
+        top5 = float(np.mean(ranks_of(probabilities, labels) <= 5))
     top1 = float(accuracy_score(labels, probabilities.argmax(axis=1)))
     return Accuracy(len(labels), top1, top5)
 
@@ -140,9 +137,6 @@ def compute_metrics(probabilities, labels, class_names) -> Metrics:
     images = accuracy.images
     numbers = np.arange(len(class_names))
     predicted = probabilities.argmax(axis=1)
-    # Outputs of integer files are multiples of 1/256. Their sum is about 1, and zeros have no log.
-    shares = np.clip(probabilities.astype("float64"), 1e-7, 1)
-    shares /= shares.sum(axis=1, keepdims=True)
     calibration = bin_confidence(probabilities.max(axis=1), predicted == labels)
     gaps = [one.images * abs(one.confidence - one.accuracy) for one in calibration]
     table = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
@@ -158,7 +152,7 @@ def compute_metrics(probabilities, labels, class_names) -> Metrics:
             else wilson_interval(round(accuracy.top5 * images), images)
         ),
         balanced_accuracy=compute_balanced_accuracy(probabilities, labels),
-        nll=float(log_loss(labels, shares, labels=numbers)),
+        nll=float(compute_losses(probabilities, labels).mean()),
         ece=float(sum(gaps) / images),
         calibration=calibration,
         classes={
@@ -168,6 +162,20 @@ def compute_metrics(probabilities, labels, class_names) -> Metrics:
         confusion=confusion,
         most_confused=find_most_confused(confusion, class_names),
     )
+
+
+def compute_losses(probabilities, labels) -> np.ndarray:
+    """Return the negative log-likelihood of the true class of each image, float64 (images,).
+
+    Outputs of integer files are multiples of 1/256. Their sum is about 1, and zeros have no
+    logarithm. So probabilities are at least 1e-7 and are divided by their sum.
+
+    Args:
+        probabilities: array (images, classes).
+        labels: integer array (images,), the true classes.
+    """
+    shares = np.clip(probabilities.astype("float64"), 1e-7, 1)
+    return np.log(shares.sum(axis=1)) - np.log(shares[np.arange(len(labels)), labels])
 
 
 def wilson_interval(right, images) -> tuple[float, float]:
@@ -183,7 +191,7 @@ def bin_confidence(confidence, right) -> list[CalibrationBin]:
         confidence: array (images,), probability of the predicted class.
         right: bool array (images,), whether the prediction is correct.
     """
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    bins = bins_of(confidence)
     return [
         CalibrationBin(
             images=int(np.sum(bins == number)),
@@ -192,6 +200,11 @@ def bin_confidence(confidence, right) -> list[CalibrationBin]:
         )
         for number in np.unique(bins)
     ]
+
+
+def bins_of(confidence) -> np.ndarray:
+    """Return the bin of each confidence, 0 to 14. A bin includes its upper end."""
+    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
 
 def count_confusions(labels, predicted) -> list[tuple[int, int, int]]:

@@ -68,6 +68,7 @@ def model_card(
         "",
         *("## Training", "", *training_lines(run, report)),
         "",
+        *calibration_lines(run),
         "## Limitations",
         "",
         "The output is always one of these classes, for any image. " + describe_limits(report, run),
@@ -122,6 +123,41 @@ def training_lines(run: dict[str, Any] | None, report: dict[str, Any]) -> list[s
         "augmentation",
         "- model.keras opens with Keras 3.15 or newer, without keras_arch",
     ]
+
+
+def calibration_lines(run: dict[str, Any] | None) -> list[str]:
+    """Return the section on the probabilities of a run that keras-arch calibrate wrote."""
+    calibration = run.get("calibration") if run else None
+    if run is None or calibration is None:
+        return []
+    metrics = run["metrics"]
+    lines = [
+        "## Confidence",
+        "",
+        f"- Temperature: {calibration['temperature']:.4g}, fitted on "
+        f"{metrics['validation']['images']:,} validation images. It is part of the weights.",
+    ]
+    if row := calibration.get("recommended"):
+        lines.append(
+            f"- Recommended threshold: {row['threshold']:g}. A probability of at least this accepts "
+            f"{row['share']:.1%} of the test images, and {describe_accuracy(row)} of them are correct."
+        )
+    return [
+        *lines,
+        "",
+        "| probability at least | accepted test images | accuracy |",
+        "|---|---|---|",
+        *(
+            f"| {row['threshold']:g} | {row['share']:.1%} | {describe_accuracy(row)} |"
+            for row in calibration["accepted"]
+        ),
+        "",
+    ]
+
+
+def describe_accuracy(row: dict[str, Any]) -> str:
+    """Return the accuracy of accepted images as text. Without images there is none."""
+    return f"{row['accuracy']:.2%}" if "accuracy" in row else "-"
 
 
 def describe_limits(report: dict[str, Any], run: dict[str, Any] | None) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError, first_line
@@ -21,6 +22,23 @@ def pack_ranges(path: str | Path, ranges: Ranges) -> None:
     entry.external_attr = 0o644 << 16  # readable for all
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(entry, json.dumps(ranges))
+
+
+def scale_ranges(ranges: Ranges, layers: Iterable[str], temperature: float) -> Ranges:
+    """Return the ranges of a model in which the outputs of some layers are divided.
+
+    Args:
+        ranges: ranges of the model before.
+        layers: names of the layers whose outputs are divided.
+        temperature: the divisor.
+    """
+    scaled = {
+        f"{layer}_{kind}" for layer in layers for kind in ("range", "sum_range", "product_range")
+    }
+    return {
+        name: (low / temperature, high / temperature) if name in scaled else (low, high)
+        for name, (low, high) in ranges.items()
+    }
 
 
 def read_int8_ranges(path: str | Path) -> Ranges | None:

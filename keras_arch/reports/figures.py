@@ -19,6 +19,7 @@ from ..evaluation.evaluate import Mistake, find_mistakes
 from ..files import atomic_write, lock_path, without_none, write_json
 from ..recipes import Augment, Recipe
 from ..text import shorten
+from .prediction_table import write_prediction_table
 
 FigureFile = str | Path | IO[bytes]
 GRID_COLUMNS, GRID_ROWS = 8, 4
@@ -215,9 +216,10 @@ def draw_mistakes(path: FigureFile, mistakes: Sequence[Mistake]) -> None:
 
 
 def write_evaluation(folder, dataset, split, names, rows, outputs, labels):
-    """Write metrics.json and three figures of each artifact.
+    """Write metrics.json, and a table of predictions and three figures of each artifact.
 
-    The figures are NAME_confusion.png, NAME_reliability.png and NAME_mistakes.png.
+    The table is predictions.csv, or NAME_predictions.csv for each of several artifacts. The figures
+    are NAME_confusion.png, NAME_reliability.png and NAME_mistakes.png.
 
     Args:
         folder: pathlib.Path, created if it does not exist.
@@ -235,6 +237,8 @@ def write_evaluation(folder, dataset, split, names, rows, outputs, labels):
         for name, row, probabilities in zip(names, rows, outputs, strict=True):
             figure = folder / name.replace(".", "_")
             figure.parent.mkdir(parents=True, exist_ok=True)
+            table = Path(f"{figure}_predictions.csv") if names[1:] else folder / "predictions.csv"
+            write_prediction_table(table, dataset, split, probabilities, labels)
             with warn_on_failure(f"A figure of {name}"):
                 draw_confusion(
                     f"{figure}_confusion.png", row.metrics.confusion, dataset.class_names

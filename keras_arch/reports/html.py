@@ -20,8 +20,11 @@ from ..runs.history import read_history
 from ..text import escape_html
 from .figures import draw_confusion, draw_curves, draw_mistakes, draw_reliability
 from .tables import (
+    acceptance_rows,
     balanced_columns,
+    calibration_rows,
     operator_columns,
+    recommendation_lines,
     refusal_lines,
     verification_columns,
 )
@@ -138,6 +141,7 @@ def write_report(folder, mistakes):
             + embed_figure(draw, heading, caption)
             for heading, caption, draw in figures
         ),
+        *calibration_parts(run.get("calibration")),
         "<h2>Per-class metrics</h2>"
         + html_table(["class", "precision", "recall", "F1 score", "images"], classes),
         "<h2>Most frequent confusions</h2>"
@@ -160,6 +164,26 @@ def write_report(folder, mistakes):
         f"<style>{STYLE}</style>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
     write_page(folder / "report.html", page)
+
+
+def calibration_parts(calibration):
+    """Return the section on the field `calibration` of run.json, which calibrated runs have."""
+    if calibration is None:
+        return []
+    before_after, accepted = calibration_rows(calibration), acceptance_rows(calibration)
+    return [
+        "<h2>Calibration</h2>",
+        f'<p class="soft">Temperature {calibration["temperature"]:.4g}, fitted on validation. '
+        "The tables are of the test images.</p>",
+        rows_table(before_after),
+        f"<p>{escape_html(' '.join(recommendation_lines(calibration)))}</p>",
+        rows_table(accepted),
+    ]
+
+
+def rows_table(rows: list[dict[str, str]]) -> str:
+    """Return an HTML table of {title: text} of each row."""
+    return html_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def describe_devices(devices):

@@ -4,6 +4,8 @@ Next to FILE are two others. _FILE.json identifies the model and the images, and
 is a directory of finished rows, `PART` images a file, which exists until FILE is complete. Each
 file is written atomically, and FILE last. So FILE is complete if it exists. Readers of a directory
 of Parquet files, such as pyarrow and Spark, skip names that begin with "_".
+
+In a CSV file, no text is a formula of a spreadsheet. A Parquet file has the texts unchanged.
 """
 
 import csv
@@ -19,8 +21,8 @@ from typing import Literal, TextIO
 from ..errors import InputError, first_line, require
 from ..evaluation.predictions import BATCH, Prediction, warn_of_unreadable
 from ..files import atomic_write, exclusive_lock, write_json
-from ..text import printable
-from .predictions import cells_of, columns_of
+from ..text import csv_writer, printable, spreadsheet_text
+from .predictions import cells_of, columns_of, spreadsheet_cells
 
 PART = 16 * BATCH  # images; complete batches, so that an interruption does not change the batches
 SUFFIXES = (".csv", ".parquet")
@@ -40,6 +42,8 @@ class Source:
     """The slice of the images, such as "3/8"."""
     top: int
     """Number of classes of each image."""
+    at_least: float | None = None
+    """Probability below which a prediction is unsure. None: no column says so."""
 
 
 DIFFERENCES = {
@@ -48,6 +52,7 @@ DIFFERENCES = {
     "images": "another list of images",
     "shard": "another --shard",
     "top": "another --top",
+    "at_least": "another --at-least",
 }
 
 
@@ -93,11 +98,12 @@ def write_predictions(
                 for part in parts_in(parts):
                     part.unlink()
                 write_json(record, asdict(source))
-            write_parts(parts, paths, predict, source.top)
+            write_parts(parts, paths, predict, source, output.suffix)
             unreadable = sum(1 for row in rows_in(parts) if row[-1])
             write_json(record, {**asdict(source), "unreadable": unreadable})
             write = write_csv if output.suffix == ".csv" else write_parquet
-            atomic_write(output, partial(write, parts=parts, top=source.top))
+            names = header(source)
+            atomic_write(output, partial(write, parts=parts, names=names))
             shutil.rmtree(parts)
         print(printable(f"Predictions of {len(paths):,} images saved to {output}."))
     if unreadable:
@@ -126,7 +132,7 @@ def read_unreadable(output: Path, source: Source) -> int:
             )
         return 0
     try:
-        known = json.loads(record.read_text())
+        known = {"at_least": None, **json.loads(record.read_text())}
         found = Source(**{name: known[name] for name in DIFFERENCES})
         unreadable = int(known.get("unreadable", 0))
     except (ValueError, TypeError, KeyError) as error:
@@ -148,15 +154,18 @@ def write_parts(
     parts: Path,
     paths: Sequence[Path],
     predict: Callable[[Sequence[Path]], Iterator[Prediction]],
-    top: int,
+    source: Source,
+    suffix: str,
 ) -> None:
-    """Write the parts that are missing."""
+    """Write the parts that are missing, for an output with this suffix."""
     first = next(number for number in count() if not part_path(parts, number).exists())
     if first:
         print(f"{min(first * PART, len(paths)):,} of {len(paths):,} images are done.", flush=True)
     rows = warn_of_unreadable(predict(paths[first * PART :]))
     for number in range(first, -(-len(paths) // PART)):
-        write = partial(write_part, predictions=islice(rows, PART), top=top)
+        write = partial(
+            write_part, predictions=islice(rows, PART), source=source, plain=suffix != ".csv"
+        )
         atomic_write(part_path(parts, number), write)
 
 
@@ -170,19 +179,21 @@ def parts_in(parts: Path) -> list[Path]:
     return sorted(parts.glob("[0-9]*.csv"))
 
 
-def header(top: int) -> list[str]:
+def header(source: Source) -> list[str]:
     """Return the names of the columns."""
-    return [*columns_of(top), "error"]
+    return [*columns_of(source.top, source.at_least), "error"]
 
 
-def write_part(path: Path, predictions: Iterable[Prediction], top: int) -> None:
-    """Write rows without the header."""
+def write_part(path: Path, predictions: Iterable[Prediction], source: Source, plain: bool) -> None:
+    """Write rows without the header. If `plain`, texts that spreadsheets take for formulas stay."""
+    columns = len(columns_of(source.top, source.at_least))
     with open_text(path, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         for prediction in predictions:
-            classes = cells_of(prediction)
-            missing = len(columns_of(top)) - len(classes)  # those of an unreadable image
-            writer.writerow([*classes, *[""] * missing, prediction.error])
+            cells = (cells_of if plain else spreadsheet_cells)(prediction, source.at_least)
+            error = prediction.error if plain else spreadsheet_text(prediction.error)
+            missing = columns - len(cells)  # those of an unreadable image
+            writer.writerow([*cells, *[""] * missing, error])
 
 
 def open_text(path: Path, mode: Literal["r", "w"] = "r") -> TextIO:
@@ -197,25 +208,22 @@ def rows_in(parts: Path) -> Iterator[list[str]]:
             yield from csv.reader(file)
 
 
-def write_csv(path: Path, parts: Path, top: int) -> None:
+def write_csv(path: Path, parts: Path, names: list[str]) -> None:
     """Join parts to a CSV file."""
     with path.open("wb") as file:
-        file.write((",".join(header(top)) + "\n").encode())
+        file.write((",".join(names) + "\n").encode())
         for part in parts_in(parts):
             with part.open("rb") as rows:
                 shutil.copyfileobj(rows, file)
 
 
-def write_parquet(path: Path, parts: Path, top: int) -> None:
-    """Join parts to a Parquet file. Texts are strings, and probabilities are float32."""
+def write_parquet(path: Path, parts: Path, names: list[str]) -> None:
+    """Join parts to a Parquet file. Probabilities are float32, "unsure" is bool, texts strings."""
     import pyarrow
     from pyarrow import csv, parquet
 
-    names = header(top)
-    types = {
-        name: pyarrow.float32() if name.startswith("probability") else pyarrow.string()
-        for name in names
-    }
+    special = {"probability": pyarrow.float32(), "unsure": pyarrow.bool_()}
+    types = {name: special.get(name.split("_")[0], pyarrow.string()) for name in names}
     tables = [
         csv.read_csv(
             part,

@@ -207,6 +207,84 @@ def evaluation_row(row) -> dict[str, str]:
     return found | {"latency ms": f"{row.latency_ms:.2f}"}
 
 
+def calibration_title(calibration: dict, validation: int, test: int) -> str:
+    """Return the line before the tables of keras-arch calibrate.
+
+    Args:
+        calibration: the "calibration" of run.json.
+        validation, test: number of images in each split.
+    """
+    return (
+        f"Temperature {calibration['temperature']:.4g}, fitted on {validation:,} validation images. "
+        f"Measured on {test:,} test images:"
+    )
+
+
+def calibration_rows(calibration: dict) -> list[dict[str, str]]:
+    """Return {title: text} of the calibration errors before and after.
+
+    Args:
+        calibration: the "calibration" of run.json.
+    """
+    found = {"before": calibration["before"], "after": calibration["after"]}
+    return [
+        {"": "ECE (95% interval)"}
+        | {
+            name: f"{one['ece']:.2%} ({percent_range(one['ece_interval'])})"
+            for name, one in found.items()
+        },
+        {"": "negative log-likelihood"}
+        | {name: f"{one['nll']:.4f}" for name, one in found.items()},
+    ]
+
+
+def acceptance_rows(calibration: dict) -> list[dict[str, str]]:
+    """Return {title: text} of the images that each probability threshold accepts.
+
+    Args:
+        calibration: the "calibration" of run.json.
+    """
+    return [
+        {
+            "probability at least": f"{row['threshold']:g}",
+            "accepted images": f"{row['share']:.1%}",
+            "accuracy (95% interval)": describe_accuracy(row),
+        }
+        for row in calibration["accepted"]
+    ]
+
+
+def describe_accuracy(row: dict) -> str:
+    """Return the accuracy of accepted images and its interval as text."""
+    if "accuracy" not in row:
+        return "-"
+    return f"{row['accuracy']:.2%} ({percent_range(row['accuracy_interval'])})"
+
+
+def percent_range(interval: Sequence[float]) -> str:
+    """Return an interval of shares as text."""
+    low, high = interval
+    return f"{100 * low:.2f} to {high:.2%}"
+
+
+def recommendation_lines(calibration: dict) -> list[str]:
+    """Return sentences on the recommended threshold.
+
+    Args:
+        calibration: the "calibration" of run.json.
+    """
+    wanted = f"{calibration['accuracy']:.2%}"
+    if "recommended" not in calibration:
+        return [f"No threshold reaches an accuracy of {wanted} on validation. Lower --accuracy."]
+    row = calibration["recommended"]
+    return [
+        f"Recommended threshold: {row['threshold']:g}, the lowest with {wanted} accuracy on "
+        "validation.",
+        f"On test, it accepts {row['share']:.1%} of the images. Their accuracy is "
+        f"{describe_accuracy(row)}.",
+    ]
+
+
 def recipe_table(program, recipes, expected):
     """Return the usage of training and a table of all recipes, 80 columns wide.
 

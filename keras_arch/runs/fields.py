@@ -37,6 +37,24 @@ class MetricsRecord(TypedDict):
     test: SplitRecord
 
 
+class AcceptanceRecord(TypedDict):
+    """What a threshold accepts. It has no accuracy if it accepts no image."""
+
+    threshold: Share
+    share: Share
+    accuracy: NotRequired[Share]
+    accuracy_interval: NotRequired[tuple[Share, ...]]
+
+
+class CalibrationRecord(TypedDict):
+    """What keras-arch calibrate found. Nothing is recommended if no threshold is good enough."""
+
+    temperature: Annotated[float, Range(0, 1e9)]
+    accuracy: Share
+    recommended: NotRequired[AcceptanceRecord]
+    accepted: tuple[AcceptanceRecord, ...]
+
+
 class RunRecord(TypedDict):
     """Fields of run.json that the package reads. The file has more fields, for information."""
 
@@ -49,6 +67,7 @@ class RunRecord(TypedDict):
     images: dict
     data_fingerprint: NotRequired[str]
     metrics: NotRequired[MetricsRecord]
+    calibration: NotRequired[CalibrationRecord]
 
 
 def read_record(path) -> dict[str, Any]:
@@ -86,8 +105,13 @@ def check_fields(name, value, annotation):
     Args:
         name: dotted name of the field, such as "metrics.test.top1"; empty for the file.
         value: the value from JSON.
-        annotation: a `TypedDict`, a dataclass, or a type that `options.check_value` takes.
+        annotation: a `TypedDict`, a tuple of them, a dataclass, or a type that
+            `options.check_value` takes.
     """
+    if get_origin(annotation) is tuple and is_typeddict(get_args(annotation)[0]):
+        for number, item in enumerate(check_value(name, value, tuple[dict, ...])):
+            check_fields(f"{name}.{number}", item, get_args(annotation)[0])
+        return
     if not dataclasses.is_dataclass(annotation) and not is_typeddict(annotation):
         check_value(name, value, annotation)
         return

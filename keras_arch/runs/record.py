@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -138,8 +139,7 @@ def finish_run(folder, history, metrics, cost, weights_sha256):
     recipe = read_run(folder)["recipe"]
     run["metrics"] = {
         "best_epoch": best_epoch(history, recipe.first_candidate) + 1,
-        "validation": {name: getattr(metrics["validation"], name) for name in VALIDATION_METRICS},
-        "test": dataclasses.asdict(metrics["test"], dict_factory=without_none),
+        **describe_metrics(metrics),
         "training_seconds": round(sum(history["seconds"]), 1),
         "weights_sha256": weights_sha256,
     }
@@ -153,6 +153,36 @@ def finish_run(folder, history, metrics, cost, weights_sha256):
     }
     write_json(folder / "run.json", run)
     return run["metrics"]
+
+
+def describe_metrics(metrics):
+    """Return the metrics of both splits for run.json. See `finish_run`."""
+    return {
+        "validation": {name: getattr(metrics["validation"], name) for name in VALIDATION_METRICS},
+        "test": dataclasses.asdict(metrics["test"], dict_factory=without_none),
+    }
+
+
+def finish_calibration(folder, source, metrics, calibration, weights_sha256):
+    """Write labels.txt, history.csv and run.json of a calibrated copy of a run.
+
+    Args:
+        folder: `Path` of the unfinished copy.
+        source: `Path` of the run.
+        metrics: {"validation": `Metrics`, "test": `Metrics`} of the calibrated model.
+        calibration: the `Calibration`, from `calibrate_model`.
+        weights_sha256: SHA-256 of the calibrated weights.
+
+    Returns:
+        The "calibration" of run.json.
+    """
+    for name in (LABELS, "history.csv"):
+        shutil.copyfile(source / name, folder / name)
+    run = json.loads((source / "run.json").read_text(encoding="utf-8"))
+    run["metrics"] |= {**describe_metrics(metrics), "weights_sha256": weights_sha256}
+    run["calibration"] = dataclasses.asdict(calibration, dict_factory=without_none)
+    write_json(folder / "run.json", run)
+    return run["calibration"]
 
 
 def find_recipe(name):

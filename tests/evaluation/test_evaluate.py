@@ -265,9 +265,12 @@ def test_evaluation_writes_figures(quickstart, script, tmp_path, capfd, monkeypa
     assert "Most frequent confusions: " in printed
     drawn = ("confusion", "mistakes", "reliability")
     names = [f"{name}_{what}.png" for name in ("float32", "int8", "quickstart") for what in drawn]
+    tables = [f"{name}_predictions.csv" for name in ("float32", "int8", "quickstart")]
     assert sorted(path.name for path in (tmp_path / "told").iterdir()) == sorted(
-        [*names, "metrics.json"]
+        [*names, *tables, "metrics.json"]
     )
+    for table in tables:
+        assert (tmp_path / "told" / table).read_text().count("\n") == 361
     for name in names:
         with Image.open(tmp_path / "told" / name) as picture:
             assert min(picture.size) >= 200

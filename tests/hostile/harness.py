@@ -1,7 +1,6 @@
 """Check that bad input gives one line under 300 characters and status 2, and changes no file."""
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -15,6 +14,7 @@ import pytest
 from conftest import ROOT, run_script
 from demo_files import RUNTIME, write_export
 from PIL import Image
+from run_files import make_run
 
 LONGEST = 300  # characters of a message
 SECONDS = 10  # a command that takes longer hangs
@@ -115,26 +115,6 @@ def check_refused(typed, world, capfd, names=""):
     assert len(lines[0]) < LONGEST, (len(lines[0]), lines[0])
     assert printed.out == ""
     assert tree_of(world) == before
-
-
-def make_run(folder, digits):
-    """Create a finished run directory of a small untrained model."""
-    import keras_arch
-    from keras_arch import files
-    from keras_arch.evaluation.evaluate import evaluate_run
-    from keras_arch.runs.history import CURVES, write_history
-    from keras_arch.runs.record import finish_run, start_run
-    from keras_arch.training.precision import Precision
-
-    recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
-    folder.mkdir()
-    model = keras_arch.ResNet8(input_shape=digits.image_shape)
-    model.save(folder / "model.keras")
-    start_run(folder, recipe, Precision("float32", None), None, digits)
-    history = {column: [0.5] for column in (*CURVES, "learning_rate", "seconds")}
-    write_history(folder / "history.csv", history)
-    metrics, _ = evaluate_run(keras_arch.open_artifact(folder / "model.keras"), digits)
-    finish_run(folder, history, metrics, keras_arch.cost(model), files.hash_of(model.get_weights()))
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,7 @@ RESIDUAL = {
 GOOGLENET = {"width": (), "kernel_5x5": ()}
 OTHERS = {  # function: arguments as in BUILDER
     "build": {"name": ()},
+    "calibrate": {"model": (), "dataset": (), "accuracy": ()},
     "cost": {"model": (), "input_shape": ()},
     "evaluate": {"artifact": (), "dataset": (), "split": ()},
     "export_model": {
@@ -129,6 +130,7 @@ def good(world, digits):  # noqa: F811
     images, _ = digits.train.sample(2, seed=0)
     return {
         "build": {"name": "resnet8"},
+        "calibrate": {"model": model, "dataset": digits},
         "cost": {"model": model},
         "evaluate": {
             "artifact": keras_arch.open_artifact(world / "run"),

@@ -16,6 +16,7 @@ from keras_arch.recipes import Recipe
 BEYOND = (10**19, -(10**19), math.inf, -math.inf, math.nan, -1, 0)
 COMMANDS = {  # words before the option: first work of the script
     "train.py quickstart": "keras_arch.load_dataset",
+    "calibrate.py run": "keras_arch.files.shared_lock",
     "export.py run": "keras_arch.export.run.open_run",
     "cost.py resnet8": "keras_arch.build",
     "demo.py run": "keras_arch.demo.contents.find_export",

@@ -127,6 +127,7 @@ CHANGES = {  # difference from `predict demo images --output out.csv`: the chang
     "another list of images": ["demo", "images", "images/00, é.png"],
     "another --top": ["demo", "images", "--top", "2"],
     "another --shard": ["demo", "images", "--shard", "1/2"],
+    "another --at-least": ["demo", "images", "--at-least", "0.5"],
 }
 
 
@@ -192,6 +193,32 @@ def test_unreadable_images_are_rows_with_a_reason(folder, monkeypatch, capfd):
         assert [row["image"] for row in failed] == ["images/03.png", "images/30\n.png"]
         assert all("cannot be decoded as an image" in row["error"] for row in failed)
         assert not any(row[f"{kind}_5"] for row in failed for kind in ("label", "probability"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_unsure_images_are_marked(suffix, folder):
+    (folder / "images/03.png").write_text("no image")
+    assert predict("--top", 1, "--at-least", 0.5, "--output", f"out.{suffix}") == 2
+    rows = read(folder / f"out.{suffix}")
+    assert list(rows[0]) == ["image", "label_1", "probability_1", "unsure", "error"]
+    words = (True, False) if suffix == "parquet" else ("true", "false")
+    found = {row["unsure"] for row in rows if not row["error"]}
+    assert found == {*words}
+    for row in rows:
+        if row["error"]:
+            assert not row["unsure"]
+        else:
+            assert row["unsure"] == words[float(row["probability_1"]) >= 0.5]
+
+
+def test_a_file_of_an_earlier_version_has_no_threshold(folder, capfd):
+    assert predict("--output", "out.csv") == 0
+    record = json.loads((folder / "_out.csv.json").read_text())
+    del record["at_least"]
+    (folder / "_out.csv.json").write_text(json.dumps(record))
+    capfd.readouterr()
+    assert predict("--output", "out.csv") == 0
+    assert "is complete" in capfd.readouterr().out
 
 
 def test_a_slice_without_images_is_a_file_without_rows(folder):

@@ -79,7 +79,7 @@ def test_version(capfd):
         (["show_data", "digits"], "Did you mean show-data?"),
         (
             ["--resume"],
-            "Use one of train, export, demo, evaluate, predict, compare, cost, show-data.",
+            "Use one of train, export, demo, evaluate, calibrate, predict, compare, cost, show-data.",
         ),
         (["train", "ROOT/tests"], "is not a run directory: it has no run.json."),
         (["cost", "resnet9"], "Did you mean"),
@@ -128,6 +128,7 @@ def test_bash_completes_commands_recipes_and_options(capfd):
 
 NEEDS = {
     "train.py quickstart --output OUT": "train",
+    "calibrate.py RUN": "train",
     "export.py RUN": "export",
     "demo.py demo": "predict",
     "evaluate.py RUN --output OUT": "train",
