@@ -170,7 +170,8 @@ class Recipe:
     @property
     def phases(self) -> "tuple[Phase, ...]":
         """The phases of the training: frozen, all layers, int8. A recipe has one to three."""
-        plain = replace(
+        frozen, rounded = self.freeze_epochs or 0, self.rounded_epochs
+        first = main = replace(
             self,
             freeze_epochs=None,
             fine_tuning_rate=None,
@@ -178,30 +179,25 @@ class Recipe:
             quantize_epochs=None,
             quantize_rate=None,
         )
-        frozen, rounded = self.freeze_epochs or 0, self.rounded_epochs
-        later = {"freeze": "none" if frozen else self.freeze, "learning_rate": self.learning_rate}
         if frozen:
-            later["learning_rate"] = self.fine_tuning_rate or self.learning_rate / 10
-        rate = self.quantize_rate or later["learning_rate"] / 10
-        epochs = self.epochs - frozen - rounded
-        parts = (
-            replace(plain, epochs=frozen) if frozen else None,
-            replace(plain, epochs=epochs, **later) if epochs else None,
-            replace(
-                plain,
-                epochs=rounded,
-                learning_rate=rate,
-                freeze="none",
-                quantize_aware="int8",
-                quantize_epochs=rounded,
-                precision="float32",
-            )
-            if rounded
-            else None,
+            rate = self.fine_tuning_rate or self.learning_rate / 10
+            main = replace(first, freeze="none", learning_rate=rate)
+        int8 = replace(
+            main,
+            freeze="none",
+            learning_rate=self.quantize_rate or main.learning_rate / 10,
+            precision="float32",
+            quantize_aware="int8",
         )
-        phases: list[Phase] = []
-        for recipe in filter(None, parts):
-            phases.append(Phase(phases[-1].last if phases else 0, recipe))
+        phases, done = [], 0
+        for epochs, recipe in (
+            (frozen, first),
+            (self.epochs - frozen - rounded, main),
+            (rounded, int8),
+        ):
+            if epochs:
+                phases.append(Phase(done, replace(recipe, epochs=epochs)))
+                done += epochs
         return tuple(phases)
 
     @property

@@ -133,10 +133,8 @@ def write_export(
     )
     plain = plain_model(model)
     simulation = simulate_int8(plain, settings, source.ranges)
-    probabilities, simulated = (
-        None if one is None else one.predict(images.pixels, batch_size=BATCH, verbose=0)
-        for one in (plain, simulation)
-    )
+    probabilities = plain.predict(images.pixels, batch_size=BATCH, verbose=0)
+    simulated = simulation and simulation.predict(images.pixels, batch_size=BATCH, verbose=0)
     reference = Reference(
         images.pixels, images.labels, probabilities, names, settings.max_drop, simulated
     )

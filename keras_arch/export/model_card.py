@@ -112,6 +112,8 @@ def training_lines(run: dict[str, Any] | None, report: dict[str, Any]) -> list[s
         ]
     recipe, metrics, images = run["recipe"], run["metrics"], run["images"]
     test, validation = metrics["test"], metrics["validation"]
+    is_learned = report.get("int8_ranges") == "learned"
+    learned = ". The ranges of the int8 file were learned in training" if is_learned else ""
     return [
         f"- Recipe: {in_markdown(model_name(recipe.model))}, {recipe.outline}, "
         f"{recipe.optimizer}, seed {recipe.seed}",
@@ -120,7 +122,7 @@ def training_lines(run: dict[str, Any] | None, report: dict[str, Any]) -> list[s
         f"validation images ({validation['top1']:.2%} accuracy)",
         f"- Test accuracy: {test['top1']:.2%} on {test['images']:,} images, evaluated once",
         f"- Calibration of integer files: {report['calibration']['images']} training images without "
-        "augmentation",
+        f"augmentation{learned}",
         "- model.keras opens with Keras 3.15 or newer, without keras_arch",
     ]
 

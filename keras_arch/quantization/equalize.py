@@ -54,17 +54,22 @@ def channel_pairs(model: keras.Model) -> Iterator[tuple[str, str | None, str]]:
         norm = after[0] if folds(operation, after) else None
         if norm is not None and not norm.scale:
             continue  # it has no factor to divide
-        last = norm or operation
-        while activation_of(last) in ("linear", "relu"):
-            after = readers[last.name]
-            if len(after) != 1 or after[0] is None:
-                break
-            (last,) = after
-            if type(last) is layers.Dense or (type(last) is layers.Conv2D and last.groups == 1):
-                yield operation.name, norm and norm.name, last.name
-                break
-            if not isinstance(last, (*HOMOGENEOUS, layers.ReLU, layers.Activation)):
-                break
+        reader = next_weights(norm or operation, readers)
+        if reader is not None:
+            yield operation.name, norm and norm.name, reader.name
+
+
+def next_weights(operation, readers) -> keras.layers.Layer | None:
+    """Return the layer with weights that alone reads an operation, through layers that scale."""
+    while activation_of(operation) in ("linear", "relu") and len(readers[operation.name]) == 1:
+        (operation,) = readers[operation.name]
+        if type(operation) is layers.Dense or (
+            type(operation) is layers.Conv2D and operation.groups == 1
+        ):
+            return operation
+        if not isinstance(operation, (*HOMOGENEOUS, layers.ReLU, layers.Activation)):
+            return None
+    return None
 
 
 def outlier_scale(kernel, next_kernel) -> np.ndarray:

@@ -6,6 +6,7 @@ tensor, as in LiteRT's specification of int8. The layers are not saved.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -107,6 +108,10 @@ class RoundedWeights:
     A step of the bias is the product of the steps of the input and of the weights.
     """
 
+    kernel: Any
+    bias: Any
+    input: Any
+    name: str
     neighbors = Neighbors()
     channels: int | None = None  # axis of the kernel with a range for each channel
 

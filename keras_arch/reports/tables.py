@@ -437,6 +437,8 @@ def file_column(row: dict) -> dict[str, str]:
             "maximum absolute error": f"{metrics['max_difference']:.1e}",
             "mean absolute error": f"{metrics['mean_difference']:.1e}",
         }
+        if metrics.get("simulated") is not None:
+            found["within 0.02 of simulated int8 (learned ranges)"] = f"{metrics['simulated']:.2%}"
         for threads, latency in row["latency_ms"].items():
             unit = "thread" if threads == "1" else "threads"
             found |= {
