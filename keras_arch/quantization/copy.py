@@ -6,13 +6,15 @@ moving statistics in training, too: only then do its weights fold into those of 
 (Krishnamoorthi 2018, arXiv:1806.08342, section 3.2.2).
 """
 
+import math
+
 import keras
 import numpy as np
 from keras import layers
 
 from ..errors import InputError
 from ..keras_private import operation_of, readers_of
-from ..text import shorten
+from ..text import brief, shorten
 from .layers import (
     Affine,
     FakeQuantization,
@@ -247,8 +249,23 @@ def ranges_of(copy: keras.Model) -> dict[str, tuple[float, float]]:
     return {layer.name: (float(layer.low), float(layer.high)) for layer in range_layers(copy)}
 
 
+def check_ranges(ranges: object) -> None:
+    """Raise InputError unless ranges are a dict of pairs of finite numbers."""
+    try:
+        pairs = list(ranges.values())  # type: ignore[attr-defined]
+        is_valid = all(low <= 0 <= high and high - low < math.inf for low, high in pairs)
+    except (AttributeError, TypeError, ValueError):
+        is_valid = False
+    if not is_valid:
+        raise InputError(
+            "`ranges` must be {layer: (minimum, maximum)}, as `read_int8_ranges` returns. "
+            f"Received: {brief(ranges)}."
+        )
+
+
 def assign_ranges(copy: keras.Model, ranges: dict[str, tuple[float, float]]) -> None:
     """Set the moving ranges of a copy. `ranges` may have more."""
+    check_ranges(ranges)
     for layer in range_layers(copy):
         if layer.name not in ranges:
             raise InputError(

@@ -61,7 +61,9 @@ OTHERS = {  # function: arguments as in BUILDER
         "class_names": ("line break",),
         "calibration": (),
         "settings": (),
+        "ranges": ("None",),
     },
+    "read_int8_ranges": {"path": ()},
     "feature_maps": {"model": ()},
     "feature_strides": {"model": ()},
     "export_and_verify": {
@@ -71,6 +73,7 @@ OTHERS = {  # function: arguments as in BUILDER
         "calibration": (),
         "test": (),
         "settings": (),
+        "ranges": ("None",),
     },
     "verify": {"folder": (), "reference": (), "specs": ()},
     "fit": {
@@ -169,6 +172,7 @@ def good(world, digits):  # noqa: F811
             "source": {},
         },
         "open_artifact": {"path": world / "run"},
+        "read_int8_ranges": {"path": world / "run" / "model.keras"},
         "strip_auxiliary_heads": {"model": model},
         "transfer_weights": {"model": model, "source": world / "run", "architecture": "resnet8"},
         "Recipe": {"model": "resnet8", "dataset": "digits", "epochs": 1, "learning_rate": 0.1},

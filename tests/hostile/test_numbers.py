@@ -27,12 +27,15 @@ COMMANDS = {  # words before the option: first work of the script
 }
 PARTS = {"recipe": Recipe, "settings": ExportSettings}  # fields that are dataclasses of options
 FROZEN = ["--freeze", "backbone", "--model", "resnet18", "--weights", "imagenet"]
+INT8 = ["--quantize-aware", "int8"]
 WITH = {  # {script: {option: other words that it needs}}
     "export.py": {"height": ["--width", "8"], "width": ["--height", "8"]},
     "train.py": {
         "width": ["--model", "googlenet"],
         "freeze_epochs": [*FROZEN, "--epochs", "100000"],
         "fine_tuning_rate": [*FROZEN, "--freeze-epochs", "1"],
+        "quantize_epochs": [*INT8, "--epochs", "100000", *FROZEN[2:]],
+        "quantize_rate": INT8,
         "temperature": ["--teacher", "cifar10_jpeg"],
         "teacher_weight": ["--teacher", "cifar10_jpeg"],
     },
@@ -40,6 +43,8 @@ WITH = {  # {script: {option: other words that it needs}}
 NEEDED = {  # {field of Recipe: other fields that it needs}
     "freeze_epochs": {"freeze": "backbone", "epochs": 100_000},
     "fine_tuning_rate": {"freeze": "backbone", "freeze_epochs": 1},
+    "quantize_epochs": {"quantize_aware": "int8", "epochs": 100_000},
+    "quantize_rate": {"quantize_aware": "int8"},
 }
 
 
