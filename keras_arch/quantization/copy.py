@@ -227,7 +227,7 @@ def rescale(rescaling: layers.Rescaling, x: keras.KerasTensor) -> keras.KerasTen
     """Compute a product and a sum, which are two operators."""
     name = rescaling.name
     x = Affine(scale=rescaling.scale, name=f"{name}_product")(x)
-    if not keras.ops.any(rescaling.offset):
+    if not np.any(rescaling.offset):
         return x
     x = FakeQuantization(name=f"{name}_product_range")(x)
     return Affine(offset=rescaling.offset, name=name)(x)

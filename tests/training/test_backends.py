@@ -62,6 +62,13 @@ ROUNDED = {
     "mixed_bfloat16": {"precision": "mixed_bfloat16"},
     "mixed_float16": {"precision": "mixed_float16"},  # with loss scaling
 }
+# A rounding error can move a value to the next level of int8.
+SIMULATED = {
+    "int8": {
+        **{"quantize_aware": "int8", "quantize_epochs": 1, "quantize_rate": 1e-3, "epochs": 4},
+        "schedule": "constant",
+    },
+}
 
 
 def few_digits():
@@ -118,7 +125,7 @@ def train_in_a_process(folder, place):
         compare_dropout(folder)
         keras.distribution.set_distribution(find_devices("2").distribution)
     train_all(folder, ONE_STEP, place, "one step: ")
-    train_all(folder, EXACT | ROUNDED, place)
+    train_all(folder, EXACT | ROUNDED | SIMULATED, place)
     resumed = folder / place / "resumed"
     resumed.mkdir()
     test_resume.test_resumed_state_is_bit_identical(few_digits(), resumed, pytest.MonkeyPatch())
@@ -148,7 +155,7 @@ def on_tensorflow(tmp_path_factory):
     keras_arch.ResNet8(input_shape=(8, 8, 1), classes=10).save(folder / "resnet8.keras")
     with_auxiliary_head().save(folder / "two_heads.keras")
     train_all(folder, ONE_STEP, "tensorflow", "one step: ")
-    train_all(folder, EXACT, "tensorflow")
+    train_all(folder, EXACT | SIMULATED, "tensorflow")
     return folder
 
 
@@ -212,8 +219,20 @@ def test_a_step_equals_that_on_tensorflow(on_tensorflow, backend):
     assert_equal_to_tensorflow(on_tensorflow, name, steps, 1e-5)
 
 
+@pytest.mark.slow
+def test_simulated_int8_is_close_to_that_on_tensorflow(on_tensorflow, backend):
+    name, done = backend
+    assert (on_tensorflow / name).exists(), done.stderr
+    for option in SIMULATED:
+        expected, _ = read_run(on_tensorflow / "tensorflow" / option)
+        history, _ = read_run(on_tensorflow / name / option)
+        assert len(history["loss"]) == 4
+        for column in ("loss", "val_loss"):
+            np.testing.assert_allclose(history[column], expected[column], rtol=0.02)
+
+
 def test_all_options_of_the_training_are_compared():
-    changes = [*ONE_STEP.values(), *ROUNDED.values()]
+    changes = [*ONE_STEP.values(), *ROUNDED.values(), *SIMULATED.values()]
     hints = typing.get_type_hints(keras_arch.Recipe)
     for option in ("optimizer", "schedule", "precision", "freeze"):
         compared = {change.get(option, getattr(BASE, option)) for change in changes}
