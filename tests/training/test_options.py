@@ -73,6 +73,9 @@ TRIALS = [
     Trial({"augment": "mixup"}, MIRRORED),
     Trial({"augment": "cutmix"}, MIRRORED),
     Trial({"augment": "dihedral"}, MIRRORED, loses=0.2),  # a rotated 6 is a 9
+    Trial({"quantize_aware": "int8"}),
+    Trial({"quantize_epochs": 3}, {"quantize_aware": "int8"}),
+    Trial({"quantize_rate": 0.001}, {"quantize_aware": "int8"}),
     Trial({"weights": "RUN"}),
     Trial({"freeze": "backbone"}, {"weights": "RUN"}),
     Trial({"freeze_epochs": 2}, {"weights": "RUN", "freeze": "backbone"}),
