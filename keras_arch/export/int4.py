@@ -1,5 +1,8 @@
 """Quantize the weights of a .tflite file to int4. It requires the extra `int4`."""
 
+import contextlib
+import io
+
 
 def quantize_int4(content: bytes) -> bytes:
     """Quantize the weights of all convolutions and dense layers to int4.
@@ -20,4 +23,7 @@ def quantize_int4(content: bytes) -> bytes:
     from ai_edge_quantizer import Quantizer, recipe
 
     weights_only = recipe.weight_only_wi4_afp32(recipe.AlgorithmName.OCTAV)
-    return bytes(Quantizer(bytearray(content), weights_only).quantize().quantized_model)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints sizes
+        result = Quantizer(bytearray(content), weights_only).quantize()
+    assert result.quantized_model is not None
+    return bytes(result.quantized_model)
