@@ -21,6 +21,7 @@ EXTRAS = {
     "train": TRAIN,
     "export": TRAIN,
     "onnx": (*TRAIN, "onnx", "onnxruntime", "tf2onnx"),
+    "int4": (*TRAIN, "ai_edge_quantizer"),
     "jax": ("jax",),
     "torch": ("torch",),
     "parquet": ("pyarrow",),

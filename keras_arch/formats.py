@@ -69,9 +69,12 @@ FORMATS = {
         calibrated=True,
         optional=True,
     ),
+    "int4": Format("model_int4.tflite", "CPU, smallest file", BUILTINS, "int4"),
     "onnx": Format("model_float32.onnx", "ONNX Runtime", exact=True),
 }
-FormatName = Literal["saved_model", "float32", "float16", "dynamic", "int8", "int16x8", "onnx"]
+FormatName = Literal[
+    "saved_model", "float32", "float16", "dynamic", "int8", "int16x8", "int4", "onnx"
+]
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class ExportSettings:
         "int8",
         "int16x8",
     )
-    """Formats to write. onnx needs the extra keras_arch[onnx]."""
+    """Formats to write. onnx and int4 need the extras keras_arch[onnx] and keras_arch[int4]."""
     height: Annotated[int, PIXELS] | None = None
     """Input height in pixels. Requires --width. Default: the model's."""
     width: Annotated[int, PIXELS] | None = None

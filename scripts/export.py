@@ -55,8 +55,9 @@ def main():
     options = parse(Options, sys.argv[1:], "export")
     folder = check_options(options)
     names = class_names_for(options.model, options.labels) if is_file(options) else ()
-    if "onnx" in options.settings.formats:
-        require("onnx")
+    for extra in ("onnx", "int4"):
+        if extra in options.settings.formats:
+            require(extra)
     with files.shared_lock(options.model):  # a training with --overwrite waits
         use_tensorflow()  # for its converters
         if options.debug_quantization:

@@ -22,6 +22,7 @@ from ..models import (
 from ..quantization.copy import check_quantizable, quantized_copy
 from ..quantization.ranges import Ranges
 from .checks import check_precision, check_raw_images
+from .int4 import quantize_int4
 from .metadata import add_metadata, image_classifier_metadata
 from .onnx import write_onnx
 from .quantization import LayerError, convert_mixed, rank_layers
@@ -124,6 +125,8 @@ def check_arguments(
         )
     if "onnx" in settings.formats:
         require("onnx", ["onnx", "onnxruntime", "tf2onnx"])
+    if "int4" in settings.formats:
+        require("int4", ["ai_edge_quantizer"])
     names = check_class_names(class_names)
     calibration = check_raw_images(calibration, "calibration")
     model = resize_to_settings(strip_auxiliary_heads(model), settings)
@@ -211,6 +214,8 @@ def convert_format(traced: str, model: keras.Model, form: Format, calibration: n
     """
     if form.keep_float:
         return convert_mixed(traced, model, form, FORMATS["float32"], calibration)
+    if form.weights == "int4":
+        return quantize_int4(convert(traced, FORMATS["float32"], None))
     return convert(traced, form, calibration)
 
 

@@ -8,6 +8,7 @@ import pytest
 from tflite_files import color_model, colors, convert, write_normalized, write_quantized
 
 import keras_arch
+from keras_arch.export.int4 import quantize_int4
 
 NAMES = ["red", "green", "blue"]
 
@@ -62,6 +63,16 @@ def test_each_channel_has_its_own_mean_and_deviation(page, tmp_path):
 def test_a_normalization_that_cannot_be_applied_is_refused(page, tmp_path, mean, std):
     path = write_normalized(tmp_path / "model.tflite", mean, std)
     assert open_file(page, path).endswith("Its metadata have an invalid normalization.")
+
+
+def test_int4_weights(page, tmp_path):
+    pytest.importorskip("ai_edge_quantizer", reason='needs pip install "keras_arch[int4]"')
+    path = tmp_path / "model.tflite"
+    path.write_bytes(quantize_int4(convert(color_model())))
+    assert open_file(page, path) == ""
+    images = colors(5)
+    expected = keras_arch.open_artifact(path).predict(images)
+    np.testing.assert_allclose(predict(page, images), expected, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")

@@ -186,9 +186,11 @@ def check_predictions(metrics: PredictionMetrics, spec: FileSpec, max_drop: floa
         return problems
     if not metrics.drop <= max_drop:
         low, high = metrics.drop_interval
-        fix = " Find the layers to keep in float32 with keras-arch export --debug-quantization."
+        fix = "" if spec.exact else " To accept it, pass a higher --max-drop."
+        if spec.integers:
+            fix = " Find the layers to keep in float32 with keras-arch export --debug-quantization."
         problems.append(
             f"accuracy: the drop is {metrics.drop:.2f} points (95%: {low:.2f} to {high:.2f}). "
-            f"The limit is {max_drop:g}.{fix if spec.integers else ''}"
+            f"The limit is {max_drop:g}.{fix}"
         )
     return problems
