@@ -47,6 +47,11 @@ MULTIPLY_ADDS = {
 SHAPE = (32, 32, 3)
 
 
+def with_slow(names, slow):
+    """Return parameters for the names, of which one is slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name == slow)) for name in names]
+
+
 def count(weights):
     return sum(math.prod(weight.shape) for weight in weights)
 
@@ -145,14 +150,14 @@ def test_cifar_parameters_by_hand():
 
 
 @pytest.mark.usefixtures("zero_kernels")
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", with_slow(KINDS, "resnet50"))
 def test_features_without_top(name):
     features = small(name, include_top=False)
     assert len(features.output_shape) == 4
     assert features.count_params() < classifier(name).count_params()
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", with_slow(HEADS, "googlenet"))
 def test_pooled_features(name, tmp_path):
     options = {"include_top": False, **({"width": 0.25} if name == "googlenet" else {})}  # faster
     features = small(name, **options)

@@ -529,7 +529,8 @@ EXPORT_FAULTS = {  # name: (formats, change of the model, class names, calibrati
         "accuracy: the drop is .* points .*The limit is 1",
     ),
 }
-SLOW_FAULTS = ("scrambled labels", "swapped outputs")  # other tests have faults of labels and order
+# Other tests have faults of labels, order and probabilities.
+SLOW_FAULTS = ("scrambled labels", "swapped outputs", "weights perturbed")
 
 
 @pytest.mark.parametrize(
@@ -629,7 +630,16 @@ FILE_FAULTS = {  # name: (change of model_float32.tflite, problem)
 }
 
 
-@pytest.mark.parametrize("fault", FILE_FAULTS)
+SLOW_FILE_FAULTS = ("a Flex operator", "an auxiliary output", "batch statistics", "emptied")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, marks=pytest.mark.slow) if fault in SLOW_FILE_FAULTS else fault
+        for fault in FILE_FAULTS
+    ],
+)
 def test_a_fault_in_a_file_is_reported(fault, quickstart, model, reference, tmp_path):
     plant, message = FILE_FAULTS[fault]
     shutil.copytree(quickstart / "export", tmp_path / "export")

@@ -81,7 +81,7 @@ def test_extras_are_those_of_pyproject(extra):
 
 
 def test_all_has_the_extras_for_tensorflow():
-    assert requirements("all") == requirements("onnx") | requirements("int4")
+    assert requirements("all") == requirements("onnx")
     assert requirements("all") < requirements("dev")
     assert {*BACKENDS.values()} <= set(PROJECT["optional-dependencies"])
 

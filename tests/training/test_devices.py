@@ -282,6 +282,7 @@ def test_two_devices_train_as_one(in_one_process):
 
 
 @needs_jax
+@pytest.mark.slow
 def test_two_processes_train_as_one(in_one_process, in_two_processes):
     run, one = in_two_processes / "run", in_one_process / "1"
     assert_near(run, one)
@@ -292,6 +293,7 @@ def test_two_processes_train_as_one(in_one_process, in_two_processes):
 
 
 @needs_jax
+@pytest.mark.slow
 def test_process_0_alone_prints_and_writes(in_two_processes):
     assert errors(in_two_processes) == ["", ""]
     out = (in_two_processes / "process0.out").read_text()
