@@ -1,16 +1,16 @@
 """Compare int8 files with calibrated ranges and with ranges that a training learned.
 
     keras-arch train fashion-mnist-resnet20 --output r20
-    keras-arch train fashion-mnist-googlenet --output googlenet
-    python benchmarks/quantization_aware.py r20 googlenet
+    python benchmarks/quantization_aware.py r20 --outlier
 
-Each run is trained on for the same number of epochs with and without simulated int8. The first run
-is also tested with an outlier: one channel that is scaled by 100 and divided out in the next layer.
-All files classify the complete test split. Results are written to results/quantization_aware.json.
+The run is trained on for the same number of epochs with and without simulated int8. With an outlier,
+one channel is scaled by 100 and divided out in the next layer. All files classify the complete test
+split. The results are added to results/quantization_aware.json under the name of the run.
 """
 
 import argparse
 import dataclasses
+import json
 import os
 import shlex
 import sys
@@ -132,26 +132,28 @@ def measure(folder, data_dir, epochs, outlier=False):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path, help="Run directories.")
+    parser.add_argument("run", type=Path, help="Run directory.")
+    parser.add_argument("--outlier", action="store_true", help="Also test the run with an outlier.")
     parser.add_argument("--data-dir", help="Directory of prepared TFDS data sets.")
     parser.add_argument("--epochs", type=int, default=3, help="Epochs to train on. Default: 3.")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="JSON file to write.")
     options = parser.parse_args()
-    results = {
-        f"{run.name}, outlier": measure(run, options.data_dir, options.epochs, outlier=True)
-        for run in options.runs[:1]
-    } | {run.name: measure(run, options.data_dir, options.epochs) for run in options.runs}
+    name = options.run.name
+    results = {name: measure(options.run, options.data_dir, options.epochs)}
+    if options.outlier:
+        results[f"{name}, outlier"] = measure(
+            options.run, options.data_dir, options.epochs, outlier=True
+        )
     words = [Path(word).name for word in sys.argv[1:]]  # without directories
-    write_json(
-        options.output,
-        {
-            "command": shlex.join(["python", "benchmarks/quantization_aware.py", *words]),
-            "epochs": options.epochs,
-            "results": results,
-            "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
-            "hardware": {"processor": cpu_name(), "cores": available_cores()},
-        },
-    )
+    record = {
+        "command": shlex.join(["python", "benchmarks/quantization_aware.py", *words]),
+        "epochs": options.epochs,
+        "results": results,
+        "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
+        "hardware": {"processor": cpu_name(), "cores": available_cores()},
+    }
+    known = json.loads(options.output.read_text()) if options.output.exists() else {}
+    write_json(options.output, {**known, name: record})
 
 
 if __name__ == "__main__":

@@ -98,6 +98,8 @@ class ExportSettings:
     """Grayscale input for TFLite files of a grayscale model, instead of RGB."""
     int8_output: Literal["uint8", "float32"] = "uint8"
     """Type of the int8 file's probabilities."""
+    int8_ranges: Literal["learned", "calibrated"] = "learned"
+    """Ranges of the int8 file. learned: those of --quantize-aware if the model has them."""
     keep_float: tuple[str, ...] = ()
     """Float32 layers in the int8 file. See --debug-quantization."""
     calibration_images: Annotated[int, Range(1, 100_000)] = 100
@@ -131,6 +133,11 @@ class ExportSettings:
                 "`formats` must have at least one format. Received: none. "
                 f"Choose from {', '.join(FORMATS)}."
             )
+
+    @property
+    def learned_int8(self) -> bool:
+        """Whether an int8 file is written with learned ranges. Those of another size do not fit."""
+        return "int8" in self.formats and self.int8_ranges == "learned" and self.height is None
 
     def selected(self) -> dict[str, Format]:
         """Return the rows of `FORMATS` to write, with the input and output types of these settings.

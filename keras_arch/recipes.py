@@ -186,6 +186,7 @@ class Recipe:
             main,
             freeze="none",
             learning_rate=self.quantize_rate or main.learning_rate / 10,
+            warmup_epochs=0,
             precision="float32",
             quantize_aware="int8",
         )
@@ -293,8 +294,8 @@ def check_quantization(recipe: Recipe) -> None:
         for name in ("quantize_epochs", "quantize_rate"):
             if (value := getattr(recipe, name)) is not None:
                 raise InputError(
-                    f"`{name}` needs `quantize_aware`, to which it belongs. Received: "
-                    f"{name}={value:g} alone. Pass --quantize-aware int8."
+                    f"`{name}` needs `quantize_aware`. Received: {name}={value:g} alone. Pass "
+                    f"--quantize-aware int8, or --{name.replace('_', '-')} None."
                 )
         return
     before = recipe.freeze_epochs or 0

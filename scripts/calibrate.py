@@ -101,9 +101,8 @@ def calibrate(options, output, check):
     for line in recommendation_lines(record):
         print(line)
     say(f"Calibrated run saved to {output}. Open {output / 'report.html'} for a summary.")
-    threshold = (
-        f" --at-least {record['recommended']['threshold']:g}" if "recommended" in record else ""
-    )
+    found = record.get("recommended", {}).get("threshold", 0)
+    threshold = f" --at-least {found:g}" if found else ""
     say("Next:")
     say(f"  keras-arch predict {output} IMAGE{threshold}")
     say(f"  keras-arch export {output}")

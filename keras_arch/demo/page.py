@@ -60,7 +60,7 @@ def describe_calibration(calibration: dict | None) -> str:
     if calibration is None:
         return ""
     text = f"Probabilities are calibrated with the temperature {calibration['temperature']:.4g}."
-    if row := calibration.get("recommended"):
+    if (row := calibration.get("recommended")) and row["threshold"]:
         correct = f" {row['accuracy']:.2%} of these are correct." if "accuracy" in row else ""
         text += (
             f" Probabilities of at least {row['threshold']:.1%} accept {row['share']:.1%} of the "
@@ -71,7 +71,7 @@ def describe_calibration(calibration: dict | None) -> str:
 
 def threshold_of(calibration: dict | None) -> float | None:
     """Return the probability below which the page says "unsure", or None if there is none."""
-    return ((calibration or {}).get("recommended") or {}).get("threshold")
+    return ((calibration or {}).get("recommended") or {}).get("threshold") or None
 
 
 def read(name: str) -> str:

@@ -161,10 +161,10 @@ def debug_quantization(
     source: ExportSource, settings: ExportSettings
 ) -> tuple[list[LayerError], list[str]]:
     """Return the int8 errors of the layers, highest first, and the layers to keep in float32."""
-    if source.ranges is not None:
+    if source.ranges is not None and settings.learned_int8:
         raise InputError(
             "--debug-quantization measures calibrated ranges. Received: a model with learned "
-            "ranges. Export it without this option, or train without --quantize-aware."
+            "ranges. Pass --int8-ranges calibrated."
         )
     ranking = quantization_errors(
         source.model, source.calibration.pixels, source.debug_images, settings.keep_channels

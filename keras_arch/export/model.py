@@ -176,7 +176,7 @@ def write_files(
 def simulate_int8(
     model: keras.Model, settings: ExportSettings, ranges: Ranges | None
 ) -> keras.Model | None:
-    """Return the copy of a model that computes with learned ranges, or None without an int8 file.
+    """Return the copy of a model that computes with learned ranges, or None if there are none.
 
     Args:
         model: what `plain_model` returned.
@@ -186,12 +186,12 @@ def simulate_int8(
     Raises:
         InputError (a ValueError): the ranges are those of another model, or `keep_float` is set.
     """
-    if ranges is None or "int8" not in settings.formats:
+    if ranges is None or not settings.learned_int8:
         return None
     if settings.keep_float:
         raise InputError(
-            "`keep_float` needs calibrated ranges. Received: a model with learned ranges. Leave "
-            "--keep-float out, or train without --quantize-aware."
+            "`keep_float` needs calibrated ranges. Received: a model with learned ranges. Pass "
+            "int8_ranges='calibrated' (--int8-ranges calibrated)."
         )
     check_quantizable(model)
     return quantized_copy(model, ranges)

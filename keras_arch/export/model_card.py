@@ -139,10 +139,10 @@ def calibration_lines(run: dict[str, Any] | None) -> list[str]:
         f"- Temperature: {calibration['temperature']:.4g}, fitted on "
         f"{metrics['validation']['images']:,} validation images. It is part of the weights.",
     ]
-    if row := calibration.get("recommended"):
+    if (row := calibration.get("recommended")) and row["threshold"]:
         lines.append(
             f"- Recommended threshold: {row['threshold']:g}. A probability of at least this accepts "
-            f"{row['share']:.1%} of the test images, and {describe_accuracy(row)} of them are correct."
+            f"{row['share']:.1%} of the test images, and {accuracy_text(row)} of them are correct."
         )
     return [
         *lines,
@@ -150,14 +150,14 @@ def calibration_lines(run: dict[str, Any] | None) -> list[str]:
         "| probability at least | accepted test images | accuracy |",
         "|---|---|---|",
         *(
-            f"| {row['threshold']:g} | {row['share']:.1%} | {describe_accuracy(row)} |"
+            f"| {row['threshold']:g} | {row['share']:.1%} | {accuracy_text(row)} |"
             for row in calibration["accepted"]
         ),
         "",
     ]
 
 
-def describe_accuracy(row: dict[str, Any]) -> str:
+def accuracy_text(row: dict[str, Any]) -> str:
     """Return the accuracy of accepted images as text. Without images there is none."""
     return f"{row['accuracy']:.2%}" if "accuracy" in row else "-"
 

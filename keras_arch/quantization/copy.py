@@ -75,9 +75,9 @@ def check_quantizable(model: keras.Model) -> None:
         else:
             continue
         raise InputError(
-            "Quantization-aware training knows the layers of this package's builders. Received: "
-            f"{shorten(operation.name)}, {received}. Train without `quantize_aware` "
-            "(--quantize-aware). An export then calibrates the int8 file."
+            "int8 cannot be simulated for each layer of the model. Received: "
+            f"{shorten(operation.name)}, {received}. Calibrate the int8 file: train without "
+            "`quantize_aware` (--quantize-aware), or export without `ranges`."
         )
 
 
@@ -94,7 +94,13 @@ def activation_of(operation: keras.Operation) -> str:
         return {None: "relu", 6: "relu6"}.get(operation.max_value, "relu with another maximum")
     if isinstance(operation, layers.Softmax):
         return "softmax"
-    return getattr(getattr(operation, "activation", None), "__name__", "linear")
+    activation = getattr(operation, "activation", None)
+    if isinstance(activation, (layers.ReLU, layers.Softmax)):
+        return activation_of(activation)
+    if activation is None:
+        return "linear"
+    known = {getattr(keras.activations, name): name for name in ("linear", *FUSED, *OPERATORS)}
+    return known.get(activation) or f"{getattr(activation, '__name__', activation)} (unknown)"
 
 
 def quantized_copy(
@@ -149,6 +155,7 @@ def quantized_copy(
         return x
 
     copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    copy.output_names = list(model.output_names)  # of the history; the activations have others
     norms = {operation: copy.get_layer(norm) for norm, operation in folded.items()}
     for layer in copy.layers:
         if isinstance(layer, RoundedWeights):

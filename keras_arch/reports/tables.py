@@ -277,6 +277,8 @@ def recommendation_lines(calibration: dict) -> list[str]:
     if "recommended" not in calibration:
         return [f"No threshold reaches an accuracy of {wanted} on validation. Lower --accuracy."]
     row = calibration["recommended"]
+    if row["threshold"] == 0:
+        return [f"No threshold is needed: all validation images together reach {wanted} accuracy."]
     return [
         f"Recommended threshold: {row['threshold']:g}, the lowest with {wanted} accuracy on "
         "validation.",

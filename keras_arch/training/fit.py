@@ -99,8 +99,9 @@ def fit(
         callbacks: Keras callbacks. They run after those of `fit`: at the end of an epoch, the files
             in `folder` are written, and `logs` has all columns of the history. `self.model` is the
             fast copy. Do not save it, because it has layers of this package. Use
-            `folder`/model.keras. `self.model.stop_training = True` ends the training. With
-            `freeze_epochs`, they begin and end twice, and each phase has its own copy.
+            `folder`/model.keras. `self.model.stop_training = True` ends the training. They
+            begin and end once in each phase (`freeze_epochs`, `quantize_aware`), which has its own
+            copy.
         metrics: Keras metrics of one-hot labels and probabilities, with names of their own. The
             history has their values, also for validation. On several devices, they must take
             `sample_weight`.

@@ -61,12 +61,14 @@ def open_teacher(source: str) -> Teacher:
         InputError (a ValueError): the file does not exist, is damaged or is no Keras model.
     """
     path = PACKAGED.get(source, Path(source))
-    if path.is_dir():
+    is_folder = path.is_dir()
+    if is_folder:
         path = path / "model.keras"
     if not path.is_file():
+        fault = "has no model.keras" if is_folder else "does not exist"
         raise InputError(
-            f"`teacher` must be a run directory or a .keras file. Received: teacher={brief(source)}"
-            f"{', which has no model.keras' if path.parent.is_dir() else ''}. Correct the path."
+            "`teacher` must be a run directory or a .keras file. Received: "
+            f"teacher={brief(source)}, which {fault}. Correct the path."
         )
     return Teacher(path, load_keras(path), read_packed_labels(path))
 
@@ -231,7 +233,7 @@ def with_teacher(trained, teacher, recipe, loss):
     outputs = trained.outputs if len(trained.outputs) > 1 else trained.outputs[0]
     student = Student(trained.inputs[0], outputs, name=trained.name)
     if hasattr(trained, "plain_layers"):  # it simulates int8
-        student.plain_layers = trained.plain_layers
+        student.plain_layers, student.output_names = trained.plain_layers, trained.output_names
     weight = WEIGHT if recipe.teacher_weight is None else recipe.teacher_weight
     hard = loss if isinstance(loss, keras.losses.Loss) else FunctionLoss(loss)
     student.lesson = Lesson(copy, weight, SoftLoss(temperature_of(recipe)), hard)

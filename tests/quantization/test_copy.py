@@ -31,7 +31,8 @@ def every_layer(shape):
     x = layers.Conv2D(8, 3, padding="same", activation="relu", name="conv")(x)
     x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
     x = layers.ReLU(6.0)(layers.BatchNormalization(scale=False)(x))
-    y = layers.Conv2D(8, 1, groups=2)(layers.MaxPooling2D(2)(x))
+    y = layers.Conv2D(8, 1, groups=2, activation=layers.ReLU())(x)
+    y = layers.Conv2D(8, 1, groups=2)(layers.MaxPooling2D(2)(y))
     y = layers.Activation("tanh")(layers.BatchNormalization()(y))
     x = layers.AveragePooling2D(2)(x)
     x = layers.Concatenate()([x, y, layers.Subtract()([x, y])])
@@ -184,6 +185,11 @@ def test_weights_are_symmetric_for_each_channel():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def relu(x):
+    """Not the ReLU."""
+    return x**2
+
+
 def refused(kind):
     """Return a model with a layer or a graph that int8 training does not know."""
     image = keras.Input(SHAPE)
@@ -192,6 +198,10 @@ def refused(kind):
         x = layers.ReLU(negative_slope=0.1, name="it")(x)
     elif kind == "swish":
         x = layers.Conv2D(4, 3, activation="swish", name="it")(x)
+    elif kind == "activation layer":
+        x = layers.Conv2D(4, 3, activation=layers.LeakyReLU(), name="it")(x)
+    elif kind == "function":
+        x = layers.Conv2D(4, 3, activation=relu, name="it")(x)
     elif kind == "layer":
         x = layers.LayerNormalization(name="it")(x)
     elif kind == "twice":
@@ -211,7 +221,9 @@ def refused(kind):
     ("kind", "received"),
     {
         "leaky_relu": "it, ReLU with the activation leaky_relu",
-        "swish": "it, Conv2D with the activation silu",
+        "swish": r"it, Conv2D with the activation silu \(unknown\)",
+        "activation layer": "it, Conv2D with the activation <LeakyReLU",
+        "function": r"it, Conv2D with the activation relu \(unknown\)",
         "layer": "it, LayerNormalization",
         "twice": "it, Conv2D that is called twice",
         "nested": "it, Sequential",

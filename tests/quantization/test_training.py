@@ -13,8 +13,9 @@ import keras_arch
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.splits import InMemory
 from keras_arch.export.classifier import debug_quantization
+from keras_arch.export.model import simulate_int8
 from keras_arch.export.source import ImageSet, source_of_model
-from keras_arch.models import load_keras, plain_model
+from keras_arch.models import load_keras, plain_model, strip_auxiliary_heads
 from keras_arch.quantization.copy import plain_weights, quantized_copy
 from keras_arch.quantization.equalize import equalize_channels
 from keras_arch.recipes import check_start
@@ -204,19 +205,41 @@ def test_a_teacher_is_followed_in_all_epochs(run, tmp_path):
     assert keras_arch.read_int8_ranges(tmp_path / "0.9" / "model.keras")
 
 
+class TwoHeads:
+    """A training of a network with an auxiliary classifier."""
+
+    @staticmethod
+    def network():
+        model = network()
+        features = keras.layers.GlobalAveragePooling2D()(model.get_layer("relu").output)
+        auxiliary = keras.layers.Dense(3, "softmax", name="auxiliary_4a")(features)
+        return keras.Model(model.input, [model.output, auxiliary])
+
+
+@pytest.mark.parametrize("teaches", [False, True])
+def test_auxiliary_heads_keep_their_names_in_the_history(teaches, run, tmp_path):
+    model = TwoHeads.network()
+    recipe = dataclasses.replace(RECIPE, epochs=2, quantize_epochs=1)
+    history = keras_arch.fit(model, DATA, recipe, tmp_path, teacher=run[1] if teaches else None)
+    assert len(history["auxiliary_4a_loss"]) == 2
+    assert len(history["val_predictions_accuracy"]) == 2
+    main = strip_auxiliary_heads(model)
+    quantized_copy(plain_model(main), keras_arch.read_int8_ranges(tmp_path / "model.keras"))
+
+
 # --- outliers ---
 
 
-def add_outlier(model):
-    """Scale one output channel of a convolution by 100, and divide it out in the next one."""
+def add_outlier(model, factor=100):
+    """Scale one output channel of a convolution, and divide it out in the next one."""
     norm, conv2 = model.get_layer("bn"), model.get_layer("conv2")
     gamma, beta, mean, variance = norm.get_weights()
     channel = (np.abs(gamma) + np.abs(beta)).argmax()
-    gamma[channel] *= 100
-    beta[channel] *= 100
+    gamma[channel] *= factor
+    beta[channel] *= factor
     norm.set_weights([gamma, beta, mean, variance])
     kernel, bias = conv2.get_weights()
-    kernel[:, :, channel] /= 100
+    kernel[:, :, channel] /= factor
     conv2.set_weights([kernel, bias])
 
 
@@ -239,6 +262,27 @@ def test_an_outlier_is_rescaled_and_other_channels_are_not(run):
     assert ratio.max() < 8  # it was 100
     model.set_weights(plain_weights(copy))
     np.testing.assert_allclose(model(IMAGES), run[1](IMAGES), atol=1e-4)  # outputs stay the same
+
+
+def test_training_repairs_an_outlier_that_calibration_does_not(run, tmp_path):
+    """In int8, the other channels have one level. 100 is too little to break such a network."""
+    model = keras.models.clone_model(run[1])
+    model.set_weights(run[1].get_weights())
+    add_outlier(model, 1000)
+
+    def top1(folder, ranges):
+        specs, _ = keras_arch.export_model(model, folder, NAMES, IMAGES, ONLY_INT8, ranges)
+        artifact = keras_arch.open_artifact(folder / specs["int8"].file)
+        return np.mean(artifact.predict(np.repeat(IMAGES, 3, axis=3)).argmax(1) == LABELS)
+
+    for name in ("calibrated", "run", "learned"):
+        (tmp_path / name).mkdir()
+    float32 = np.mean(model.predict(IMAGES.astype("float32"), verbose=0).argmax(1) == LABELS)
+    assert top1(tmp_path / "calibrated", None) < float32 - 0.1
+    aware = dataclasses.replace(RECIPE, epochs=2, quantize_epochs=2)
+    keras_arch.fit(model, DATA, aware, tmp_path / "run")
+    ranges = keras_arch.read_int8_ranges(tmp_path / "run" / "model.keras")
+    assert top1(tmp_path / "learned", ranges) >= float32 - 0.005
 
 
 # --- export ---
@@ -278,6 +322,11 @@ def test_contradicting_options_are_refused(run, tmp_path):
         debug_quantization(dataclasses.replace(source, ranges=ranges), ONLY_INT8)
     with pytest.raises(keras_arch.InputError, match="Received: none for"):
         keras_arch.export_and_verify(model, tmp_path, NAMES, IMAGES, None, ONLY_INT8, {})
+    for settings in (
+        dataclasses.replace(kept, int8_ranges="calibrated"),
+        dataclasses.replace(kept, height=8, width=8),  # the ranges are of the original size
+    ):
+        assert simulate_int8(plain_model(model), settings, ranges) is None
     assert not list(tmp_path.iterdir())
 
 

@@ -189,6 +189,8 @@ def check_predictions(metrics: PredictionMetrics, spec: FileSpec, max_drop: floa
         fix = "" if spec.exact else " To accept it, pass a higher --max-drop."
         if spec.integers:
             fix = " Find the layers to keep in float32 with keras-arch export --debug-quantization."
+        if metrics.simulated is not None:
+            fix = " Train longer with --quantize-aware, or pass --int8-ranges calibrated."
         problems.append(
             f"accuracy: the drop is {metrics.drop:.2f} points (95%: {low:.2f} to {high:.2f}). "
             f"The limit is {max_drop:g}.{fix}"
