@@ -12,9 +12,8 @@ from .spec import FileSpec, TensorSpec
 
 TOLERANCE = 1e-4  # maximum absolute error of probabilities that are computed in float32
 SIMULATED = 0.02  # maximum absolute error compared with the simulation in training
-SIMULATED_SHARE = (
-    0.9  # minimum fraction of images within it; rounding of ties adds up in deep networks
-)
+# Minimum fraction of images within it. In deep networks, the rounding of ties adds up.
+SIMULATED_SHARE = 0.9
 CONFIDENCE = 0.05  # maximum mean error of the top class's probability in other types
 Z = 1.959964  # 97.5% quantile of the normal distribution, for 95% intervals
 CAUSES = {"scale": " An operation that splits or joins the image sets its scale."}
