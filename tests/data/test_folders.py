@@ -395,6 +395,7 @@ def test_npz_with_the_arrays_of_keras_datasets(tmp_path):
             keras_arch.load_dataset(tmp_path / f"{name}.npz")
 
 
+@pytest.mark.slow
 def test_train_on_a_folder(script, tmp_path, capfd, monkeypatch):
     """Train, export, evaluate and predict with an image folder of dark and bright images."""
     for number in range(60):

@@ -402,6 +402,7 @@ def test_ema_warm_up_discards_the_initial_weights(optimizer):
     assert 0 <= float(average[0]) < 0.1
 
 
+@pytest.mark.slow
 def test_balanced_class_weights(few, tmp_path):
     """The first loss equals a loss in NumPy with the weights of scikit-learn."""
     labels = np.repeat([0, 1, 2], [80, 40, 8])
@@ -550,6 +551,7 @@ def test_loss_is_scaled_in_float16(few, tmp_path):
     assert {type(layer).__module__.split(".")[0] for layer in saved.layers} == {"keras"}
 
 
+@pytest.mark.slow
 def test_tensorboard_logs_are_written(few, tmp_path):
     recipe = dataclasses.replace(keras_arch.RECIPES["quickstart"], epochs=1)
     folder = latin_1_folder(tmp_path, "Köln")
