@@ -84,9 +84,20 @@ def test_the_interval_is_that_of_resampled_images():
         chosen = rng.integers(0, 300, 300)
         bins = bin_confidence(confidence[chosen], right[chosen])
         found.append(sum(one.images * abs(one.confidence - one.accuracy) for one in bins) / 300)
-    assert resample_ece(confidence, right) == pytest.approx(
-        tuple(np.percentile(found, (2.5, 97.5)))
-    )
+    bins = bin_confidence(confidence, right)
+    ece = sum(one.images * abs(one.confidence - one.accuracy) for one in bins) / 300
+    low, high = np.percentile(found, (2.5, 97.5)) - np.mean(found) + ece
+    assert resample_ece(confidence, right) == pytest.approx((low, high))
+
+
+def test_the_interval_of_calibrated_probabilities_contains_their_ece():
+    """Without the correction, it would begin above the ECE."""
+    confidence = RNG.uniform(0.2, 1, 300)
+    right = RNG.random(300) < confidence
+    bins = bin_confidence(confidence, right)
+    low, high = resample_ece(confidence, right)
+    ece = sum(one.images * abs(one.confidence - one.accuracy) for one in bins) / 300
+    assert 0 <= low < ece < high
 
 
 FOUR = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]], "float32")
