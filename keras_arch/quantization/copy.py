@@ -16,7 +16,6 @@ from ..errors import InputError
 from ..keras_private import operation_of, readers_of
 from ..text import brief, shorten
 from .layers import (
-    Affine,
     FakeQuantization,
     FoldedBatchNormalization,
     Neighbors,
@@ -24,6 +23,8 @@ from .layers import (
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
+    RoundedProduct,
+    RoundedSum,
     RoundedWeights,
     is_range,
 )
@@ -75,7 +76,7 @@ def check_quantizable(model: keras.Model) -> None:
         else:
             continue
         raise InputError(
-            "int8 cannot be simulated for each layer of the model. Received: "
+            "int8 cannot be simulated for a layer of the model. Received: "
             f"{shorten(operation.name)}, {received}. Calibrate the int8 file: train without "
             "`quantize_aware` (--quantize-aware), or export without `ranges`."
         )
@@ -233,11 +234,11 @@ def activate(original: keras.Operation, x: keras.KerasTensor) -> keras.KerasTens
 def rescale(rescaling: layers.Rescaling, x: keras.KerasTensor) -> keras.KerasTensor:
     """Compute a product and a sum, which are two operators."""
     name = rescaling.name
-    x = Affine(scale=rescaling.scale, name=f"{name}_product")(x)
+    x = RoundedProduct(rescaling.scale, name=f"{name}_product")(x)
     if not np.any(rescaling.offset):
         return x
     x = FakeQuantization(name=f"{name}_product_range")(x)
-    return Affine(offset=rescaling.offset, name=name)(x)
+    return RoundedSum(rescaling.offset, name=name)(x)
 
 
 def range_layers(copy: keras.Model) -> list[FakeQuantization]:

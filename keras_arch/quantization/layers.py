@@ -190,16 +190,25 @@ class QuantizedBatchNormalization(layers.BatchNormalization):
         return product + round_constant(offset_of(self))
 
 
-class Affine(layers.Layer):
-    """Multiply an image by `scale`, or add `offset`, one number or one for each channel."""
+class RoundedProduct(layers.Layer):
+    """Multiply an image by a constant number, or by one for each channel."""
 
-    def __init__(self, scale=None, offset=None, **options):
+    def __init__(self, scale, **options):
         super().__init__(dtype="float32", **options)
-        self.scale, self.offset = scale, offset
+        self.scale = scale
 
     def call(self, x):
-        if self.scale is not None:
-            return x * round_constant(ops.convert_to_tensor(self.scale, "float32"))
+        return x * round_constant(ops.convert_to_tensor(self.scale, "float32"))
+
+
+class RoundedSum(layers.Layer):
+    """Add a constant number to an image, or one for each channel."""
+
+    def __init__(self, offset, **options):
+        super().__init__(dtype="float32", **options)
+        self.offset = offset
+
+    def call(self, x):
         return x + round_constant(ops.convert_to_tensor(self.offset, "float32"))
 
 

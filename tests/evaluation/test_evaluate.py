@@ -258,7 +258,7 @@ def test_evaluation_writes_figures(quickstart, script, tmp_path, capfd, monkeypa
     files.append(
         quickstart.relative_to(quickstart.parent)
     )  # a relative run directory next to absolute paths
-    assert script("evaluate.py", *files, "--output", tmp_path / "told") == 0
+    assert script("evaluate.py", *files, "--output", tmp_path / "given") == 0
     printed = capfd.readouterr().out
     assert re.search("float32 .* int8 .* quickstart", printed)
     assert re.search(r"significant .* no ", printed)
@@ -266,11 +266,11 @@ def test_evaluation_writes_figures(quickstart, script, tmp_path, capfd, monkeypa
     drawn = ("confusion", "mistakes", "reliability")
     names = [f"{name}_{what}.png" for name in ("float32", "int8", "quickstart") for what in drawn]
     tables = [f"{name}_predictions.csv" for name in ("float32", "int8", "quickstart")]
-    assert sorted(path.name for path in (tmp_path / "told").iterdir()) == sorted(
+    assert sorted(path.name for path in (tmp_path / "given").iterdir()) == sorted(
         [*names, *tables, "metrics.json"]
     )
     for table in tables:
-        assert (tmp_path / "told" / table).read_text().count("\n") == 361
+        assert (tmp_path / "given" / table).read_text().count("\n") == 361
     for name in names:
-        with Image.open(tmp_path / "told" / name) as picture:
+        with Image.open(tmp_path / "given" / name) as picture:
             assert min(picture.size) >= 200
