@@ -20,18 +20,17 @@ from ..errors import InputError, choose
 from ..published import HALVES
 from .layers import (
     ANY_SIZE,
-    as_real,
     build_model,
     check_builder_arguments,
     check_classes,
+    check_width,
     classifier_head,
     conv_bn_relu,
     conv_relu,
     image_input,
     max_pool_ceil,
+    scale_count,
 )
-
-MAX_WIDTH = 16
 
 
 class Inception(NamedTuple):
@@ -183,7 +182,7 @@ STEMS = {
 def scale_filters(conv, width):
     """Return `conv` with `width` times as many filters."""
     return lambda x, filters, *args, **options: conv(
-        x, max(1, round(width * filters)), *args, **options
+        x, scale_count(filters, width), *args, **options
     )
 
 
@@ -289,9 +288,7 @@ def GoogLeNet(
             "`kernel_5x5` must be 5, or 3 for torchvision's weights. "
             f"Received: kernel_5x5={reprlib.repr(kernel_5x5)}."
         )
-    width = as_real(
-        "width", width, lambda number: 0 < number <= MAX_WIDTH, f"above 0 and at most {MAX_WIDTH}"
-    )
+    width = check_width(width)
     conv, norm = (
         (conv_bn_relu_googlenet, no_norm) if batch_norm else (conv_relu, local_response_norm)
     )

@@ -22,6 +22,7 @@ ImageShape = tuple[int | None, int | None, int]  # (height, width, channels)
 Activation = str | Callable | None
 
 ANY_SIZE: ImageShape = (None, None, 3)  # default without the head, as in keras.applications
+MAX_WIDTH = 16
 
 
 def check_builder_arguments(
@@ -139,6 +140,17 @@ def as_real(name: str, value: Any, fits: Callable[[float], bool], limits: str) -
     if isinstance(value, numbers.Real) and fits(value):  # type: ignore[arg-type]
         return float(value)
     raise InputError(f"`{name}` must be a number {limits}. Received: {name}={reprlib.repr(value)}.")
+
+
+def check_width(width: Any) -> float:
+    """Return a multiplier of the number of filters as a float, or raise InputError."""
+    limits = f"above 0 and at most {MAX_WIDTH}"
+    return as_real("width", width, lambda number: 0 < number <= MAX_WIDTH, limits)
+
+
+def scale_count(filters: int, width: float) -> int:
+    """Return `width` times as many filters, at least one."""
+    return max(1, round(width * filters))
 
 
 def expand_default(values: Sequence[float], channels: int) -> list[float]:

@@ -125,7 +125,7 @@ def test_names_and_shapes_of_variables_stay(published):
 
 def test_readme_has_the_numbers(published):
     row = table_row(ARCHITECTURES[published.name], keras_arch.cost(published))
-    assert row in read_table(README.read_text()), "run make generate"
+    assert row in read_table("models", README.read_text()), "run make generate"
 
 
 def test_cifar_parameters_by_hand():
@@ -418,6 +418,23 @@ def test_googlenet_slimmer_and_with_a_stride():
     assert costs[0] == costs[1] / 4
     with pytest.raises(keras_arch.InputError, match="`width` must be a number above 0"):
         keras_arch.GoogLeNet(width=0)
+
+
+@pytest.mark.usefixtures("zero_kernels")
+@pytest.mark.parametrize("name", ["resnet20", "resnet50", "resnet20v2", "plain18"])
+def test_wider_residual_networks(name):
+    """Width 2 doubles the filters of every convolution. The layers are the same."""
+    shape = {"input_shape": (32, 32, 3), "classes": 10}
+    model, wide = (keras_arch.build(name, width=width, **shape) for width in (1, 2))
+    assert [layer.name for layer in model.layers] == [layer.name for layer in wide.layers]
+    for layer in wide.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            assert layer.filters == 2 * model.get_layer(layer.name).filters
+    odd = keras_arch.build(name, width=0.3, **shape)
+    assert odd(np.zeros((1, 32, 32, 3))).shape == (1, 10)
+    assert keras_arch.build(name, width=0.001, **shape).layers[-1].input.shape[-1] >= 1
+    with pytest.raises(keras_arch.InputError, match="`width` must be a number above 0"):
+        keras_arch.build(name, width=17)
 
 
 @pytest.mark.usefixtures("zero_kernels")

@@ -34,8 +34,10 @@ from ..layers import (
     bn_relu,
     build_model,
     check_builder_arguments,
+    check_width,
     classifier_head,
     image_input,
+    scale_count,
 )
 from .blocks import (
     Parts,
@@ -53,7 +55,7 @@ class Network(NamedTuple):
 
     block: Callable
     blocks: tuple[int, ...]  # number of blocks in each stage
-    filters: tuple[int, ...]  # of the 3x3 convolutions in each stage
+    filters: Sequence[int]  # of the 3x3 convolutions in each stage
     stem: Literal["imagenet", "deep", "cifar"]
     shortcut: Literal["projection", "average_pool", "zero_padding"] | None  # None in plain networks
     input_shape: tuple[int, int, int]
@@ -97,6 +99,7 @@ class Builder(Protocol):
         name: str = ...,
         *,
         stem: Literal["imagenet", "deep", "cifar"] = ...,
+        width: float = 1.0,
         shortcut: Literal["projection", "average_pool", "zero_padding"] | None = ...,
         variant: Literal["b", "d"] = "b",
         zero_init_residual: bool = False,
@@ -132,6 +135,9 @@ class Builder(Protocol):
             name: Name of the model. Defaults to the name of the network.
             stem: "imagenet" (7x7 convolution and max pool) and "deep" (three 3x3 convolutions and
                 max pool) divide the image size by 4. "cifar" (3x3 convolution) keeps it.
+            width: Multiplier of the number of filters of every convolution, above 0 and at most 16.
+                Multiply-adds grow about quadratically. Zagoruyko and Komodakis 2016
+                (arXiv:1605.07146) widen the stages, but not the stem. Defaults to 1.
             shortcut: Shortcuts that change the shape: "projection" (option B), "average_pool"
                 (ResNet-D) or "zero_padding" (option A, no parameters).
             variant: "b", or "d" for ResNet-D, which replaces the stem "imagenet" by "deep" and all
@@ -183,6 +189,7 @@ def make_builder(title: str, network: Network) -> Builder:
         name: str = default_name,
         *,
         stem: Literal["imagenet", "deep", "cifar"] = network.stem,
+        width: float = 1.0,
         shortcut: Literal["projection", "average_pool", "zero_padding"] | None = network.shortcut,
         variant: Literal["b", "d"] = "b",
         zero_init_residual: bool = False,
@@ -214,11 +221,13 @@ def make_builder(title: str, network: Network) -> Builder:
                 last_kernel="zeros" if zero_init_residual else "he_normal",
                 branch_end=make_squeeze_excitation_end(squeeze_excitation_ratio),
             )
+        factor = check_width(width)
+        filters = [scale_count(count, factor) for count in network.filters]
         smallest = entrance.stride * 2 ** (len(network.blocks) - 1)
         default_shape = network.input_shape if include_top else ANY_SIZE
         x = images = image_input(input_shape, input_tensor, default_shape, smallest, mean, std)
-        x = entrance.build(x, network.filters[0])
-        x = build_stages(x, network, parts, stochastic_depth_rate)
+        x = entrance.build(x, filters[0])
+        x = build_stages(x, network._replace(filters=filters), parts, stochastic_depth_rate)
         if network.final is not None:
             x = network.final(x, name="final")
         x = classifier_head(x, include_top, pooling, classes, classifier_activation)

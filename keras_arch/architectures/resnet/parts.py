@@ -22,8 +22,9 @@ def deep_stem(x, filters):
 
     He et al. 2018, arXiv:1812.01187, figure 2b.
     """
-    x = conv_bn_relu(x, filters // 2, 3, 2, name="stem_conv1")
-    x = conv_bn_relu(x, filters // 2, 3, name="stem_conv2")
+    half = max(1, filters // 2)
+    x = conv_bn_relu(x, half, 3, 2, name="stem_conv1")
+    x = conv_bn_relu(x, half, 3, name="stem_conv2")
     x = conv_bn_relu(x, filters, 3, name="stem_conv3")
     return max_pool(x, 3, 2, name="stem_pool")
 
