@@ -141,11 +141,11 @@ def run_script(name, *arguments):
 
 def write_tflite(model, path):
     """Write a model as a float32 .tflite file without metadata."""
-    from keras_arch.export.tflite import build_tflite_model, convert, trace
+    from keras_arch.export.tflite import build_tflite_model, convert, open_converter, trace
     from keras_arch.formats import FORMATS
 
     with trace(build_tflite_model(model, keep_channels=True)) as source:
-        path.write_bytes(convert(source, FORMATS["float32"], None))
+        path.write_bytes(convert(open_converter(source), FORMATS["float32"], None))
 
 
 def weights_of(model):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ..class_names import LABELS, check_class_names, pack_labels, write_labels
 from ..errors import InputError, explain_surroundings, first_line, is_disk_full, require
@@ -27,7 +28,8 @@ from .metadata import add_metadata, image_classifier_metadata
 from .onnx import write_onnx
 from .quantization import LayerError, convert_mixed, rank_layers
 from .saved_model import write_saved_model
-from .tflite import build_int8_model, build_tflite_model, convert, trace
+from .second_process import NAMES, second_process
+from .tflite import build_int8_model, build_tflite_model, convert, open_converter, trace
 from .verification.spec import FileSpec, TensorSpec
 
 CHECKED_IMAGES = 16  # calibration images whose outputs must be probabilities
@@ -84,13 +86,19 @@ def export_model(
     metadata = build_metadata(named, image_shape, settings.license)
     labels = directory / LABELS
     write_labels(labels, names)
-    with trace(tflite_model) as traced:
+    with (
+        trace(tflite_model) as traced,
+        second_process(traced, model, formats, calibration) as content_of,
+    ):
+        converter = open_converter(traced)
 
         def write_tflite(form: Format, path: Path) -> None:
             if form.operators == BUILTINS_INT8 and simulation is not None:
                 content = convert_simulation(simulation, form, settings.keep_channels)
             else:
-                content = convert_format(traced, model, form, calibration)
+                content = content_of(form) or convert_format(
+                    traced, converter, model, form, calibration
+                )
             path.write_bytes(add_metadata(content, metadata))
             pack_labels(path, names)
 
@@ -99,7 +107,8 @@ def export_model(
             "onnx": lambda form, path: write_onnx(model, path, names),
             "tflite": write_tflite,
         }
-        refused = write_files(formats, writers, directory)
+        others_last = sorted(formats.items(), key=lambda row: row[0] in NAMES)
+        refused = write_files(dict(others_last), writers, directory)
     return {
         name: build_spec(form, model, tflite_model, metadata)
         for name, form in formats.items()
@@ -200,14 +209,21 @@ def simulate_int8(
 def convert_simulation(simulation: keras.Model, form: Format, keep_channels: bool) -> bytes:
     """Return the content of an int8 file with learned ranges. See `simulate_int8`."""
     with trace(build_int8_model(simulation, keep_channels)) as traced:
-        return convert(traced, form, None)
+        return convert(open_converter(traced), form, None)
 
 
-def convert_format(traced: str, model: keras.Model, form: Format, calibration: np.ndarray) -> bytes:
+def convert_format(
+    traced: str,
+    converter: tf.lite.TFLiteConverter,
+    model: keras.Model,
+    form: Format,
+    calibration: np.ndarray,
+) -> bytes:
     """Return the content of a .tflite file.
 
     Args:
         traced: SavedModel that `trace` wrote.
+        converter: its converter.
         model: the model in it.
         form: a row of `FORMATS`.
         calibration: images of the shape that the file takes.
@@ -215,8 +231,8 @@ def convert_format(traced: str, model: keras.Model, form: Format, calibration: n
     if form.keep_float:
         return convert_mixed(traced, model, form, FORMATS["float32"], calibration)
     if form.weights == "int4":
-        return quantize_int4(convert(traced, FORMATS["float32"], None))
-    return convert(traced, form, calibration)
+        return quantize_int4(convert(converter, FORMATS["float32"], None))
+    return convert(converter, form, calibration)
 
 
 def check_exportable(model: keras.Model, classes: int, calibration: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from ..artifacts.tflite import dequantize, quantize
 from ..errors import choose
 from ..formats import Format
 from .operators import Operator, list_operators, match_layers, start_interpreter
-from .tflite import convert, make_converter, representative_dataset
+from .tflite import configure, convert, open_converter, representative_dataset
 
 ERROR_THRESHOLD = 0.1  # added error above which `layers_to_keep` returns a layer
 
@@ -63,8 +63,9 @@ def rank_layers(
         A `LayerError` for each operator, sorted by `added`, highest first. A layer of several
         operators has several, such as a dense layer and its softmax.
     """
-    floats = start_interpreter(convert(traced, float_form, calibration))
-    integers = start_interpreter(convert(traced, form, calibration))
+    converter = open_converter(traced)
+    floats = start_interpreter(convert(converter, float_form, calibration))
+    integers = start_interpreter(convert(converter, form, calibration))
     operators, float_operators = list_operators(integers), list_operators(floats)
     last = operators[-1]
     reference = {one.output["name"]: one.output for one in float_operators}
@@ -159,7 +160,8 @@ def convert_mixed(
         float_form: the float32 row of `FORMATS`.
         calibration: images that set the ranges.
     """
-    operators = list_operators(start_interpreter(convert(traced, float_form, calibration)))
+    content = convert(open_converter(traced), float_form, None)
+    operators = list_operators(start_interpreter(content))
     names = {
         tensor: (layer.name, *layer.path[:-1])
         for tensor, layer in match_layers(operators, model).items()
@@ -171,7 +173,7 @@ def convert_mixed(
     with warnings.catch_warnings():  # the debugger uses an interpreter that TensorFlow deprecates
         warnings.simplefilter("ignore", UserWarning)
         debugger = tf.lite.experimental.QuantizationDebugger(
-            converter=make_converter(traced, form, calibration),
+            converter=configure(open_converter(traced), form, calibration),
             debug_dataset=representative_dataset(calibration[:1].astype("float32")),
             debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=kept),
         )

@@ -25,7 +25,7 @@ class Classifier(tf.Module):
         self._shape = model.input_shape[1:]
 
         def classify(image):
-            probabilities = model(tf.cast(image, tf.float32), training=False)
+            probabilities = model(image, training=False)
             best = tf.argmax(probabilities, axis=-1)
             return {
                 "probabilities": probabilities,
@@ -36,7 +36,7 @@ class Classifier(tf.Module):
 
     @tf.function
     def __call__(self, image):
-        return self._classify(image)
+        return self._classify(tf.cast(image, tf.float32))
 
     @tf.function
     def serve_bytes(self, image):
@@ -45,9 +45,8 @@ class Classifier(tf.Module):
         def read(content):
             return resize(decode_image(content), self._shape)
 
-        return self._classify(
-            tf.map_fn(read, image, fn_output_signature=tf.TensorSpec(self._shape, tf.uint8))
-        )
+        images = tf.map_fn(read, image, fn_output_signature=tf.TensorSpec(self._shape, tf.uint8))
+        return self(images)
 
 
 def write_saved_model(

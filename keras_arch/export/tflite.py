@@ -1,5 +1,6 @@
 """Convert a model to TFLite with built-in operators and a batch size of 1."""
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import tensorflow as tf
 from keras import layers
 
 from ..errors import InputError
-from ..formats import BUILTINS, Format
+from ..formats import BUILTINS, BUILTINS_INT16, Format
 from ..quantization.copy import PIXELS, quantized_copy
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as for images that the data stage reads as grayscale
@@ -81,44 +82,69 @@ def trace(model: keras.Model) -> Iterator[str]:
     Yields:
         Path of the SavedModel.
     """
+    module, image = tf.Module(), model.inputs[0]
+    module.weights = [weight.value for weight in model.variables]  # the saved function reads them
+    module.serve = tf.function(
+        lambda image: model(image, training=False),
+        input_signature=[tf.TensorSpec(image.shape, tf.float32, name=image.name)],
+    )
+    # The names of `keras.export.ExportArchive`. They are in each .tflite file.
+    signatures = {"serve": module.serve, "serving_default": module.serve}
     with tempfile.TemporaryDirectory() as folder:
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        (image,) = model.inputs
-        signature = [tf.TensorSpec(image.shape, tf.float32, name=image.name)]
-        archive.add_endpoint(
-            "serve", lambda image: model(image, training=False), input_signature=signature
-        )
-        archive.write_out(folder, verbose=False)
+        tf.saved_model.save(module, folder, signatures)
         yield folder
 
 
-def make_converter(
-    traced: str, form: Format, calibration: np.ndarray | None
-) -> tf.lite.TFLiteConverter:
-    """Return TensorFlow's converter with the settings of a format.
+def open_converter(traced: str) -> tf.lite.TFLiteConverter:
+    """Return TensorFlow's converter for the SavedModel that `trace` wrote.
+
+    `convert` uses it for any number of formats. To open it takes seconds for a large model.
+    """
+    return tf.lite.TFLiteConverter.from_saved_model(traced)
+
+
+def convert(
+    converter: tf.lite.TFLiteConverter, form: Format, calibration: np.ndarray | None
+) -> bytes:
+    """Return the content of a .tflite file.
 
     Args:
-        traced: SavedModel that `trace` wrote.
+        converter: what `open_converter` returned.
         form: a row of `FORMATS`.
-        calibration: images of the shape that the file takes. None: the model in `traced` has the
-            ranges. The converter's set of int8 operators needs images, so the verification checks
-            that all operators compute in integers.
+        calibration: images of the shape that the file takes. None: the model has the ranges.
     """
-    converter = tf.lite.TFLiteConverter.from_saved_model(traced)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet[form.operators]]
-    if form.weights != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    configure(converter, form, calibration)
+    if converter.representative_dataset is None or form.operators != BUILTINS_INT16:
+        return converter.convert()
+    # For int16x8, the converter of TensorFlow 2.21 calibrates twice and ignores the first result.
+    all_images, times = converter.representative_dataset, []
+
+    def first_image_then_all():
+        times.append(1)
+        return itertools.islice(all_images(), 1 if len(times) == 1 else None)
+
+    converter.representative_dataset = first_image_then_all
+    content = converter.convert()
+    if len(times) == 1:  # this version calibrates once
+        content = configure(converter, form, calibration).convert()
+    return content
+
+
+def configure(
+    converter: tf.lite.TFLiteConverter, form: Format, calibration: np.ndarray | None
+) -> tf.lite.TFLiteConverter:
+    """Set all options of a converter for a format, and return it. See `convert`."""
+    images = stretch_contrast(calibration) if form.calibrated and calibration is not None else None
+    # The set of int8 operators needs calibration images. Without them, the verification checks that
+    # all operators compute in integers.
+    operators = BUILTINS if form.calibrated and images is None else form.operators
+    converter.target_spec = tf.lite.TargetSpec(supported_ops=[tf.lite.OpsSet[operators]])
     if form.weights == "float16":  # int8 is the converter's default
         converter.target_spec.supported_types = [tf.float16]
-    if form.calibrated:
-        if calibration is None:
-            converter.target_spec.supported_ops = [tf.lite.OpsSet[BUILTINS]]
-        else:
-            images = stretch_contrast(calibration)
-            converter.representative_dataset = representative_dataset(images)
-        converter.inference_input_type = tf.as_dtype(form.input_type)
-        converter.inference_output_type = tf.as_dtype(form.output_type)
+    converter.optimizations = [] if form.weights == "float32" else [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = None if images is None else representative_dataset(images)
+    converter.inference_input_type = tf.as_dtype(form.input_type)
+    converter.inference_output_type = tf.as_dtype(form.output_type)
     return converter
 
 
@@ -153,8 +179,3 @@ def stretch_contrast(images: np.ndarray) -> np.ndarray:
         / (high[best].astype("float64") - low[best])
     )
     return images
-
-
-def convert(traced: str, form: Format, calibration: np.ndarray | None) -> bytes:
-    """Return the content of a .tflite file. See `make_converter` for the arguments."""
-    return make_converter(traced, form, calibration).convert()

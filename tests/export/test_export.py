@@ -19,7 +19,7 @@ from keras_arch.class_names import pack_labels, read_labels, read_packed_labels,
 from keras_arch.export.metadata import add_metadata, image_classifier_metadata
 from keras_arch.export.model import build_metadata, build_spec, export_model, quantization_errors
 from keras_arch.export.quantization import layers_to_keep
-from keras_arch.export.tflite import LUMA, build_tflite_model, convert, trace
+from keras_arch.export.tflite import LUMA, build_tflite_model, convert, open_converter, trace
 from keras_arch.export.verification.checks import drop_interval
 from keras_arch.export.verification.graph import find_batch_norms, operator_names
 from keras_arch.export.verification.verify import Reference, verify
@@ -344,7 +344,7 @@ def small_tflite(*between, name="float32"):
             )
     x = layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(x))
     with trace(keras.Model(image, {"probabilities": x})) as source:
-        return convert(source, FORMATS[name], rng.integers(0, 256, (4, 8, 8, 3)))
+        return convert(open_converter(source), FORMATS[name], rng.integers(0, 256, (4, 8, 8, 3)))
 
 
 def norms_left(content):

@@ -1,0 +1,128 @@
+"""What makes an export fast must not change a byte of a file."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_arch
+from keras_arch.export import second_process as second
+from keras_arch.export.tflite import (
+    build_tflite_model,
+    configure,
+    convert,
+    open_converter,
+    representative_dataset,
+    stretch_contrast,
+    trace,
+)
+from keras_arch.formats import FORMATS
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype("uint8")
+TFLITE = [name for name, form in FORMATS.items() if form.kind == "tflite" and name != "int4"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return keras_arch.ResNet8(input_shape=(16, 16, 3), classes=4)
+
+
+@pytest.fixture(scope="module")
+def traced(model):
+    with trace(build_tflite_model(model)) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def converter(traced):
+    return open_converter(traced)
+
+
+@pytest.mark.parametrize("name", TFLITE)
+def test_one_converter_writes_all_formats(name, converter, traced):
+    """The reference: a new converter for each file, with all calibration images each time."""
+    form = FORMATS[name]
+    reference = tf.lite.TFLiteConverter.from_saved_model(traced)
+    reference.target_spec.supported_ops = [tf.lite.OpsSet[form.operators]]
+    if form.weights != "float32":
+        reference.optimizations = [tf.lite.Optimize.DEFAULT]
+    if form.weights == "float16":
+        reference.target_spec.supported_types = [tf.float16]
+    if form.calibrated:
+        reference.representative_dataset = representative_dataset(stretch_contrast(IMAGES))
+        reference.inference_input_type = tf.as_dtype(form.input_type)
+        reference.inference_output_type = tf.as_dtype(form.output_type)
+    assert convert(converter, form, IMAGES) == reference.convert()
+
+
+def test_the_trace_is_that_of_keras(model, converter, tmp_path):
+    """`keras.export.ExportArchive` is slower. The converter writes the same file."""
+    tflite_model, archive = build_tflite_model(model), keras.export.ExportArchive()
+    archive.track(tflite_model)
+    signature = [tf.TensorSpec(tflite_model.input_shape, tf.float32, name="image")]
+    archive.add_endpoint("serve", lambda image: tflite_model(image, training=False), signature)
+    archive.write_out(tmp_path / "archive", verbose=False)
+    reference = configure(open_converter(str(tmp_path / "archive")), FORMATS["float32"], None)
+    assert convert(converter, FORMATS["float32"], None) == reference.convert()
+
+
+def test_a_converter_that_calibrates_once_gets_all_images(converter, monkeypatch):
+    seen = []
+
+    def calibrate_once(self):
+        seen.append(len(list(self.representative_dataset())))
+        return b"file"
+
+    monkeypatch.setattr(type(converter), "convert", calibrate_once)
+    assert convert(converter, FORMATS["int16x8"], IMAGES) == b"file"
+    assert seen[-1] == len(IMAGES)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Start a second process also for a small model."""
+    monkeypatch.setattr(second, "LONG", 0)
+    monkeypatch.setattr(second, "available_cores", lambda: 2)
+
+
+def test_the_second_process_writes_the_same_files(model, traced, converter, started):
+    with second.second_process(traced, model, FORMATS, IMAGES) as content_of:
+        for name in ("dynamic", "int16x8"):
+            assert content_of(FORMATS[name]) == convert(converter, FORMATS[name], IMAGES)
+        assert content_of(FORMATS["int8"]) is None
+
+
+def test_a_failure_of_the_second_process_is_no_failure_of_the_export(model, started, tmp_path):
+    with second.second_process(str(tmp_path), model, FORMATS, IMAGES) as content_of:
+        assert content_of(FORMATS["int16x8"]) is None
+
+
+def test_an_error_ends_the_second_process(model, traced, started, monkeypatch):
+    processes = []
+    start = second.subprocess.Popen
+    monkeypatch.setattr(
+        second.subprocess, "Popen", lambda *a, **k: processes.append(start(*a, **k)) or processes[0]
+    )
+    with pytest.raises(KeyboardInterrupt), second.second_process(traced, model, FORMATS, IMAGES):
+        raise KeyboardInterrupt
+    assert processes[0].returncode is not None
+
+
+@pytest.mark.parametrize(
+    ("formats", "images", "cores", "memory", "expected"),
+    [
+        (("float32", "int16x8"), 100, 2, 1e10, True),
+        (("float32", "int8"), 100, 2, 1e10, False),  # int8 has all work to do
+        (("dynamic", "int16x8"), 100, 2, 1e10, False),  # the first process has none
+        (("float32", "int16x8"), 10, 2, 1e10, False),
+        (("float32", "int16x8"), 100, 1, 1e10, False),
+        (("float32", "int16x8"), 100, 2, 1e9, False),
+    ],
+)
+def test_when_a_second_process_saves_time(
+    formats, images, cores, memory, expected, model, monkeypatch
+):
+    monkeypatch.setattr(second, "available_cores", lambda: cores)
+    monkeypatch.setattr(second, "available_memory", lambda: memory)
+    monkeypatch.setattr(second, "LONG", 50 * keras_arch.cost(model).multiply_adds)
+    assert second.saves_time(model, formats, images) == expected
