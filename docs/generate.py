@@ -1,7 +1,7 @@
 """Write what follows from the registry of architectures: make generate.
 
 - `keras_arch/__init__.pyi`: the public names for editors and type checkers.
-- `README.md`: the table of models.
+- `README.md`: the table of models, and the table of the measured results.
 - `tests/golden/variables/NAME.txt`: path and shape of each variable. Existing files stay, because
   saved models need these names. After a deliberate change, delete the file first.
   Note the change in CHANGELOG.md.
@@ -13,6 +13,8 @@ from pathlib import Path
 import keras_arch
 from keras_arch.architectures.registry import ARCHITECTURES
 from keras_arch.cli import quiet
+from keras_arch.reports.tables import training_time
+from keras_arch.results import read_results
 
 ROOT = Path(__file__).parent.parent
 STUB = ROOT / "keras_arch" / "__init__.pyi"
@@ -25,10 +27,14 @@ STUB_HEADER = '''"""The public names of the package, for editors and type checke
 __version__: str
 
 '''
-TABLE = re.compile(r"(?<=<!-- written by make generate -->\n).*?(?=<!-- end -->)", re.DOTALL)
+TABLE = r"(?<=<!-- {}, written by make generate -->\n).*?(?=<!-- end -->)"
 TABLE_HEADER = """\
 | Builder | Parameters | Multiply-adds | Paper |
 |---|---|---|---|
+"""
+RESULTS_HEADER = """\
+| Recipe | Model | Data | Parameters | Top-1 (95% interval) | int8 top-1 | Time | Processor |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -62,9 +68,37 @@ def round_number(number):
     return f"{number / size:#.3g}".rstrip(".") + f" {unit}"
 
 
-def read_table(text):
-    """Return the table of models in the text of README.md."""
-    return TABLE.search(text)[0]
+def results_row(name, result):
+    """Return the line of a recipe in the table of results.
+
+    Args:
+        name: name of the recipe.
+        result: its `Result`.
+    """
+    builder = ARCHITECTURES[result.model].builder
+    cells = (
+        f"`{name}`",
+        f"`{builder}`" + (f", width {result.width:g}" if result.width != 1 else ""),
+        result.data,
+        f"{result.parameters:,}",
+        f"{result.top1:.2%} ({100 * result.low:.2f}-{100 * result.high:.2f})"
+        + (f", mean of {result.seeds} seeds" if result.seeds > 1 else ""),
+        f"{result.int8_top1:.2%}",
+        training_time(result),
+        f"{result.processor}, {result.precision}",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def read_table(name, text):
+    """Return the table "models" or "results" in the text of README.md, or None."""
+    found = re.search(TABLE.format(name), text, re.DOTALL)
+    return found and found[0]
+
+
+def replace_table(name, text, table):
+    """Return the text of README.md with another table "models" or "results"."""
+    return re.sub(TABLE.format(name), lambda _: table, text, flags=re.DOTALL)
 
 
 def variables_of(model):
@@ -83,8 +117,9 @@ def main():
         golden = VARIABLES / f"{name}.txt"
         if not golden.exists():
             golden.write_text(variables_of(model))
-    table = TABLE_HEADER + "".join(rows)
-    README.write_text(TABLE.sub(lambda _: table, README.read_text()))
+    results = [results_row(name, result) for name, result in read_results().items()]
+    text = replace_table("models", README.read_text(), TABLE_HEADER + "".join(rows))
+    README.write_text(replace_table("results", text, RESULTS_HEADER + "".join(results)))
 
 
 if __name__ == "__main__":

@@ -358,12 +358,12 @@ def find_last_with_weights(tensor: keras.KerasTensor) -> keras.layers.Layer | No
     return layer
 
 
-def resize_model(model: keras.Model, height: int, width: int) -> keras.Model:
+def resize_model(model: keras.Model, height: int | None, width: int | None) -> keras.Model:
     """Return a copy of a model for images of another size. Weights are copied.
 
     Args:
         model: A `keras.Model` with one input, the image.
-        height, width: Image size in pixels.
+        height, width: Image size in pixels. None: any size.
 
     Raises:
         InputError (a ValueError): The layers of the model cannot take that size.
@@ -376,9 +376,10 @@ def resize_model(model: keras.Model, height: int, width: int) -> keras.Model:
         other = keras.models.clone_model(model, input_tensors=image)
         other.set_weights(model.get_weights())
     except Exception as error:  # each layer raises its own
+        size = "any size" if height is None else f"{height}x{width}"
         raise InputError(
             f"`height` and `width` must be a size that {model.name} can take. "
-            f"Received: {height}x{width}: {first_line(error)}. Pass another size."
+            f"Received: {size}: {first_line(error)}. Pass another size."
         ) from error
     return other
 

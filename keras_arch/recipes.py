@@ -24,6 +24,7 @@ from .text import brief, shorten
 Augment = Annotated[
     Literal[
         "none",
+        "flip",
         "crop",
         "flip_crop",
         "inception_crop",
@@ -91,12 +92,16 @@ class Recipe:
     """Augmentation policy (see docs/data.md), or a function. none and crop do not mirror images."""
     image_size: Annotated[int, PIXELS] | None = None
     """Height and width in pixels to resize images to. Default: no resizing."""
+    early_size: Annotated[int, PIXELS] | None = None
+    """Image height of the first epochs in pixels, for faster epochs. Default: the data's."""
+    early_epochs: Annotated[int, Range(1, 99_999)] | None = None
+    """Epochs with --early-size. Default: half of the epochs."""
     stem: Literal["imagenet", "cifar", "cifar_stride2"] | None = None
     """First layers. The cifar stems are for small images. Default: the architecture's."""
     auxiliary_heads: bool = False
     """Add the auxiliary classifiers of GoogLeNet, each with a loss weight of 0.3."""
     width: Annotated[float, Range(0.01, 16)] | None = None
-    """Number of filters of GoogLeNet, as a share of the paper's. Default: 1."""
+    """Multiplier of the number of filters of a ResNet or GoogLeNet. Default: 1."""
     kernel_5x5: Literal[3, 5] | None = None
     """Kernel size of GoogLeNet's 5x5 branch. torchvision's weights need 3. Default: 5."""
     model_options: Annotated[tuple[str, ...], Metavar("NAME=VALUE ...")] = ()
@@ -149,6 +154,7 @@ class Recipe:
                 "backbone. Received: auxiliary_heads=True. Remove --auxiliary-heads or --freeze."
             )
         check_phases(self)
+        check_early_epochs(self)
         for name, value in split_pairs("model_options", self.model_options, "first").items():
             if name in FIXED_ARGUMENTS:
                 raise InputError(
@@ -173,6 +179,7 @@ class Recipe:
         frozen, rounded = self.freeze_epochs or 0, self.rounded_epochs
         first = main = replace(
             self,
+            early_epochs=self.small_epochs or None,
             freeze_epochs=None,
             fine_tuning_rate=None,
             quantize_aware="none",
@@ -188,6 +195,8 @@ class Recipe:
             learning_rate=self.quantize_rate or main.learning_rate / 10,
             warmup_epochs=0,
             precision="float32",
+            early_size=None,
+            early_epochs=None,
             quantize_aware="int8",
         )
         phases, done = [], 0
@@ -207,6 +216,13 @@ class Recipe:
         if self.quantize_aware == "none":
             return 0
         return self.quantize_epochs or max(1, self.epochs // 5)
+
+    @property
+    def small_epochs(self) -> int:
+        """Number of epochs with images of `early_size`, 0 without it."""
+        if self.early_size is None:
+            return 0
+        return self.early_epochs or max(1, self.epochs // 2)
 
     @property
     def first_candidate(self) -> int:
@@ -286,6 +302,35 @@ def check_phases(recipe: Recipe) -> None:
             "--freeze-epochs, or None to freeze the layers in all epochs."
         )
     check_quantization(recipe)
+
+
+def check_early_epochs(recipe: Recipe) -> None:
+    """Raise InputError unless `early_size` and `early_epochs` fit the other fields."""
+    if recipe.early_size is None:
+        if recipe.early_epochs is not None:
+            raise InputError(
+                "`early_epochs` needs `early_size`. Received: "
+                f"early_epochs={recipe.early_epochs} alone. Pass --early-size, or "
+                "--early-epochs None."
+            )
+        return
+    if recipe.teacher is not None:
+        raise InputError(
+            "`early_size` must be None with a teacher, which takes images of one size. Received: "
+            f"early_size={recipe.early_size}. Remove --early-size or --teacher."
+        )
+    if recipe.freeze_epochs is not None:
+        raise InputError(
+            "`early_size` must be None with `freeze_epochs`. Received: "
+            f"early_size={recipe.early_size}. Remove --early-size or --freeze-epochs."
+        )
+    at_full_size = recipe.epochs - recipe.rounded_epochs
+    if recipe.small_epochs >= at_full_size:
+        raise InputError(
+            "`early_epochs` must be below the number of epochs, without those that simulate int8. "
+            f"Received: early_epochs={recipe.small_epochs} with {at_full_size} epochs. Pass fewer "
+            "--early-epochs, or --early-size None."
+        )
 
 
 def check_quantization(recipe: Recipe) -> None:
@@ -414,41 +459,16 @@ RECIPES = {
 """The named recipes of keras-arch train: {name: `Recipe`}."""
 
 
-@dataclass(frozen=True)
-class Expected:
-    """The result to expect from a recipe."""
-
-    accuracy: str | None = None
-    """Top-1 accuracy that the recipe reached on the test split; None if it has not been run."""
-    time: str | None = None
-    """Training time on 2 CPU cores without a GPU; None if the recipe has not been run."""
-    note: str = ""
-    """Conditions of the measurement, or the published accuracy."""
-
-
-BUSY = "time on a machine with other load"
-# Measured with keras-arch train NAME.
-EXPECTED = {
-    "quickstart": Expected("99.2%", "21 s"),
-    "digits": Expected("97.2%", "99 s", f"350 of 360 images; {BUSY}"),
-    "fashion-mnist-resnet20": Expected("94.0%", "41 min"),
-    "fashion-mnist-googlenet": Expected(
-        "93.6%", "54 min", f"published 93.7% (the data set's own list); {BUSY}"
-    ),
-    "fashion-mnist-nin": Expected("87.7%", "40 min", f"4 epochs are a small budget; {BUSY}"),
-    "cifar10-resnet20": Expected(note="published 91.25% (He et al. 2015, table 6)"),
-    "cifar10-resnet32": Expected(note="published 92.49% (He et al. 2015, table 6)"),
-    "cifar10-resnet44": Expected(note="published 92.83% (He et al. 2015, table 6)"),
-    "cifar10-resnet56": Expected(note="published 93.03% (He et al. 2015, table 6)"),
-    "cifar10-resnet110": Expected(
-        note="published 93.39%, mean (He et al. 2015, table 6: 6.61 +- 0.16% error)"
-    ),
-    "cifar10-resnet20-modern": Expected(note="to exceed cifar10-resnet20 in fewer epochs"),
-    "imagenet-resnet50": Expected(note="published 76.13% (torchvision's first weights, 90 epochs)"),
-    "imagenet-googlenet": Expected(
-        note="published 69.8% (torchvision, with a 3x3 kernel instead of the 5x5)"
-    ),
-    "fine-tune": Expected(
-        note="for your images: pass --dataset, --model, --weights and --image-size"
-    ),
+NOTES = {
+    "fashion-mnist-googlenet": "published 93.7% (the data set's own list)",
+    "cifar10-resnet20": "published 91.25% (He et al. 2015, table 6)",
+    "cifar10-resnet32": "published 92.49% (He et al. 2015, table 6)",
+    "cifar10-resnet44": "published 92.83% (He et al. 2015, table 6)",
+    "cifar10-resnet56": "published 93.03% (He et al. 2015, table 6)",
+    "cifar10-resnet110": "published 93.39%, mean (He et al. 2015, table 6: 6.61 +- 0.16% error)",
+    "cifar10-resnet20-modern": "to exceed cifar10-resnet20 in fewer epochs",
+    "imagenet-resnet50": "published 76.13% (torchvision's first weights, 90 epochs)",
+    "imagenet-googlenet": "published 69.8% (torchvision, with a 3x3 kernel instead of the 5x5)",
+    "fine-tune": "for your images: pass --dataset, --model, --weights and --image-size",
 }
+"""{recipe: purpose, or accuracy that others published}. keras-arch train --help prints them."""

@@ -11,8 +11,9 @@ from keras_arch.cli import check_command_line, parse, print_table, program, quie
 from keras_arch.options import Metavar
 from keras_arch.plugins import find_functions, load_function
 from keras_arch.published import is_published
-from keras_arch.recipes import EXPECTED, RECIPES, Recipe, check_start
+from keras_arch.recipes import NOTES, RECIPES, Recipe, check_start
 from keras_arch.reports.tables import describe_training, recipe_table, run_row
+from keras_arch.results import read_results
 from keras_arch.runs.folder import check_run_folder, default_folder, resolve_paths
 from keras_arch.runs.record import find_recipe, finish_run, start_run
 from keras_arch.training.devices import DeviceOptions, check_batch_size, join
@@ -45,7 +46,7 @@ class Options:
 def main():
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        return print(recipe_table(program(), RECIPES, EXPECTED))
+        return print(recipe_table(program(), RECIPES, read_results(), NOTES))
     check_command_line(arguments)
     name = arguments[0]
     default = Options(*find_recipe(name))

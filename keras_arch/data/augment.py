@@ -329,6 +329,7 @@ def log_uniform(uniform, low, high):
 
 POLICIES = {
     "none": Policy(),
+    "flip": Policy(pixels=(flip,)),
     "crop": Policy(pixels=(crop,)),
     "flip_crop": Policy(pixels=(flip_crop,)),
     "inception_crop": Policy(box=inception_box, pixels=(flip,)),

@@ -35,7 +35,8 @@ def training_batches(
 
     Returns:
         A `tf.data.Dataset` with `batches_per_epoch` batches per epoch: images
-        (batch, height, width, channels) of 0-255 and one-hot labels (batch, classes). The last,
+        (batch, height, width, channels) of 0-255 and one-hot labels (batch, classes). With
+        `recipe.early_size`, the images of the first epochs are smaller. The last,
         incomplete batch of an epoch is dropped, because batch norm statistics of a few images are
         inaccurate. With `recipe.accumulate`, the last batches are dropped, too, if they do not fill
         an optimizer step.
@@ -58,14 +59,37 @@ def training_batches(
         # The first image of the rows was mixed with the last one, and not with the previous one.
         return (images[1:], labels[1:]) if mixes else (images, labels)
 
-    epochs = tf.data.Dataset.range(first_epoch, recipe.epochs)
-    loaded = dataset.train.batches(recipe.seed, epochs, batch_size, policy, rows)
-    if recipe.accumulate > 1:
-        loaded = drop_last(
-            loaded, dataset.train.count // batch_size, batches_per_epoch(dataset, recipe)
-        )
-    batches = loaded.map(augment, num_parallel_calls=THREADS)
-    return batches.prefetch(2)
+    def load(first, last):
+        epochs = tf.data.Dataset.range(first, last)
+        loaded = dataset.train.batches(recipe.seed, epochs, batch_size, policy, rows)
+        if recipe.accumulate > 1:
+            loaded = drop_last(
+                loaded, dataset.train.count // batch_size, batches_per_epoch(dataset, recipe)
+            )
+        return loaded.map(augment, num_parallel_calls=THREADS)
+
+    if recipe.early_size is None:
+        return load(first_epoch, recipe.epochs).prefetch(2)
+    last_small = min(recipe.small_epochs, recipe.epochs)
+    size = early_shape(dataset, recipe)[:2]
+    small = load(first_epoch, last_small).map(
+        lambda images, labels: (shrink(images, size), labels), num_parallel_calls=THREADS
+    )
+    return small.concatenate(load(max(first_epoch, last_small), recipe.epochs)).prefetch(2)
+
+
+def early_shape(dataset: Dataset, recipe: Recipe) -> tuple[int, int, int]:
+    """Return the shape of the images of the first epochs, with the aspect ratio of the data."""
+    height, width, channels = dataset.image_shape
+    if recipe.early_size is None:
+        return dataset.image_shape
+    return recipe.early_size, max(1, round(recipe.early_size * width / height)), channels
+
+
+def shrink(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Resize a batch of images to (height, width). Each new pixel is an average."""
+    resized = tf.image.resize(tf.cast(images, tf.float32), size, antialias=True)
+    return tf.saturate_cast(tf.round(resized), images.dtype) if images.dtype.is_integer else resized
 
 
 def drop_last(batches: tf.data.Dataset, count: int, kept: int) -> tf.data.Dataset:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..recipes import Expected, Recipe
+from ..recipes import Recipe
+from ..results import Result
 from ..runs.folder import data_name, model_name
 from ..text import shorten
 
@@ -287,13 +288,16 @@ def recommendation_lines(calibration: dict) -> list[str]:
     ]
 
 
-def recipe_table(program, recipes, expected):
+def recipe_table(
+    program: str, recipes: dict[str, Recipe], results: dict[str, Result], notes: dict[str, str]
+) -> str:
     """Return the usage of training and a table of all recipes, 80 columns wide.
 
     Args:
         program: name of the script or command.
         recipes: {name: `Recipe`}.
-        expected: {name: `Expected`} of the recipes with a known result.
+        results: {name: `Result`} of the recipes that were run.
+        notes: {name: remark}.
     """
     row = "{:25}{:11}{:14}{:>6}  {:13}  {}".format
     lines = [
@@ -303,17 +307,27 @@ def recipe_table(program, recipes, expected):
         row("recipe", "model", "data", "epochs", "test accuracy", "time"),
     ]
     for name, recipe in recipes.items():
-        found = expected.get(name, Expected())
-        result = found.accuracy or "not run yet", found.time or "-"
-        lines.append(row(name, recipe.model, recipe.dataset, recipe.epochs, *result))
-    notes = [
-        textwrap.fill(f"{name}: {found.note}", 80, initial_indent="  ", subsequent_indent="    ")
-        for name, found in expected.items()
-        if found.note
-    ]
-    return "\n".join(
-        [*lines, "", "Times: 2 cores of an AMD EPYC with AVX2, float32, no GPU. Notes:", *notes]
-    )
+        found = results.get(name)
+        cells = (f"{found.top1:.1%}", training_time(found)) if found else ("not run yet", "-")
+        lines.append(row(name, recipe.model, recipe.dataset, recipe.epochs, *cells))
+    remarks = [f"{name}: {text}" for name, text in notes.items()]
+    if results:
+        machines = dict.fromkeys(map(machine_of, results.values()))
+        remarks.insert(0, f"Measured on {'; '.join(machines)}.")
+    wrapped = (textwrap.fill(remark, 80, subsequent_indent="  ") for remark in remarks)
+    return "\n".join([*lines, "", *wrapped])
+
+
+def training_time(result: Result) -> str:
+    """Return the training time as text, or processor time if other programs slowed it."""
+    seconds = result.seconds if result.is_timed else result.processor_seconds
+    text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return text if result.is_timed else f"{text} CPU"
+
+
+def machine_of(result: Result) -> str:
+    """Return the processor, the cores and the precision of a training as text."""
+    return f"{result.cores} cores of an {result.processor}, {result.precision}, without a GPU"
 
 
 def transpose(columns: dict[str, dict[str, str]]) -> list[dict[str, str]]:

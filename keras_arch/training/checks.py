@@ -5,14 +5,22 @@ import math
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from ..class_names import check_class_names
 from ..data.convert import InBatches, to_dataset
-from ..data.pipeline import check_data_options
-from ..errors import InputError
+from ..data.pipeline import check_data_options, early_shape
+from ..errors import InputError, first_line
 from ..files import check_writable, is_path
 from ..machine import available_memory
-from ..models import all_layers, check_probabilities, plain_model, strip_auxiliary_heads
+from ..models import (
+    all_layers,
+    check_probabilities,
+    plain_model,
+    resize_model,
+    run_model,
+    strip_auxiliary_heads,
+)
 from ..quantization.copy import check_quantizable
 from ..recipes import RECIPES, Recipe
 from ..text import brief, shorten
@@ -50,6 +58,7 @@ def check_fit_arguments(model, data, recipe, folder, spread=ALONE):
     check_model_shapes(model, dataset)
     if recipe.quantize_aware == "int8":
         check_quantizable(model)
+    check_early_size(model, dataset, recipe)
     check_memory(name, model, dataset, recipe, spread)
     images, _ = dataset.train.sample(2, recipe.seed)
     # The untrained model may overflow. If the overflow remains, the NaN loss stops training.
@@ -95,6 +104,41 @@ def check_model_shapes(model, dataset):
             f"Received: a model for {shape}. Build it with this input_shape, or load the data with "
             "another image_size."
         )
+
+
+def check_early_size(model, dataset, recipe):
+    """Raise InputError unless the model can also be trained on images of `early_size`."""
+    shape = early_shape(dataset, recipe)
+    if shape == dataset.image_shape and recipe.early_size is None:
+        return
+    if recipe.early_size >= dataset.image_shape[0]:
+        raise InputError(
+            f"`early_size` must be below {dataset.image_shape[0]} pixels, the image height of "
+            f"{dataset.name}. Received: early_size={recipe.early_size}. Pass a smaller "
+            "--early-size."
+        )
+    try:
+        run_model(open_size(model), np.zeros((1, *shape)))
+    except InputError as error:
+        raise InputError(
+            f"`early_size` must be a size that the model can take. Received: {shape[0]}x{shape[1]} "
+            f"pixels: {first_line(error)} Pass a larger --early-size, or --early-size None."
+        ) from error
+
+
+def open_size(model):
+    """Return a copy of a model for images of any size, for `early_size`. Weights are copied.
+
+    Raises:
+        InputError (a ValueError): a layer, such as one after Flatten, needs a fixed size.
+    """
+    if len(model.outputs) > 1:
+        raise InputError(
+            "`early_size` needs a model without auxiliary classifiers, which take one image size. "
+            f"Received: {len(model.outputs)} outputs. Pass auxiliary_heads=False, or --early-size "
+            "None."
+        )
+    return resize_model(model, None, None)
 
 
 def check_memory(name, model, dataset, recipe, spread=ALONE):

@@ -37,7 +37,7 @@ from .callbacks import (
     progress_bar,
 )
 from .checkpoint import PARTS, load_checkpoint, open_shared, recorded_epochs, recorded_precision
-from .checks import check_fit_arguments
+from .checks import check_fit_arguments, open_size
 from .fast_copy import fast_copy
 from .hooks import NO_HOOKS, check_hooks
 from .metrics import BalancedAccuracy, LabeledOnly
@@ -253,10 +253,13 @@ def compile_copy(model, recipe, steps, hooks=NO_HOOKS, padded=False):
         padded: whether images with zero labels fill the batches of a validation.
     """
     heads = len(model.outputs)  # the main head and the auxiliary classifiers
+    source = plain_model(model)
+    if recipe.early_size is not None:
+        source = open_size(source)
     if recipe.quantize_aware == "int8":
-        trained = quantized_copy(plain_model(model))
+        trained = quantized_copy(source)
     else:
-        trained = fast_copy(plain_model(model), recipe.precision)
+        trained = fast_copy(source, recipe.precision)
     loss = hooks.loss or keras.losses.CategoricalCrossentropy(
         label_smoothing=recipe.label_smoothing
     )

@@ -125,6 +125,15 @@ def apply(change, images, random=None):
     return change(tf.constant(images), tf.constant(random)).numpy()
 
 
+def test_flip_mirrors_half_of_the_images():
+    random = RNG.uniform(size=(len(IMAGES), RANDOM_NUMBERS)).astype("float32")
+    (change,) = POLICIES["flip"].pixels
+    mirrored = random[:, FLIP] < 0.5
+    expected = np.where(mirrored[:, None, None, None], IMAGES[:, :, ::-1], IMAGES)
+    np.testing.assert_array_equal(apply(change, IMAGES, random), expected)
+    assert 30 < mirrored.sum() < 70
+
+
 @pytest.mark.parametrize("policy", ["crop", "flip_crop"])
 def test_crop_is_a_part_of_the_padded_image(policy):
     (change,) = POLICIES[policy].pixels

@@ -34,6 +34,7 @@ WITH = {  # {script: {option: other words that it needs}}
         "width": ["--model", "googlenet"],
         "freeze_epochs": [*FROZEN, "--epochs", "100000"],
         "fine_tuning_rate": [*FROZEN, "--freeze-epochs", "1"],
+        "early_epochs": ["--early-size", "4", "--epochs", "100000"],
         "quantize_epochs": [*INT8, "--epochs", "100000", *FROZEN[2:]],
         "quantize_rate": INT8,
         "temperature": ["--teacher", "cifar10_jpeg"],
@@ -43,6 +44,7 @@ WITH = {  # {script: {option: other words that it needs}}
 NEEDED = {  # {field of Recipe: other fields that it needs}
     "freeze_epochs": {"freeze": "backbone", "epochs": 100_000},
     "fine_tuning_rate": {"freeze": "backbone", "freeze_epochs": 1},
+    "early_epochs": {"early_size": 4, "epochs": 100_000},
     "quantize_epochs": {"quantize_aware": "int8", "epochs": 100_000},
     "quantize_rate": {"quantize_aware": "int8"},
 }

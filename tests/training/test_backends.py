@@ -40,6 +40,7 @@ EXACT = {
     "freeze": {"freeze": "backbone"},
     "two phases": {"freeze": "backbone", "freeze_epochs": 1, "ema": 0.9},
     "label smoothing": {"label_smoothing": 0.1},
+    "early size": {"early_size": 6, "early_epochs": 1},
     "auxiliary heads": {"auxiliary_heads": True, "class_weights": "balanced"},
     "teacher": {"teacher": "two_heads", "temperature": 2, "teacher_weight": 0.8},
     "teacher of two heads": {
@@ -53,6 +54,7 @@ ONE_STEP = {name: change | {"epochs": 1, "batch_size": 64} for name, change in E
     # The first step of LAMB is a sign. For small gradients, rounding errors change it.
     "lamb": {"optimizer": "lamb", "learning_rate": 1e-3, "epochs": 1, "batch_size": 64},
     "two phases": EXACT["two phases"] | {"batch_size": 64, "fine_tuning_rate": 0.02},
+    "early size": EXACT["early size"] | {"batch_size": 64},
     "step": {"schedule": "step", "warmup_epochs": 0, "epochs": 1, "batch_size": 64},
     "constant": {"schedule": "constant", "weight_decay": 0, "epochs": 1, "batch_size": 64},
     "class=weight": {"class_weights": ("3=5", "4=0.5"), "epochs": 1, "batch_size": 64},

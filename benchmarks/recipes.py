@@ -1,0 +1,144 @@
+"""Train recipes with one or more seeds and write a row of results for each recipe.
+
+    python benchmarks/recipes.py quickstart digits --seeds 3
+
+Each seed runs `keras-arch train` and exports the run to int8. The verification measures the int8
+file on all test images. After its last seed, a recipe gets its row in results/recipes.csv. Then run
+`make generate`, which writes all rows into README.md and `keras-arch train --help`.
+
+`other_load` is the share of the processor time that other programs took during the training.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+import keras_arch
+from keras_arch.evaluation.metrics import wilson_interval
+
+OUTPUT = Path(__file__).parent / "results" / "recipes.csv"
+COMMAND = "from keras_arch.command import main; main()"
+ALL_IMAGES = "1000000"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("recipes", nargs="+", choices=keras_arch.RECIPES, metavar="RECIPE", help="Recipes to run.")
+    add("--seeds", type=int, default=1, help="Number of seeds, from 0. Default: 1.")
+    add("--data-dir", help="Directory of prepared TFDS data sets.")
+    add("--epochs", help="Epochs for a trial. Default: those of the recipe.")
+    add("--output", type=Path, default=OUTPUT, help="CSV file. Default: results/recipes.csv.")
+    options = parser.parse_args()
+    words = ["--data-dir", options.data_dir] if options.data_dir else []
+    words += ["--epochs", options.epochs] if options.epochs else []
+    for name in options.recipes:
+        rows = [measure(name, seed, words) for seed in range(options.seeds)]
+        write_row(options.output, summarize(name, rows))
+
+
+def measure(name, seed, words):
+    """Train a recipe and return run.json, the int8 accuracy and the load of the machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        started, own, busy = clock()
+        keras_arch_command("train", name, "--seed", seed, "--output", run, *words)
+        ended, own_end, busy_end = clock()
+        images = ("--verification-images", ALL_IMAGES, "--max-drop", 100)
+        keras_arch_command("export", run, "--formats", "int8", *images)
+        record = json.loads((run / "run.json").read_text())
+        exported = json.loads((run / "export" / "export.json").read_text())
+    own, busy = own_end - own, busy_end - busy
+    return {
+        **record,
+        "int8": exported["artifacts"]["int8"]["metrics"]["top1"],
+        "processor_seconds": own,
+        "other_load": max(0, busy - own) / (ended - started) / psutil.cpu_count(),
+    }
+
+
+def keras_arch_command(*words):
+    """Run a command of keras-arch. Raise CalledProcessError if it fails."""
+    subprocess.run([sys.executable, "-c", COMMAND, *map(str, words)], check=True)
+
+
+def clock():
+    """Return the time, the processor time of finished child processes, and that of all programs."""
+    children, machine = psutil.Process().cpu_times(), psutil.cpu_times()
+    idle = machine.idle + getattr(machine, "iowait", 0)
+    # The time of a virtual machine's guests is also part of its user time.
+    guests = getattr(machine, "guest", 0) + getattr(machine, "guest_nice", 0)
+    return (
+        time.time(),
+        children.children_user + children.children_system,
+        sum(machine) - idle - guests,
+    )
+
+
+def summarize(name, runs):
+    """Return the row of a recipe.
+
+    Args:
+        name: name of the recipe.
+        runs: what `measure` returned for each seed.
+    """
+    first = runs[0]
+    found = [run["metrics"]["test"]["top1"] for run in runs]
+    images = first["images"]["test"]
+    low, high = wilson_interval(round(statistics.mean(found) * images), images)
+    seconds = statistics.mean(run["metrics"]["training_seconds"] for run in runs)
+    recipe = first["recipe"]
+    trained = recipe["epochs"] * first["images"]["train"]
+    options = {"width": recipe["width"], "epochs": recipe["epochs"]}
+    return {
+        "recipe": name,
+        "model": recipe["model"],
+        "width": options["width"] or 1,
+        "data": recipe["dataset"],
+        "parameters": first["cost"]["parameters"],
+        "epochs": recipe["epochs"],
+        "test_images": images,
+        "top1_of_each_seed": " ".join(f"{value:.4f}" for value in found),
+        "top1": f"{statistics.mean(found):.4f}",
+        "deviation": f"{statistics.stdev(found):.4f}" if len(found) > 1 else "",
+        "low": f"{low:.4f}",
+        "high": f"{high:.4f}",
+        "int8_top1": f"{statistics.mean(run['int8'] for run in runs):.4f}",
+        "seconds": f"{seconds:.1f}",
+        "images_per_second": f"{trained / seconds:.0f}",
+        "processor_seconds": f"{statistics.mean(run['processor_seconds'] for run in runs):.0f}",
+        "other_load": f"{statistics.mean(run['other_load'] for run in runs):.3f}",
+        "processor": first["hardware"]["processor"],
+        "cores": first["hardware"]["cores"],
+        "precision": first["precision"],
+        "keras": first["versions"]["keras"],
+        "tensorflow": first["versions"]["tensorflow"],
+        "commit": first["git_commit"] or "",
+    }
+
+
+def write_row(path, row):
+    """Replace the row of a recipe in a CSV file, in the order of the recipes."""
+    rows = {}
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = {old["recipe"]: old for old in csv.DictReader(file)}
+    rows[row["recipe"]] = row
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[name] for name in keras_arch.RECIPES if name in rows)
+    print(f"{row['recipe']}: {float(row['top1']):.2%} in {row['seconds']} s. Written to {path}.")
+
+
+if __name__ == "__main__":
+    main()
