@@ -23,6 +23,7 @@ import psutil
 
 import keras_arch
 from keras_arch.evaluation.metrics import wilson_interval
+from keras_arch.machine import git_commit
 
 OUTPUT = Path(__file__).parent / "results" / "recipes.csv"
 COMMAND = "from keras_arch.command import main; main()"
@@ -40,9 +41,10 @@ def main():
     options = parser.parse_args()
     words = ["--data-dir", options.data_dir] if options.data_dir else []
     words += ["--epochs", options.epochs] if options.epochs else []
+    commit = git_commit()  # before the output changes
     for name in options.recipes:
-        rows = [measure(name, seed, words) for seed in range(options.seeds)]
-        write_row(options.output, summarize(name, rows))
+        runs = [measure(name, seed, words) for seed in range(options.seeds)]
+        write_row(options.output, summarize(name, runs) | {"commit": commit or ""})
 
 
 def measure(name, seed, words):
@@ -97,11 +99,10 @@ def summarize(name, runs):
     seconds = statistics.mean(run["metrics"]["training_seconds"] for run in runs)
     recipe = first["recipe"]
     trained = recipe["epochs"] * first["images"]["train"]
-    options = {"width": recipe["width"], "epochs": recipe["epochs"]}
     return {
         "recipe": name,
         "model": recipe["model"],
-        "width": options["width"] or 1,
+        "width": recipe["width"] or 1,
         "data": recipe["dataset"],
         "parameters": first["cost"]["parameters"],
         "epochs": recipe["epochs"],
@@ -121,7 +122,6 @@ def summarize(name, runs):
         "precision": first["precision"],
         "keras": first["versions"]["keras"],
         "tensorflow": first["versions"]["tensorflow"],
-        "commit": first["git_commit"] or "",
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras_arch
 from keras_arch.architectures.registry import ARCHITECTURES
 from keras_arch.cli import quiet
-from keras_arch.reports.tables import training_time
+from keras_arch.reports.tables import machine_of, training_time
 from keras_arch.results import read_results
 
 ROOT = Path(__file__).parent.parent
@@ -85,7 +85,7 @@ def results_row(name, result):
         + (f", mean of {result.seeds} seeds" if result.seeds > 1 else ""),
         f"{result.int8_top1:.2%}",
         training_time(result),
-        f"{result.processor}, {result.precision}",
+        machine_of(result),
     )
     return f"| {' | '.join(cells)} |\n"
 
@@ -98,7 +98,8 @@ def read_table(name, text):
 
 def replace_table(name, text, table):
     """Return the text of README.md with another table "models" or "results"."""
-    return re.sub(TABLE.format(name), lambda _: table, text, flags=re.DOTALL)
+    # Without a count, an empty table would also match up to the end of the next one.
+    return re.sub(TABLE.format(name), lambda _: table, text, count=1, flags=re.DOTALL)
 
 
 def variables_of(model):

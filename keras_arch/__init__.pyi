@@ -15,6 +15,7 @@ from .architectures.resnet.builders import ResNet152V2 as ResNet152V2
 from .architectures.resnet.builders import Plain18 as Plain18
 from .architectures.resnet.builders import Plain34 as Plain34
 from .architectures.resnet.builders import ResNet8 as ResNet8
+from .architectures.resnet.builders import ResNet14 as ResNet14
 from .architectures.resnet.builders import ResNet20 as ResNet20
 from .architectures.resnet.builders import ResNet32 as ResNet32
 from .architectures.resnet.builders import ResNet44 as ResNet44

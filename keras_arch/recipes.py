@@ -375,6 +375,17 @@ FASHION_MNIST = Recipe(
     weight_decay=5e-3,
     augment="flip_crop",
 )
+# For CPUs: a shallow, wide network has larger matrix products than ResNet-20, and an epoch at 20
+# pixels takes 0.6 of the time of one at 28. Crops are for more epochs than these.
+FASHION_MNIST_FAST = replace(
+    FASHION_MNIST,
+    model="resnet14",
+    width=2,
+    epochs=8,
+    early_size=20,
+    early_epochs=5,
+    augment="flip",
+)
 # For CPUs: a quarter of the paper's filters on a quarter of the pixels. An epoch takes as long as
 # with ResNet-20.
 FASHION_MNIST_GOOGLENET = replace(
@@ -410,8 +421,15 @@ RECIPES = {
         "resnet8", "digits", epochs=30, learning_rate=0.1, batch_size=32, augment="crop"
     ),
     "digits": Recipe(
-        "resnet20", "digits", epochs=60, learning_rate=0.1, batch_size=32, augment="crop"
+        "resnet20",
+        "digits",
+        epochs=55,
+        learning_rate=0.1,
+        batch_size=32,
+        weight_decay=5e-3,
+        augment="crop",
     ),
+    "fashion-mnist-fast": FASHION_MNIST_FAST,
     "fashion-mnist-resnet20": FASHION_MNIST,
     "fashion-mnist-googlenet": FASHION_MNIST_GOOGLENET,
     "fashion-mnist-nin": replace(

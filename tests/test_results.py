@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from conftest import ROOT
-from generate import README, RESULTS_HEADER, read_table, results_row
+from generate import README, RESULTS_HEADER, read_table, replace_table, results_row
 from scipy.stats import binomtest
 
 import keras_arch
@@ -49,6 +49,15 @@ def test_the_table_of_results_in_the_readme_has_all_rows():
     assert read_table("results", README.read_text()) == RESULTS_HEADER + rows, "run make generate"
 
 
+def test_an_empty_table_is_replaced_alone():
+    """The table of models follows it, and ends with the same mark."""
+    start = "<!-- {}, written by make generate -->\n"
+    text = start.format("results") + "<!-- end -->\nText.\n" + start.format("models")
+    found = replace_table("results", text + "old\n<!-- end -->\n", "new\n")
+    assert (read_table("results", found), read_table("models", found)) == ("new\n", "old\n")
+    assert "Text." in found
+
+
 def test_help_lists_all_recipes_with_their_results(script, capfd):
     assert script("train.py", "--help") in (0, None)
     text = capfd.readouterr().out
@@ -66,8 +75,8 @@ def test_help_lists_all_recipes_with_their_results(script, capfd):
 
 
 def test_a_recipe_needs_no_result():
-    table = recipe_table("train.py", {"mine": keras_arch.RECIPES["digits"]}, {}, {})
-    assert re.search(r"^mine +resnet20 +digits +60 +not run yet +-$", table, re.MULTILINE)
+    table = recipe_table("train.py", {"mine": keras_arch.RECIPES["quickstart"]}, {}, {})
+    assert re.search(r"^mine +resnet8 +digits +30 +not run yet +-$", table, re.MULTILINE)
     assert "Measured" not in table
 
 
@@ -93,7 +102,6 @@ def fake_run(top1, seconds, int8, other_load):
         "hardware": {"processor": "Chip", "cores": 2},
         "precision": "float32",
         "versions": {"keras": "3", "tensorflow": "2"},
-        "git_commit": "0" * 40,
         "int8": int8,
         "processor_seconds": 1.5 * seconds,
         "other_load": other_load,

@@ -82,6 +82,7 @@ ARCHITECTURES = {
     "plain18": Architecture("Plain18", RESNET, PLAIN, 11_689_512 - PROJECTIONS),
     "plain34": Architecture("Plain34", RESNET, PLAIN, 21_797_672 - PROJECTIONS),
     "resnet8": Architecture("ResNet8", RESNET, "MLPerf Tiny's depth", None),
+    "resnet14": Architecture("ResNet14", RESNET, "section 4.2 of He et al. 2015 with n = 2", None),
     "resnet20": Architecture("ResNet20", RESNET, CIFAR, 269_722),
     "resnet32": Architecture("ResNet32", RESNET, CIFAR, 464_154),
     "resnet44": Architecture("ResNet44", RESNET, CIFAR, 658_586),

@@ -313,7 +313,9 @@ def recipe_table(
     remarks = [f"{name}: {text}" for name, text in notes.items()]
     if results:
         machines = dict.fromkeys(map(machine_of, results.values()))
-        remarks.insert(0, f"Measured on {'; '.join(machines)}.")
+        remarks.insert(
+            0, f"Measured on {'; '.join(machines)}. CPU: processor time, if other programs ran."
+        )
     wrapped = (textwrap.fill(remark, 80, subsequent_indent="  ") for remark in remarks)
     return "\n".join([*lines, "", *wrapped])
 
@@ -327,7 +329,7 @@ def training_time(result: Result) -> str:
 
 def machine_of(result: Result) -> str:
     """Return the processor, the cores and the precision of a training as text."""
-    return f"{result.cores} cores of an {result.processor}, {result.precision}, without a GPU"
+    return f"{result.processor}, {result.cores} cores, {result.precision}"
 
 
 def transpose(columns: dict[str, dict[str, str]]) -> list[dict[str, str]]:

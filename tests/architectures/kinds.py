@@ -5,7 +5,7 @@ import keras_arch
 # They have the blocks of another architecture in other numbers. `make slowtest` tests them.
 SAME_BLOCKS = {
     *("resnet34", "resnet101", "resnet152", "resnet101v2", "resnet152v2"),
-    *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
+    *("resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
     *("resnet56v2", "resnet110v2", "resnet164v2"),
     *("plain18", "plain34", "plain32", "plain44", "plain56"),
 }

@@ -144,6 +144,7 @@ def test_cifar_parameters_by_hand():
         ARCHITECTURES[f"resnet{depth}"].parameters for depth in (20, 32, 44, 56, 110)
     ]
     assert count(keras_arch.ResNet8().trainable_weights) == by_hand(1)
+    assert count(keras_arch.ResNet14().trainable_weights) == by_hand(2)
 
 
 # --- options ---

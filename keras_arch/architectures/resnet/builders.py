@@ -13,7 +13,7 @@ Deviations from the papers:
 - Images are normalized by mean and standard deviation. The papers subtract the mean.
 - The stem of V2 networks ends in batch norm and ReLU, and their first block begins with batch norm
   and ReLU.
-- ResNet8 is not in the papers. It has the depth of MLPerf Tiny's ResNet (n = 1).
+- ResNet8 (n = 1, the depth of MLPerf Tiny's ResNet) and ResNet14 (n = 2) are not in the papers.
 """
 
 import inspect
@@ -308,8 +308,9 @@ ResNet50: Builder = make_builder("ResNet50", imagenet_network(bottleneck_block, 
 ResNet101: Builder = make_builder("ResNet101", imagenet_network(bottleneck_block, 3, 4, 23, 3))
 ResNet152: Builder = make_builder("ResNet152", imagenet_network(bottleneck_block, 3, 8, 36, 3))
 
-# He et al. 2015, section 4.2. ResNet8 is not in the paper.
+# He et al. 2015, section 4.2. ResNet8 and ResNet14 are not in the paper.
 ResNet8: Builder = make_builder("ResNet8", cifar_network(basic_block, 1))
+ResNet14: Builder = make_builder("ResNet14", cifar_network(basic_block, 2))
 ResNet20: Builder = make_builder("ResNet20", cifar_network(basic_block, 3))
 ResNet32: Builder = make_builder("ResNet32", cifar_network(basic_block, 5))
 ResNet44: Builder = make_builder("ResNet44", cifar_network(basic_block, 7))
