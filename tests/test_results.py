@@ -16,8 +16,14 @@ from keras_arch.reports.tables import recipe_table, training_time
 from keras_arch.results import FILE, read_results
 
 RESULTS = read_results()
-ROWS = list(csv.DictReader(FILE.open(newline="")))
 BENCHMARKS = ROOT / "benchmarks"
+
+
+def read_rows(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+ROWS = read_rows(FILE)
 
 
 def test_results_and_notes_are_of_recipes():
@@ -123,7 +129,7 @@ def test_the_benchmark_writes_rows_that_are_read(benchmark, tmp_path):
     assert training_time(digits) == "2 min CPU"
     interval = binomtest(350, 360).proportion_ci(method="wilson")
     assert (digits.low, digits.high) == pytest.approx((interval.low, interval.high), abs=1e-4)
-    rows = list(csv.DictReader(path.open(newline="")))
+    rows = read_rows(path)
     assert float(rows[0]["deviation"]) == pytest.approx(4 / 360 / 2**0.5, abs=1e-4)
     assert float(rows[0]["images_per_second"]) == round(30 * 1293 / 21)
 
@@ -134,7 +140,7 @@ def test_the_benchmark_trains_and_exports(benchmark, tmp_path, monkeypatch, capf
     words = ["recipes.py", "quickstart", "--seeds", "2", "--epochs", "2", "--output", str(path)]
     monkeypatch.setattr(sys, "argv", words)
     benchmark.main()
-    (row,) = csv.DictReader(path.open(newline=""))
+    (row,) = read_rows(path)
     assert (row["recipe"], row["model"], row["test_images"]) == ("quickstart", "resnet8", "360")
     first, second = map(float, row["top1_of_each_seed"].split())
     assert first != second

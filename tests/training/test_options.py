@@ -67,6 +67,7 @@ TRIALS = [
     Trial({"early_epochs": 2}, {"image_size": 24, "epochs": 6, "early_size": 16}),
     Trial({"augment": "crop"}),
     Trial({"augment": "flip"}, {"epochs": 30}, loses=0.05),  # a mirrored 2 is not a 2
+    Trial({"augment": "flip_shift"}, {"epochs": 30}, loses=0.05),
     Trial({"augment": "flip_crop"}, {"epochs": 30}, loses=0.05),  # a mirrored 2 is not a 2
     Trial({"augment": "inception_crop"}, MIRRORED),
     Trial({"augment": "trivial_augment"}, MIRRORED),
