@@ -10,6 +10,8 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from difflib import SequenceMatcher
+from functools import partial
 from types import NoneType
 from typing import Annotated, Literal, get_args, get_origin
 
@@ -149,6 +151,7 @@ def parse(command, arguments, extra=None, **options):
             text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", body).split())
             text = re.split("For full helptext|Got errors|Argument helptext", text)[0].strip()
             text = re.sub(r"^Error parsing \w+: ", "", text)  # the name of a group of options
+            text = re.sub("(?<=Perhaps you meant: ).*", partial(closest_options, arguments), text)
             end = "" if text.endswith("?") else "."
             stop = SystemExit(
                 fail(
@@ -160,6 +163,20 @@ def parse(command, arguments, extra=None, **options):
     if extra:
         require(extra)
     return parsed
+
+
+def closest_options(arguments, suggestions):
+    """Return the names of the options in tyro's suggestions, without their help texts.
+
+    Args:
+        arguments: words of the command line. The names are sorted by their likeness to one of them.
+        suggestions: match of a regular expression.
+    """
+    names = dict.fromkeys(re.findall(r"(?:^| )(--[a-z0-9-]+)(?= [A-Z{\[])", suggestions[0]))
+    likeness = {
+        name: max(SequenceMatcher(None, name, word).ratio() for word in arguments) for name in names
+    }
+    return ", ".join(sorted(names, key=lambda name: -likeness[name])) or suggestions[0]
 
 
 def parse_with_tyro(command, arguments, **options):

@@ -53,7 +53,8 @@ def crop(images, random):
 
     For CIFAR-10, an eighth is 4 pixels.
     """
-    return shift(images, random, mirror=None)
+    height, width = images.shape[1:3]
+    return shift(images, random, None, height // 8, width // 8)
 
 
 def flip_shift(images, random):
@@ -61,22 +62,19 @@ def flip_shift(images, random):
 
     For CIFAR-10 and Fashion-MNIST, that is one pixel.
     """
-    share = min(32, *images.shape[1:3])
-    return shift(images, random, mirror=random[:, FLIP] < 0.5, share=share)
+    height, width = images.shape[1:3]
+    return shift(images, random, random[:, FLIP] < 0.5, max(1, height // 32), max(1, width // 32))
 
 
 def flip_crop(images, random):
     """Apply `crop` and mirror half of the images."""
-    return shift(images, random, mirror=random[:, FLIP] < 0.5)
+    height, width = images.shape[1:3]
+    return shift(images, random, random[:, FLIP] < 0.5, height // 8, width // 8)
 
 
-def shift(images, random, mirror, share=8):
-    """Pad, crop and mirror images in a single gather of pixels by index.
-
-    Each side is padded by the size divided by `share`.
-    """
+def shift(images, random, mirror, pad_height, pad_width):
+    """Pad, crop and mirror images in a single gather of pixels by index."""
     height, width, channels = images.shape[1:]
-    pad_height, pad_width = height // share, width // share
     images = tf.pad(images, [[0, 0], [pad_height, pad_height], [pad_width, pad_width], [0, 0]])
     rows = uniform_integer(random[:, TOP], 2 * pad_height + 1)[:, tf.newaxis] + tf.range(height)
     columns = uniform_integer(random[:, LEFT], 2 * pad_width + 1)[:, tf.newaxis] + tf.range(width)

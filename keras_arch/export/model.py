@@ -107,8 +107,9 @@ def export_model(
             "onnx": lambda form, path: write_onnx(model, path, names),
             "tflite": write_tflite,
         }
-        others_last = sorted(formats.items(), key=lambda row: row[0] in NAMES)
-        refused = write_files(dict(others_last), writers, directory)
+        # The files of the second process come last, so that this one does not wait for them.
+        in_order = dict(sorted(formats.items(), key=lambda row: row[0] in NAMES))
+        refused = write_files(in_order, writers, directory)
     return {
         name: build_spec(form, model, tflite_model, metadata)
         for name, form in formats.items()

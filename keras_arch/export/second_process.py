@@ -52,9 +52,10 @@ def second_process(
         return
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / IMAGES, calibration)
+        names = [name for name in NAMES if name in formats]
         path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
         process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, traced, folder, *(set(NAMES) & set(formats))],
+            [sys.executable, "-c", COMMAND, traced, folder, *names],
             env={**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": "tensorflow"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -62,8 +63,9 @@ def second_process(
         )
 
         def content_of(form: Format) -> bytes | None:
-            here = form in [FORMATS[name] for name in NAMES]
-            return (Path(folder) / form.file).read_bytes() if here and process.wait() == 0 else None
+            if form not in [FORMATS[name] for name in names] or process.wait() != 0:
+                return None
+            return (Path(folder) / form.file).read_bytes()
 
         try:
             yield content_of

@@ -134,17 +134,17 @@ def test_flip_mirrors_half_of_the_images():
     assert 30 < mirrored.sum() < 70
 
 
-@pytest.mark.parametrize(("side", "pixels"), [(8, 1), (32, 1), (64, 2)])
-def test_flip_shift_moves_by_a_thirty_second_or_a_pixel(side, pixels):
-    images = RNG.integers(1, 256, (60, side, side, 1)).astype("uint8")
+@pytest.mark.parametrize(("height", "pixels"), [(8, 1), (32, 1), (96, 3)])
+def test_flip_shift_moves_by_a_thirty_second_or_a_pixel(height, pixels):
+    images = RNG.integers(1, 256, (60, height, 70, 1)).astype("uint8")
     random = RNG.uniform(size=(len(images), RANDOM_NUMBERS)).astype("float32")
     moves = set()
     for image, numbers, found in zip(
         images, random, apply(POLICIES["flip_shift"].pixels[0], images, random), strict=True
     ):
-        top, left = (int(numbers[column] * (2 * pixels + 1)) for column in (TOP, LEFT))
-        padded = np.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
-        cut = padded[top : top + side, left : left + side]
+        top, left = int(numbers[TOP] * (2 * pixels + 1)), int(numbers[LEFT] * 5)
+        padded = np.pad(image, ((pixels, pixels), (2, 2), (0, 0)))
+        cut = padded[top : top + height, left : left + 70]
         np.testing.assert_array_equal(found, cut[:, ::-1] if numbers[FLIP] < 0.5 else cut)
         moves.add((top, left))
     assert len(moves) >= 9
