@@ -108,37 +108,28 @@ def check_model_shapes(model, dataset):
 
 def check_early_size(model, dataset, recipe):
     """Raise InputError unless the model can also be trained on images of `early_size`."""
-    shape = early_shape(dataset, recipe)
-    if shape == dataset.image_shape and recipe.early_size is None:
+    if recipe.early_size is None:
         return
+    shape = early_shape(dataset, recipe)
     if recipe.early_size >= dataset.image_shape[0]:
         raise InputError(
             f"`early_size` must be below {dataset.image_shape[0]} pixels, the image height of "
             f"{dataset.name}. Received: early_size={recipe.early_size}. Pass a smaller "
             "--early-size."
         )
-    try:
-        run_model(open_size(model), np.zeros((1, *shape)))
-    except InputError as error:
-        raise InputError(
-            f"`early_size` must be a size that the model can take. Received: {shape[0]}x{shape[1]} "
-            f"pixels: {first_line(error)} Pass a larger --early-size, or --early-size None."
-        ) from error
-
-
-def open_size(model):
-    """Return a copy of a model for images of any size, for `early_size`. Weights are copied.
-
-    Raises:
-        InputError (a ValueError): a layer, such as one after Flatten, needs a fixed size.
-    """
     if len(model.outputs) > 1:
         raise InputError(
             "`early_size` needs a model without auxiliary classifiers, which take one image size. "
             f"Received: {len(model.outputs)} outputs. Pass auxiliary_heads=False, or --early-size "
             "None."
         )
-    return resize_model(model, None, None)
+    try:
+        run_model(resize_model(model, None, None), np.zeros((1, *shape)))
+    except InputError as error:
+        raise InputError(
+            f"`early_size` must be a size that the model can take. Received: {shape[0]}x{shape[1]} "
+            f"pixels: {first_line(error.__cause__ or error)}. Pass a larger --early-size, or --early-size None."
+        ) from error
 
 
 def check_memory(name, model, dataset, recipe, spread=ALONE):

@@ -23,7 +23,7 @@ from ..data.pipeline import (
 from ..data.policies import policy_of
 from ..errors import explain_surroundings
 from ..files import plain_path
-from ..models import all_layers, head_layers, plain_model
+from ..models import all_layers, head_layers, plain_model, resize_model
 from ..quantization.copy import quantized_copy
 from ..quantization.equalize import equalize_channels
 from ..recipes import Recipe
@@ -37,7 +37,7 @@ from .callbacks import (
     progress_bar,
 )
 from .checkpoint import PARTS, load_checkpoint, open_shared, recorded_epochs, recorded_precision
-from .checks import check_fit_arguments, open_size
+from .checks import check_fit_arguments
 from .fast_copy import fast_copy
 from .hooks import NO_HOOKS, check_hooks
 from .metrics import BalancedAccuracy, LabeledOnly
@@ -255,7 +255,7 @@ def compile_copy(model, recipe, steps, hooks=NO_HOOKS, padded=False):
     heads = len(model.outputs)  # the main head and the auxiliary classifiers
     source = plain_model(model)
     if recipe.early_size is not None:
-        source = open_size(source)
+        source = resize_model(source, None, None)  # any size
     if recipe.quantize_aware == "int8":
         trained = quantized_copy(source)
     else:
