@@ -63,8 +63,10 @@ TRIALS = [
     Trial({"weight_decay": 5e-3}),
     Trial({"patience": 10}, {"epochs": 30}),
     Trial({"image_size": 16}),
-    Trial({"early_size": 16}, {"image_size": 24, "epochs": 6}),
-    Trial({"early_epochs": 2}, {"image_size": 24, "epochs": 6, "early_size": 16}),
+    Trial({"early_size": 16}, {"model": "resnet8", "image_size": 24, "epochs": 6}),
+    Trial(
+        {"early_epochs": 2}, {"model": "resnet8", "image_size": 24, "epochs": 6, "early_size": 16}
+    ),
     Trial({"augment": "crop"}),
     Trial({"augment": "flip"}, {"epochs": 30}, loses=0.05),  # a mirrored 2 is not a 2
     Trial({"augment": "flip_shift"}, {"epochs": 30}, loses=0.05),
