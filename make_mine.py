@@ -52,6 +52,7 @@ SECTIONS = (
     ("docs/data.md", "Speed"),
     ("docs/mobile.md", "Accuracy, size and latency"),
     ("docs/training.md", "Speed"),
+    ("docs/training.md", "What each method brings"),
     ("docs/training.md", "Results of a teacher"),
     ("docs/scale.md", "Speed"),
 )

@@ -1,21 +1,22 @@
 """Measure what each method brings to a short training on Fashion-MNIST.
 
-    python benchmarks/ablation.py                # all rows
-    python benchmarks/ablation.py flip_crop "bias rate x 8"
+    python benchmarks/ablation.py --seeds 0 1 2
+    python benchmarks/ablation.py "bias rate x 8" "whitening filters first" --seeds 0
 
-Each row changes one thing of the base, the recipe fashion-mnist-fast, and trains for about as long
-on a CPU. The accuracy on validation images after the last epoch compares the rows. That on test
-images is for the record. The results are written to results/ablation.json after each training.
+Each row changes the base, ResNet-14 at width 2 for eight epochs, and trains for about as long on a
+CPU. The last rows train about four times as long. The accuracy on validation images after the last
+epoch compares the rows. That on test images is for the record. After each training, the results are
+written to results/ablation.json. Then run `make generate`, which writes them into docs/training.md.
+On a GPU, set KERAS_BACKEND=jax: TensorFlow's deterministic kernels are slow there.
 """
 
 import argparse
 import dataclasses
 import json
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 # Set before TensorFlow is imported. The second enables fast kernels.
@@ -28,8 +29,8 @@ import tensorflow as tf
 import keras_arch
 from keras_arch.data import augment, order
 from keras_arch.files import write_json
-from keras_arch.machine import available_cores, git_commit
-from keras_arch.training import optimizers
+from keras_arch.machine import available_cores, cpu_name, git_commit
+from keras_arch.training import devices, optimizers
 from keras_arch.training.fast_copy import make_repeatable
 
 OUTPUT = Path(__file__).parent / "results" / "ablation.json"
@@ -133,38 +134,58 @@ class Row:
 
 
 FULL_SIZE = {"early_size": None, "early_epochs": None, "epochs": 6}
+LARGE_BATCH = {"batch_size": 256, "learning_rate": 0.4, "early_epochs": 4}
+LONG = {"epochs": 33, "early_epochs": 20, "augment": "flip_crop"}
 
 ROWS = {
     "base": Row(),
     "no progressive resizing, 6 epochs": Row(FULL_SIZE),
+    "first 6 of 9 epochs at 16 pixels": Row({"early_size": 16, "early_epochs": 6, "epochs": 9}),
     "first 6 of 10 epochs at 14 pixels": Row({"early_size": 14, "early_epochs": 6, "epochs": 10}),
     "augment none": Row({"augment": "none"}),
     "augment flip": Row({"augment": "flip"}),
     "augment flip_crop": Row({"augment": "flip_crop"}),
-    "alternating flips": Row(patch=alternate_flips),
     "augment random_erasing": Row({"augment": "random_erasing"}),
     "augment cutmix": Row({"augment": "cutmix"}),
     "augment mixup": Row({"augment": "mixup"}),
+    "alternating flips": Row(patch=alternate_flips),
     "label smoothing 0.1": Row({"label_smoothing": 0.1}),
+    "without the largest 10% of losses": Row(loss=Trimmed(0.1)),
     "rate 0.05": Row({"learning_rate": 0.05}),
     "rate 0.2": Row({"learning_rate": 0.2}),
     "rate 0.4": Row({"learning_rate": 0.4}),
-    "rate 0.2, EMA 0.99": Row({"learning_rate": 0.2, "ema": 0.99}),
     "EMA 0.99": Row({"ema": 0.99}),
+    "rate 0.2, EMA 0.99": Row({"learning_rate": 0.2, "ema": 0.99}),
+    "one cycle, 2 epochs of warm-up": Row({"schedule": "onecycle", "warmup_epochs": 2}),
     "batch 64, rate 0.05": Row({"batch_size": 64, "learning_rate": 0.05}),
     "batch 256, rate 0.2": Row({"batch_size": 256, "learning_rate": 0.2}),
     "weight decay 2.5e-3": Row({"weight_decay": 2.5e-3}),
     "weight decay 1e-2": Row({"weight_decay": 1e-2}),
-    "one cycle, 2 epochs of warm-up": Row({"schedule": "onecycle", "warmup_epochs": 2}),
-    "batch norm without scale": Row(prepare=without_scales),
     "bias rate x 8": Row(patch=lambda: raise_bias_rate(8)),
+    "batch norm without scale": Row(prepare=without_scales),
     "whitening filters first": Row(prepare=whiten),
-    "without the largest 10% of losses": Row(loss=Trimmed(0.1)),
     "deeper: ResNet-20, 6 epochs": Row({"model": "resnet20", "epochs": 6, "early_epochs": 4}),
-    "shallower: ResNet-8, width 3": Row({"model": "resnet8", "width": 3}),
     "squeeze and excitation": Row({"model_options": ("squeeze_excitation_ratio=0.0625",)}),
     "projection shortcuts": Row({"model_options": ("shortcut=projection",)}),
     "zero_init_residual": Row({"model_options": ("zero_init_residual=true",)}),
+    "rate 0.2, alternating flips": Row({"learning_rate": 0.2}, patch=alternate_flips),
+    "rate 0.2, augment flip": Row({"learning_rate": 0.2, "augment": "flip"}),
+    "rate 0.2, weight decay 1e-2": Row({"learning_rate": 0.2, "weight_decay": 1e-2}),
+    "batch 256, rate 0.4, 6 + 3 epochs": Row(LARGE_BATCH | {"early_epochs": 6, "epochs": 9}),
+    "batch 256, rate 0.2, 4 + 4 epochs": Row(LARGE_BATCH | {"learning_rate": 0.2}),
+    "batch 256, rate 0.4, 4 + 4 epochs": Row(LARGE_BATCH),
+    "batch 256, rate 0.6, 4 + 4 epochs": Row(LARGE_BATCH | {"learning_rate": 0.6}),
+    "batch 256, rate 0.4, 4 + 4 epochs, flip": Row(LARGE_BATCH | {"augment": "flip"}),
+    "33 epochs: augment flip_crop": Row(LONG),
+    "33 epochs: augment flip_shift": Row(LONG | {"augment": "flip_shift"}),
+    "33 epochs: augment random_erasing": Row(LONG | {"augment": "random_erasing"}),
+    "33 epochs: augment cutmix": Row(LONG | {"augment": "cutmix"}),
+    "33 epochs: flip_crop, label smoothing 0.1": Row(LONG | {"label_smoothing": 0.1}),
+    "33 epochs: flip_crop, rate 0.2": Row(LONG | {"learning_rate": 0.2}),
+    "23 epochs: flip_crop, ResNet-20": Row(
+        LONG | {"model": "resnet20", "epochs": 23, "early_epochs": 13}
+    ),
+    "19 epochs: flip_crop, width 3": Row(LONG | {"width": 3, "epochs": 19, "early_epochs": 11}),
 }
 
 
@@ -177,12 +198,31 @@ def main():
     add("--images", type=int, help="First training images to use, for a trial. Default: all.")
     add("--output", type=Path, default=OUTPUT, help="JSON file to write or to extend.")
     options = parser.parse_args()
+    if unknown := set(options.rows) - set(ROWS):
+        parser.error(f"unknown rows: {', '.join(unknown)}")
     data = keras_arch.load_dataset(BASE.dataset, options.data_dir)
     if options.images:
         data = dataclasses.replace(data, train=data.train.slice(0, options.images))
+    rows = json.loads(options.output.read_text())["rows"] if options.output.exists() else {}
     for name in options.rows or ROWS:
         for seed in options.seeds:
-            record(options.output, name, seed, measure(BASE, ROWS[name], data, seed))
+            found = measure(BASE, ROWS[name], data, seed)
+            rows.setdefault(name, {})[str(seed)] = found
+            print(f"{name}, seed {seed}: {found}", flush=True)
+            write_json(options.output, describe(rows))
+
+
+def describe(rows):
+    """Return the content of the file: the base, {row: {seed: accuracies}} and the conditions."""
+    return {
+        "base": dataclasses.asdict(BASE),
+        "rows": {name: rows[name] for name in ROWS if name in rows},
+        "backend": keras.backend.backend(),
+        "device": devices.kind_of_device(),
+        "hardware": {"processor": cpu_name(), "cores": available_cores()},
+        "versions": {name: version(name) for name in ("keras", "tensorflow")},
+        "commit": git_commit(),
+    }
 
 
 def measure(base, row, data, seed):
@@ -199,10 +239,8 @@ def measure(base, row, data, seed):
         )
         if row.prepare:
             model = row.prepare(model, data.train.images)
-        started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             history = keras_arch.fit(model, data, recipe, folder, loss=row.loss)
-            seconds = time.perf_counter() - started
             artifact = keras_arch.open_artifact(Path(folder) / "model.keras")
             test = keras_arch.evaluate(artifact, data).top1
     finally:
@@ -211,5 +249,4 @@ def measure(base, row, data, seed):
         "validation": history["val_accuracy"][-1],
         "test": test,
         "training": history["accuracy"][-1],
-        "seconds": round(seconds),
     }

@@ -7,6 +7,11 @@ file on all test images. After its last seed, a recipe gets its row in results/r
 `make generate`, which writes all rows into README.md and `keras-arch train --help`.
 
 `other_load` is the share of the processor time that other programs took during the training.
+
+    python benchmarks/recipes.py fashion-mnist-best --runs saved_models/best
+
+takes finished runs instead, such as that of a machine with a GPU. The load of that machine is
+unknown.
 """
 
 import argparse
@@ -35,36 +40,51 @@ def main():
     add = parser.add_argument
     add("recipes", nargs="+", choices=keras_arch.RECIPES, metavar="RECIPE", help="Recipes to run.")
     add("--seeds", type=int, default=1, help="Number of seeds, from 0. Default: 1.")
+    add("--runs", type=Path, nargs="+", help="Finished runs of the recipe, instead of training.")
     add("--data-dir", help="Directory of prepared TFDS data sets.")
+    add("--dataset", help="Data set to train on. Default: that of the recipe.")
     add("--epochs", help="Epochs for a trial. Default: those of the recipe.")
     add("--output", type=Path, default=OUTPUT, help="CSV file. Default: results/recipes.csv.")
     options = parser.parse_args()
-    words = ["--data-dir", options.data_dir] if options.data_dir else []
-    words += ["--epochs", options.epochs] if options.epochs else []
+    data = ["--data-dir", options.data_dir] if options.data_dir else []
+    changes = ["--dataset", options.dataset] if options.dataset else []
+    changes += ["--epochs", options.epochs] if options.epochs else []
+    if options.runs and len(options.recipes) > 1:
+        parser.error("--runs takes one recipe")
     commit = git_commit()  # before the output changes
     for name in options.recipes:
-        runs = [measure(name, seed, words) for seed in range(options.seeds)]
-        write_row(options.output, summarize(name, runs) | {"commit": commit or ""})
+        if options.runs:
+            runs = [evaluate(folder, data) for folder in options.runs]
+        else:
+            runs = [
+                measure(name, seed, changes, data) | {"git_commit": commit}
+                for seed in range(options.seeds)
+            ]
+        write_row(options.output, summarize(name, runs))
 
 
-def measure(name, seed, words):
+def measure(name, seed, changes, data):
     """Train a recipe and return run.json, the int8 accuracy and the load of the machine."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         started, own, busy = clock()
-        keras_arch_command("train", name, "--seed", seed, "--output", run, *words)
+        keras_arch_command("train", name, "--seed", seed, "--output", run, *changes, *data)
         ended, own_end, busy_end = clock()
-        images = ("--verification-images", ALL_IMAGES, "--max-drop", 100)
-        keras_arch_command("export", run, "--formats", "int8", *images)
-        record = json.loads((run / "run.json").read_text())
-        exported = json.loads((run / "export" / "export.json").read_text())
+        found = evaluate(run, data)
     own, busy = own_end - own, busy_end - busy
-    return {
-        **record,
-        "int8": exported["artifacts"]["int8"]["metrics"]["top1"],
+    return found | {
         "processor_seconds": own,
         "other_load": max(0, busy - own) / (ended - started) / psutil.cpu_count(),
     }
+
+
+def evaluate(run, data):
+    """Export a run to int8. Return run.json, and the accuracy of the int8 file on all images."""
+    images = ("--verification-images", ALL_IMAGES, "--max-drop", 100)
+    keras_arch_command("export", run, "--formats", "int8", *images, *data)
+    record = json.loads((run / "run.json").read_text())
+    exported = json.loads((run / "export" / "export.json").read_text())
+    return record | {"int8": exported["artifacts"]["int8"]["metrics"]["top1"]}
 
 
 def keras_arch_command(*words):
@@ -97,7 +117,8 @@ def summarize(name, runs):
     images = first["images"]["test"]
     low, high = wilson_interval(round(statistics.mean(found) * images), images)
     seconds = statistics.mean(run["metrics"]["training_seconds"] for run in runs)
-    recipe = first["recipe"]
+    recipe, load = first["recipe"], [run["other_load"] for run in runs if "other_load" in run]
+    worked = [run["processor_seconds"] for run in runs if "processor_seconds" in run]
     trained = recipe["epochs"] * first["images"]["train"]
     return {
         "recipe": name,
@@ -115,13 +136,16 @@ def summarize(name, runs):
         "int8_top1": f"{statistics.mean(run['int8'] for run in runs):.4f}",
         "seconds": f"{seconds:.1f}",
         "images_per_second": f"{trained / seconds:.0f}",
-        "processor_seconds": f"{statistics.mean(run['processor_seconds'] for run in runs):.0f}",
-        "other_load": f"{statistics.mean(run['other_load'] for run in runs):.3f}",
+        "processor_seconds": f"{statistics.mean(worked):.0f}" if worked else "",
+        "other_load": f"{statistics.mean(load):.3f}" if load else "",
+        "accelerator": accelerator if (accelerator := first["devices"]["kind"]) != "cpu" else "",
         "processor": first["hardware"]["processor"],
         "cores": first["hardware"]["cores"],
         "precision": first["precision"],
+        "backend": first["backend"],
         "keras": first["versions"]["keras"],
         "tensorflow": first["versions"]["tensorflow"],
+        "commit": first["git_commit"] or "",
     }
 
 

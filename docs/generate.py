@@ -2,12 +2,15 @@
 
 - `keras_arch/__init__.pyi`: the public names for editors and type checkers.
 - `README.md`: the table of models, and the table of the measured results.
+- `docs/training.md`: the table of benchmarks/ablation.py.
 - `tests/golden/variables/NAME.txt`: path and shape of each variable. Existing files stay, because
   saved models need these names. After a deliberate change, delete the file first.
   Note the change in CHANGELOG.md.
 """
 
+import json
 import re
+import statistics
 from pathlib import Path
 
 import keras_arch
@@ -19,6 +22,8 @@ from keras_arch.results import read_results
 ROOT = Path(__file__).parent.parent
 STUB = ROOT / "keras_arch" / "__init__.pyi"
 README = ROOT / "README.md"
+TRAINING = ROOT / "docs" / "training.md"
+ABLATION = ROOT / "benchmarks" / "results" / "ablation.json"
 VARIABLES = ROOT / "tests" / "golden" / "variables"
 STUB_HEADER = '''"""The public names of the package, for editors and type checkers. Written by make generate."""
 # ruff: noqa: I001
@@ -35,6 +40,10 @@ TABLE_HEADER = """\
 RESULTS_HEADER = """\
 | Recipe | Model | Data | Parameters | Top-1 (95% interval) | int8 top-1 | Time | Processor |
 |---|---|---|---|---|---|---|---|
+"""
+ABLATION_HEADER = """\
+| change | seeds | validation % | test % |
+|---|---|---|---|
 """
 
 
@@ -90,14 +99,28 @@ def results_row(name, result):
     return f"| {' | '.join(cells)} |\n"
 
 
+def ablation_row(name, trainings):
+    """Return the line of a change in the table of the ablation.
+
+    Args:
+        name: the change.
+        trainings: {seed: {"validation", "test"}}, the accuracies of each training.
+    """
+    validation, test = (
+        f"{100 * statistics.mean(training[split] for training in trainings.values()):.2f}"
+        for split in ("validation", "test")
+    )
+    return f"| {name} | {len(trainings)} | {validation} | {test} |\n"
+
+
 def read_table(name, text):
-    """Return the table "models" or "results" in the text of README.md, or None."""
+    """Return the table `name` in the text of a page, or None."""
     found = re.search(TABLE.format(name), text, re.DOTALL)
     return found and found[0]
 
 
 def replace_table(name, text, table):
-    """Return the text of README.md with another table "models" or "results"."""
+    """Return the text of a page with another table `name`."""
     # Without a count, an empty table would also match up to the end of the next one.
     return re.sub(TABLE.format(name), lambda _: table, text, count=1, flags=re.DOTALL)
 
@@ -121,6 +144,11 @@ def main():
     results = [results_row(name, result) for name, result in read_results().items()]
     text = replace_table("models", README.read_text(), TABLE_HEADER + "".join(rows))
     README.write_text(replace_table("results", text, RESULTS_HEADER + "".join(results)))
+    if ABLATION.exists():  # `make mine` removes it
+        rows = json.loads(ABLATION.read_text())["rows"]
+        lines = "".join(ablation_row(name, trainings) for name, trainings in rows.items())
+        text = TRAINING.read_text()
+        TRAINING.write_text(replace_table("ablation", text, ABLATION_HEADER + lines))
 
 
 if __name__ == "__main__":

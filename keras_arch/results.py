@@ -37,18 +37,22 @@ class Result:
     """Mean accuracy of the int8 files on the test images, 0-1."""
     seconds: float
     """Mean time of a training."""
-    processor_seconds: float
-    """Mean processor time of the command, summed over the cores."""
-    other_load: float
-    """Share of the processor time that other programs took, 0-1."""
+    processor_seconds: float | None
+    """Mean processor time of the command, summed over the cores. None if not measured."""
+    other_load: float | None
+    """Share of the processor time that other programs took, 0-1. None if not measured."""
+    accelerator: str
+    """Name of the GPU, or empty."""
     processor: str
     cores: int
     precision: str
+    backend: str
+    """Keras backend of the training."""
 
     @property
-    def is_timed(self) -> bool:
-        """Whether no other program slowed the training."""
-        return self.other_load <= BUSY
+    def processor_time(self) -> float | None:
+        """Processor time if other programs slowed the training, else None."""
+        return self.processor_seconds if (self.other_load or 0) > BUSY else None
 
 
 def read_results(path: Path = FILE) -> dict[str, Result]:
@@ -76,9 +80,11 @@ def read_row(row: dict[str, str]) -> Result:
         high=float(row["high"]),
         int8_top1=float(row["int8_top1"]),
         seconds=float(row["seconds"]),
-        processor_seconds=float(row["processor_seconds"]),
-        other_load=float(row["other_load"]),
+        processor_seconds=float(row["processor_seconds"]) if row["processor_seconds"] else None,
+        other_load=float(row["other_load"]) if row["other_load"] else None,
+        accelerator=row["accelerator"],
         processor=row["processor"],
         cores=int(row["cores"]),
         precision=row["precision"],
+        backend=row["backend"],
     )

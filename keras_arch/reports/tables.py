@@ -322,14 +322,19 @@ def recipe_table(
 
 def training_time(result: Result) -> str:
     """Return the training time as text, or processor time if other programs slowed it."""
-    seconds = result.seconds if result.is_timed else result.processor_seconds
+    seconds = result.processor_time or result.seconds
     text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    return text if result.is_timed else f"{text} CPU"
+    return f"{text} CPU" if result.processor_time else text
 
 
 def machine_of(result: Result) -> str:
-    """Return the processor, the cores and the precision of a training as text."""
-    return f"{result.processor}, {result.cores} cores, {result.precision}"
+    """Return the processor and the precision of a training, and its GPU if it had one, as text."""
+    parts = [result.processor, f"{result.cores} cores", result.precision]
+    if result.accelerator:
+        parts.insert(0, result.accelerator)
+    if result.backend != "tensorflow":
+        parts.append(f"Keras on {result.backend}")
+    return ", ".join(parts)
 
 
 def transpose(columns: dict[str, dict[str, str]]) -> list[dict[str, str]]:
