@@ -1,13 +1,13 @@
 """Measure what each method brings to a short training on Fashion-MNIST.
 
     python benchmarks/ablation.py --seeds 0 1 2
-    python benchmarks/ablation.py "bias rate x 8" "whitening filters first" --seeds 0
+    python benchmarks/ablation.py "whitening filters first" --seeds 0 --output trial.json
 
-Each row changes the base, ResNet-14 at width 2 for eight epochs, and trains for about as long on a
-CPU. The last rows train about four times as long. The accuracy on validation images after the last
-epoch compares the rows. That on test images is for the record. After each training, the results are
-written to results/ablation.json. Then run `make generate`, which writes them into docs/training.md.
-On a GPU, set KERAS_BACKEND=jax: TensorFlow's deterministic kernels are slow there.
+Each row changes the base, ResNet-14 at width 2 for eight epochs. The last rows train longer. The
+accuracy on validation images after the last epoch compares the rows. That on test images, of the
+checkpoint with the best validation accuracy, is for the record. After each training, the results
+are written to results/ablation.json. Then run `make generate`, which writes them into
+docs/training.md. On a GPU, set KERAS_BACKEND=jax: TensorFlow's deterministic kernels are slow there.
 """
 
 import argparse
@@ -88,8 +88,7 @@ class Trimmed(keras.losses.Loss):
 
     def call(self, labels, probabilities):
         losses = keras.losses.categorical_crossentropy(labels, probabilities)
-        kept = int(BASE.batch_size * (1 - self.share))
-        limit = keras.ops.stop_gradient(keras.ops.sort(losses)[kept - 1])
+        limit = keras.ops.quantile(keras.ops.stop_gradient(losses), 1 - self.share)
         return losses * keras.ops.cast(losses <= limit, losses.dtype) / (1 - self.share)
 
 
@@ -139,9 +138,9 @@ LONG = {"epochs": 33, "early_epochs": 20, "augment": "flip_crop"}
 
 ROWS = {
     "base": Row(),
-    "no progressive resizing, 6 epochs": Row(FULL_SIZE),
-    "first 6 of 9 epochs at 16 pixels": Row({"early_size": 16, "early_epochs": 6, "epochs": 9}),
-    "first 6 of 10 epochs at 14 pixels": Row({"early_size": 14, "early_epochs": 6, "epochs": 10}),
+    "6 epochs at 28 pixels": Row(FULL_SIZE),
+    "9 epochs, the first 6 at 16 pixels": Row({"early_size": 16, "early_epochs": 6, "epochs": 9}),
+    "10 epochs, the first 6 at 14 pixels": Row({"early_size": 14, "early_epochs": 6, "epochs": 10}),
     "augment none": Row({"augment": "none"}),
     "augment flip": Row({"augment": "flip"}),
     "augment flip_crop": Row({"augment": "flip_crop"}),
@@ -151,37 +150,39 @@ ROWS = {
     "alternating flips": Row(patch=alternate_flips),
     "label smoothing 0.1": Row({"label_smoothing": 0.1}),
     "without the largest 10% of losses": Row(loss=Trimmed(0.1)),
-    "rate 0.05": Row({"learning_rate": 0.05}),
-    "rate 0.2": Row({"learning_rate": 0.2}),
-    "rate 0.4": Row({"learning_rate": 0.4}),
+    "learning rate 0.05": Row({"learning_rate": 0.05}),
+    "learning rate 0.2": Row({"learning_rate": 0.2}),
+    "learning rate 0.4": Row({"learning_rate": 0.4}),
     "EMA 0.99": Row({"ema": 0.99}),
-    "rate 0.2, EMA 0.99": Row({"learning_rate": 0.2, "ema": 0.99}),
+    "learning rate 0.2, EMA 0.99": Row({"learning_rate": 0.2, "ema": 0.99}),
     "one cycle, 2 epochs of warm-up": Row({"schedule": "onecycle", "warmup_epochs": 2}),
-    "batch 64, rate 0.05": Row({"batch_size": 64, "learning_rate": 0.05}),
-    "batch 256, rate 0.2": Row({"batch_size": 256, "learning_rate": 0.2}),
+    "batch 64, learning rate 0.05": Row({"batch_size": 64, "learning_rate": 0.05}),
+    "batch 256, learning rate 0.2": Row({"batch_size": 256, "learning_rate": 0.2}),
     "weight decay 2.5e-3": Row({"weight_decay": 2.5e-3}),
     "weight decay 1e-2": Row({"weight_decay": 1e-2}),
-    "bias rate x 8": Row(patch=lambda: raise_bias_rate(8)),
+    "8 times the learning rate for biases": Row(patch=lambda: raise_bias_rate(8)),
     "batch norm without scale": Row(prepare=without_scales),
     "whitening filters first": Row(prepare=whiten),
     "deeper: ResNet-20, 6 epochs": Row({"model": "resnet20", "epochs": 6, "early_epochs": 4}),
     "squeeze and excitation": Row({"model_options": ("squeeze_excitation_ratio=0.0625",)}),
     "projection shortcuts": Row({"model_options": ("shortcut=projection",)}),
     "zero_init_residual": Row({"model_options": ("zero_init_residual=true",)}),
-    "rate 0.2, alternating flips": Row({"learning_rate": 0.2}, patch=alternate_flips),
-    "rate 0.2, augment flip": Row({"learning_rate": 0.2, "augment": "flip"}),
-    "rate 0.2, weight decay 1e-2": Row({"learning_rate": 0.2, "weight_decay": 1e-2}),
-    "batch 256, rate 0.4, 6 + 3 epochs": Row(LARGE_BATCH | {"early_epochs": 6, "epochs": 9}),
-    "batch 256, rate 0.2, 4 + 4 epochs": Row(LARGE_BATCH | {"learning_rate": 0.2}),
-    "batch 256, rate 0.4, 4 + 4 epochs": Row(LARGE_BATCH),
-    "batch 256, rate 0.6, 4 + 4 epochs": Row(LARGE_BATCH | {"learning_rate": 0.6}),
-    "batch 256, rate 0.4, 4 + 4 epochs, flip": Row(LARGE_BATCH | {"augment": "flip"}),
+    "learning rate 0.2, alternating flips": Row({"learning_rate": 0.2}, patch=alternate_flips),
+    "learning rate 0.2, augment flip": Row({"learning_rate": 0.2, "augment": "flip"}),
+    "learning rate 0.2, weight decay 1e-2": Row({"learning_rate": 0.2, "weight_decay": 1e-2}),
+    "6 small of 9 epochs, batch 256, learning rate 0.4": Row(
+        LARGE_BATCH | {"early_epochs": 6, "epochs": 9}
+    ),
+    "4 small epochs, batch 256, learning rate 0.2": Row(LARGE_BATCH | {"learning_rate": 0.2}),
+    "4 small epochs, batch 256, learning rate 0.4": Row(LARGE_BATCH),
+    "4 small epochs, batch 256, learning rate 0.6": Row(LARGE_BATCH | {"learning_rate": 0.6}),
+    "4 small epochs, batch 256, learning rate 0.4, flip": Row(LARGE_BATCH | {"augment": "flip"}),
     "33 epochs: augment flip_crop": Row(LONG),
     "33 epochs: augment flip_shift": Row(LONG | {"augment": "flip_shift"}),
     "33 epochs: augment random_erasing": Row(LONG | {"augment": "random_erasing"}),
     "33 epochs: augment cutmix": Row(LONG | {"augment": "cutmix"}),
     "33 epochs: flip_crop, label smoothing 0.1": Row(LONG | {"label_smoothing": 0.1}),
-    "33 epochs: flip_crop, rate 0.2": Row(LONG | {"learning_rate": 0.2}),
+    "33 epochs: flip_crop, learning rate 0.2": Row(LONG | {"learning_rate": 0.2}),
     "23 epochs: flip_crop, ResNet-20": Row(
         LONG | {"model": "resnet20", "epochs": 23, "early_epochs": 13}
     ),
@@ -200,33 +201,45 @@ def main():
     options = parser.parse_args()
     if unknown := set(options.rows) - set(ROWS):
         parser.error(f"unknown rows: {', '.join(unknown)}")
-    data = keras_arch.load_dataset(BASE.dataset, options.data_dir)
-    if options.images:
-        data = dataclasses.replace(data, train=data.train.slice(0, options.images))
-    rows = json.loads(options.output.read_text())["rows"] if options.output.exists() else {}
-    for name in options.rows or ROWS:
-        for seed in options.seeds:
-            found = measure(BASE, ROWS[name], data, seed)
-            rows.setdefault(name, {})[str(seed)] = found
-            print(f"{name}, seed {seed}: {found}", flush=True)
-            write_json(options.output, describe(rows))
+    if options.images and options.output == OUTPUT:
+        parser.error("--images is for a trial. Pass --output, too.")
+    with devices.join(devices.DeviceOptions()) as device:
+        conditions = json.loads(json.dumps(describe_conditions(device)))
+        rows = {}
+        if options.output.exists():
+            before = json.loads(options.output.read_text())
+            rows = before.pop("rows")
+            if before | {"commit": conditions["commit"]} != conditions:
+                parser.error(f"{options.output} has other conditions. Pass another --output.")
+        data = keras_arch.load_dataset(BASE.dataset, options.data_dir)
+        if options.images:
+            data = dataclasses.replace(data, train=data.train.slice(0, options.images))
+        for name in options.rows or ROWS:
+            for seed in options.seeds:
+                found = measure(BASE, ROWS[name], data, seed)
+                rows.setdefault(name, {})[str(seed)] = found
+                print(f"{name}, seed {seed}: {found}", flush=True)
+                ordered = {name: rows[name] for name in ROWS if name in rows}
+                write_json(options.output, conditions | {"rows": ordered})
 
 
-def describe(rows):
-    """Return the content of the file: the base, {row: {seed: accuracies}} and the conditions."""
+def describe_conditions(device):
+    """Return the base, the machine, the versions and the commit."""
+    backend = keras.backend.backend()
     return {
         "base": dataclasses.asdict(BASE),
-        "rows": {name: rows[name] for name in ROWS if name in rows},
-        "backend": keras.backend.backend(),
-        "device": devices.kind_of_device(),
+        "backend": backend,
+        "device": device.kind,
         "hardware": {"processor": cpu_name(), "cores": available_cores()},
-        "versions": {name: version(name) for name in ("keras", "tensorflow")},
+        "versions": {
+            name: version(name) for name in dict.fromkeys(("keras", "tensorflow", backend))
+        },
         "commit": git_commit(),
     }
 
 
 def measure(base, row, data, seed):
-    """Train with a change of a recipe, and return the accuracies after the last epoch."""
+    """Train with a change of a recipe, and return the accuracies."""
     recipe = dataclasses.replace(base, seed=seed, **row.changes)
     undo = row.patch() if row.patch else lambda: None
     try:
@@ -250,3 +263,7 @@ def measure(base, row, data, seed):
         "test": test,
         "training": history["accuracy"][-1],
     }
+
+
+if __name__ == "__main__":
+    main()

@@ -10,12 +10,13 @@ file on all test images. After its last seed, a recipe gets its row in results/r
 
     python benchmarks/recipes.py fashion-mnist-best --runs saved_models/best
 
-takes finished runs instead, such as that of a machine with a GPU. The load of that machine is
-unknown.
+takes finished runs of the recipe instead, such as that of a machine with a GPU. The load of that
+machine is unknown.
 """
 
 import argparse
 import csv
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -29,6 +30,7 @@ import psutil
 import keras_arch
 from keras_arch.evaluation.metrics import wilson_interval
 from keras_arch.machine import git_commit
+from keras_arch.runs.folder import data_name
 
 OUTPUT = Path(__file__).parent / "results" / "recipes.csv"
 COMMAND = "from keras_arch.command import main; main()"
@@ -49,11 +51,12 @@ def main():
     data = ["--data-dir", options.data_dir] if options.data_dir else []
     changes = ["--dataset", options.dataset] if options.dataset else []
     changes += ["--epochs", options.epochs] if options.epochs else []
-    if options.runs and len(options.recipes) > 1:
-        parser.error("--runs takes one recipe")
+    if options.runs and (len(options.recipes) > 1 or changes or options.seeds > 1):
+        parser.error("--runs takes one recipe, without --seeds, --dataset and --epochs")
     commit = git_commit()  # before the output changes
     for name in options.recipes:
         if options.runs:
+            check_runs(name, options.runs)
             runs = [evaluate(folder, data) for folder in options.runs]
         else:
             runs = [
@@ -76,6 +79,16 @@ def measure(name, seed, changes, data):
         "processor_seconds": own,
         "other_load": max(0, busy - own) / (ended - started) / psutil.cpu_count(),
     }
+
+
+def check_runs(name, folders):
+    """End with an error unless the runs in `folders` have the options of a recipe."""
+    expected = dataclasses.replace(keras_arch.RECIPES[name], seed=0, dataset="", precision="auto")
+    for folder in folders:
+        found = json.loads((folder / "run.json").read_text())["recipe"]
+        found |= {"seed": 0, "dataset": "", "precision": "auto"}
+        if found != json.loads(json.dumps(dataclasses.asdict(expected))):
+            sys.exit(f"{folder} is not a run of {name}, or of an earlier version of it.")
 
 
 def evaluate(run, data):
@@ -124,7 +137,7 @@ def summarize(name, runs):
         "recipe": name,
         "model": recipe["model"],
         "width": recipe["width"] or 1,
-        "data": recipe["dataset"],
+        "data": data_name(recipe["dataset"]),
         "parameters": first["cost"]["parameters"],
         "epochs": recipe["epochs"],
         "test_images": images,
@@ -138,7 +151,7 @@ def summarize(name, runs):
         "images_per_second": f"{trained / seconds:.0f}",
         "processor_seconds": f"{statistics.mean(worked):.0f}" if worked else "",
         "other_load": f"{statistics.mean(load):.3f}" if load else "",
-        "accelerator": accelerator if (accelerator := first["devices"]["kind"]) != "cpu" else "",
+        "accelerator": name_accelerator(first["devices"]),
         "processor": first["hardware"]["processor"],
         "cores": first["hardware"]["cores"],
         "precision": first["precision"],
@@ -147,6 +160,13 @@ def summarize(name, runs):
         "tensorflow": first["versions"]["tensorflow"],
         "commit": first["git_commit"] or "",
     }
+
+
+def name_accelerator(devices):
+    """Return the devices of run.json as text, such as "2 x NVIDIA H100", or "" for a CPU."""
+    if devices["kind"] in ("", "cpu"):
+        return ""
+    return devices["kind"] if devices["count"] == 1 else f"{devices['count']} x {devices['kind']}"
 
 
 def write_row(path, row):

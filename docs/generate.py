@@ -2,7 +2,7 @@
 
 - `keras_arch/__init__.pyi`: the public names for editors and type checkers.
 - `README.md`: the table of models, and the table of the measured results.
-- `docs/training.md`: the table of benchmarks/ablation.py.
+- `docs/training.md`: the table of the ablation.
 - `tests/golden/variables/NAME.txt`: path and shape of each variable. Existing files stay, because
   saved models need these names. After a deliberate change, delete the file first.
   Note the change in CHANGELOG.md.
@@ -144,7 +144,8 @@ def main():
     results = [results_row(name, result) for name, result in read_results().items()]
     text = replace_table("models", README.read_text(), TABLE_HEADER + "".join(rows))
     README.write_text(replace_table("results", text, RESULTS_HEADER + "".join(results)))
-    if ABLATION.exists():  # `make mine` removes it
+    # A project without measured results has no such file.
+    if ABLATION.exists():
         rows = json.loads(ABLATION.read_text())["rows"]
         lines = "".join(ablation_row(name, trainings) for name, trainings in rows.items())
         text = TRAINING.read_text()

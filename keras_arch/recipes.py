@@ -377,7 +377,7 @@ FASHION_MNIST = Recipe(
     augment="flip_crop",
 )
 # For CPUs: a shallow, wide network has larger matrix products than ResNet-20, and an epoch at 20
-# pixels takes 0.6 of the time of one at 28. docs/training.md has trials of other settings.
+# pixels takes 0.6 of the time of one at 28.
 FASHION_MNIST_FAST = replace(
     FASHION_MNIST,
     model="resnet14",

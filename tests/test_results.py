@@ -32,7 +32,7 @@ from keras_arch.results import FILE, read_results
 
 RESULTS = read_results()
 BENCHMARKS = ROOT / "benchmarks"
-RECODED = {"cifar10": "cifar10_jpeg"}  # the same images, as JPEG
+RECODED = {"cifar10": "cifar10_jpeg"}  # the same images, after lossy compression as JPEG
 
 
 def read_rows(path):
@@ -116,17 +116,17 @@ def benchmark(monkeypatch):
     return recipes
 
 
-def fake_run(top1, seconds, int8, other_load=None, kind="cpu"):
+def fake_run(top1, seconds, int8, other_load=None, kind=""):
     load = {"processor_seconds": 1.5 * seconds, "other_load": other_load}
     return (load if other_load is not None else {}) | {
-        "recipe": {"model": "resnet8", "width": None, "dataset": "digits", "epochs": 30},
+        "recipe": dataclasses.asdict(keras_arch.RECIPES["quickstart"]),
         "images": {"train": 1293, "validation": 144, "test": 360},
         "cost": {"parameters": 75002},
         "metrics": {"test": {"top1": top1}, "training_seconds": seconds},
-        "devices": {"kind": kind},
+        "devices": {"count": 1, "processes": 1, "kind": kind},
         "hardware": {"processor": "Chip", "cores": 2},
         "precision": "float32",
-        "backend": "tensorflow" if kind == "cpu" else "jax",
+        "backend": "jax" if kind else "tensorflow",
         "versions": {"keras": "3", "tensorflow": "2"},
         "git_commit": "0" * 40,
         "int8": int8,
@@ -153,24 +153,57 @@ def test_the_benchmark_writes_rows_that_are_read(benchmark, tmp_path):
     assert float(rows[0]["images_per_second"]) == round(30 * 1293 / 21)
 
 
-def test_the_row_of_a_run_on_a_gpu(benchmark, tmp_path, monkeypatch):
-    """Nobody measured the load of that machine, so its time is the time of the training."""
-    monkeypatch.setattr(benchmark, "keras_arch_command", lambda *words: commands.append(words))
-    commands, run, path = [], tmp_path / "run", tmp_path / "recipes.csv"
+@pytest.fixture
+def gpu_run(tmp_path):
+    run = tmp_path / "run"
     (run / "export").mkdir(parents=True)
     (run / "run.json").write_text(json.dumps(fake_run(1, 90, None, kind="Big GPU")))
     exported = {"artifacts": {"int8": {"metrics": {"top1": 0.99}}}}
     (run / "export" / "export.json").write_text(json.dumps(exported))
-    words = ["recipes.py", "digits", "--runs", str(run), "--data-dir", "data", "--output", str(path)]
-    monkeypatch.setattr(sys, "argv", words)
+    return run
+
+
+def test_the_row_of_a_run_on_a_gpu(benchmark, gpu_run, tmp_path, monkeypatch):
+    """Nobody measured the load of that machine, so its time is that of the training."""
+    commands, path = [], tmp_path / "recipes.csv"
+    monkeypatch.setattr(benchmark, "keras_arch_command", lambda *words: commands.append(words))
+    words = ["quickstart", "--runs", str(gpu_run), "--data-dir", "data", "--output", str(path)]
+    monkeypatch.setattr(sys, "argv", ["recipes.py", *words])
     benchmark.main()
     (command,) = commands
-    assert command[:2] == ("export", run)
+    assert command[:2] == ("export", gpu_run)
     assert command[-2:] == ("--data-dir", "data")
-    (digits,) = read_results(path).values()
-    assert (digits.top1, digits.int8_top1, digits.processor_seconds) == (1, 0.99, None)
-    assert training_time(digits) == "90 s"
-    assert machine_of(digits) == "Big GPU, Chip, 2 cores, float32, Keras on jax"
+    (found,) = read_results(path).values()
+    assert (found.top1, found.int8_top1, found.processor_seconds) == (1, 0.99, None)
+    assert training_time(found) == "90 s GPU"
+    assert machine_of(found) == "Big GPU, Chip, 2 cores, float32, Keras on jax"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["digits"], "is not a run of digits, or of an earlier version of it"),
+        (["quickstart", "digits"], "--runs takes one recipe"),
+        (["quickstart", "--epochs", "3"], "without --seeds, --dataset and --epochs"),
+        (["quickstart", "--seeds", "3"], "without --seeds, --dataset and --epochs"),
+    ],
+)
+def test_only_runs_of_the_recipe_get_a_row(
+    benchmark, gpu_run, tmp_path, monkeypatch, capsys, words, problem
+):
+    path = tmp_path / "recipes.csv"
+    command = ["recipes.py", *words, "--runs", str(gpu_run), "--output", str(path)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        benchmark.main()
+    assert problem in f"{end.value} {capsys.readouterr().err}"
+    assert not path.exists()
+
+
+def test_several_devices_are_counted(benchmark):
+    devices = {"count": 2, "processes": 1, "kind": "Big GPU"}
+    assert benchmark.name_accelerator(devices) == "2 x Big GPU"
+    assert benchmark.name_accelerator(devices | {"kind": "cpu"}) == ""
 
 
 @pytest.mark.slow
@@ -213,17 +246,75 @@ def test_the_base_of_the_ablation_is_the_recorded_one(ablation):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "row"),
+    ("recipe", "row", "differences"),
     [
-        ("fashion-mnist-fast", "batch 256, rate 0.4, 4 + 4 epochs, flip"),
-        ("fashion-mnist-resnet14", "33 epochs: augment random_erasing"),
+        (
+            "fashion-mnist-fast",
+            "4 small epochs, batch 256, learning rate 0.4, flip",
+            {"early_epochs": 5},
+        ),
+        (
+            "fashion-mnist-resnet14",
+            "33 epochs: augment random_erasing",
+            {"epochs": 34, "batch_size": 256, "learning_rate": 0.2},
+        ),
     ],
 )
-def test_recipes_follow_a_row_of_the_ablation(ablation, recipe, row):
-    follows = dataclasses.replace(ablation.BASE, **ablation.ROWS[row].changes)
-    recipe = keras_arch.RECIPES[recipe]
-    for name in ("model", "width", "augment", "early_size", "weight_decay", "early_epochs"):
-        assert getattr(recipe, name) == getattr(follows, name)
+def test_recipes_follow_a_row_of_the_ablation(ablation, recipe, row, differences):
+    changes = ablation.ROWS[row].changes | differences
+    follows = dataclasses.replace(ablation.BASE, precision="auto", **changes)
+    assert keras_arch.RECIPES[recipe] == follows
+
+
+@pytest.fixture
+def fake_ablation(ablation, tmp_path, monkeypatch):
+    """Return a function that calls the script without training, and the path of its output."""
+    calls, path = [], tmp_path / "ablation.json"
+
+    def measure(base, row, data, seed):
+        calls.append((row, seed, data.train.count))
+        return {"validation": 0.9, "test": 0.8, "training": 1.0}
+
+    digits = keras_arch.load_dataset("digits")
+    monkeypatch.setattr(ablation, "measure", measure)
+    monkeypatch.setattr(ablation.keras_arch, "load_dataset", lambda *words: digits)
+
+    def call(*words, output=path):
+        monkeypatch.setattr(sys, "argv", ["ablation.py", *words, "--output", str(output)])
+        ablation.main()
+        return calls
+
+    return call, path
+
+
+def test_the_ablation_measures_the_chosen_rows(ablation, fake_ablation):
+    call, path = fake_ablation
+    call("augment none", "--seeds", "0", "1", "--images", "100")
+    calls = call("base", "--seeds", "2")
+    none, base = ablation.ROWS["augment none"], ablation.ROWS["base"]
+    assert calls == [(none, 0, 100), (none, 1, 100), (base, 2, 1293)]
+    rows = json.loads(path.read_text())["rows"]
+    assert {name: list(seeds) for name, seeds in rows.items()} == {
+        "base": ["2"],
+        "augment none": ["0", "1"],
+    }
+
+
+def test_the_ablation_refuses_unknown_rows_and_other_conditions(ablation, fake_ablation, capsys):
+    call, path = fake_ablation
+    with pytest.raises(SystemExit):
+        call("no such row")
+    assert "unknown rows: no such row" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        call("base", "--images", "100", output=ablation.OUTPUT)
+    assert "--images is for a trial" in capsys.readouterr().err
+    call("base", "--seeds", "0")
+    path.write_text(path.read_text().replace('"backend": "', '"backend": "other '))
+    before = path.read_bytes()
+    with pytest.raises(SystemExit):
+        call("base")
+    assert "other conditions" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 def test_alternating_flips_mirror_an_image_in_every_second_epoch(ablation):
@@ -253,8 +344,8 @@ def test_whitening_filters_give_uncorrelated_outputs_of_equal_variance(ablation)
     assert outputs[:, 9:] == pytest.approx(-outputs[:, :9], abs=1e-5)
 
 
-def test_the_trimmed_loss_leaves_out_the_largest_losses(ablation):
-    count = ablation.BASE.batch_size
+@pytest.mark.parametrize("count", [3, 128, 256])
+def test_the_trimmed_loss_leaves_out_the_largest_losses(ablation, count):
     right = np.linspace(0.01, 0.99, count)
     probabilities = np.stack([right, 1 - right], axis=1).astype("float32")
     labels = np.repeat([[1.0, 0.0]], count, axis=0).astype("float32")
@@ -283,14 +374,18 @@ def test_biases_are_trained_at_a_higher_rate(ablation):
 
 
 @pytest.mark.slow
-def test_the_ablation_trains(ablation, tmp_path):
+def test_the_ablation_trains_without_scales(ablation, monkeypatch):
+    models, fit = [], keras_arch.fit
+    monkeypatch.setattr(
+        keras_arch,
+        "fit",
+        lambda model, *rest, **more: (models.append(model), fit(model, *rest, **more))[1],
+    )
     data = keras_arch.load_dataset("digits")
     base = keras_arch.Recipe("resnet8", "digits", epochs=2, learning_rate=0.1, batch_size=128)
-    found = [
-        ablation.measure(base, ablation.Row(prepare=prepare), data, 0)
-        for prepare in (None, ablation.without_scales)
-    ]
-    for accuracies in found:
-        assert set(accuracies) == {"validation", "test", "training"}
-        assert 0.2 < accuracies["training"] <= 1
-    assert found[0] != found[1]
+    found = ablation.measure(base, ablation.Row(prepare=ablation.without_scales), data, 0)
+    assert set(found) == {"validation", "test", "training"}
+    assert 0.2 < found["training"] <= 1
+    names = {variable.name for variable in models[0].trainable_variables}
+    assert "beta" in names
+    assert "gamma" not in names

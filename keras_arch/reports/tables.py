@@ -324,17 +324,22 @@ def training_time(result: Result) -> str:
     """Return the training time as text, or processor time if other programs slowed it."""
     seconds = result.processor_time or result.seconds
     text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    return f"{text} CPU" if result.processor_time else text
+    if result.processor_time:
+        return f"{text} CPU"
+    return f"{text} GPU" if result.accelerator else text
 
 
 def machine_of(result: Result) -> str:
-    """Return the processor and the precision of a training, and its GPU if it had one, as text."""
-    parts = [result.processor, f"{result.cores} cores", result.precision]
-    if result.accelerator:
-        parts.insert(0, result.accelerator)
-    if result.backend != "tensorflow":
-        parts.append(f"Keras on {result.backend}")
-    return ", ".join(parts)
+    """Return the accelerator, the processor, the precision and the backend of a training."""
+    return ", ".join(
+        (
+            *([result.accelerator] if result.accelerator else []),
+            result.processor,
+            f"{result.cores} cores",
+            result.precision,
+            *([f"Keras on {result.backend}"] if result.backend != "tensorflow" else []),
+        )
+    )
 
 
 def transpose(columns: dict[str, dict[str, str]]) -> list[dict[str, str]]:

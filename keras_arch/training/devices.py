@@ -114,14 +114,21 @@ def join(options: DeviceOptions) -> Iterator[Devices]:
 
 
 def kind_of_device() -> str:
-    """Return the kind of the device that Keras trains on, if JAX knows it."""
+    """Return the kind of the device that Keras trains on, or "" if the backend does not know it."""
     import keras
 
-    if keras.backend.backend() != "jax":
-        return ""
-    import jax
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
 
-    return jax.local_devices()[0].device_kind
+        return jax.local_devices()[0].device_kind
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        if not (found := tf.config.list_physical_devices("GPU")):
+            return ""
+        return tf.config.experimental.get_device_details(found[0]).get("device_name", "GPU")
+    return ""
 
 
 def hide_gpus_from_tensorflow() -> None:

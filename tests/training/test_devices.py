@@ -33,6 +33,18 @@ RUN = ["quickstart", "--epochs", "1", "--learning-rate", "0.001", "--precision",
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow's GPUs")
+@pytest.mark.parametrize(
+    ("found", "details", "kind"),
+    [([], None, ""), (["gpu"], {"device_name": "Big GPU"}, "Big GPU"), (["gpu"], {}, "GPU")],
+)
+def test_the_kind_of_a_gpu_on_tensorflow(found, details, kind, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda sort: found)
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    with join(DeviceOptions()) as devices:
+        assert devices.record == {"count": 1, "processes": 1, "kind": kind}
+
+
 # --- options ---
 
 
