@@ -256,7 +256,7 @@ def test_the_base_of_the_ablation_is_the_recorded_one(ablation):
         (
             "fashion-mnist-resnet14",
             "33 epochs: augment random_erasing",
-            {"epochs": 34, "batch_size": 256, "learning_rate": 0.2},
+            {"epochs": 32, "batch_size": 256, "learning_rate": 0.2},
         ),
     ],
 )
