@@ -131,7 +131,7 @@ def test_int8_epochs_follow_at_the_full_size(tmp_path):
         ({"early_epochs": 4}, "`early_epochs` must be below.*early_epochs=4 with 4 epochs"),
         ({"epochs": 1}, "early_epochs=1 with 1 epochs"),
         ({"quantize_aware": "int8", "quantize_epochs": 2}, "early_epochs=2 with 2 epochs"),
-        ({"teacher": "run"}, "`early_size` must be None with a teacher"),
+        ({"teacher": "run"}, "`early_size` must be None with `teacher`"),
         ({"freeze": "backbone", "freeze_epochs": 1}, "must be None with `freeze_epochs`"),
     ],
 )
