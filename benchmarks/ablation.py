@@ -112,7 +112,8 @@ def raise_bias_rate(factor):
 
     class Raised(plain):
         def update_step(self, gradient, variable, learning_rate):
-            raised = variable.name in ("bias", "beta")
+            name = variable.name.split(":")[0].split("/")[-1]  # a path on TensorFlow
+            raised = name in ("bias", "beta")
             super().update_step(gradient, variable, learning_rate * (factor if raised else 1))
 
     optimizers.OPTIMIZERS["sgd"] = Raised

@@ -83,10 +83,10 @@ def measure(name, seed, changes, data):
 
 def check_runs(name, folders):
     """End with an error unless the runs in `folders` have the options of a recipe."""
-    expected = dataclasses.replace(keras_arch.RECIPES[name], seed=0, dataset="", precision="auto")
+    chosen = {"seed": 0, "dataset": "any", "precision": "auto"}
+    expected = dataclasses.replace(keras_arch.RECIPES[name], **chosen)
     for folder in folders:
-        found = json.loads((folder / "run.json").read_text())["recipe"]
-        found |= {"seed": 0, "dataset": "", "precision": "auto"}
+        found = json.loads((folder / "run.json").read_text())["recipe"] | chosen
         if found != json.loads(json.dumps(dataclasses.asdict(expected))):
             sys.exit(f"{folder} is not a run of {name}, or of an earlier version of it.")
 

@@ -299,7 +299,7 @@ def recipe_table(
         results: {name: `Result`} of the recipes that were run.
         notes: {name: remark}.
     """
-    row = "{:25}{:11}{:14}{:>6}  {:13}  {}".format
+    row = "{:24}{:10}{:14}{:>6}  {:13}  {}".format
     lines = [
         f"usage: {program} RECIPE|RUN [OPTIONS]",
         f"       {program} RECIPE --help     list the options",
