@@ -45,7 +45,7 @@ CONTRADICTIONS = [
     "train.py quickstart --teacher run --image-size 16",
     "train.py quickstart --teacher run --output run --overwrite",
     "train.py quickstart --teacher digit.png",
-    "train.py quickstart --width 0.5",
+    "train.py quickstart --model nin --width 0.5",
     "train.py quickstart --kernel-5x5 3",
     "train.py quickstart --auxiliary-heads",
     "train.py quickstart --stem cifar_stride2",

@@ -13,6 +13,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+from keras_arch import extras
 from keras_arch.extras import EXTRAS
 
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -32,6 +33,8 @@ class Hide(importlib.abc.MetaPathFinder):
 
 
 sys.meta_path.insert(0, Hide())  # before Keras is imported, which imports an installed TensorFlow
+# It searches without an import, and a module that is not installed raises no exception there.
+extras.find_spec = lambda name: None if name in HIDDEN else find_spec(name)
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
