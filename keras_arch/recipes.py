@@ -374,7 +374,7 @@ FASHION_MNIST = Recipe(
     augment="flip_crop",
 )
 # For CPUs: a shallow, wide network has larger matrix products than ResNet-20, and an epoch at 20
-# pixels takes 0.6 of the time of one at 28.
+# pixels has half of the multiply-adds of one at 28.
 FASHION_MNIST_FAST = replace(
     FASHION_MNIST,
     model="resnet14",
@@ -386,7 +386,7 @@ FASHION_MNIST_FAST = replace(
     early_epochs=5,
     augment="flip",
 )
-# More epochs need more augmentation.
+# Zhong et al. 2017 report lower errors with random erasing on this data set.
 FASHION_MNIST_RESNET14 = replace(
     FASHION_MNIST_FAST,
     epochs=32,

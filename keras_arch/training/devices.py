@@ -125,7 +125,9 @@ def kind_of_device() -> str:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        if not (found := tf.config.list_physical_devices("GPU")):
+        from .precision import gpus
+
+        if not (found := gpus()):
             return ""
         return tf.config.experimental.get_device_details(found[0]).get("device_name", "GPU")
     return ""
