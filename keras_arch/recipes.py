@@ -404,7 +404,7 @@ FASHION_MNIST_GOOGLENET = replace(
     model="googlenet",
     stem="cifar_stride2",
     width=0.25,
-    epochs=44,
+    epochs=60,
     augment="random_erasing",
 )
 # He et al. 2015, section 4.2, with 164 epochs, as is common, and Nesterov momentum.
