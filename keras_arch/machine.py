@@ -1,8 +1,9 @@
-"""Describe the machine: processor, cores and memory, and the Git commit of this package."""
+"""Describe the machine: processor, cores, memory, installed versions and the Git commit."""
 
 import os
 import platform
 import subprocess
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 from .errors import InputError
@@ -115,6 +116,24 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package, such as "tensorflow".
+
+    The same module can come from another package: `tensorflow_cpu` and `tf_nightly` also install
+    `tensorflow`.
+
+    Raises:
+        PackageNotFoundError: no package installs the module.
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        found = packages_distributions().get(package.replace("-", "_"))  # takes 0.1 s or more
+        if not found:
+            raise
+        return version(found[0])
 
 
 def git_commit() -> str | None:

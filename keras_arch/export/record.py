@@ -1,13 +1,12 @@
 """Content of export.json, the record of an export."""
 
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ..errors import VerificationError
 from ..formats import FORMATS, ExportSettings
-from ..machine import available_cores, cpu_name, git_commit
+from ..machine import available_cores, cpu_name, git_commit, version_of
 from .source import ImageSet
 from .verification.result import FileVerification
 from .verification.spec import FileSpec
@@ -71,7 +70,7 @@ def describe_export(
             name: describe_file(name, result, specs.get(name)) for name, result in results.items()
         },
         "versions": {
-            name: version(name) for name in ("keras", "tensorflow", "ai-edge-litert", "numpy")
+            name: version_of(name) for name in ("keras", "tensorflow", "ai-edge-litert", "numpy")
         },
         "hardware": {"processor": cpu_name(), "cores": available_cores()},
         "git_commit": git_commit(),

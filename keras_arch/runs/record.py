@@ -4,13 +4,12 @@ import dataclasses
 import json
 import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 
 from ..class_names import LABELS, first_difference, read_labels, write_labels
 from ..errors import InputError, choose
 from ..files import CHECKPOINT, is_url, without_none, write_json
-from ..machine import available_cores, cpu_name, git_commit
+from ..machine import available_cores, cpu_name, git_commit, version_of
 from ..plugins import find_functions, hash_file
 from ..recipes import RECIPES
 from ..text import brief
@@ -78,7 +77,7 @@ def start_run(folder, recipe, precision, data_dir, dataset, devices=None, teache
         "images": dataset.sizes,
         "data_fingerprint": dataset.fingerprint,
         "git_commit": git_commit(),
-        "versions": {name: version(name) for name in dict.fromkeys((*PACKAGES, backend))},
+        "versions": {name: version_of(name) for name in dict.fromkeys((*PACKAGES, backend))},
         "python": platform.python_version(),
         "hardware": {
             "processor": cpu_name(),

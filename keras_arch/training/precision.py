@@ -5,13 +5,12 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import keras
 import numpy as np
 
 from ..files import read_cache, write_cache
-from ..machine import available_cores, cpu_name
+from ..machine import available_cores, cpu_name, version_of
 
 MARGIN = 1.15  # required speedup of bfloat16, because it is less exact and timings are noisy
 # The probe: a 3x3 convolution with batch norm and ReLU, as in a ResNet, and its gradients.
@@ -83,7 +82,7 @@ def are_speeds(content):
 def machine_key():
     """Return the cache key: processor, cores, TensorFlow version and oneDNN setting."""
     kernels = f"oneDNN {os.environ.get('TF_ENABLE_ONEDNN_OPTS', 'default')}"
-    return f"{cpu_name()}, {available_cores()} cores, TensorFlow {version('tensorflow')}, {kernels}"
+    return f"{cpu_name()}, {available_cores()} cores, TensorFlow {version_of('tensorflow')}, {kernels}"
 
 
 def measure_speeds():

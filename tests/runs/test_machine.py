@@ -1,12 +1,13 @@
-"""The git commit in run.json."""
+"""The git commit and the versions in run.json."""
 
 import shutil
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
 from keras_arch import machine
-from keras_arch.machine import git_commit
+from keras_arch.machine import git_commit, version_of
 
 
 @pytest.fixture
@@ -62,3 +63,16 @@ def test_checkout_has_its_commit_and_a_plus_for_changes(repository, monkeypatch)
 def test_no_repository_has_no_commit(tmp_path, monkeypatch):
     installed(tmp_path / "keras_arch", monkeypatch)
     assert git_commit() is None
+
+
+def test_a_module_has_the_version_of_any_package_that_installs_it(tmp_path, monkeypatch):
+    """tensorflow-cpu and tf-nightly install the module tensorflow, and no package of this name."""
+    info = tmp_path / "some_net_nightly-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-net-nightly\nVersion: 1.2\n")
+    (info / "top_level.txt").write_text("some_net\n")
+    with pytest.raises(PackageNotFoundError):
+        version_of("some-net")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert version_of("some-net") == version_of("some_net_nightly") == "1.2"
+    assert version_of("tensorflow") == version("tensorflow")
