@@ -97,6 +97,12 @@ def test_help_lists_all_recipes_with_their_results(script, capfd):
     assert all(result.processor in joined for result in RESULTS.values())
 
 
+def test_a_result_on_other_data_has_a_note():
+    for name, result in RESULTS.items():
+        if result.data != keras_arch.RECIPES[name].dataset:
+            assert f"--dataset {result.data}" in NOTES[name]
+
+
 def test_a_recipe_needs_no_result():
     table = recipe_table("train.py", {"mine": keras_arch.RECIPES["quickstart"]}, {}, {})
     assert re.search(r"^mine +resnet8 +digits +30 +not run yet +-$", table, re.MULTILINE)

@@ -82,7 +82,9 @@ def are_speeds(content):
 def machine_key():
     """Return the cache key: processor, cores, TensorFlow version and oneDNN setting."""
     kernels = f"oneDNN {os.environ.get('TF_ENABLE_ONEDNN_OPTS', 'default')}"
-    return f"{cpu_name()}, {available_cores()} cores, TensorFlow {version_of('tensorflow')}, {kernels}"
+    return (
+        f"{cpu_name()}, {available_cores()} cores, TensorFlow {version_of('tensorflow')}, {kernels}"
+    )
 
 
 def measure_speeds():
