@@ -19,7 +19,8 @@ from .model_card import write_model_card
 from .quantization import LayerError, layers_to_keep
 from .record import ExportInputs, describe_export, describe_refusal, raise_problems
 from .source import ExportSource, ImageSet, source_of_model
-from .verification.verify import Reference, verify
+from .verification.process import start_early
+from .verification.verify import Reference, verify_files
 
 BATCH = 100
 MARKER = "export.json"  # identifies an export directory
@@ -128,17 +129,18 @@ def write_export(
     # By default, GPUs compute float32 in TensorFloat-32, which has 10 bits of mantissa.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     model, names, images = source.model, source.class_names, source.verification
-    specs, refused = export_model(
-        model, folder, names, source.calibration.pixels, settings, source.ranges
-    )
-    plain = plain_model(model)
-    simulation = simulate_int8(plain, settings, source.ranges)
-    probabilities = plain.predict(images.pixels, batch_size=BATCH, verbose=0)
-    simulated = simulation and simulation.predict(images.pixels, batch_size=BATCH, verbose=0)
-    reference = Reference(
-        images.pixels, images.labels, probabilities, names, settings.max_drop, simulated
-    )
-    results = verify(folder, specs, reference, progress)
+    with start_early({form.kind for form in settings.selected().values()}) as started:
+        specs, refused = export_model(
+            model, folder, names, source.calibration.pixels, settings, source.ranges
+        )
+        plain = plain_model(model)
+        simulation = simulate_int8(plain, settings, source.ranges)
+        probabilities = plain.predict(images.pixels, batch_size=BATCH, verbose=0)
+        simulated = simulation and simulation.predict(images.pixels, batch_size=BATCH, verbose=0)
+        reference = Reference(
+            images.pixels, images.labels, probabilities, names, settings.max_drop, simulated
+        )
+        results = verify_files(folder, specs, reference, started, progress)
     results |= {name: describe_refusal(name, reason) for name, reason in refused.items()}
     right = None if images.labels is None else probabilities.argmax(axis=1) == images.labels
     inputs = ExportInputs(

@@ -1,11 +1,15 @@
 """What makes an export fast must not change a byte of a file."""
 
+import signal
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_arch
+from keras_arch.export import classifier
 from keras_arch.export import second_process as second
 from keras_arch.export.tflite import (
     build_tflite_model,
@@ -16,8 +20,10 @@ from keras_arch.export.tflite import (
     stretch_contrast,
     trace,
 )
-from keras_arch.formats import FORMATS
+from keras_arch.export.verification import process as probes
+from keras_arch.formats import FORMATS, ExportSettings
 
+NAMES = ("cat", "dog", "horse", "ship")
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype("uint8")
 TFLITE = [name for name, form in FORMATS.items() if form.kind == "tflite" and name != "int4"]
 
@@ -97,15 +103,59 @@ def test_a_failure_of_the_second_process_is_no_failure_of_the_export(model, star
         assert content_of(FORMATS["int16x8"]) is None
 
 
-def test_an_error_ends_the_second_process(model, traced, started, monkeypatch):
-    processes = []
-    start = second.subprocess.Popen
-    monkeypatch.setattr(
-        second.subprocess, "Popen", lambda *a, **k: processes.append(start(*a, **k)) or processes[0]
-    )
+@pytest.fixture
+def processes(monkeypatch):
+    """Return a list of the Python processes that start from now on."""
+    found = []
+
+    class Recorded(second.subprocess.Popen):
+        def __init__(self, command, **options):
+            super().__init__(command, **options)
+            if command[0] == sys.executable:
+                found.append(self)
+
+    monkeypatch.setattr(second.subprocess, "Popen", Recorded)
+    return found
+
+
+def test_an_error_ends_the_second_process(model, traced, started, processes):
     with pytest.raises(KeyboardInterrupt), second.second_process(traced, model, FORMATS, IMAGES):
         raise KeyboardInterrupt
     assert processes[0].returncode is not None
+
+
+def test_the_processes_of_a_saved_model_start_before_it_is_written(
+    model, processes, tmp_path, monkeypatch
+):
+    before = []
+    export_model = classifier.export_model
+    monkeypatch.setattr(
+        classifier,
+        "export_model",
+        lambda *arguments: before.append(len(processes)) or export_model(*arguments),
+    )
+    settings = ExportSettings(formats=("saved_model", "float32"))
+    keras_arch.export_and_verify(model, tmp_path / "export", NAMES, IMAGES, settings=settings)
+    assert before == [len(probes.THREADS)]
+    kinds = [process.args[-1] for process in processes]
+    assert kinds == ["saved_model"] * 2 + ["tflite"] * 2
+    assert [process.returncode for process in processes] == [0] * 4  # none was stopped
+
+
+def test_an_error_ends_the_processes_that_started_early(processes):
+    with pytest.raises(KeyboardInterrupt), probes.start_early(["saved_model", "tflite"]):
+        raise KeyboardInterrupt
+    assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
+    with probes.start_early(["tflite", "onnx"]) as early:
+        assert not early
+
+
+def test_a_process_that_ends_is_an_error_of_its_file(tmp_path):
+    process = probes.start_process("tflite")
+    probes.wait_for_import(process)
+    process.kill()
+    probes.wait_for_import(process)  # returns
+    assert "its process ended with status -9" in probes.run_job(process, {})["error"]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """Run one exported file without keras_arch. verify.py starts this file as a process.
 
-    python -P probe.py < job.json
+    python -P probe.py KIND < job.json
 
 A .tflite file runs on ai_edge_litert, an .onnx file on onnxruntime, a SavedModel on TensorFlow
 without Keras. The job names the file, the images, the number of threads and the output file for
-probabilities. The result is JSON on stdout.
+probabilities. The result is JSON on stdout. The runtime is imported before the job is read, so that
+verify.py can start the process early.
 """
 
 import importlib
@@ -14,14 +15,14 @@ import time
 
 import numpy as np
 
-job = json.load(sys.stdin)
+kind = sys.argv[1]
 RUNTIMES = {
     "tflite": "ai_edge_litert.interpreter",
     "onnx": "onnxruntime",
     "saved_model": "tensorflow",
 }
 for module in ("keras_arch", "keras", "tensorflow"):
-    if module != RUNTIMES[job["kind"]]:
+    if module != RUNTIMES[kind]:
         sys.modules[module] = None  # type: ignore[assignment]  # an import of it now fails
 
 WARMUP = 5  # images before the latency is measured
@@ -122,11 +123,11 @@ def open_saved_model(path, threads):
     return predict, tensors, BATCH
 
 
-def run_signatures(path, predict, images):
+def run_signatures(job, predict, images):
     """Compare the other signatures of a SavedModel with the default one, and read its names."""
     import tensorflow as tf
 
-    module = tf.saved_model.load(path)
+    module = tf.saved_model.load(job["path"])
     encoded = [bytes.fromhex(image) for image in job["encoded"]]
     resized = np.array(job["resized"], "uint8")  # the expected pixels of the encoded images
     expected = predict(resized)
@@ -180,10 +181,12 @@ def measure_latency(predict, images, runs):
 
 def main(result):
     """Run the job and add what it finds to `result`."""
-    importlib.import_module(RUNTIMES[job["kind"]])
+    importlib.import_module(RUNTIMES[kind])
+    print(flush=True)  # verify.py waits for this line
+    job = json.load(sys.stdin)
     before = peak_memory()
     openers = {"tflite": open_tflite, "onnx": open_onnx, "saved_model": open_saved_model}
-    predict, tensors, batch = openers[job["kind"]](job["path"], job["threads"])
+    predict, tensors, batch = openers[kind](job["path"], job["threads"])
     result |= tensors
     images = np.load(job["images"], mmap_mode="r")
     result["latency_ms"] = measure_latency(
@@ -191,8 +194,8 @@ def main(result):
     )
     result["peak_memory"] = before and peak_memory() - before
     if job["predict"]:
-        if job["kind"] == "saved_model":
-            result |= run_signatures(job["path"], predict, images)
+        if kind == "saved_model":
+            result |= run_signatures(job, predict, images)
         batches, started = [], time.perf_counter()
         for start in range(0, len(images), batch):
             batches.append(predict(images[start : start + batch]))

@@ -1,9 +1,6 @@
 """Verify exported files: run each on held-out images in a process without keras_arch."""
 
 import io
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -29,13 +26,12 @@ from .checks import (
     measure_simulation,
 )
 from .graph import read_tflite
+from .process import THREADS, Process, run_job, start_early, start_process, wait_for_import
 from .result import FileVerification, Latency
 from .spec import FileSpec, TensorSpec
 
-PROBE = Path(__file__).with_name("probe.py")
 LATENCY_RUNS = 50  # images at batch size 1
 SECONDS = 60  # approximate time limit for the predictions of one file
-THREADS = (1, 2)
 ENCODED_IMAGES = 8  # held-out images that `serve_bytes` receives as larger PNG files
 
 
@@ -91,9 +87,28 @@ def verify(
             "`specs` must be a dict of `keras_arch.FileSpec`, as `export_model` returns. "
             f"Received: {type(specs).__name__}."
         )
+    with start_early({spec.kind for spec in specs.values()}) as started:
+        return verify_files(folder, specs, reference, started, progress)
+
+
+def verify_files(
+    folder: Path,
+    specs: dict[str, FileSpec],
+    reference: Reference,
+    started: list[Process],
+    progress: Callable[[Iterable, int], Iterable],
+) -> dict[str, FileVerification]:
+    """Verify every file of an export.
+
+    Args:
+        folder, specs, reference, progress: see `verify`.
+        started: what `start_early` returned. The processes are taken out of the list.
+    """
+    for process in started:
+        wait_for_import(process)
     with tempfile.TemporaryDirectory() as scratch:
         return {
-            name: verify_file(folder / spec.file, spec, reference, Path(scratch))
+            name: verify_file(folder / spec.file, spec, reference, Path(scratch), started)
             for name, spec in progress(specs.items(), len(specs))
         }
 
@@ -125,9 +140,9 @@ def check_reference(reference: Reference) -> Reference:
 
 
 def verify_file(
-    path: Path, spec: FileSpec, reference: Reference, scratch: Path
+    path: Path, spec: FileSpec, reference: Reference, scratch: Path, started: list[Process]
 ) -> FileVerification:
-    """Verify one file. `scratch` is a temporary directory."""
+    """Verify one file. `scratch` is a temporary directory, `started` as in `verify_files`."""
     problems, operators = check_contents(path, spec, reference.class_names)
     result = FileVerification(spec.file, size_of(path), operators=operators)
     file = save_images(reference.images, spec.inputs[0].shape[-1], scratch)
@@ -140,6 +155,7 @@ def verify_file(
             file,
             reference.images,
             output if threads == THREADS[-1] else None,
+            started,
         )
         for threads in THREADS
     }
@@ -224,6 +240,7 @@ def run_probe(
     file: Path,
     images: np.ndarray,
     output: Path | None,
+    started: list[Process],
 ) -> dict[str, Any]:
     """Run probe.py on an exported file and return what it prints.
 
@@ -234,9 +251,10 @@ def run_probe(
         file: images that `save_images` has saved.
         images: the same images.
         output: .npy file for the probabilities of all images. None: only the latency is measured.
+        started: as in `verify_files`.
     """
+    process = started.pop() if started and kind == "saved_model" else start_process(kind)
     job = {
-        "kind": kind,
         "threads": threads,
         "images": str(file),
         "latency_runs": LATENCY_RUNS,
@@ -249,14 +267,8 @@ def run_probe(
         job["resized"] = np.stack(
             [resize(tf.constant(image), images.shape[1:]) for image in larger]
         ).tolist()
-    command = [sys.executable, "-P", str(PROBE)]
     with plain_path(path) as plain:
-        job["path"] = str(plain)
-        done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
-    try:
-        return json.loads(done.stdout)
-    except ValueError:  # the process crashed
-        return {"error": f"its process ended with status {done.returncode}: {done.stderr[-500:]}"}
+        return run_job(process, job | {"path": str(plain)})
 
 
 def enlarge(image: np.ndarray) -> np.ndarray:
