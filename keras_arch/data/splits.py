@@ -288,6 +288,7 @@ class InStream:
     def examples(self) -> tf.data.Dataset:
         """All (image, label) in the order of the split."""
 
+        @tf.autograph.experimental.do_not_convert  # it has no control flow
         def load(record, label):
             return resize(self.decode(record), self.shape), label
 
