@@ -130,7 +130,7 @@ def version_of(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        found = packages_distributions().get(package.replace("-", "_"))  # takes 0.1 s or more
+        found = packages_distributions().get(package.replace("-", "_"))
         if not found:
             raise
         return version(found[0])

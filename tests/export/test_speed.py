@@ -146,11 +146,18 @@ def test_an_error_ends_the_processes_that_started_early(processes):
     with pytest.raises(KeyboardInterrupt), probes.start_early(["saved_model", "tflite"]):
         raise KeyboardInterrupt
     assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
+
+
+def test_nothing_starts_early_without_a_saved_model_or_memory(processes, monkeypatch):
     with probes.start_early(["tflite", "onnx"]) as early:
         assert not early
+    monkeypatch.setattr(probes, "available_memory", lambda: 1e9)
+    with probes.start_early(["saved_model"]) as early:
+        assert not early
+    assert not processes
 
 
-def test_a_process_that_ends_is_an_error_of_its_file(tmp_path):
+def test_a_process_that_ends_is_an_error_of_its_file():
     process = probes.start_process("tflite")
     probes.wait_for_import(process)
     process.kill()

@@ -1,11 +1,11 @@
-"""Run one exported file without keras_arch. verify.py starts this file as a process.
+"""Run one exported file without keras_arch. process.py starts this file as a process.
 
     python -P probe.py KIND < job.json
 
 A .tflite file runs on ai_edge_litert, an .onnx file on onnxruntime, a SavedModel on TensorFlow
 without Keras. The job names the file, the images, the number of threads and the output file for
 probabilities. The result is JSON on stdout. The runtime is imported before the job is read, so that
-verify.py can start the process early.
+the process can start before the file is written.
 """
 
 import importlib
@@ -182,7 +182,7 @@ def measure_latency(predict, images, runs):
 def main(result):
     """Run the job and add what it finds to `result`."""
     importlib.import_module(RUNTIMES[kind])
-    print(flush=True)  # verify.py waits for this line
+    print(flush=True)  # process.py waits for this line
     job = json.load(sys.stdin)
     before = peak_memory()
     openers = {"tflite": open_tflite, "onnx": open_onnx, "saved_model": open_saved_model}

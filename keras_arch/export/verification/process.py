@@ -8,23 +8,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...machine import available_memory
+
 PROBE = Path(__file__).with_name("probe.py")
 THREADS = (1, 2)  # each needs its own process
+# Free bytes for both processes. Each takes 0.2e9 with TensorFlow 2.21 imported, and the model.
+MEMORY = 2**30
 
 Process = subprocess.Popen[str]
 
 
 @contextmanager
 def start_early(kinds: Collection[str]) -> Iterator[list[Process]]:
-    """Start the processes for a SavedModel, which takes seconds, before they have a job.
+    """Start the processes that run a SavedModel before it is written.
+
+    Their import of TensorFlow takes seconds on one core.
 
     Args:
         kinds: `FileSpec.kind` of the files of an export. Without "saved_model", nothing starts.
 
     Yields:
-        One process for each number of threads. Those that still run are stopped at the end.
+        One process for each number of threads, or an empty list if there is too little memory.
+        Those that still run are stopped at the end.
     """
-    started = [start_process("saved_model") for _ in THREADS] if "saved_model" in kinds else []
+    early = "saved_model" in kinds and available_memory() > MEMORY
+    started = [start_process("saved_model") for _ in THREADS] if early else []
     try:
         yield list(started)
     finally:
