@@ -5,7 +5,6 @@ With one process, a value is shared by itself, and nothing is compared.
 
 import dataclasses
 import hashlib
-import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import hash_of
+from ..machine import version_of
 from ..plugins import find_functions, hash_file
 
 # Fields of a recipe that may be paths, which may differ between machines. Contents are compared.
@@ -123,5 +123,5 @@ def code_hashes(recipe: Any) -> list[str]:
     for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
         digest.update(path.read_bytes())
     functions = [hash_file(text) for text in find_functions(recipe)]
-    versions = [f"{name} {importlib.import_module(name).__version__}" for name in PACKAGES]
+    versions = [f"{name} {version_of(name)}" for name in PACKAGES]
     return [*versions, digest.hexdigest(), *functions]
