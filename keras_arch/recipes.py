@@ -405,6 +405,8 @@ FASHION_MNIST_GOOGLENET = replace(
     stem="cifar_stride2",
     width=0.3,
     epochs=44,
+    batch_size=256,
+    learning_rate=0.2,
     augment="random_erasing",
 )
 # He et al. 2015, section 4.2, with 164 epochs, as is common, and Nesterov momentum.
