@@ -398,15 +398,15 @@ FASHION_MNIST_RESNET14 = replace(
 FASHION_MNIST_BEST = replace(
     FASHION_MNIST, model="resnet32", width=4, epochs=75, augment="random_erasing"
 )
-# For CPUs: 0.3 of the paper's filters on a quarter of the pixels.
+# For CPUs: three eighths of the paper's filters on a quarter of the pixels. An epoch at width 0.375
+# takes as long as at 0.35.
 FASHION_MNIST_GOOGLENET = replace(
     FASHION_MNIST,
     model="googlenet",
     stem="cifar_stride2",
-    width=0.3,
-    epochs=44,
-    batch_size=256,
-    learning_rate=0.2,
+    width=0.375,
+    epochs=40,
+    early_size=20,
     augment="random_erasing",
 )
 # He et al. 2015, section 4.2, with 164 epochs, as is common, and Nesterov momentum.
