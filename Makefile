@@ -49,7 +49,7 @@ format: .venv/installed  ## fix lint and formatting
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-generate: .venv/installed  ## write the type stub, the README's table of models and new goldens
+generate: .venv/installed  ## write the type stub, the tables in README.md and docs/training.md, and new goldens
 	@$(RUN) docs/generate.py
 
 docs: .venv/installed  ## build the documentation into site/; open site/index.html

@@ -1,13 +1,14 @@
 """Measure what each method brings to a short training on Fashion-MNIST.
 
-    python benchmarks/ablation.py --seeds 0 1 2
+    python benchmarks/ablation.py --output trial.json
     python benchmarks/ablation.py "whitening filters first" --seeds 0 --output trial.json
 
 Each row changes the base, ResNet-14 at width 2 for eight epochs. The last rows train longer. The
 accuracy on validation images after the last epoch compares the rows. That on test images, of the
 checkpoint with the best validation accuracy, is for the record. After each training, the results
 are written to results/ablation.json. Then run `make generate`, which writes them into
-docs/training.md. On a GPU, set KERAS_BACKEND=jax: TensorFlow's deterministic kernels are slow there.
+docs/training.md. That file takes only rows of the same machine and versions, an NVIDIA H200 with
+KERAS_BACKEND=jax.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python benchmarks/recipes.py quickstart digits --seeds 3
 
 Each seed runs `keras-arch train` and exports the run to int8. The verification measures the int8
-file on all test images. After its last seed, a recipe gets its row in results/recipes.csv. Then run
-`make generate`, which writes all rows into README.md and `keras-arch train --help`.
+file on all test images. After its last seed, a recipe gets its row in results/recipes.csv, which
+`keras-arch train --help` reads. Then run `make generate`, which writes all rows into README.md.
 
 `other_load` is the share of the processor time that other programs took during the training.
 

@@ -398,8 +398,7 @@ FASHION_MNIST_RESNET14 = replace(
 FASHION_MNIST_BEST = replace(
     FASHION_MNIST, model="resnet32", width=4, epochs=75, augment="random_erasing"
 )
-# For CPUs: three eighths of the paper's filters on a quarter of the pixels. An epoch at width 0.375
-# takes as long as at 0.35.
+# For CPUs: three eighths of the paper's filters on a quarter of the pixels.
 FASHION_MNIST_GOOGLENET = replace(
     FASHION_MNIST,
     model="googlenet",

@@ -142,7 +142,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 def make_repeatable(seed):
     """Seed all random generators. On a GPU, also enable TensorFlow's deterministic kernels.
 
-    Deterministic kernels are slower on a GPU. On a CPU, all kernels are deterministic.
+    On a CPU, all kernels are deterministic.
     """
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":
