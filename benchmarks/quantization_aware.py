@@ -94,7 +94,13 @@ def measure(folder, data_dir, epochs, outlier=False):
     """Return {name: row} of one run."""
     run = read_run(folder)
     recipe = dataclasses.replace(
-        run["recipe"], epochs=epochs, precision=run["precision"], warmup_epochs=0, weights=None
+        run["recipe"],
+        epochs=epochs,
+        precision=run["precision"],
+        warmup_epochs=0,
+        weights=None,
+        early_size=None,
+        early_epochs=None,
     )
     data = keras_arch.load_dataset(recipe.dataset, data_dir or run["data_dir"], recipe.image_size)
 
