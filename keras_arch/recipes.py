@@ -486,7 +486,7 @@ RECIPES = {
         epochs=120,
         learning_rate=0.2,
         early_size=24,
-        early_epochs=60,
+        early_epochs=None,
         augment="flip_crop",
     ),
     "imagenet-resnet50": IMAGENET,
