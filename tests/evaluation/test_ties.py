@@ -21,7 +21,12 @@ from keras_arch.evaluation.metrics import compute_agreement, compute_metrics
 from keras_arch.evaluation.predictions import classify
 from keras_arch.evaluation.ranking import top_classes
 from keras_arch.export.saved_model import write_saved_model
-from keras_arch.export.verification.checks import check_server, measure_predictions
+from keras_arch.export.verification.checks import (
+    check_predictions,
+    check_server,
+    measure_predictions,
+)
+from keras_arch.export.verification.spec import FileSpec
 from keras_arch.reports.predictions import WRITERS
 
 NAMES = tuple("abcdefg")
@@ -99,6 +104,17 @@ def test_agreement_and_verification():
     assert (measured.agreement, measured.top1, measured.drop) == (0.5, 0.5, 50)
     assert check_server({}, ["b", "b"], "abcd", tied, "abcd") == []
     assert check_server({}, ["b", "d"], "abcd", tied, "abcd") != []
+
+
+def test_an_exact_file_may_choose_another_of_two_equal_classes():
+    reference = np.array([[0.0, 0.5, 0.5]] * 2)
+    spec = FileSpec("model_float32.tflite", "tflite", True, (), ())
+    for change, problems in ((1e-6, []), (1e-3, ["probabilities", "top class"])):
+        found = reference + change * np.array([[0, 0, 1], [0, 1, 0]])
+        metrics = measure_predictions(found, reference, None)
+        assert metrics.agreement == 0.5
+        received = check_predictions(metrics, spec, 1.0)
+        assert [problem.split(":")[0] for problem in received] == problems
 
 
 def test_classes_of_a_saved_model(tied):

@@ -287,6 +287,36 @@ def test_images_of_another_scale_are_refused(bad, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+PROBABILITIES = np.full((len(IMAGES), 3), 1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (IMAGES * 0.999, None, "whole numbers of 0-255.*Received: float64 with fractions"),
+        (IMAGES, np.zeros(len(IMAGES)), "an integer label for each.*dtype=float64"),
+        (IMAGES, np.full(len(IMAGES), 3), "from 0 to 2. Received: 3 to 3"),
+        (IMAGES, [0], r"Received: shape \(1,\)"),
+    ],
+    ids=["fractions", "float labels", "labels of other classes", "few labels"],
+)
+def test_a_reference_that_does_not_fit_is_refused(images, labels, message, tmp_path):
+    with pytest.raises(keras_arch.InputError, match=message):
+        verify(tmp_path, {}, Reference(images, labels, PROBABILITIES, NAMES))
+
+
+@pytest.mark.slow
+def test_a_reference_may_hold_lists_tensors_and_floats(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_arch.export.verification.verify.THREADS", (1,))
+    model, images = classifier(), IMAGES.astype("float32")
+    settings = ExportSettings(formats=("saved_model", "float32"))
+    specs, _ = export_model(model, tmp_path, NAMES, IMAGES, settings)
+    probabilities = model(images)
+    labels = np.argmax(probabilities, axis=1).tolist()
+    rows = verify(tmp_path, specs, Reference(images, labels, probabilities, NAMES))
+    assert [(row.problems, row.metrics.top1) for row in rows.values()] == [((), 1)] * 2
+
+
 def test_dark_pixels_are_no_normalized_ones(tmp_path):
     """Integers of 0 and 1 are raw pixels of a mask."""
     specs, _ = export_model(classifier(), tmp_path, NAMES, IMAGES % 2, ONLY_FLOAT32)

@@ -1,6 +1,7 @@
 """What makes an export fast must not change a byte of a file."""
 
 import signal
+import subprocess
 import sys
 
 import keras
@@ -155,6 +156,23 @@ def test_nothing_starts_early_without_a_saved_model_or_memory(processes, monkeyp
     with probes.start_early(["saved_model"]) as early:
         assert not early
     assert not processes
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("VmSize:\t900 kB\nVmHWM:\t  300 kB\n", 300 * 1024), ("VmSize:\t900 kB\n", None)],
+)
+def test_some_systems_do_not_count_the_peak_memory(status, expected):
+    """The probe's functions, in a process that can import nothing of this package."""
+    code = (
+        "import builtins, io, runpy, sys\n"
+        "sys.argv, sys.stdin, sys.stdout = ['probe.py', 'tflite'], io.StringIO(), io.StringIO()\n"
+        f"names = runpy.run_path({str(probes.PROBE)!r})\n"
+        f"builtins.open = lambda path: io.StringIO({status!r})\n"
+        "print(names['peak_memory'](), file=sys.__stdout__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == f"{expected}\n", done.stderr
 
 
 def test_a_process_that_ends_is_an_error_of_its_file():

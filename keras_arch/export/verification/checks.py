@@ -78,7 +78,7 @@ def check_server(
         differences: {signature: maximum absolute error compared with `serving_default`}.
         classes: the output `classes` for the first images.
         labels: class names in the SavedModel's asset.
-        probabilities: the Keras model's (images, classes).
+        probabilities: the SavedModel's (images, classes).
         class_names: names of the classes.
     """
     problems = [
@@ -87,9 +87,9 @@ def check_server(
         for name, difference in differences.items()
         if not difference <= TOLERANCE
     ]
-    best = probabilities[: len(classes)].argmax(axis=1)
-    top_names = [class_names[number] for number in best]
-    problems += compare_names(classes, top_names, "classes", "image")
+    count = min(len(classes), len(probabilities))  # either can reach the time limit
+    top_names = [class_names[number] for number in probabilities[:count].argmax(axis=1)]
+    problems += compare_names(classes[:count], top_names, "classes", "image")
     return problems + compare_names(labels, class_names)
 
 
@@ -168,11 +168,12 @@ def check_predictions(metrics: PredictionMetrics, spec: FileSpec, max_drop: floa
             f"probabilities: the maximum absolute error is {metrics.max_difference:.2g}. "
             f"The limit is {TOLERANCE:g}."
         )
-    if spec.exact and metrics.agreement < 1:
-        others = round((1 - metrics.agreement) * metrics.images)
-        problems.append(
-            f"top class: {others} of {metrics.images} images differ from the Keras model."
-        )
+        # Below the limit, the top class differs only if two classes are equal within the limit.
+        if metrics.agreement < 1:
+            others = round((1 - metrics.agreement) * metrics.images)
+            problems.append(
+                f"top class: {others} of {metrics.images} images differ from the Keras model."
+            )
     if not spec.exact and not metrics.confidence_difference <= CONFIDENCE:
         problems.append(
             "probabilities: the mean absolute error of the top class is "

@@ -105,6 +105,7 @@ def open_saved_model(path, threads):
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)  # branches run one after the other
     tf.config.experimental.enable_tensor_float_32_execution(False)
     module = tf.saved_model.load(path)
     default = module.signatures["serving_default"]
@@ -143,10 +144,10 @@ def run_signatures(job, predict, images):
         },
         "classes": [
             name.decode()
-            for start in range(0, len(images), BATCH)
-            for name in module.signatures["serving_default"](
-                image=tf.constant(images[start : start + BATCH], tf.float32)
-            )["classes"].numpy()
+            for some in batches_of(images, BATCH, job["seconds"])
+            for name in module.signatures["serving_default"](image=tf.constant(some, tf.float32))[
+                "classes"
+            ].numpy()
         ],
         "labels": tf.io.read_file(module.labels_file.asset_path)
         .numpy()
@@ -156,14 +157,23 @@ def run_signatures(job, predict, images):
     }
 
 
+def batches_of(images, size, seconds):
+    """Yield batches of images until the time limit."""
+    started = time.perf_counter()
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+        if time.perf_counter() - started > seconds:
+            break
+
+
 def peak_memory():
-    """Return the peak memory of this process in bytes, or None outside Linux."""
+    """Return the peak memory of this process in bytes, or None if the system does not count it."""
     try:
         with open("/proc/self/status") as status:
-            kilobytes = next(line.split()[1] for line in status if line.startswith("VmHWM"))
+            lines = [line.split() for line in status if line.startswith("VmHWM")]
     except OSError:
         return None
-    return 1024 * int(kilobytes)
+    return 1024 * int(lines[0][1]) if lines else None
 
 
 def measure_latency(predict, images, runs):
@@ -196,12 +206,8 @@ def main(result):
     if job["predict"]:
         if kind == "saved_model":
             result |= run_signatures(job, predict, images)
-        batches, started = [], time.perf_counter()
-        for start in range(0, len(images), batch):
-            batches.append(predict(images[start : start + batch]))
-            if time.perf_counter() - started > job["seconds"]:
-                break
-        np.save(job["predict"], np.concatenate(batches))
+        found = [predict(some) for some in batches_of(images, batch, job["seconds"])]
+        np.save(job["predict"], np.concatenate(found))
 
 
 result: dict = {}

@@ -114,29 +114,56 @@ def verify_files(
 
 
 def check_reference(reference: Reference) -> Reference:
-    """Return the reference with class names as text, or raise InputError if it is not valid."""
+    """Return the reference as arrays and texts, or raise InputError if it is not valid."""
     if not isinstance(reference, Reference):
         raise InputError(
             f"`reference` must be `keras_arch.Reference`. Received: {type(reference).__name__}."
         )
     names = check_class_names(reference.class_names)
     images = check_raw_images(reference.images, "images")
-    if np.shape(reference.probabilities) != (len(images), len(names)):
+    probabilities = np.asarray(reference.probabilities)
+    if probabilities.shape != (len(images), len(names)):
         raise InputError(
             f"`reference` must have probabilities of shape {(len(images), len(names))}, for each "
-            f"image and class name. Received: shape {np.shape(reference.probabilities)}."
+            f"image and class name. Received: shape {probabilities.shape}."
         )
-    if not are_probabilities(reference.probabilities):
+    if not are_probabilities(probabilities):
         raise InputError(
             "`reference` must hold probabilities. Received: rows that do not sum to 1. "
             "End the model with a softmax."
         )
-    if reference.labels is not None and np.shape(reference.labels) != (len(images),):
+    labels = reference.labels
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+            raise InputError(
+                f"`reference` must have an integer label for each of {len(images)} images, or "
+                f"None. Received: shape {labels.shape}, dtype={labels.dtype}."
+            )
+        if labels.min() < 0 or labels.max() >= len(names):
+            raise InputError(
+                f"The labels of `reference` must be from 0 to {len(names) - 1}. "
+                f"Received: {labels.min()} to {labels.max()}. Use the order of `class_names`."
+            )
+    return replace(
+        reference,
+        images=check_whole_numbers(images),
+        labels=labels,
+        probabilities=probabilities,
+        class_names=names,
+    )
+
+
+def check_whole_numbers(images: np.ndarray) -> np.ndarray:
+    """Return images of 0-255 as uint8, or raise InputError if a pixel is no whole number."""
+    pixels = images.astype("uint8")
+    if not np.array_equal(pixels, images):
         raise InputError(
-            f"`reference` must have a label for each of {len(images)} images, or None. "
-            f"Received: shape {np.shape(reference.labels)}."
+            "The images of `reference` must be whole numbers of 0-255, as files with integer "
+            f"input take. Received: {images.dtype} with fractions. Round the images, then compute "
+            "the probabilities."
         )
-    return replace(reference, class_names=names)
+    return pixels
 
 
 def verify_file(
@@ -172,14 +199,6 @@ def verify_file(
             )
         problems.append(f"file: cannot run. Received: {first_line(errors[-1])}.")
         return replace(result, problems=tuple(problems))
-    if spec.kind == "saved_model":
-        problems += check_server(
-            last["differences"],
-            last["classes"],
-            last["labels"],
-            reference.probabilities,
-            reference.class_names,
-        )
     if spec.kind == "onnx":
         problems += compare_names(last["labels"], reference.class_names)
     probabilities, expected_shape = np.load(output), reference.probabilities.shape[1:]
@@ -189,6 +208,14 @@ def verify_file(
             f"Received: shape={probabilities.shape}."
         )
         return replace(result, problems=tuple(problems))
+    if spec.kind == "saved_model":
+        problems += check_server(
+            last["differences"],
+            last["classes"],
+            last["labels"],
+            probabilities,
+            reference.class_names,
+        )
     count = len(probabilities)  # a slow file reaches the time limit before the last image
     labels = None if reference.labels is None else reference.labels[:count]
     metrics = measure_predictions(probabilities, reference.probabilities[:count], labels)
