@@ -190,16 +190,18 @@ class Recipe:
         if frozen:
             rate = self.fine_tuning_rate or self.learning_rate / 10
             main = replace(first, freeze="none", learning_rate=rate)
-        int8 = replace(
-            main,
-            freeze="none",
-            learning_rate=self.quantize_rate or main.learning_rate / 10,
-            warmup_epochs=0,
-            precision="float32",
-            early_size=None,
-            early_epochs=None,
-            quantize_aware="int8",
-        )
+        int8 = main
+        if rounded:
+            int8 = replace(
+                main,
+                freeze="none",
+                learning_rate=self.quantize_rate or main.learning_rate / 10,
+                warmup_epochs=0,
+                precision="float32",
+                early_size=None,
+                early_epochs=None,
+                quantize_aware="int8",
+            )
         phases, done = [], 0
         for epochs, recipe in (
             (frozen, first),
@@ -317,17 +319,23 @@ def check_early_epochs(recipe: Recipe) -> None:
         return
     for name in ("teacher", "freeze_epochs"):
         if getattr(recipe, name) is not None:
-            raise InputError(
-                f"`early_size` must be None with `{name}`. Received: "
-                f"early_size={recipe.early_size}. Remove --early-size or "
-                f"--{name.replace('_', '-')}."
-            )
+            check_no_early_size(recipe, name)
     at_full_size = recipe.epochs - recipe.rounded_epochs
     if recipe.small_epochs >= at_full_size:
         raise InputError(
             "`early_epochs` must be below the number of epochs, without those that simulate int8. "
             f"Received: early_epochs={recipe.small_epochs} with {at_full_size} epochs. Pass fewer "
             "--early-epochs, or --early-size None."
+        )
+
+
+def check_no_early_size(recipe: Recipe, name: str) -> None:
+    """Raise InputError if a recipe has `early_size`, which the option `name` excludes."""
+    if recipe.early_size is not None:
+        raise InputError(
+            f"`early_size` must be None with `{name}`. Received: "
+            f"early_size={recipe.early_size}. Remove --early-size or "
+            f"--{name.replace('_', '-')}."
         )
 
 

@@ -28,6 +28,7 @@ FORMS = (
 FIX_CARDINALITY = "dataset.apply(tf.data.experimental.assert_cardinality(n))"
 # In messages of TensorFlow: those of `checked_batches`, and those of assert_cardinality.
 INVALID_BATCH = re.compile(r"\[(The [a-z ]*(?:train|validation) data must have .*?\.)\]")
+UNREADABLE_IMAGE = re.compile(r"InputError: (.+)")  # a file that has changed since it was found
 INVALID_COUNT = re.compile(r"expected to contain (\d+) elements? but contained (\D+ \d+) element")
 
 
@@ -295,14 +296,14 @@ def require(condition: tf.Tensor, message: str, received: Callable[[], list]) ->
 
 @contextmanager
 def explain_batches() -> Iterator[None]:
-    """Raise InputError if a batch of the caller's `tf.data.Dataset` is invalid or missing.
+    """Raise InputError if a batch or an image cannot be read.
 
     Errors in the caller's own functions are raised as they are.
     """
     try:
         yield
     except tf.errors.OpError as error:
-        if invalid := INVALID_BATCH.search(str(error)):
+        if invalid := INVALID_BATCH.search(str(error)) or UNREADABLE_IMAGE.search(str(error)):
             raise InputError(invalid[1]) from error
         if invalid := INVALID_COUNT.search(str(error)):
             raise InputError(

@@ -237,7 +237,11 @@ def choose_validation(path: str | Path, labels: np.ndarray) -> tuple[np.ndarray,
     train, validation = train_test_split(
         rest, test_size=count, random_state=0, stratify=labels[rest]
     )
-    return np.concatenate([train, np.flatnonzero(single)]), validation
+    # With very different class sizes, scikit-learn can leave a small class out of the validation.
+    absent = np.setdiff1d(labels[rest], labels[validation])
+    moved = np.array([np.flatnonzero(labels[train] == label)[0] for label in absent], int)
+    validation = np.concatenate([validation, train[moved]])
+    return np.concatenate([np.delete(train, moved), np.flatnonzero(single)]), validation
 
 
 def load_npz(path: str | Path, image_size: int | tuple[int, int] | None) -> Dataset:

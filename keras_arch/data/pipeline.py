@@ -89,7 +89,9 @@ def early_shape(dataset: Dataset, recipe: Recipe) -> tuple[int, int, int]:
 def shrink(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Resize a batch of images to (height, width). Each new pixel is an average."""
     resized = tf.image.resize(tf.cast(images, tf.float32), size, antialias=True)
-    return tf.saturate_cast(tf.round(resized), images.dtype) if images.dtype.is_integer else resized
+    if images.dtype.is_integer:
+        return tf.saturate_cast(tf.round(resized), images.dtype)
+    return tf.cast(resized, images.dtype)
 
 
 def drop_last(batches: tf.data.Dataset, count: int, kept: int) -> tf.data.Dataset:
@@ -100,6 +102,11 @@ def drop_last(batches: tf.data.Dataset, count: int, kept: int) -> tf.data.Datase
 
 def check_data_options(dataset: Dataset, recipe: Recipe) -> None:
     """Raise InputError if the data do not fit the batch size, augmentation or class weights."""
+    if not dataset.validation.count:
+        raise InputError(
+            f"The validation split of {dataset.name!r} must have images, which choose the epoch to "
+            "save. Received: none. Add images."
+        )
     check_batch_size(dataset, recipe)
     check_square(dataset, recipe)
     for name in recipe.named_class_weights:

@@ -211,6 +211,11 @@ def classification_features(name: str, info: tfds.core.DatasetInfo):
     if keys is not None and len(keys) == 2:
         image, label = (info.features[key] for key in keys)
         if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
+            if image.np_dtype != np.uint8:
+                raise InputError(
+                    f"The images of {name!r} must have 8 bits, 0-255. Received: "
+                    f"{np.dtype(image.np_dtype)}. Convert them to uint8."
+                )
             return image, label
     raise InputError(
         "The data must be a TFDS image classification set: as_supervised must give an image and "
@@ -220,8 +225,6 @@ def classification_features(name: str, info: tfds.core.DatasetInfo):
 
 def make_decoder(image: tfds.features.Image) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return the function that decodes a record. TFDS's decoder drops the transparency of PNG."""
-    if image.np_dtype != np.uint8:
-        return image.decode_example
     height, width = image.shape[:2]
     # A rotation by EXIF orientation swaps height and width.
     size = (height, width) if height == width else (None, None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from ..class_names import find_class_names
 from ..errors import InputError, choose, explain_surroundings
 from .metrics import (
     Accuracy,
@@ -73,16 +74,32 @@ def predict_split(artifact, dataset, split="test", progress=lambda batches, tota
         Probabilities, float32 array (images, classes), and labels, integer array (images,).
 
     Raises:
-        InputError (a ValueError): the model does not fit the data set, or `split` is unknown.
+        InputError (a ValueError): the model does not fit the data set, or `split` is unknown or
+            has no images.
     """
+    from ..data.convert import explain_batches
+
     check_match(artifact, dataset)
-    choose("a split", split, ("train", "validation", "test", "all"))
+    examples, count = check_split(dataset, split).examples, getattr(dataset, split).count
     probabilities, labels = [], []
-    examples, count = getattr(dataset, split).examples, getattr(dataset, split).count
-    for images, targets in progress(examples.batch(BATCH).as_numpy_iterator(), -(-count // BATCH)):
-        probabilities.append(artifact.predict(with_channels(images, artifact)))
-        labels.append(targets)
+    with explain_batches():
+        batches = examples.batch(BATCH).as_numpy_iterator()
+        for images, targets in progress(batches, -(-count // BATCH)):
+            probabilities.append(artifact.predict(with_channels(images, artifact)))
+            labels.append(targets)
     return np.concatenate(probabilities), np.concatenate(labels)
+
+
+def check_split(dataset, split):
+    """Return a split, or raise InputError if it is unknown or has no images."""
+    choose("a split", split, ("train", "validation", "test", "all"))
+    found = getattr(dataset, split)
+    if not found.count:
+        raise InputError(
+            f"Data set {dataset.name!r} must have images in its {split} split. Received: none. "
+            "Pass --split all."
+        )
+    return found
 
 
 def evaluate_run(artifact, dataset) -> tuple[dict[str, Metrics], list[Mistake]]:
@@ -156,6 +173,8 @@ def check_match(artifact, dataset):
 def evaluate(artifact: "Artifact", dataset: "Dataset", split: SplitName = "test") -> Accuracy:
     """Return the accuracy of a model on one split.
 
+    The classes of the data are matched to those of the model by name, if the model has names.
+
     Args:
         artifact: model from `keras_arch.open_artifact`.
         dataset: a `keras_arch.Dataset`.
@@ -165,13 +184,19 @@ def evaluate(artifact: "Artifact", dataset: "Dataset", split: SplitName = "test"
         An `Accuracy` with the fields `images`, `top1` and `top5`.
 
     Raises:
-        InputError (a ValueError): the model does not fit the data set, or `split` is unknown.
+        InputError (a ValueError): the model does not fit the data set, or `split` is unknown or
+            has no images.
 
     Example:
         >>> dataset = keras_arch.load_dataset("digits")
         >>> artifact = keras_arch.open_artifact("saved_models/quickstart")
         >>> keras_arch.evaluate(artifact, dataset).top1
     """
+    from ..data.classes import with_classes
+
+    check_match(artifact, dataset)
+    if names := find_class_names(artifact):
+        dataset = with_classes(dataset, names)
     return compute_accuracy(*predict_split(artifact, dataset, split))
 
 
@@ -196,10 +221,7 @@ def compare(
     """
     for artifact in artifacts:
         check_match(artifact, dataset)
-    if not getattr(dataset, split).count:
-        raise InputError(
-            f"Data set {dataset.name!r} has no images in its {split} split. Pass --split all."
-        )
+    check_split(dataset, split)
     rows: list[Evaluation] = []
     outputs: list[np.ndarray] = []
     images = np.stack(

@@ -104,7 +104,7 @@ def write_predictions(
             write = write_csv if output.suffix == ".csv" else write_parquet
             names = header(source)
             atomic_write(output, partial(write, parts=parts, names=names))
-            shutil.rmtree(parts)
+            shutil.rmtree(parts, ignore_errors=True)  # a second process can remove it, too
         print(printable(f"Predictions of {len(paths):,} images saved to {output}."))
     if unreadable:
         raise InputError(

@@ -74,6 +74,9 @@ class StopAtNaN(keras.callbacks.Callback):
         super().__init__()
         self.rate, self.limit = phase.recipe.learning_rate, LOSS_LIMIT * guessing
         self.field = "fine_tuning_rate" if phase.first else "learning_rate"
+        self.warmup = phase.recipe.quantize_aware == "none"  # int8 epochs have none
+        if not self.warmup:
+            self.field = "quantize_rate"
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.total = epoch, 0.0
@@ -89,10 +92,11 @@ class StopAtNaN(keras.callbacks.Callback):
     def check(self, loss, limit, where):
         if not loss < limit:  # also true for NaN
             bound = "" if math.isinf(limit) else f" and below {limit:.0f}"
+            fields = [self.field, *["warmup_epochs"] * self.warmup, "clip_norm"]
             raise InputError(
                 f"The loss must be finite{bound}. Received: {loss:g} {where}. Pass a {self.field} "
-                f"below {self.rate:g}, more warmup_epochs or a clip_norm of 1 "
-                f"(--{self.field.replace('_', '-')}, --warmup-epochs, --clip-norm)."
+                f"below {self.rate:g}{', more warmup_epochs' * self.warmup} or a clip_norm of 1 "
+                f"({', '.join('--' + name.replace('_', '-') for name in fields)})."
             )
 
 
@@ -132,7 +136,8 @@ class SaveProgress(keras.callbacks.Callback):
             self.history.setdefault(column, []).append(float(value))
         if self.writes:
             self.write(epoch)
-        self.model.stop_training = patience_is_over(self.history, self.recipe)
+        if patience_is_over(self.history, self.recipe):  # a callback may have ended it already
+            self.model.stop_training = True
 
     def write(self, epoch):
         """Write all files after an epoch."""
@@ -152,12 +157,12 @@ class SaveProgress(keras.callbacks.Callback):
 def patience_is_over(history, recipe):
     """Return whether the last `recipe.patience` epochs of a history brought no improvement.
 
-    Only epochs of the last phase count.
+    Only epochs of the last phase with images of the full size count.
     """
     if recipe.patience is None or not history:
         return False
     best = best_epoch(history, recipe.first_candidate)
-    waited_from = max(best + 1, recipe.phases[-1].first)
+    waited_from = max(best + 1, recipe.phases[-1].first, recipe.small_epochs)
     return len(history["loss"]) - waited_from >= recipe.patience
 
 

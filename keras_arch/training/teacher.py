@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..files import hash_of
 from ..models import check_probabilities, load_keras, plain_model, strip_auxiliary_heads
 from ..published import PACKAGED
+from ..recipes import check_no_early_size
 from ..text import brief, shorten
 from .fast_copy import fast_copy
 
@@ -90,6 +91,7 @@ def check_teacher(teacher, model, recipe, dataset):
     if teacher is None:
         check_no_teacher(recipe)
         return None
+    check_no_early_size(recipe, "teacher")
     if not isinstance(teacher, keras.Model) or not hasattr(teacher, "outputs"):
         raise InputError(
             "`teacher` must be a functional or Sequential `keras.Model`. Received: "

@@ -119,12 +119,42 @@ def test_unknown_classes_are_an_error(evaluate, tmp_path):
     assert "'held' has classes that the model does not have. Received: brigth." in line
 
 
+def test_evaluate_in_python_matches_classes_by_name(run):
+    artifact = keras_arch.open_artifact(run)
+    data = keras_arch.load_dataset(run / "pictures")
+    assert keras_arch.evaluate(artifact, data, "all").top1 == 1
+    reordered = with_classes(data, ("dark", "middle", "bright"))
+    assert keras_arch.evaluate(artifact, reordered, "all").top1 == 1
+    other = dataclasses.replace(data, class_names=("cat", "dog", "rabbit"))
+    with pytest.raises(keras_arch.InputError, match=r"classes that the model does not have.*cat"):
+        keras_arch.evaluate(artifact, other)
+    empty = dataclasses.replace(data, test=data.test.slice(0, 0))
+    with pytest.raises(keras_arch.InputError, match="must have images in its test split"):
+        keras_arch.evaluate(artifact, empty)
+
+
+@pytest.mark.parametrize("missing", ["evaluate", "fit"])
+def test_an_image_that_disappears_is_one_line(missing, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
+    shutil.copytree(run / "pictures", tmp_path / "pictures")
+    data = keras_arch.load_dataset(tmp_path / "pictures", image_size=8)
+    assert isinstance(data.train, InFiles)
+    shutil.rmtree(tmp_path / "pictures" / "dark")
+    with pytest.raises(keras_arch.InputError, match=r"^[^\n]*pictures/dark[^\n]*$"):
+        if missing == "evaluate":
+            keras_arch.evaluate(keras_arch.open_artifact(run), data, "train")
+        else:
+            model = keras_arch.ResNet8(input_shape=(8, 8, 1), classes=3)
+            recipe = Recipe("resnet8", "pictures", epochs=1, learning_rate=0.1, batch_size=8)
+            keras_arch.fit(model, data, recipe, tmp_path / "new")
+
+
 def test_an_empty_split_is_an_error(evaluate, tmp_path):
     save(tmp_path / "held/bright", 2, LEVELS["bright"], seed=1)
     metrics, printed, status = evaluate(tmp_path / "held", "--split", "test")
     assert (status, metrics) == (2, None)
     (line,) = printed.err.splitlines()
-    assert "no images in its test split" in line
+    assert "must have images in its test split. Received: none" in line
     assert "--split all" in line
 
 

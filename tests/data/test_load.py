@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 import keras_arch
 from keras_arch.data.digits import Digits
 from keras_arch.data.splits import InMemory, InStream
-from keras_arch.data.tfds import split_instructions
+from keras_arch.data.tfds import classification_features, split_instructions
 from keras_arch.datasets import DATASETS
 from keras_arch.errors import DataWarning
 from keras_arch.files import refuse_inside, resolve_existing
@@ -213,6 +213,15 @@ class PartlyLabeled(tfds.core.GeneratorBasedBuilder):
         for number, label in enumerate(labels):
             image = np.full((8, 8, 1), 60 * list(self.counts).index(split) + number, "uint8")
             yield number, {"image": image, "label": int(label)}
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_images_of_other_types_are_refused(dtype):
+    image = tfds.features.Image(shape=(8, 8, 1), dtype=np.dtype(dtype), encoding_format="png")
+    features = {"image": image, "label": tfds.features.ClassLabel(num_classes=2)}
+    info = SimpleNamespace(supervised_keys=("image", "label"), features=features)
+    with pytest.raises(keras_arch.InputError, match=f"must have 8 bits.*Received: {dtype}"):
+        classification_features("scans", info)
 
 
 @pytest.fixture

@@ -193,6 +193,15 @@ def test_each_small_class_has_a_validation_image(load):
     np.testing.assert_array_equal(np.bincount(dataset.train.labels), [4] * 10)
 
 
+@pytest.mark.parametrize("rare", [2, 3, 4])
+def test_a_rare_class_has_a_validation_image(load, rare):
+    labels = np.repeat([0, 1], [1000, rare])
+    dataset = load(labels, [0, 1])
+    assert np.bincount(dataset.validation.labels)[1] == 1
+    together = np.concatenate([dataset.train.labels, dataset.validation.labels])
+    np.testing.assert_array_equal(np.bincount(together), [1000, rare])
+
+
 def test_validation_images_do_not_change_between_versions(load):
     labels = np.random.default_rng(0).integers(0, 3, 200)
     dataset = load(labels, labels[:9])

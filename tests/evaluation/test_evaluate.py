@@ -216,7 +216,7 @@ def test_rgb_model_takes_grayscale_images(digits):
         seen.append(images.shape)
         return np.eye(10, dtype="float32")[np.zeros(len(images), int)]
 
-    artifact = Artifact(None, "keras", (8, 8, 3), 10, 0, predict)
+    artifact = Artifact(Path("model.keras"), "keras", (8, 8, 3), 10, 0, predict)
     assert evaluate(artifact, digits).images == 360
     assert {shape[1:] for shape in seen} == {(8, 8, 3)}
     with pytest.raises(

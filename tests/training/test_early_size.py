@@ -6,12 +6,14 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import keras_arch
 from keras_arch.data.dataset import Dataset
 from keras_arch.data.pipeline import training_batches
 from keras_arch.data.splits import InMemory
+from keras_arch.training.callbacks import patience_is_over
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (64, 16, 12, 1)).astype("uint8")
@@ -122,6 +124,36 @@ def test_int8_epochs_follow_at_the_full_size(tmp_path):
     assert [phase.recipe.early_size for phase in recipe.phases] == [8, None]
     history = keras_arch.fit(network(), DATA, recipe, tmp_path)
     assert len(history["loss"]) == 4
+
+
+def test_a_teacher_in_python_is_refused(tmp_path):
+    with pytest.raises(keras_arch.InputError, match="`early_size` must be None with `teacher`"):
+        keras_arch.fit(network(), DATA, RECIPE, tmp_path, teacher=network())
+    assert not any(tmp_path.iterdir())
+
+
+def test_patience_counts_from_the_last_small_epoch():
+    recipe = dataclasses.replace(RECIPE, epochs=9, early_epochs=5, patience=2)
+    accuracy = [0.5, *[0.1] * 8]
+    ended = [
+        patience_is_over(
+            {
+                "loss": accuracy[:epochs],
+                "val_accuracy": accuracy[:epochs],
+                "val_loss": [1] * epochs,
+            },
+            recipe,
+        )
+        for epochs in range(1, 10)
+    ]
+    assert ended == [False] * 6 + [True] * 3
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_images_of_any_float_are_resized(dtype, tmp_path):
+    images = tf.data.Dataset.from_tensor_slices((IMAGES.astype(dtype), LABELS)).batch(16)
+    history = keras_arch.fit(network(), (images, images), RECIPE, tmp_path)
+    assert np.isfinite(history["loss"]).all()
 
 
 @pytest.mark.parametrize(

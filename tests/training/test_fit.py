@@ -525,6 +525,25 @@ def test_divergence_of_one_step_raises_but_a_large_validation_loss_does_not():
         stop.on_epoch_end(0, {"val_loss": float("nan")})
 
 
+@pytest.mark.parametrize(
+    ("changes", "rate", "others"),
+    [
+        ({}, "learning_rate", r", more warmup_epochs or .*--warmup-epochs, --clip-norm"),
+        ({"freeze": "backbone", "freeze_epochs": 1}, "fine_tuning_rate", "--warmup-epochs"),
+        (
+            {"quantize_aware": "int8"},
+            "quantize_rate",
+            r"or a clip_norm of 1 \(--quantize-rate, --c",
+        ),
+    ],
+)
+def test_divergence_names_the_options_of_the_phase(changes, rate, others):
+    recipe = dataclasses.replace(RECIPE, epochs=5, **changes)
+    stop = callbacks.StopAtNaN(recipe.phases[-1], guessing=2.3)
+    with pytest.raises(keras_arch.InputError, match=f"Pass a {rate} below .*{others}"):
+        stop.check(float("nan"), 1, "in epoch 5")
+
+
 def test_patience_ends_training(few, tmp_path):
     _, history = train(
         few, tmp_path / "a", epochs=9, patience=2, learning_rate=1e-9, weight_decay=0

@@ -414,6 +414,20 @@ def test_a_callback_ends_the_training(tmp_path):
     assert len(train(tmp_path, recipe=recipe, callbacks=[stop])["loss"]) == 2
 
 
+def test_a_callback_ends_the_training_within_an_epoch(tmp_path):
+    stop = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: setattr(stop.model, "stop_training", True)
+    )
+    assert len(train(tmp_path, callbacks=[stop])["loss"]) == 1
+
+
+def test_data_without_validation_images_are_refused(tmp_path):
+    data = dataclasses.replace(DATA, validation=DATA.validation.slice(0, 0))
+    with pytest.raises(keras_arch.InputError, match=r"validation split of .* must have images"):
+        train(tmp_path / "run", data=data)
+    assert not (tmp_path / "run").exists()
+
+
 def top2(labels, outputs):
     """Return the share of images whose true class is among the two most probable ones."""
     best = np.argsort(-outputs, axis=1)[:, :2]

@@ -158,7 +158,7 @@ def documented(text):
 
 def typed(value, option):
     kind = kind_of(option)
-    return None if value == "" else kind(value) if kind in (int, float) else value
+    return None if value in ("", "None") else kind(value) if kind in (int, float) else value
 
 
 def claims():

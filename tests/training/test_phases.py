@@ -103,6 +103,12 @@ def test_a_recipe_has_one_phase_or_two():
     assert second.recipe.learning_rate == 0.3
 
 
+def test_a_rate_may_be_the_lowest_that_is_allowed():
+    recipe = dataclasses.replace(RECIPE, freeze="none", freeze_epochs=None, learning_rate=1e-12)
+    (phase,) = recipe.phases
+    assert phase.recipe.learning_rate == 1e-12
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
