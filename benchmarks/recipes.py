@@ -18,6 +18,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,7 @@ import psutil
 
 import keras_arch
 from keras_arch.evaluation.metrics import wilson_interval
+from keras_arch.files import atomic_write
 from keras_arch.machine import git_commit
 from keras_arch.runs.folder import data_name
 
@@ -53,6 +55,10 @@ def main():
     changes += ["--epochs", options.epochs] if options.epochs else []
     if options.runs and (len(options.recipes) > 1 or changes or options.seeds > 1):
         parser.error("--runs takes one recipe, without --seeds, --dataset and --epochs")
+    if options.seeds < 1:
+        parser.error("--seeds must be at least 1")
+    if options.epochs and options.output == OUTPUT:
+        parser.error("--epochs is for a trial. Pass --output, too.")
     commit = git_commit()  # before the output changes
     for name in options.recipes:
         if options.runs:
@@ -107,7 +113,7 @@ def keras_arch_command(*words):
 
 def clock():
     """Return the time, the processor time of finished child processes, and that of all programs."""
-    children, machine = psutil.Process().cpu_times(), psutil.cpu_times()
+    children, machine = os.times(), psutil.cpu_times()
     idle = machine.idle + getattr(machine, "iowait", 0)
     # The time of a virtual machine's guests is also part of its user time.
     guests = getattr(machine, "guest", 0) + getattr(machine, "guest_nice", 0)
@@ -177,10 +183,14 @@ def write_row(path, row):
             rows = {old["recipe"]: old for old in csv.DictReader(file)}
     rows[row["recipe"]] = row
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows[name] for name in keras_arch.RECIPES if name in rows)
+
+    def write(partial):
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows[name] for name in keras_arch.RECIPES if name in rows)
+
+    atomic_write(path, write)
     print(f"{row['recipe']}: {float(row['top1']):.2%} in {row['seconds']} s. Written to {path}.")
 
 

@@ -206,6 +206,18 @@ def test_only_runs_of_the_recipe_get_a_row(
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [(["--epochs", "1"], "Pass --output, too"), (["--seeds", "0"], "--seeds must be at least 1")],
+)
+def test_a_trial_replaces_no_row(benchmark, monkeypatch, capsys, words, problem):
+    monkeypatch.setattr(benchmark, "measure", None)
+    monkeypatch.setattr(sys, "argv", ["recipes.py", "digits", *words])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert problem in capsys.readouterr().err
+
+
 def test_several_devices_are_counted(benchmark):
     devices = {"count": 2, "processes": 1, "kind": "Big GPU"}
     assert benchmark.name_accelerator(devices) == "2 x Big GPU"
@@ -262,7 +274,7 @@ def test_the_base_of_the_ablation_is_the_recorded_one(ablation):
         (
             "fashion-mnist-resnet14",
             "33 epochs: augment random_erasing",
-            {"epochs": 32, "batch_size": 256, "learning_rate": 0.2},
+            {"epochs": 60, "early_epochs": 36, "batch_size": 256, "learning_rate": 0.2},
         ),
     ],
 )
