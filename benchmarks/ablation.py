@@ -6,9 +6,9 @@
 Each row changes the base, ResNet-14 at width 2 for eight epochs. The last rows train longer. The
 accuracy on validation images after the last epoch compares the rows. That on test images, of the
 checkpoint with the best validation accuracy, is for the record. After each training, the results
-are written to results/ablation.json. Then run `make generate`, which writes them into
-docs/training.md. That file takes only rows of the same machine and versions, an NVIDIA H200 with
-KERAS_BACKEND=jax.
+are written to --output. By default this is results/ablation.json, which takes only rows of the same
+machine and versions, an NVIDIA H200 with KERAS_BACKEND=jax. `make generate` writes that file into
+docs/training.md.
 """
 
 import argparse

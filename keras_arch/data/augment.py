@@ -58,9 +58,9 @@ def crop(images, random):
 
 
 def flip_shift(images, random):
-    """Mirror half of the images, and shift all by up to a thirty-second of the size, or one pixel.
+    """Mirror half of the images, and shift all by up to a thirty-second of the size.
 
-    For CIFAR-10 and Fashion-MNIST, that is up to one pixel.
+    The shift of images below 64 pixels is up to one pixel.
     """
     height, width = images.shape[1:3]
     return shift(images, random, random[:, FLIP] < 0.5, max(1, height // 32), max(1, width // 32))

@@ -29,6 +29,7 @@ FIX_CARDINALITY = "dataset.apply(tf.data.experimental.assert_cardinality(n))"
 # In messages of TensorFlow: those of `checked_batches`, and those of assert_cardinality.
 INVALID_BATCH = re.compile(r"\[(The [a-z ]*(?:train|validation) data must have .*?\.)\]")
 UNREADABLE_IMAGE = re.compile(r"InputError: (.+)")  # a file that has changed since it was found
+MISSING_FILE = re.compile(r"(?:^|\}\} )([^{}]*); No such file or directory")
 INVALID_COUNT = re.compile(r"expected to contain (\d+) elements? but contained (\D+ \d+) element")
 
 
@@ -298,13 +299,18 @@ def require(condition: tf.Tensor, message: str, received: Callable[[], list]) ->
 def explain_batches() -> Iterator[None]:
     """Raise InputError if a batch or an image cannot be read.
 
-    Errors in the caller's own functions are raised as they are.
+    Other errors in the caller's own functions are raised as they are.
     """
     try:
         yield
     except tf.errors.OpError as error:
         if invalid := INVALID_BATCH.search(str(error)) or UNREADABLE_IMAGE.search(str(error)):
             raise InputError(invalid[1]) from error
+        if missing := MISSING_FILE.search(str(error)):
+            raise InputError(
+                "Image files must stay where they are until the work is done. Received: "
+                f"{shorten(missing[1])}, which does not exist any more. Restore it."
+            ) from error
         if invalid := INVALID_COUNT.search(str(error)):
             raise InputError(
                 "A tf.data.Dataset must have as many batches as its cardinality, "

@@ -97,7 +97,7 @@ def check_split(dataset, split):
     if not found.count:
         raise InputError(
             f"Data set {dataset.name!r} must have images in its {split} split. Received: none. "
-            "Pass --split all."
+            "Add images, or choose another split (--split)."
         )
     return found
 
@@ -144,14 +144,7 @@ def check_match(artifact, dataset):
 
     An RGB model also takes grayscale images.
     """
-    for name, value, maker in (
-        ("artifact", artifact, "open_artifact"),
-        ("dataset", dataset, "load_dataset"),
-    ):
-        if not hasattr(value, "image_shape"):
-            raise InputError(
-                f"`{name}` must be from keras_arch.{maker}. Received: {type(value).__name__}."
-            )
+    check_types(artifact, dataset)
     if artifact.classes != len(dataset.class_names):
         raise InputError(
             f"{artifact.path} must have {len(dataset.class_names)} classes, as data set "
@@ -169,11 +162,24 @@ def check_match(artifact, dataset):
         )
 
 
+def check_types(artifact, dataset):
+    """Raise InputError unless both arguments are what `evaluate` takes."""
+    for name, value, maker in (
+        ("artifact", artifact, "open_artifact"),
+        ("dataset", dataset, "load_dataset"),
+    ):
+        if not hasattr(value, "image_shape"):
+            raise InputError(
+                f"`{name}` must be from keras_arch.{maker}. Received: {type(value).__name__}."
+            )
+
+
 @explain_surroundings()
 def evaluate(artifact: "Artifact", dataset: "Dataset", split: SplitName = "test") -> Accuracy:
     """Return the accuracy of a model on one split.
 
-    The classes of the data are matched to those of the model by name, if the model has names.
+    The classes of the data are matched to those of the model by name, if the model has names. The
+    data may lack some of them.
 
     Args:
         artifact: model from `keras_arch.open_artifact`.
@@ -184,8 +190,8 @@ def evaluate(artifact: "Artifact", dataset: "Dataset", split: SplitName = "test"
         An `Accuracy` with the fields `images`, `top1` and `top5`.
 
     Raises:
-        InputError (a ValueError): the model does not fit the data set, or `split` is unknown or
-            has no images.
+        InputError (a ValueError): the model does not fit the data set, a class of the data is not
+            one of the model, or `split` is unknown or has no images.
 
     Example:
         >>> dataset = keras_arch.load_dataset("digits")
@@ -194,7 +200,7 @@ def evaluate(artifact: "Artifact", dataset: "Dataset", split: SplitName = "test"
     """
     from ..data.classes import with_classes
 
-    check_match(artifact, dataset)
+    check_types(artifact, dataset)
     if names := find_class_names(artifact):
         dataset = with_classes(dataset, names)
     return compute_accuracy(*predict_split(artifact, dataset, split))
@@ -219,17 +225,16 @@ def compare(
     Raises:
         InputError (a ValueError): a model does not fit the data set, or the split has no images.
     """
+    from ..data.convert import explain_batches
+
     for artifact in artifacts:
         check_match(artifact, dataset)
     check_split(dataset, split)
     rows: list[Evaluation] = []
     outputs: list[np.ndarray] = []
-    images = np.stack(
-        [
-            image
-            for image, _ in getattr(dataset, split).examples.take(LATENCY_RUNS).as_numpy_iterator()
-        ]
-    )
+    with explain_batches():
+        first_examples = getattr(dataset, split).examples.take(LATENCY_RUNS)
+        images = np.stack([image for image, _ in first_examples.as_numpy_iterator()])
     for artifact in artifacts:
         probabilities, labels = predict_split(artifact, dataset, split, progress)
         outputs.append(probabilities)

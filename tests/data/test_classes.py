@@ -128,6 +128,10 @@ def test_evaluate_in_python_matches_classes_by_name(run):
     other = dataclasses.replace(data, class_names=("cat", "dog", "rabbit"))
     with pytest.raises(keras_arch.InputError, match=r"classes that the model does not have.*cat"):
         keras_arch.evaluate(artifact, other)
+    shown = np.flatnonzero(data.train.labels < 2)
+    some = InMemory(data.train.images[shown], data.train.labels[shown])
+    few = dataclasses.replace(data, train=some, validation=some, test=some, class_names=LABELS[:2])
+    assert keras_arch.evaluate(artifact, few, "train").top1 == 1
     empty = dataclasses.replace(data, test=data.test.slice(0, 0))
     with pytest.raises(keras_arch.InputError, match="must have images in its test split"):
         keras_arch.evaluate(artifact, empty)
@@ -149,13 +153,32 @@ def test_an_image_that_disappears_is_one_line(missing, run, tmp_path, monkeypatc
             keras_arch.fit(model, data, recipe, tmp_path / "new")
 
 
+def test_a_photograph_that_disappears_is_one_line(tmp_path, monkeypatch):
+    """TensorFlow reads JPEG files for random crops."""
+    monkeypatch.setattr("keras_arch.data.splits.MEMORY_SHARE", 0)
+    for name in "ab":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.random.default_rng([ord(name), number]).integers(0, 256, (8, 8, 3), "uint8")
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.jpg")
+    data = keras_arch.load_dataset(tmp_path / "photos", image_size=8)
+    shutil.rmtree(tmp_path / "photos" / "b")
+    model = keras_arch.ResNet8(input_shape=(8, 8, 3), classes=2)
+    recipe = Recipe("resnet8", "photos", epochs=1, learning_rate=0.1, batch_size=8)
+    recipe = dataclasses.replace(recipe, augment="inception_crop")
+    with pytest.raises(
+        keras_arch.InputError, match=r"stay where they are.*photos/b/\d+\.jpg, which"
+    ):
+        keras_arch.fit(model, data, recipe, tmp_path / "new")
+
+
 def test_an_empty_split_is_an_error(evaluate, tmp_path):
     save(tmp_path / "held/bright", 2, LEVELS["bright"], seed=1)
     metrics, printed, status = evaluate(tmp_path / "held", "--split", "test")
     assert (status, metrics) == (2, None)
     (line,) = printed.err.splitlines()
     assert "must have images in its test split. Received: none" in line
-    assert "--split all" in line
+    assert "(--split)" in line
 
 
 def test_only_the_test_split_of_training_data_is_evaluated(run, evaluate, tmp_path, monkeypatch):

@@ -418,7 +418,8 @@ def test_a_callback_ends_the_training_within_an_epoch(tmp_path):
     stop = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: setattr(stop.model, "stop_training", True)
     )
-    assert len(train(tmp_path, callbacks=[stop])["loss"]) == 1
+    recipe = dataclasses.replace(RECIPE, epochs=5)
+    assert len(train(tmp_path, recipe=recipe, callbacks=[stop])["loss"]) == 1
 
 
 def test_data_without_validation_images_are_refused(tmp_path):

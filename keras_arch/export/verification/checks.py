@@ -168,7 +168,7 @@ def check_predictions(metrics: PredictionMetrics, spec: FileSpec, max_drop: floa
             f"probabilities: the maximum absolute error is {metrics.max_difference:.2g}. "
             f"The limit is {TOLERANCE:g}."
         )
-        # Below the limit, the top class differs only if two classes are equal within the limit.
+        # Below the limit, the top class differs only if two are within twice the limit.
         if metrics.agreement < 1:
             others = round((1 - metrics.agreement) * metrics.images)
             problems.append(

@@ -71,8 +71,9 @@ def verify(
 
     Raises:
         InputError (a ValueError): the directory does not exist, `specs` or `reference` is of
-            another type, the images are not raw images, the reference does not hold probabilities,
-            or the number of its images, labels and probabilities differs.
+            another type, the images are not whole numbers of 0-255, the reference does not hold
+            probabilities, its labels are not integers from 0 to classes - 1, or the number of its
+            images, labels and probabilities differs.
 
     Example:
         specs, refused = keras_arch.export_model(model, "export", names, train_images)
