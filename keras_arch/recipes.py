@@ -334,7 +334,7 @@ def check_no_early_size(recipe: Recipe, name: str) -> None:
     if recipe.early_size is not None:
         raise InputError(
             f"`early_size` must be None with `{name}`. Received: "
-            f"early_size={recipe.early_size}. Remove --early-size or "
+            f"early_size={recipe.early_size}. Pass --early-size None --early-epochs None, or remove "
             f"--{name.replace('_', '-')}."
         )
 
