@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from ..models import all_layers
@@ -34,6 +35,29 @@ def check_raw_images(images: np.ndarray, name: str) -> np.ndarray:
             "Pass raw 0-255 pixels. The model normalizes them."
         )
     return images
+
+
+def check_labels(labels: ArrayLike, count: int, classes: int, name: str) -> np.ndarray:
+    """Return labels as int64 (count,), or raise InputError if they do not fit.
+
+    Args:
+        labels: array-like of `count` integers, 0 to classes - 1.
+        count: number of images.
+        classes: number of classes.
+        name: name of the argument, for the message.
+    """
+    labels = np.asarray(labels)
+    if labels.size != count or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"`{name}` must have one integer label for each of {count} images. "
+            f"Received: labels of shape {labels.shape}, dtype={labels.dtype}."
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(
+            f"The labels of `{name}` must be from 0 to {classes - 1}. "
+            f"Received: {labels.min()} to {labels.max()}. Use the order of `class_names`."
+        )
+    return labels.reshape(-1).astype("int64")
 
 
 def check_precision(model: keras.Model) -> None:

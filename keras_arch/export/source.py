@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..formats import ExportSettings
 from ..models import plain_model
 from ..quantization.ranges import Ranges
-from .checks import check_raw_images
+from .checks import check_labels, check_raw_images
 from .input_range import check_input_range
 from .model import check_arguments
 
@@ -94,18 +94,8 @@ def check_test(test: ImageSet, shape: tuple[int, ...], classes: int) -> ImageSet
         )
     if test.labels is None:
         return replace(test, pixels=images)
-    labels = np.asarray(test.labels)
-    if labels.size != len(images) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"`test` must have one integer label for each of {len(images)} images. "
-            f"Received: labels of shape {labels.shape}, dtype={labels.dtype}."
-        )
-    if labels.min() < 0 or labels.max() >= classes:
-        raise InputError(
-            f"The labels of `test` must be from 0 to {classes - 1}. "
-            f"Received: {labels.min()} to {labels.max()}. Use the order of `class_names`."
-        )
-    return replace(test, pixels=images, labels=labels.reshape(-1).astype("int64"))
+    labels = check_labels(test.labels, len(images), classes, "test")
+    return replace(test, pixels=images, labels=labels)
 
 
 def to_pixels(images: ImageSet) -> ImageSet:

@@ -293,10 +293,10 @@ PROBABILITIES = np.full((len(IMAGES), 3), 1 / 3)
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES * 0.999, None, "whole numbers of 0-255.*Received: float64 with fractions"),
-        (IMAGES, np.zeros(len(IMAGES)), "an integer label for each.*dtype=float64"),
+        (IMAGES * 0.999, None, "integers of 0-255.*Received: float64 with fractions"),
+        (IMAGES, np.zeros(len(IMAGES)), "one integer label for each.*dtype=float64"),
         (IMAGES, np.full(len(IMAGES), 3), "from 0 to 2. Received: 3 to 3"),
-        (IMAGES, [0], r"Received: shape \(1,\)"),
+        (IMAGES, [0], r"Received: labels of shape \(1,\)"),
     ],
     ids=["fractions", "float labels", "labels of other classes", "few labels"],
 )

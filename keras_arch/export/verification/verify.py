@@ -16,7 +16,7 @@ from ...errors import InputError, first_line, is_disk_full
 from ...files import check_folder, plain_path, size_of
 from ...images.resize import resize
 from ...models import are_probabilities
-from ..checks import check_raw_images
+from ..checks import check_labels, check_raw_images
 from .checks import (
     check_predictions,
     check_server,
@@ -71,7 +71,7 @@ def verify(
 
     Raises:
         InputError (a ValueError): the directory does not exist, `specs` or `reference` is of
-            another type, the images are not whole numbers of 0-255, the reference does not hold
+            another type, the images are not integers of 0-255, the reference does not hold
             probabilities, its labels are not integers from 0 to classes - 1, or the number of its
             images, labels and probabilities differs.
 
@@ -135,32 +135,22 @@ def check_reference(reference: Reference) -> Reference:
         )
     labels = reference.labels
     if labels is not None:
-        labels = np.asarray(labels)
-        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise InputError(
-                f"`reference` must have an integer label for each of {len(images)} images, or "
-                f"None. Received: shape {labels.shape}, dtype={labels.dtype}."
-            )
-        if labels.min() < 0 or labels.max() >= len(names):
-            raise InputError(
-                f"The labels of `reference` must be from 0 to {len(names) - 1}. "
-                f"Received: {labels.min()} to {labels.max()}. Use the order of `class_names`."
-            )
+        labels = check_labels(labels, len(images), len(names), "reference")
     return replace(
         reference,
-        images=check_whole_numbers(images),
+        images=check_integers(images),
         labels=labels,
         probabilities=probabilities,
         class_names=names,
     )
 
 
-def check_whole_numbers(images: np.ndarray) -> np.ndarray:
-    """Return images of 0-255 as uint8, or raise InputError if a pixel is no whole number."""
+def check_integers(images: np.ndarray) -> np.ndarray:
+    """Return images of 0-255 as uint8, or raise InputError if a pixel is not an integer."""
     pixels = images.astype("uint8")
     if not np.array_equal(pixels, images):
         raise InputError(
-            "The images of `reference` must be whole numbers of 0-255, as files with integer "
+            "The images of `reference` must be integers of 0-255, as files with integer "
             f"input take. Received: {images.dtype} with fractions. Round the images, then compute "
             "the probabilities."
         )
